@@ -1,0 +1,103 @@
+"""The command line: one verb a function; parse, call, print."""
+
+import sys
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from hier_jax.errors import UserError
+
+_USAGE = """usage: hier-jax VERB [--flag ...]
+
+verbs:
+  train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]
+      trains, or goes on with the run that DIR holds
+
+  --traceback with any verb shows where an error arose
+"""
+
+
+def _one_line(error):
+  """What went wrong, without the traceback that a config file's error holds."""
+  text = str(error.args[0]) if error.args else type(error).__name__
+  if 'Traceback' in text:
+    text = text.strip().splitlines()[-1]
+    text = text.removeprefix(f'{UserError.__module__}.UserError: ')
+  # An error within an error has its quotes and newlines escaped.
+  text = text.replace('\\n', ' ').replace("\\'", "'")
+  return ' '.join(text.split())
+
+
+def _flags(argv, define):
+  """Parses flags into a table of their own, nothing global."""
+  values = flags.FlagValues()
+  define(values)
+  flags.DEFINE_bool(
+    'traceback', False, 'show where an error arose', flag_values=values
+  )
+  try:
+    extra = values(argv)[1:]
+  except (flags.Error, AttributeError, TypeError, ValueError) as error:
+    raise UserError(_one_line(error)) from error
+  except KeyError as error:
+    raise UserError(f'unknown config key {_one_line(error)}') from error
+  if extra:
+    raise UserError(f'unexpected argument {extra[0]!r}, see hier-jax --help')
+  return values
+
+
+def _config_flags(argv):
+  """The flags of verbs that run a config in a workdir."""
+
+  def define(values):
+    config_flags.DEFINE_config_file(
+      'config', None, 'FILE[:PRESET]', flag_values=values, sys_argv=argv
+    )
+    flags.DEFINE_string(
+      'workdir', None, 'folder of the run', flag_values=values
+    )
+
+  values = _flags(argv, define)
+  if values['config'].value is None or values.workdir is None:
+    raise UserError(f'{argv[0]} needs --config FILE[:PRESET] and --workdir DIR')
+  if not isinstance(values.config, config_dict.ConfigDict):
+    path = values['config'].config_filename
+    raise UserError(
+      f'config file {path} cannot be read: expected the path of a Python file'
+      ' with a function get_config(preset=None)'
+    )
+  return values
+
+
+def _train(argv):
+  values = _config_flags(argv)
+  # Heavy imports wait until the arguments are known to be right.
+  from hier_jax.training import loop
+
+  loop.train(values.config, values.workdir)
+
+
+_VERBS = {'train': _train}
+
+
+def main(argv=None):
+  """Runs a verb; returns the exit code, 2 for what the user can mend."""
+  argv = sys.argv if argv is None else argv
+  if len(argv) < 2 or argv[1] in ('help', '-h', '--help'):
+    print(_USAGE)
+    return 0 if len(argv) > 1 else 2
+  verb, rest = argv[1], [f'hier-jax {argv[1]}', *argv[2:]]
+  try:
+    if verb not in _VERBS:
+      known = ', '.join(_VERBS)
+      raise UserError(f'unknown verb {verb!r}; the known ones are {known}')
+    _VERBS[verb](rest)
+  except UserError as error:
+    if '--traceback' in rest:
+      raise
+    print(f'hier-jax: error: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('hier-jax: interrupted', file=sys.stderr)
+    return 130
+  return 0

@@ -1,0 +1,10 @@
+"""The one exception that stands for a mistake the user can mend."""
+
+
+class UserError(ValueError):
+  """A bad config, file, data set or workdir.
+
+  The message names the value, what was expected and what to do. The command
+  line prints it as a single line and exits with code 2; any other exception
+  is a fault of the program and keeps its traceback.
+  """

@@ -1,0 +1,56 @@
+"""Embeddings that no network made: the floor a trained one has to beat."""
+
+import numpy as np
+
+from hier_jax.errors import UserError
+
+
+def pixel_embedding(images, grid: int = 16) -> np.ndarray:
+  """Raw pixels, averaged over the cells of a grid, as embeddings.
+
+  Cell edges that fall inside a pixel share it by area. Each row is centred on
+  its own mean, so that cosine similarity becomes correlation; a blank grey
+  image gives exactly zero.
+
+  Args:
+    images: `[n, H, W, 3]` uint8, H and W at least `grid`.
+    grid: cells a side.
+
+  Returns:
+    `[n, grid * grid * 3]` float32; before centring the scale is [0, 1].
+
+  Raises:
+    UserError: another shape or dtype, images smaller than the grid.
+  """
+  images = np.asarray(images)
+  if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+    raise UserError(
+      f'`images` is {images.dtype} {images.shape}; expected uint8 [n, H, W, 3]'
+    )
+  height, width = images.shape[1:3]
+  if not 1 <= grid <= min(height, width):
+    raise UserError(
+      f'`grid` is {grid} for images of {height} x {width}; expected 1 to '
+      f'{min(height, width)}'
+    )
+  rows, columns = _overlap(height, grid), _overlap(width, grid)
+  out = np.empty((len(images), grid * grid * 3), np.float32)
+  # One image at a time: a float64 copy of a data set could fill the memory.
+  for i, image in enumerate(images):
+    by_row = (rows @ image.reshape(height, -1)).reshape(grid, width, 3)
+    cells = (columns @ by_row).reshape(-1)
+    centred = cells * cells.size - cells.sum()
+    out[i] = centred / (cells.size * 255 * height * width)
+  return out
+
+
+def _overlap(size: int, grid: int) -> np.ndarray:
+  """Length that each cell shares with each pixel, in 1 / grid of a pixel.
+
+  `[grid, size]` float64 of whole numbers; a row sums to `size`. Whole numbers
+  keep the sums exact up to the one division.
+  """
+  cell = np.arange(grid)[:, None] * size
+  pixel = np.arange(size)[None, :] * grid
+  end = np.minimum(cell + size, pixel + grid)
+  return np.maximum(end - np.maximum(cell, pixel), 0).astype(np.float64)

@@ -1,0 +1,176 @@
+"""ResNet (He et al., 2016) in Flax Linen, thin ones for small images included.
+
+`VARIANTS` is the one table of sizes. In place of ImageNet's 7x7 convolution and
+max pooling the thin rows have a patchify stem, a convolution of patches that
+do not overlap, and their first stage already halves the resolution: on a CPU
+convolutions of few channels over many pixels cost the most.
+
+Parameters map one to one onto those of torchvision and timm:
+`layer1.0.conv1.weight` is `layer1_0/conv1/kernel` and `layer1.0.downsample.1`
+is `layer1_0/downsample_bn`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+__all__ = ['VARIANTS', 'BasicBlock', 'Bottleneck', 'ResNet']
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions and a shortcut, `[b, h, w, c] -> [b, h', w', width]`.
+
+  h' is `ceil(h / stride)`. `conv` and `norm` make the layers.
+  """
+
+  width: int
+  stride: int
+  conv: Callable[..., nn.Module]
+  norm: Callable[..., nn.Module]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns the block's output after its last relu."""
+    y = self.conv(self.width, 3, self.stride, name='conv1')(x)
+    y = nn.relu(self.norm(name='bn1')(y))
+    y = self.norm(name='bn2')(self.conv(self.width, 3, name='conv2')(y))
+    return nn.relu(y + _shortcut(self, x, self.width))
+
+
+class Bottleneck(nn.Module):
+  """1x1, 3x3 and 1x1 convolutions and a shortcut; `4 * width` channels out.
+
+  The stride is on the 3x3 convolution ("v1.5"), where torchvision has it.
+  """
+
+  width: int
+  stride: int
+  conv: Callable[..., nn.Module]
+  norm: Callable[..., nn.Module]
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns the block's output after its last relu."""
+    y = self.conv(self.width, 1, name='conv1')(x)
+    y = nn.relu(self.norm(name='bn1')(y))
+    y = self.conv(self.width, 3, self.stride, name='conv2')(y)
+    y = nn.relu(self.norm(name='bn2')(y))
+    y = self.norm(name='bn3')(self.conv(4 * self.width, 1, name='conv3')(y))
+    return nn.relu(y + _shortcut(self, x, 4 * self.width))
+
+
+class ResNet(nn.Module):
+  """Images to features: the average and the maximum over pixels, summed.
+
+  Attributes:
+    block: `BasicBlock` or `Bottleneck`.
+    stages: (width, number of blocks, stride of the first block) of each stage.
+    stem_width: channels of the stem.
+    stem_patch: side of the stem's patches; None for ImageNet's stem, a 7x7
+      convolution and a 3x3 max pooling with strides of 2.
+    dtype: of the computation; parameters, running statistics and the returned
+      features are float32.
+    axis_name: mapped axis over which BatchNorm gathers its statistics, so that
+      they are the whole batch's; None for one device.
+  """
+
+  block: type[BasicBlock] | type[Bottleneck]
+  stages: tuple[tuple[int, int, int], ...]
+  stem_width: int
+  stem_patch: int | None
+  dtype: DTypeLike = jnp.float32
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+    """Computes the features of a batch.
+
+    Args:
+      images: `[b, H, W, 3]` float, of any size.
+      train: whether BatchNorm uses the statistics of the batch and updates the
+        running ones (collection `batch_stats`, which the caller makes mutable)
+        or uses the running ones.
+
+    Returns:
+      `[b, F]` float32, F the channels of the last stage.
+    """
+    conv = functools.partial(_conv, dtype=self.dtype)
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=0.9,
+      epsilon=1e-5,
+      dtype=self.dtype,
+      axis_name=self.axis_name,
+    )
+    x = self._stem(images.astype(self.dtype), conv, norm)
+    for i, (width, depth, stride) in enumerate(self.stages, start=1):
+      for j in range(depth):
+        block_stride = stride if j == 0 else 1
+        x = self.block(width, block_stride, conv, norm, name=f'layer{i}_{j}')(x)
+    x = x.astype(jnp.float32)
+    return x.mean(axis=(1, 2)) + x.max(axis=(1, 2))
+
+  def _stem(self, images, conv, norm):
+    patch = self.stem_patch
+    size, stride = (patch, patch) if patch else (7, 2)
+    x = conv(self.stem_width, size, stride, name='conv1')(images)
+    x = nn.relu(norm(name='bn1')(x))
+    if not patch:
+      x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    return x
+
+
+def _conv(features: int, size: int, stride: int = 1, **kwargs) -> nn.Conv:
+  # PyTorch pads both sides alike; 'SAME' would put more on the far side at a
+  # stride of 2 and shift every pretrained feature. Patches are not padded.
+  padding = (size - 1) // 2 if size % 2 else 0
+  return nn.Conv(
+    features,
+    (size, size),
+    strides=stride,
+    padding=padding,
+    use_bias=False,
+    kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+    **kwargs,
+  )
+
+
+def _shortcut(block, x: jax.Array, features: int) -> jax.Array:
+  if block.stride == 1 and x.shape[-1] == features:
+    return x
+  x = block.conv(features, 1, block.stride, name='downsample_conv')(x)
+  return block.norm(name='downsample_bn')(x)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+  'resnet_test': {
+    'block': BasicBlock,
+    'stages': ((8, 1, 1), (16, 1, 2)),
+    'stem_width': 8,
+    'stem_patch': 4,
+  },
+  'resnet_thin': {
+    'block': BasicBlock,
+    'stages': ((64, 1, 2), (128, 2, 2)),
+    'stem_width': 32,
+    'stem_patch': 2,
+  },
+  'resnet_thin_wide': {
+    'block': BasicBlock,
+    'stages': ((96, 1, 2), (192, 2, 2)),
+    'stem_width': 48,
+    'stem_patch': 2,
+  },
+  'resnet50': {
+    'block': Bottleneck,
+    'stages': ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)),
+    'stem_width': 64,
+    'stem_patch': None,
+  },
+}

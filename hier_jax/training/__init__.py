@@ -1,0 +1,1 @@
+"""The training engine: config, optimiser, step, loop, checkpoints, reports."""

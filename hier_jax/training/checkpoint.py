@@ -1,0 +1,67 @@
+"""Checkpoints of a run; the only module that knows Orbax.
+
+A checkpoint is written under a temporary name and renamed when it is whole, so
+that one that was cut short is never listed.
+"""
+
+import contextlib
+import os
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from hier_jax.errors import UserError
+
+__all__ = ['Checkpoints']
+
+
+class Checkpoints(contextlib.AbstractContextManager):
+  """The checkpoints of one workdir.
+
+  Args:
+    directory: where they lie, made if need be.
+    keep: how many of the latest are kept.
+  """
+
+  def __init__(self, directory, *, keep):
+    policies = ocp.training
+    self._directory = os.fspath(directory)
+    self._checkpointer = ocp.training.Checkpointer(
+      os.path.abspath(directory),
+      # When to save is the loop's decision.
+      save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(
+        1
+      ),
+      preservation_policy=policies.preservation_policies.LatestN(keep),
+      cleanup_tmp_directories=True,
+    )
+
+  def __exit__(self, *unused):
+    self._checkpointer.close()
+
+  @property
+  def latest_step(self):
+    """Step of the latest whole checkpoint, or None."""
+    latest = self._checkpointer.latest
+    return None if latest is None else latest.step
+
+  def save(self, step, state):
+    """Begins to write the state; returns before it is on disk."""
+    self._checkpointer.save_async(step, state)
+
+  def restore(self, state):
+    """The latest checkpoint, in the shapes and places of `state`.
+
+    Raises:
+      UserError: when it cannot be read or is of another model.
+    """
+    step = self.latest_step
+    abstract = jax.tree.map(ocp.arrays.to_shape_dtype_struct, state)
+    try:
+      return self._checkpointer.load(step, abstract)
+    except Exception as error:
+      raise UserError(
+        f'checkpoint {step} in {self._directory} cannot be restored'
+        f' ({type(error).__name__}: {str(error).splitlines()[0]}): remove its'
+        ' folder to go on from the one before, or choose another workdir'
+      ) from error

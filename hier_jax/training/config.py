@@ -1,0 +1,242 @@
+"""The config: every key with its default, and the checks on its values.
+
+A config file under experiments/configs returns `default_config()` with other
+values; it can neither add a key nor leave one out. All that a wrong value can
+break is checked here, before anything is read, compiled or written.
+"""
+
+import difflib
+
+import jax
+from ml_collections import config_dict
+
+from hier_jax.errors import UserError
+
+__all__ = ['default_config', 'differences', 'validate']
+
+LOSSES = ('proxy_anchor',)
+SCHEDULES = ('constant', 'cosine', 'step', 'one_cycle')
+DTYPES = ('float32', 'bfloat16')
+GROUPS = ('backbone', 'head', 'hierarchical_proxies', 'class_proxies')
+
+
+def default_config():
+  """HIER with Proxy-Anchor as the paper trains it, on the Emoji data."""
+  optional = config_dict.placeholder
+  config = {
+    'seed': 0,
+    'model': {
+      'backbone': 'vit_tiny_patch4',
+      'image_size': 32,
+      'embedding_dim': 128,
+      'c': 0.1,
+      'clip_radius': 2.3,
+      'dtype': 'bfloat16',
+      'mean': (0.5, 0.5, 0.5),
+      'std': (0.5, 0.5, 0.5),
+    },
+    'loss': {
+      'metric': 'proxy_anchor',
+      'metric_weight': 1.0,
+      'hier_weight': 0.5,
+      'proxy_anchor': {'alpha': 32.0, 'margin': 0.1},
+      'num_proxies': 512,
+      'hier': {
+        'tau': 0.1,
+        'margin': 0.1,
+        'k': 20,
+        'triplets_per_anchor': 50,
+        'self_negatives': False,
+        'normalise_by': 'all',
+      },
+    },
+    'optim': {
+      # A group's rate is lr * batch_size / 180 * scales[group] * schedule.
+      'lr': 5e-6,
+      'scales': {
+        'backbone': 1.0,
+        'head': 1.0,
+        'hierarchical_proxies': 50.0,
+        'class_proxies': 1e4,
+      },
+      'schedule': 'constant',
+      'step_every': 10,
+      'step_factor': 0.5,
+      'warmup_epochs': 1,
+      'freeze': (),
+      'weight_decay': 1e-2,
+      'b1': 0.9,
+      'b2': 0.999,
+      'adam_eps': 1e-4,
+      'clip_value': optional(float),
+      'clip_norm': optional(float),
+    },
+    'data': {
+      'name': 'emoji',
+      'data_dir': optional(str),
+      'batch_size': 180,
+      'images_per_class': 2,
+      'num_threads': 2,
+      'train_view': {
+        'scale': (0.2, 1.0),
+        'ratio': (3 / 4, 4 / 3),
+        'flip': 0.5,
+        'affine': {
+          'degrees': 0.0,
+          'log_scale': 0.0,
+          'log_aspect': 0.0,
+          'translate': 0.0,
+        },
+        'grayscale': 0.0,
+        'channel_shuffle': 0.0,
+        'brightness': 0.0,
+      },
+      'eval_resize': optional(int),
+    },
+    'epochs': 100,
+    'log_every': 10,
+    'eval': {
+      'every_epochs': 10,
+      'batch_size': 500,
+      'recall_at': (1, 2, 4, 8),
+      'pixels': False,
+    },
+    'checkpoint': {'every_epochs': 1, 'keep': 2},
+  }
+  return config_dict.create(**config).lock()
+
+
+def _flatten(config, prefix=''):
+  """Dotted key -> value, dictionaries opened."""
+  flat: dict[str, object] = {}
+  for key, value in config.items():
+    if isinstance(value, (config_dict.ConfigDict, dict)):
+      flat |= _flatten(value, f'{prefix}{key}.')
+    else:
+      flat[f'{prefix}{key}'] = value
+  return flat
+
+
+def _check_keys(flat):
+  expected = set(_flatten(default_config()))
+  unknown, missing = sorted(set(flat) - expected), sorted(expected - set(flat))
+  if unknown:
+    close = difflib.get_close_matches(unknown[0], expected, 1)
+    hint = f'; did you mean {close[0]!r}?' if close else ''
+    raise UserError(f'unknown config key {unknown[0]!r}{hint}')
+  if missing:
+    raise UserError(
+      f'config key {missing[0]!r} is missing: start from'
+      ' hier_jax.training.config.default_config()'
+    )
+
+
+def _at_least(flat, low, keys, *, above=False):
+  for key in keys:
+    value = flat[key]
+    if value is None:
+      continue
+    if not (value > low if above else value >= low):
+      relation = 'above' if above else 'at least'
+      raise UserError(f'config.{key} is {value}, must be {relation} {low}')
+
+
+def _one_of(flat, key, allowed):
+  if flat[key] not in allowed:
+    choices = ', '.join(map(repr, allowed))
+    raise UserError(f'config.{key} is {flat[key]!r}, must be one of {choices}')
+
+
+def _check_batch(flat):
+  batch, per_class = flat['data.batch_size'], flat['data.images_per_class']
+  if per_class and batch % per_class:
+    raise UserError(
+      f'config.data.batch_size {batch} is not a multiple of'
+      f' config.data.images_per_class {per_class}'
+    )
+  for key in ('data.batch_size', 'eval.batch_size'):
+    if flat[key] % jax.device_count():
+      raise UserError(
+        f'config.{key} {flat[key]} does not divide among'
+        f' {jax.device_count()} devices: choose a multiple'
+      )
+  if flat['loss.hier_weight'] > 0:
+    smaller = min(batch, flat['loss.num_proxies'])
+    if flat['loss.hier.k'] > smaller:
+      raise UserError(
+        f'config.loss.hier.k {flat["loss.hier.k"]} neighbours are more than'
+        f' the batch or the proxies hold ({smaller}): lower k'
+      )
+
+
+def validate(config):
+  """Raises UserError for an unknown or missing key or a value that cannot be.
+
+  Args:
+    config: the ConfigDict to train with.
+  """
+  flat = _flatten(config)
+  _check_keys(flat)
+  positive = [
+    'model.image_size',
+    'model.embedding_dim',
+    'model.clip_radius',
+    'loss.num_proxies',
+    'loss.hier.tau',
+    'loss.hier.k',
+    'loss.hier.triplets_per_anchor',
+    'data.batch_size',
+    'data.num_threads',
+    'eval.batch_size',
+    'eval.every_epochs',
+    'checkpoint.every_epochs',
+    'checkpoint.keep',
+    'optim.step_every',
+    'optim.adam_eps',
+    'optim.clip_value',
+    'optim.clip_norm',
+    'epochs',
+    'log_every',
+  ]
+  not_negative = [
+    'seed',
+    'model.c',
+    'loss.metric_weight',
+    'loss.hier_weight',
+    'loss.hier.margin',
+    'data.images_per_class',
+    'optim.lr',
+    'optim.warmup_epochs',
+    'optim.weight_decay',
+    *(f'optim.scales.{group}' for group in GROUPS),
+  ]
+  _at_least(flat, 0, positive, above=True)
+  _at_least(flat, 0, not_negative)
+  recall_at = flat['eval.recall_at']
+  if not recall_at or min(recall_at) < 1:
+    raise UserError(
+      f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
+    )
+  _one_of(flat, 'model.dtype', DTYPES)
+  _one_of(flat, 'loss.metric', LOSSES)
+  _one_of(flat, 'loss.hier.normalise_by', ('all', 'valid'))
+  _one_of(flat, 'optim.schedule', SCHEDULES)
+  _check_batch(flat)
+
+
+def differences(theirs, ours):
+  """Dotted keys whose values differ between two configs.
+
+  Args:
+    theirs: a config as nested dicts, as JSON holds it.
+    ours: another.
+
+  Returns:
+    key -> (their value, our value), None for a key that is not there.
+  """
+  theirs, ours = _flatten(theirs), _flatten(ours)
+  return {
+    key: (theirs.get(key), ours.get(key))
+    for key in sorted(set(theirs) | set(ours))
+    if theirs.get(key) != ours.get(key)
+  }

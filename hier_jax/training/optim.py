@@ -1,0 +1,107 @@
+"""AdamW with a learning rate for each group of parameters."""
+
+import re
+
+import jax
+import optax
+
+__all__ = ['group_of', 'learning_rate', 'optimizer']
+
+_GROUPS = (
+  (r'model/backbone/', 'backbone'),
+  (r'model/head/', 'head'),
+  (r'loss/hierarchical_proxies', 'hierarchical_proxies'),
+  (r'loss/class_proxies', 'class_proxies'),
+)
+_REFERENCE_BATCH = 180
+
+
+def group_of(path, freeze=()):
+  """The group of a parameter, by its path 'model/backbone/...'.
+
+  Args:
+    path: names joined by '/'.
+    freeze: regular expressions; a path that one of them finds is 'frozen'.
+
+  Raises:
+    ValueError: for a path of no group.
+  """
+  if any(re.search(pattern, path) for pattern in freeze):
+    return 'frozen'
+  for pattern, group in _GROUPS:
+    if re.match(pattern, path):
+      return group
+  raise ValueError(f'parameter {path!r} belongs to no group of {_GROUPS}')
+
+
+def _shape(optim, steps_per_epoch, total_steps):
+  """The schedule's factor of a step, 1 at its height."""
+  if optim.schedule == 'cosine':
+    return optax.cosine_decay_schedule(1.0, total_steps, alpha=0.1)
+  if optim.schedule == 'step':
+    every = optim.step_every * steps_per_epoch
+    return optax.exponential_decay(
+      1.0, every, optim.step_factor, staircase=True
+    )
+  if optim.schedule == 'one_cycle':
+    return optax.cosine_onecycle_schedule(total_steps, 1.0)
+  return optax.constant_schedule(1.0)
+
+
+def learning_rate(config, group, *, steps_per_epoch):
+  """The learning rate of a group as a function of the step.
+
+  lr * (global batch / 180) * scale of the group * schedule; the
+  backbone's is 0 while epoch < warmup_epochs.
+
+  Args:
+    config: the whole config.
+    group: one of config.optim.scales.
+    steps_per_epoch: int.
+  """
+  optim = config.optim
+  shape = _shape(optim, steps_per_epoch, config.epochs * steps_per_epoch)
+  height = optim.lr * config.data.batch_size / _REFERENCE_BATCH
+  height *= optim.scales[group]
+  frozen_steps = optim.warmup_epochs * steps_per_epoch
+
+  def rate(step):
+    factor = shape(step)
+    if group == 'backbone':
+      factor *= step >= frozen_steps
+    return height * factor
+
+  return rate
+
+
+def optimizer(config, *, steps_per_epoch):
+  """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
+
+  Weight decay is decoupled, one value for every leaf. Gradients are clipped
+  before, by value and then by global norm, where the config says so.
+  """
+  optim = config.optim
+  adamw = {
+    group: optax.adamw(
+      learning_rate(config, group, steps_per_epoch=steps_per_epoch),
+      b1=optim.b1,
+      b2=optim.b2,
+      eps=optim.adam_eps,
+      weight_decay=optim.weight_decay,
+    )
+    for group in optim.scales
+  }
+
+  def groups(params):
+    name = lambda path, _: group_of(
+      '/'.join(str(entry.key) for entry in path), optim.freeze
+    )
+    return jax.tree_util.tree_map_with_path(name, params)
+
+  clips = []
+  if optim.clip_value is not None:
+    clips.append(optax.clip(optim.clip_value))
+  if optim.clip_norm is not None:
+    clips.append(optax.clip_by_global_norm(optim.clip_norm))
+  frozen = {'frozen': optax.set_to_zero()}
+  return optax.chain(*clips, optax.partition(adamw | frozen, groups))

@@ -1,0 +1,65 @@
+"""All that a run carries from step to step."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from hier_jax import losses
+
+__all__ = ['TrainState', 'create']
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """The state of a run; with the config it determines all that follows.
+
+  Attributes:
+    step: int32, steps taken.
+    params: {'model': ..., 'loss': {'class_proxies', 'hierarchical_proxies'}}.
+    batch_stats: running statistics of the backbone, {} where it has none.
+    opt_state: that of the optimiser.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+
+
+def create(config, model, optimizer, num_classes):
+  """The state at step 0, a function of config.seed.
+
+  Args:
+    config: the whole config.
+    model: `models.embedder.Embedder`.
+    optimizer: optax transformation.
+    num_classes: classes C of the training split.
+  """
+  size, dim = config.model.image_size, config.model.embedding_dim
+  images = jnp.zeros((1, size, size, 3), jnp.uint8)
+
+  def init(key):
+    key_model, key_class, key_hier = jax.random.split(key, 3)
+    # Outside the mapped step there is no axis to mean over, and none is needed:
+    # in evaluation mode the same variables are made.
+    variables = model.init(key_model, images, train=False)
+    loss = {
+      'class_proxies': losses.init_class_proxies(key_class, num_classes, dim)
+    }
+    if config.loss.hier_weight > 0:
+      loss['hierarchical_proxies'] = losses.init_hierarchical_proxies(
+        key_hier,
+        config.loss.num_proxies,
+        dim,
+        clip_radius=config.model.clip_radius,
+      )
+    params = {'model': variables['params'], 'loss': loss}
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      batch_stats=variables.get('batch_stats', {}),
+      opt_state=optimizer.init(params),
+    )
+
+  return jax.jit(init)(jax.random.key(config.seed))

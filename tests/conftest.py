@@ -1,0 +1,16 @@
+"""Four fake CPU devices, strict shapes, and each program compiled once."""
+
+import os
+import tempfile
+
+# With fewer threads than devices the collectives of fake devices deadlock.
+os.environ.setdefault('NPROC', '64')
+
+import jax
+
+jax.config.update('jax_num_cpu_devices', 4)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Tests that train compile the same step again and again.
+_cache = tempfile.TemporaryDirectory(prefix='hier_jax_tests_')
+jax.config.update('jax_compilation_cache_dir', _cache.name)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)

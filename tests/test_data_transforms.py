@@ -1,0 +1,285 @@
+"""Decoding and views, against hand-made pixels."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hier_jax.data import transforms
+from hier_jax.errors import UserError
+
+
+class Script:
+  """A generator whose draws, as shares of their range, are written down."""
+
+  def __init__(self, *shares, integers=(), permutation=()):
+    self.shares, self.asked = list(shares), []
+    self.integers_, self.permutation_ = list(integers), list(permutation)
+
+  def random(self):
+    return self.shares.pop(0)
+
+  def uniform(self, low, high, size=None):
+    shares = [self.shares.pop(0) for _ in range(size or 1)]
+    values = low + (high - low) * np.array(shares)
+    return values if size else values[0]
+
+  def integers(self, high):
+    self.asked.append(high)
+    return self.integers_.pop(0)
+
+  def permutation(self, n):
+    assert n == 3
+    return self.permutation_
+
+
+def encode(image, form='PNG', **options):
+  file = io.BytesIO()
+  image.save(file, form, **options)
+  return file.getvalue()
+
+
+def noise(width, height):
+  pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3))
+  return Image.fromarray(pixels.astype(np.uint8))
+
+
+def palette(**_):
+  image = Image.new('P', (2, 2), 1)
+  image.putpalette([0, 0, 0, 10, 20, 30])
+  return image
+
+
+@pytest.mark.parametrize(
+  ('image', 'form', 'options', 'expected'),
+  [
+    (Image.new('RGB', (2, 2), (1, 2, 3)), 'PNG', {}, (1, 2, 3)),
+    (Image.new('L', (2, 2), 100), 'PNG', {}, (100, 100, 100)),
+    (Image.new('1', (2, 2), 1), 'PNG', {}, (255, 255, 255)),
+    (palette(), 'PNG', {}, (10, 20, 30)),
+    (palette(), 'PNG', {'transparency': 1}, (255, 255, 255)),
+    (palette(), 'GIF', {}, (10, 20, 30)),
+    (Image.new('LA', (2, 2), (50, 0)), 'PNG', {}, (255, 255, 255)),
+    (Image.new('LA', (2, 2), (50, 255)), 'PNG', {}, (50, 50, 50)),
+    # 255 * (1 - 128 / 255) + 0 * 128 / 255.
+    (Image.new('RGBA', (2, 2), (0, 0, 255, 128)), 'PNG', {}, (127, 127, 255)),
+    (
+      Image.new('RGB', (2, 2), (1, 2, 3)),
+      'PNG',
+      {'transparency': (1, 2, 3)},
+      (255, 255, 255),
+    ),
+    (Image.new('I;16', (2, 2), 0x8040), 'PNG', {}, (128, 128, 128)),
+    (Image.new('I', (2, 2), 0x8040), 'TIFF', {}, (128, 128, 128)),
+    (Image.new('CMYK', (2, 2), (0, 255, 255, 0)), 'TIFF', {}, (255, 0, 0)),
+    (
+      Image.new('RGBA', (2, 2), (9, 9, 9, 0)),
+      'WEBP',
+      {'lossless': True},
+      (255, 255, 255),
+    ),
+  ],
+)
+def test_decode_reads_every_colour_mode(image, form, options, expected):
+  decoded = transforms.decode(encode(image, form, **options))
+  assert decoded.mode == 'RGB'
+  np.testing.assert_array_equal(
+    np.asarray(decoded), np.tile(np.uint8(expected), (2, 2, 1))
+  )
+
+
+def test_decode_ignores_exif_orientation():
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  data = encode(Image.new('RGB', (4, 2)), 'JPEG', exif=exif)
+  assert transforms.decode(data).size == (4, 2)
+
+
+@pytest.mark.parametrize(
+  'data', [b'', b'not an image', encode(noise(32, 32))[:300]]
+)
+def test_decode_names_what_it_cannot_read(data):
+  with pytest.raises(UserError, match='a/b is not a readable image'):
+    transforms.decode(data, 'a/b')
+
+
+SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
+
+
+def test_crop_of_the_first_try():
+  # Share .2 + .375 * .8 = .5 of 100 x 60, ratio 1: sides sqrt(3000) = 54.8.
+  rng = Script(0.375, 0.5, integers=[5, 45])
+  box = transforms.crop_box(100, 60, SCALE, RATIO, rng)
+  assert box == (45, 5, 100, 60)
+  assert rng.asked == [6, 46]
+
+
+def test_crop_ratio_is_width_over_height():
+  # Share .48, ratio 4/3: sqrt(2880 * 4/3) = 61.97, sqrt(2880 * 3/4) = 46.48.
+  rng = Script(0.35, 1.0, integers=[0, 0])
+  box = transforms.crop_box(100, 60, SCALE, RATIO, rng)
+  assert box == (0, 0, 62, 46)
+
+
+def test_crop_tries_again_where_it_does_not_fit():
+  # The whole area at ratio 1 is 77 high: too much. Then as above.
+  rng = Script(1.0, 0.5, 0.375, 0.5, integers=[1, 2])
+  box = transforms.crop_box(100, 60, SCALE, RATIO, rng)
+  assert box == (2, 1, 57, 56)
+
+
+@pytest.mark.parametrize(
+  ('size', 'box'),
+  [
+    ((10, 1000), (0, 493, 10, 506)),  # 10 / (3/4) = 13.3 high
+    ((1000, 10), (493, 0, 506, 10)),
+  ],
+)
+def test_crop_falls_back_to_the_centre_after_ten_tries(size, box):
+  rng = Script(*[1.0, 0.5] * 10)
+  assert transforms.crop_box(*size, SCALE, RATIO, rng) == box
+  assert not rng.shares
+
+
+def test_crop_falls_back_to_everything_where_the_ratio_is_allowed():
+  rng = Script(*[1.0, 0.5] * 10)
+  box = transforms.crop_box(100, 90, (2.0, 2.0), RATIO, rng)
+  assert box == (0, 0, 100, 90)
+
+
+def test_train_view_resizes_the_crop_alone():
+  image = noise(100, 60)
+  view = transforms.TrainView(16, flip=0.0)
+  seen = view(image, Script(0.375, 0.5, 0.9, integers=[5, 45]))
+  expected = image.crop((45, 5, 100, 60)).resize(
+    (16, 16), Image.Resampling.BICUBIC
+  )
+  np.testing.assert_array_equal(seen, np.asarray(expected))
+  assert seen.dtype == np.uint8
+
+
+def plain(size, **options):
+  options = {'scale': None, 'flip': 0.0, **options}
+  return transforms.TrainView(size, **options)
+
+
+def test_view_of_an_image_of_its_size_is_the_image():
+  image = noise(8, 8)
+  np.testing.assert_array_equal(plain(8)(image, Script(0.5)), np.asarray(image))
+  np.testing.assert_array_equal(
+    transforms.EvalView(8)(image), np.asarray(image)
+  )
+
+
+def test_flip_follows_its_probability():
+  image = noise(8, 8)
+  pixels = np.asarray(image)
+  view = plain(8, flip=0.5)
+  np.testing.assert_array_equal(view(image, Script(0.4)), pixels[:, ::-1])
+  np.testing.assert_array_equal(view(image, Script(0.6)), pixels)
+
+
+# Shares of .5 are the middle of +-range: no rotation, zoom, aspect, shift.
+def test_affine_rotates_about_the_centre():
+  image = noise(8, 8)
+  view = plain(8, affine=transforms.Affine(degrees=90))
+  seen = view(image, Script(1.0, 0.5, 0.5, 0.5, 0.5, 0.9))
+  turned = np.rot90(np.asarray(image), -1)
+  # cos(90 deg) is 6e-17, and Pillow truncates what it interpolates.
+  assert np.abs(np.int16(seen) - turned).max() <= 1
+
+
+def test_affine_shifts_and_fills():
+  image = noise(8, 8)
+  view = plain(8, affine=transforms.Affine(translate=0.25), fill=(1, 2, 3))
+  seen = view(image, Script(0.5, 0.5, 0.5, 1.0, 0.5, 0.9))
+  np.testing.assert_array_equal(seen[:, 2:], np.asarray(image)[:, :6])
+  np.testing.assert_array_equal(seen[:, :2], np.tile([1, 2, 3], (8, 2, 1)))
+
+
+@pytest.mark.parametrize(
+  ('affine', 'shares', 'expected'),
+  [
+    (dict(log_scale=math.log(2)), [0.5, 1.0, 0.5], (0.5, 0, 2, 0, 0.5, 2)),
+    (dict(log_aspect=math.log(4)), [0.5, 0.5, 1.0], (0.5, 0, 2, 0, 2, -4)),
+  ],
+)
+def test_affine_zooms_and_stretches(affine, shares, expected):
+  got = transforms.Affine(**affine).coefficients(8, Script(*shares, 0.5, 0.5))
+  np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_grayscale_follows_its_probability():
+  image = Image.new('RGB', (2, 2), (255, 0, 0))
+  view = plain(2, grayscale=0.5)
+  # ITU-R 601 weighs red by .299.
+  np.testing.assert_array_equal(view(image, Script(0.9, 0.4)), 76)
+  np.testing.assert_array_equal(
+    view(image, Script(0.9, 0.6)), np.asarray(image)
+  )
+
+
+def test_channels_are_permuted():
+  image = Image.new('RGB', (2, 2), (1, 2, 3))
+  rng = Script(0.9, 0.4, permutation=[2, 0, 1])
+  seen = plain(2, channel_shuffle=0.5)(image, rng)
+  assert seen[0, 0].tolist() == [3, 1, 2]
+
+
+def test_brightness_scales_ink_and_leaves_the_ground():
+  pixels = np.uint8([[[155, 155, 155], [0, 0, 0], [255, 255, 255]]] * 3)
+  seen = plain(3, brightness=0.5)(
+    Image.fromarray(pixels), Script(0.9, 1.0, 0.0, 0.5)
+  )
+  # Gains 1.5, .5 and 1 on the difference from white.
+  expected = [[105, 205, 155], [0, 128, 0], [255, 255, 255]]
+  np.testing.assert_array_equal(seen[0], expected)
+
+
+def test_random_views_are_those_of_their_generator():
+  image = noise(40, 30)
+  view = transforms.TrainView(
+    16,
+    affine=transforms.Affine(15, 0.25, 0.2, 0.1),
+    grayscale=0.25,
+    channel_shuffle=0.25,
+    brightness=0.2,
+  )
+  first, again, other = (
+    view(image, np.random.default_rng(seed)) for seed in (0, 0, 1)
+  )
+  assert first.shape == (16, 16, 3) and first.dtype == np.uint8
+  np.testing.assert_array_equal(first, again)
+  assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+  ('size', 'rows', 'columns'),
+  [
+    # Margins of 1.5 and 2.5 round to even.
+    ((7, 4), slice(0, 4), slice(2, 6)),
+    ((9, 4), slice(0, 4), slice(2, 6)),
+    ((4, 7), slice(2, 6), slice(0, 4)),
+  ],
+)
+def test_eval_view_cuts_the_centre(size, rows, columns):
+  image = noise(*size)
+  np.testing.assert_array_equal(
+    transforms.EvalView(4)(image), np.asarray(image)[rows, columns]
+  )
+
+
+def test_eval_view_resizes_the_short_side_and_rounds_the_long_one_down():
+  image = noise(50, 30)
+  # 50 * 16 / 30 = 26.67.
+  resized = np.asarray(image.resize((26, 16), Image.Resampling.BICUBIC))
+  np.testing.assert_array_equal(
+    transforms.EvalView(12, resize=16)(image), resized[2:14, 7:19]
+  )
+
+
+def test_eval_view_refuses_a_crop_larger_than_the_image():
+  with pytest.raises(UserError, match='resize 200 is smaller than size 224'):
+    transforms.EvalView(224, resize=200)

@@ -1,0 +1,80 @@
+"""Proxy-Anchor against its formula and the official vectors."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax import losses
+from tests import vectors
+
+
+def oracle(z, labels, proxies, alpha=32.0, margin=0.1):
+  """Equation 4 of arXiv 2003.13911 in float64, a class at a time."""
+  unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)
+  s = unit(z.astype(np.float64)) @ unit(proxies.astype(np.float64)).T
+  pull, push = [], []
+  for p in range(len(proxies)):
+    own = labels == p
+    if own.any():
+      pull.append(np.log1p(np.sum(np.exp(-alpha * (s[own, p] - margin)))))
+    push.append(np.log1p(np.sum(np.exp(alpha * (s[~own, p] + margin)))))
+  return (np.mean(pull) if pull else 0.0) + np.mean(push)
+
+
+def case(seed=0, n=20, classes=9, dim=8):
+  rng = np.random.default_rng(seed)
+  z = rng.standard_normal((n, dim)).astype(np.float32)
+  proxies = rng.standard_normal((classes, dim)).astype(np.float32)
+  return z, rng.integers(0, classes - 2, n), proxies
+
+
+@pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
+def test_proxy_anchor_matches_float64_oracle(jit):
+  z, labels, proxies = case()
+  f = jax.jit(losses.proxy_anchor) if jit else losses.proxy_anchor
+  np.testing.assert_allclose(
+    f(z, labels, proxies), oracle(z, labels, proxies), rtol=2e-6
+  )
+
+
+@pytest.mark.parametrize('name', ['s0', 'm0'])
+def test_proxy_anchor_matches_official_vectors(name):
+  arrays = vectors.under(f'metric/PA/{name}')
+  f = lambda z, p: losses.proxy_anchor(z, arrays['T'], p)
+  loss, grads = jax.jit(jax.value_and_grad(f, (0, 1)))(
+    arrays['X'], arrays['param/proxies']
+  )
+  np.testing.assert_allclose(loss, arrays['f64/loss'], rtol=1e-5)
+  for got, wanted in zip(grads, ('X', 'proxies'), strict=True):
+    want = arrays[f'f64/grad/{wanted}']
+    vectors.assert_near(got, want, 1e-5)
+
+
+def test_large_logits_and_one_class_stay_finite():
+  z, _, proxies = case()
+  f = jax.value_and_grad(
+    lambda z, labels: losses.proxy_anchor(z, labels, proxies, alpha=1000.0)
+  )
+  for labels in (np.zeros(20, int), np.arange(20) % 9, np.full(20, -1)):
+    chex.assert_tree_all_finite(f(z, labels))
+
+
+@pytest.mark.parametrize('devices', [2, 4])
+def test_sharded_loss_is_that_of_one_device(devices):
+  z, labels, proxies = case()
+  f = lambda z, labels, p, axis_name: losses.proxy_anchor(
+    z, labels, p, axis_name=axis_name
+  )
+  want = jax.value_and_grad(f, 2)(z, labels, proxies, None)
+  spread = lambda a: jnp.asarray(a).reshape(devices, -1, *a.shape[1:])
+  step = lambda z, labels, p: jax.lax.pmean(
+    jax.value_and_grad(f, 2)(z, labels, p, 'i'), 'i'
+  )
+  got = jax.pmap(step, 'i', in_axes=(0, 0, None), axis_size=devices)(
+    spread(z), spread(labels), proxies
+  )
+  for device in range(devices):
+    mine = jax.tree.map(lambda a, device=device: a[device], got)
+    chex.assert_trees_all_close(mine, want, rtol=1e-5, atol=1e-7)

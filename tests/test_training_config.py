@@ -1,0 +1,56 @@
+"""The config's keys and values, and what is said of wrong ones."""
+
+import pytest
+
+from hier_jax.errors import UserError
+from hier_jax.training import config as config_lib
+from tests import training_data
+
+
+def test_default_is_valid():
+  config_lib.validate(config_lib.default_config())
+  config_lib.validate(training_data.config())
+
+
+def test_unknown_key_is_named_with_the_nearest():
+  config = config_lib.default_config().unlock()
+  config.optim.weigth_decay = 0.1
+  with pytest.raises(UserError, match=r"'optim.weigth_decay'.*'optim.weight_d"):
+    config_lib.validate(config)
+
+
+def test_missing_key_is_named():
+  config = config_lib.default_config().unlock()
+  del config.loss.hier.tau
+  with pytest.raises(UserError, match=r"'loss.hier.tau' is missing"):
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('optim.lr', -1.0, 'optim.lr is -1.0, must be at least 0'),
+    ('loss.hier.tau', 0.0, 'tau is 0.0, must be above 0'),
+    ('loss.metric', 'arcface', "'arcface', must be one of 'proxy_anchor'"),
+    ('optim.schedule', 'linear', "'linear', must be one of 'constant'"),
+    ('model.dtype', 'float8', "'float8', must be one of 'float32'"),
+    ('data.batch_size', 183, '183 is not a multiple of .*images_per_class 2'),
+    ('data.batch_size', 182, '182 does not divide among 4 devices'),
+    ('eval.batch_size', 5, 'eval.batch_size 5 does not divide among 4'),
+    ('loss.hier.k', 500, 'k 500 neighbours .*180'),
+    ('eval.recall_at', (0, 1), r'recall_at is \(0, 1\)'),
+  ],
+)
+def test_wrong_values_are_named(key, value, message):
+  config = config_lib.default_config()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=message):
+    config_lib.validate(config)
+
+
+def test_differences_open_nested_dicts():
+  ours, theirs = {'a': {'b': 1, 'c': 2}}, {'a': {'b': 1, 'd': 3}}
+  assert config_lib.differences(theirs, ours) == {
+    'a.c': (None, 2),
+    'a.d': (3, None),
+  }

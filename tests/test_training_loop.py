@@ -1,0 +1,188 @@
+"""A whole run in small: its devices, its interruptions, its complaints."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax.data import datasets
+from hier_jax.errors import UserError
+from hier_jax.models import embedder
+from hier_jax.training import loop, optim, parallel
+from hier_jax.training import state as state_lib
+from hier_jax.training import step as step_lib
+from hier_jax.training.checkpoint import Checkpoints
+from tests import training_data
+
+
+@pytest.fixture(autouse=True)
+def colours(monkeypatch):
+  made = training_data.splits()
+  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  return made
+
+
+def losses_on(devices, backbone, steps=20):
+  """Losses of the first steps on so many devices."""
+  config = training_data.config(
+    **{
+      'model.backbone': backbone,
+      'optim.lr': 1e-4,
+      'loss.hier.triplets_per_anchor': 100,
+    }
+  )
+  model = embedder.create(**config.model.to_dict(), axis_name=parallel.AXIS)
+  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  state = state_lib.create(config, model, optimizer, num_classes=16)
+  step = parallel.map_step(
+    step_lib.make_train_step(config, model, optimizer),
+    devices=jax.local_devices()[:devices],
+  )
+  rng = np.random.default_rng(0)
+  found = []
+  for _ in range(steps):
+    batch = {
+      'image': rng.integers(0, 256, (16, 8, 8, 3)).astype(np.uint8),
+      'label': rng.permutation(16)[:8].repeat(2).astype(np.int32),
+    }
+    state, metrics = step(state, batch)
+    found.append(float(metrics['loss']))
+  return np.array(found)
+
+
+@pytest.mark.parametrize('backbone', ['vit_test_patch4', 'resnet_test'])
+def test_losses_do_not_depend_on_the_number_of_devices(backbone):
+  one, four = losses_on(1, backbone), losses_on(4, backbone)
+  np.testing.assert_allclose(four, one, rtol=1e-5)
+
+
+def final_state(workdir, config):
+  model = embedder.create(**config.model.to_dict(), axis_name=parallel.AXIS)
+  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  state = state_lib.create(config, model, optimizer, num_classes=16)
+  with Checkpoints(workdir / 'checkpoints', keep=2) as checkpoints:
+    return checkpoints.latest_step, checkpoints.restore(state)
+
+
+def assert_same_run(a, b, config):
+  for name in ('metrics.jsonl', 'results.json', 'config.json'):
+    assert (a / name).read_bytes() == (b / name).read_bytes(), name
+  (step_a, state_a), (step_b, state_b) = (
+    final_state(workdir, config) for workdir in (a, b)
+  )
+  assert step_a == step_b == 12
+  same = jax.tree.map(lambda x, y: bool(jnp.all(x == y)), state_a, state_b)
+  assert all(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize('backbone', ['vit_test_patch4', 'resnet_test'])
+def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
+  tmp_path, monkeypatch, backbone
+):
+  config = training_data.config(**{'model.backbone': backbone})
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  loop.train(config, whole)
+
+  write = loop.report.MetricsLog.write
+
+  def stop_after_step_8(self, record):
+    write(self, record)
+    if record['step'] == 8:
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.report.MetricsLog, 'write', stop_after_step_8)
+    with pytest.raises(KeyboardInterrupt):
+      loop.train(config, cut)
+  assert (cut / 'metrics.jsonl').read_bytes() != (
+    whole / 'metrics.jsonl'
+  ).read_bytes()
+  loop.train(config, cut)
+  assert_same_run(whole, cut, config)
+  loop.train(config, cut)  # a finished run only prints its table again
+  assert_same_run(whole, cut, config)
+
+
+def test_records_and_results(tmp_path, capsys):
+  config = training_data.config()
+  rows = loop.train(config, tmp_path / 'run')
+  lines = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  train = [r for r in records if r['kind'] == 'train']
+  assert [r['step'] for r in train] == list(range(1, 13))
+  for record in train:
+    # 0.5 is the default weight of HIER.
+    total = record['metric'] + 0.5 * record['hier']
+    assert record['loss'] == pytest.approx(total, rel=1e-6)
+  evals = [(r['name'], r['step']) for r in records if r['kind'] == 'eval']
+  assert evals == [('before training', 0), ('step 6', 6), ('step 12', 12)]
+  assert list(rows) == ['before training', 'after training']
+  table = capsys.readouterr().out
+  assert 'after training' in table
+  assert f'{100 * rows["after training"]["recall@1"]:.1f}' in table
+
+
+def test_without_hier_there_are_no_hierarchical_proxies(tmp_path):
+  config = training_data.config(**{'loss.hier_weight': 0.0, 'epochs': 1})
+  loop.train(config, tmp_path / 'run')
+  records = (tmp_path / 'run' / 'metrics.jsonl').read_text()
+  assert 'hier' not in records
+  model = embedder.create(**config.model.to_dict())
+  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  state = state_lib.create(config, model, optimizer, num_classes=16)
+  assert list(state.params['loss']) == ['class_proxies']
+
+
+def test_another_runs_workdir_is_refused_and_untouched(tmp_path):
+  workdir = tmp_path / 'run'
+  loop.train(training_data.config(epochs=1), workdir)
+  before = {p: p.stat().st_mtime_ns for p in sorted(workdir.rglob('*'))}
+  with pytest.raises(UserError, match=r'optim.lr is 0.01 there and 0.02 here'):
+    loop.train(training_data.config(epochs=1, **{'optim.lr': 0.02}), workdir)
+  assert {p: p.stat().st_mtime_ns for p in sorted(workdir.rglob('*'))} == before
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('dear')
+  with pytest.raises(UserError, match=r'not empty and holds no config.json'):
+    loop.train(training_data.config(), tmp_path)
+  assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path):
+  config = training_data.config(**{'optim.lr': 1e30})
+  with pytest.raises(UserError, match=r'the loss is nan at step \d+'):
+    loop.train(config, tmp_path / 'run')
+  with Checkpoints(tmp_path / 'run' / 'checkpoints', keep=2) as checkpoints:
+    assert checkpoints.latest_step is None
+
+
+def test_single_image_class_is_named(tmp_path, colours):
+  train = colours['train']
+  colours['train'] = train.select(np.arange(len(train)) != 0, 'colours:train')
+  colours['train'] = colours['train'].select(
+    np.arange(len(train) - 1) != 0, 'colours:train'
+  )
+  with pytest.raises(UserError, match=r'1 classes have a single image.*: 0;'):
+    loop.train(training_data.config(), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_unreadable_image_is_named(tmp_path, colours):
+  colours['train'].source[5]['image'] = b'not an image'
+  with pytest.raises(UserError, match='image 5 of colours:train'):
+    loop.train(training_data.config(), tmp_path / 'run')
+
+
+def test_broken_checkpoint_is_named(tmp_path):
+  config = training_data.config(epochs=1)
+  loop.train(config, tmp_path / 'run')
+  folder = tmp_path / 'run' / 'checkpoints' / '3'
+  assert folder.is_dir()
+  for path in (folder / 'state').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  with pytest.raises(UserError, match=r'checkpoint 3 in .* cannot be restored'):
+    loop.train(config, tmp_path / 'run')

@@ -1,0 +1,116 @@
+"""Learning rates of the groups, against RECIPE 6 by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax.training import optim
+from hier_jax.training.config import default_config
+from tests import vectors
+
+STEPS = 7  # an epoch
+
+
+def rates(group, steps, **settings):
+  config = default_config()
+  config.optim.update(settings)
+  config.epochs = 10
+  rate = optim.learning_rate(config, group, steps_per_epoch=STEPS)
+  return np.array([rate(step) for step in steps], np.float64)
+
+
+def test_groups_scale_the_rate():
+  got = {
+    group: float(rates(group, [0], lr=2e-5)[0])
+    for group in default_config().optim.scales
+  }
+  assert got == pytest.approx(
+    {
+      'backbone': 0.0,
+      'head': 2e-5,
+      'hierarchical_proxies': 1e-3,
+      'class_proxies': 0.2,
+    }
+  )
+
+
+def test_rate_follows_the_batch():
+  config = default_config()
+  config.data.batch_size = 360
+  config.optim.lr = 1e-5
+  rate = optim.learning_rate(config, 'head', steps_per_epoch=STEPS)
+  assert float(rate(0)) == pytest.approx(2e-5)
+
+
+def test_warm_up_holds_the_backbone_alone():
+  steps = [0, 2 * STEPS - 1, 2 * STEPS]
+  backbone = rates('backbone', steps, warmup_epochs=2, lr=1.0)
+  assert backbone.tolist() == [0, 0, 1]
+  assert rates('head', steps, warmup_epochs=2, lr=1.0).tolist() == [1, 1, 1]
+
+
+def test_step_schedule_matches_the_official_one():
+  want = vectors.load()['sched/step']
+  steps = np.arange(len(want))
+  got = rates(
+    'head', steps, schedule='step', step_every=3, step_factor=0.5, lr=1.0
+  )
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_cosine_schedule_matches_the_official_one():
+  want = vectors.load()['sched/cosine']
+  got = rates('head', np.arange(len(want)), schedule='cosine', lr=1.0)
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def params():
+  return {
+    'model': {
+      'backbone': {'patch_embed': jnp.ones(3), 'block0': jnp.ones(3)},
+      'head': {'linear': jnp.ones(3)},
+    },
+    'loss': {'class_proxies': jnp.ones(3)},
+  }
+
+
+def test_adamw_by_hand_and_frozen_parts_stay():
+  config = default_config()
+  config.optim.update(
+    lr=0.1, warmup_epochs=0, weight_decay=0.5, freeze=('patch_embed',)
+  )
+  config.optim.scales.class_proxies = 2.0
+  optimizer = optim.optimizer(config, steps_per_epoch=STEPS)
+  p = params()
+  grads = jax.tree.map(lambda a: jnp.array([0.0, 1e-4, -2.0]), p)
+  updates, _ = optimizer.update(grads, optimizer.init(p), p)
+  # First step of Adam: g / (|g| + eps), eps 1e-4; decay 0.5 of 1, times rate.
+  adam = np.array([0.0, 0.5, -2.0 / 2.0001])
+  head = -0.1 * (adam + 0.5)
+  # In float32, 1 - 0.999 is known to 3e-5, and Adam divides by its root.
+  for got, want in (
+    (updates['model']['head']['linear'], head),
+    (updates['loss']['class_proxies'], 2 * head),
+  ):
+    np.testing.assert_allclose(got, want, rtol=3e-5)
+  assert not updates['model']['backbone']['patch_embed'].any()
+
+
+def test_clips_come_before_adam():
+  config = default_config()
+  config.optim.update(clip_value=1.0, clip_norm=0.1)
+  optimizer = optim.optimizer(config, steps_per_epoch=STEPS)
+  p = params()
+  grads = jax.tree.map(lambda a: jnp.array([0.0, 5.0, -1.0]), p)
+  _, state = optimizer.update(grads, optimizer.init(p), p)
+  inner = state[-1].inner_states['head'].inner_state[0]
+  # Eight entries of +-1 after the clip by value: norm sqrt(8).
+  want = 0.1 * np.array([0.0, 1.0, -1.0]) * 0.1 / np.sqrt(8)
+  got = inner.mu['model']['head']['linear']
+  np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_parameter_of_no_group_is_named():
+  with pytest.raises(ValueError, match="'model/neck/w' belongs to no group"):
+    optim.group_of('model/neck/w')
