@@ -79,6 +79,12 @@ def _two_sum(a, b):
   return s, (a - (s - t)) + (b - t)
 
 
+def _add_pairs(a, b):
+  """Sum of two unevaluated sums (high, low)."""
+  total, rounding = _two_sum(a[0], b[0])
+  return total, rounding + (a[1] + b[1])
+
+
 def _split(x):
   """High and low part of x, so short that their products are exact."""
   uint, mask = {
@@ -98,14 +104,9 @@ def _sqnorm_pair(x):
   """
   high, low = _split(x)
   terms = jnp.concatenate([high * high, 2 * high * low, low * low], -1)
-
-  def add(a, b):
-    total, rounding = _two_sum(a[0], b[0])
-    return total, rounding + (a[1] + b[1])
-
   zero = jnp.zeros((), x.dtype)
   pairs = terms, jnp.zeros_like(terms)
-  return lax.reduce(pairs, (zero, zero), add, (terms.ndim - 1,))
+  return lax.reduce(pairs, (zero, zero), _add_pairs, (terms.ndim - 1,))
 
 
 @jax.custom_jvp

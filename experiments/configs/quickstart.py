@@ -11,35 +11,39 @@ def get_config(preset=None):
   config.model.backbone = 'resnet_thin'
   config.model.image_size = 32
   config.model.dtype = 'float32'
+  # White ground becomes 0, as padding is.
+  config.model.mean = (1.0, 1.0, 1.0)
   config.loss.num_proxies = 256
+  config.loss.hier.k = 10
   config.loss.hier.triplets_per_anchor = 10
-  config.optim.lr = 3e-3
-  config.optim.scales = {
-    'backbone': 1.0,
-    'head': 1.0,
-    'hierarchical_proxies': 5.0,
-    'class_proxies': 10.0,
-  }
+  # From scratch in few epochs, many small steps beat fewer large ones.
+  config.data.batch_size = 60
+  config.data.images_per_class = 0
+  config.optim.lr = 2e-2
+  config.optim.scales.update(
+    backbone=1.0, head=1.0, hierarchical_proxies=5.0, class_proxies=3.0
+  )
   config.optim.schedule = 'one_cycle'
   config.optim.warmup_epochs = 0
-  config.optim.weight_decay = 1e-3
+  config.optim.weight_decay = 0.1
   config.optim.adam_eps = 1e-8
-  # Positives differ in style: in colours, outlines, proportions.
-  config.data.train_view = {
-    'scale': None,
-    'ratio': (3 / 4, 4 / 3),
-    'flip': 0.0,
-    'affine': {
-      'degrees': 15.0,
-      'log_scale': 0.25,
+  # Positives differ in colours and proportions, hardly in pose.
+  config.data.train_view.update(
+    scale=None,
+    flip=0.0,
+    affine={
+      'degrees': 4.0,
+      'log_scale': 0.08,
       'log_aspect': 0.1,
-      'translate': 0.1,
+      'translate': 0.04,
     },
-    'grayscale': 0.25,
-    'channel_shuffle': 0.25,
-    'brightness': 0.2,
-  }
-  config.epochs = 20
+    grayscale=0.4,
+    channel_shuffle=0.25,
+    brightness=0.3,
+  )
+  config.epochs = 24
+  config.log_every = 20
+  config.eval.every_epochs = 8
   config.eval.pixels = True
-  config.checkpoint.every_epochs = 5
+  config.checkpoint.every_epochs = 6
   return config

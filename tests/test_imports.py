@@ -1,0 +1,85 @@
+"""Who may know whom: knowledge runs one way through the house."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / 'hier_jax'
+
+# Room -> rooms of this package it may import besides itself and errors.
+ALLOWED = {
+  'poincare': set(),
+  'triplets': set(),
+  'layers': {'poincare'},
+  'losses': {'poincare', 'triplets'},
+  'models': {'layers', 'poincare'},
+  'data': set(),
+  'evaluation': set(),
+  'training': {'data', 'evaluation', 'losses', 'models'},
+  'cli': {'training'},
+}
+# Room -> outside packages it must not name.
+FORBIDDEN = {
+  'data': {'jax', 'flax', 'optax', 'orbax'},
+  'evaluation': {'flax', 'optax', 'orbax', 'ml_collections', 'grain'},
+  'losses': {'flax', 'optax', 'ml_collections'},
+  'poincare': {'flax', 'optax', 'numpy'},
+  'triplets': {'flax', 'optax', 'numpy'},
+}
+# The only modules that may name a package.
+SOLE = {
+  'orbax': {'training/checkpoint.py'},
+  'ml_collections': {'training/config.py', 'cli.py'},
+  'tensorflow': set(),
+}
+
+
+def imported(path):
+  """Dotted names that a module imports, `a.b` of `from a import b` too."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}: relative import'
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def modules(room):
+  folder = PACKAGE / room
+  return sorted(folder.rglob('*.py')) or [PACKAGE / f'{room}.py']
+
+
+def test_every_room_is_listed():
+  rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == '.py'}
+  rooms |= {p.parent.name for p in PACKAGE.glob('*/__init__.py')}
+  assert rooms - {'__init__', '__main__', 'errors'} == set(ALLOWED)
+
+
+@pytest.mark.parametrize('room', ALLOWED)
+def test_room_imports_what_it_may(room):
+  for path in modules(room):
+    for name in imported(path):
+      first, _, rest = name.partition('.')
+      assert first not in FORBIDDEN.get(room, ()), f'{path}: {name}'
+      if first == 'hier_jax':
+        other = rest.split('.')[0]
+        assert other in ALLOWED[room] | {room, 'errors'}, f'{path}: {name}'
+
+
+@pytest.mark.parametrize('package', SOLE)
+def test_package_is_named_by_its_keeper_alone(package):
+  found = {
+    path.relative_to(PACKAGE).as_posix()
+    for path in PACKAGE.rglob('*.py')
+    if package in {name.split('.')[0] for name in imported(path)}
+  }
+  assert found == SOLE[package]
+
+
+@pytest.mark.parametrize('word', ['hier', 'triplet', 'prox'])
+@pytest.mark.parametrize('module', ['parallel', 'checkpoint'])
+def test_engine_parts_know_no_term_of_hier(module, word):
+  text = (PACKAGE / 'training' / f'{module}.py').read_text()
+  assert word not in text.lower().replace('hier_jax', '')
