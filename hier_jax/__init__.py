@@ -1,6 +1,18 @@
 """Hierarchical proxies for metric learning in hyperbolic space."""
 
-from hier_jax import losses, poincare, triplets
+import importlib
 
-__all__ = ['losses', 'poincare', 'triplets']
+__all__ = ['evaluation', 'losses', 'models', 'poincare', 'triplets']
 __version__ = '0.1.0'
+
+
+def __getattr__(name):
+  # Rooms are imported when they are named, so that the data room and the
+  # command line's messages do not wait for jax.
+  if name in __all__:
+    return importlib.import_module(f'hier_jax.{name}')
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted([*globals(), *__all__])

@@ -2,8 +2,12 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
+
+import hier_jax
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / 'hier_jax'
@@ -34,6 +38,16 @@ SOLE = {
   'ml_collections': {'training/config.py', 'cli.py'},
   'tensorflow': set(),
 }
+
+
+def test_import_is_light_and_rooms_come_when_named():
+  code = (
+    'import sys, hier_jax.cli; assert "jax" not in sys.modules; '
+    'import hier_jax; hier_jax.losses.hier, hier_jax.poincare.dist'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+  with pytest.raises(AttributeError, match='no attribute'):
+    _ = hier_jax.nonsense
 
 
 def imported(path):

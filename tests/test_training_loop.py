@@ -186,3 +186,17 @@ def test_broken_checkpoint_is_named(tmp_path):
       path.write_bytes(b'')
   with pytest.raises(UserError, match=r'checkpoint 3 in .* cannot be restored'):
     loop.train(config, tmp_path / 'run')
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(
+  tmp_path, monkeypatch
+):
+  config = training_data.config(epochs=1)
+  loop.train(config, tmp_path / 'whole')
+  with monkeypatch.context() as patch:
+    patch.setattr(loop._Run, '_batches', lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      loop.train(config, tmp_path / 'cut')
+  loop.train(config, tmp_path / 'cut')
+  whole, cut = (tmp_path / w / 'metrics.jsonl' for w in ('whole', 'cut'))
+  assert whole.read_bytes() == cut.read_bytes()

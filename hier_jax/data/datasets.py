@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -148,6 +149,8 @@ def hold_out(split: Split, every: int = 5) -> tuple[Split, Split]:
 
 def _prepared(name: str, data_dir) -> base.ImageBuilder:
   make, config = _BUILDERS[name]
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
   builder = make(config=config, data_dir=data_dir)
   try:
     builder.download_and_prepare(file_format='array_record')

@@ -114,7 +114,10 @@ class _Run:
     self.embed = parallel.map_embed(step_lib.make_embed(model))
     first = jax.process_index() == 0
     self.log = report.MetricsLog(
-      workdir / 'metrics.jsonl', step=self.step, enabled=first
+      workdir / 'metrics.jsonl',
+      # Without a checkpoint the run begins anew, first evaluations included.
+      step=self.step or -1,
+      enabled=first,
     )
     self.progress = report.Progress(
       self.total_steps,
@@ -126,7 +129,7 @@ class _Run:
 
   def finish(self, checkpoints):
     """Runs what is left of the run; returns and prints its table."""
-    if self.step == 0 and not self.log.evaluations():
+    if self.step == 0:
       self._evaluate_start()
     for batch in self._batches():
       self.state, metrics = self.train_step(self.state, batch)
