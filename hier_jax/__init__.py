@@ -2,7 +2,15 @@
 
 import importlib
 
-__all__ = ['evaluation', 'losses', 'models', 'poincare', 'triplets']
+__all__ = [
+  'evaluation',
+  'layers',
+  'lorentz',
+  'losses',
+  'models',
+  'poincare',
+  'triplets',
+]
 __version__ = '0.1.0'
 
 

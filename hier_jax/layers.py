@@ -1,18 +1,52 @@
-"""Linen layers whose outputs live on the ball."""
+"""Linen layers whose inputs or outputs live on the ball.
+
+All of them compute in float32, whatever their inputs are. Each has a curvature
+of its own, the attribute `c`; a network that learns it makes one with
+`Curvature` and hands it to its layers' calls.
+"""
+
+import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax import lax
 
 from hier_jax import poincare
+from hier_jax.poincare import numerics
 
-__all__ = ['BallHead']
+__all__ = ['BallHead', 'Curvature', 'HypDistance', 'HypLinear', 'HypMLR']
+
+# One row a class or point: variance 1 / d of rows of length d.
+_ROWS = nn.initializers.variance_scaling(
+  1.0, 'fan_in', 'normal', in_axis=-1, out_axis=-2
+)
+
+
+class Curvature(nn.Module):
+  """A learnable curvature c = softplus(raw) > 0.
+
+  Attributes:
+    initial: its first value, positive.
+  """
+
+  initial: float = 1.0
+
+  @nn.compact
+  def __call__(self):
+    """The curvature, a float32 scalar."""
+    c = self.initial
+    if not (c > 0 and math.isfinite(c)):
+      raise ValueError(f'initial curvature must be positive, got {c}')
+    raw = c + math.log(-math.expm1(-c))
+    return jax.nn.softplus(self.param('raw', nn.initializers.constant(raw), ()))
 
 
 class BallHead(nn.Module):
   """Backbone features to points of the Poincare ball (HIER, section 3.1).
 
   LayerNorm without scale and bias, a linear map with orthogonal rows, then
-  `poincare.to_ball`. All of it in float32, whatever the backbone computes in.
+  `poincare.to_ball`.
 
   Attributes:
     dim: size d of the embedding.
@@ -25,14 +59,169 @@ class BallHead(nn.Module):
   clip_radius: float | None = 2.3
 
   @nn.compact
-  def __call__(self, features):
-    """`[..., F]` to float32 `[..., d]`."""
+  def __call__(self, features, c=None):
+    """`[..., F]` to float32 `[..., d]`; c replaces the attribute."""
+    c = self.c if c is None else c
     x = features.astype(jnp.float32)
     x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
     x = nn.Dense(
       self.dim, kernel_init=nn.initializers.orthogonal(), name='linear'
     )(x)
-    if self.c == 0:
+    if isinstance(c, (int, float)) and c == 0:
       norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
       return x / jnp.maximum(norm, 1e-12)
-    return poincare.to_ball(x, c=self.c, clip_radius=self.clip_radius)
+    return poincare.to_ball(x, c=c, clip_radius=self.clip_radius)
+
+
+class HypLinear(nn.Module):
+  """The linear map of the ball: (M (x) x) (+) b.
+
+  Ganea, Becigneul and Hofmann, "Hyperbolic Neural Networks" (NeurIPS 2018),
+  section 3.2. M is a Euclidean matrix, b = exp0(bias), so that any optimiser
+  trains them.
+
+  Attributes:
+    features: size e of the output.
+    c: curvature; an ordinary linear map at 0.
+    use_bias: whether b is added.
+    kernel_init: of the kernel `[d, e]`.
+  """
+
+  features: int
+  c: float = 1.0
+  use_bias: bool = True
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x, c=None):
+    """Points `[..., d]` to points `[..., e]`; c replaces the attribute."""
+    c = self.c if c is None else c
+    x = x.astype(jnp.float32)
+    shape = (x.shape[-1], self.features)
+    kernel = self.param('kernel', self.kernel_init, shape)
+    y = poincare.matvec(kernel.T, x, c=c)
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      y = poincare.mobius_add(y, poincare.exp0(bias, c=c), c=c)
+    return y
+
+
+class HypMLR(nn.Module):
+  """Multinomial logistic regression: logits from distances to hyperplanes.
+
+  The logit of class k is lambda_p |a| times the signed distance to the geodesic
+  hyperplane through p with normal a at p.
+
+  'hnn' (Ganea, Becigneul and Hofmann, NeurIPS 2018, section 3.1): p =
+  exp0(point) and a = (1 - c|p|^2) kernel, transported from 0.
+  'hnn++' (Shimizu, Mukuta and Harada, "Hyperbolic Neural Networks++", ICLR
+  2021, section 3.1): p = exp0(bias z / |z|) and a = z / cosh(sqrt(c) bias)^2
+  with z the kernel's row, which frees the hyperplane of redundant parameters
+  and takes one matmul.
+
+  Attributes:
+    classes: number k of classes.
+    c: curvature; 4 (<a, x> - <a, p>) at 0.
+    form: 'hnn++' or 'hnn'.
+    kernel_init: of the kernel `[k, d]`.
+  """
+
+  classes: int
+  c: float = 1.0
+  form: str = 'hnn++'
+  kernel_init: nn.initializers.Initializer = _ROWS
+
+  @nn.compact
+  def __call__(self, x, c=None):
+    """Points `[..., d]` to logits `[..., k]`; c replaces the attribute.
+
+    Raises:
+      ValueError: for an unknown `form`.
+    """
+    if self.form not in ('hnn', 'hnn++'):
+      raise ValueError(f"form is {self.form!r}, expected 'hnn++' or 'hnn'")
+    c = self.c if c is None else c
+    x = x.astype(jnp.float32)
+    shape = (self.classes, x.shape[-1])
+    kernel = self.param('kernel', self.kernel_init, shape)
+    scale = 2 * numerics.sqrt(numerics.dot(kernel, kernel))[:, 0]
+    if self.form == 'hnn':
+      point = self.param('point', nn.initializers.zeros, shape)
+      rows = x.reshape(-1, x.shape[-1])
+      distance = poincare.hyperplane_matrix(
+        rows, poincare.exp0(point, c=c), kernel, c=c
+      ).reshape(*x.shape[:-1], self.classes)
+    else:
+      bias = self.param('bias', nn.initializers.zeros, (self.classes,))
+      distance = _distance_along(x, numerics.unit(kernel), bias, c)
+    return distance * jnp.broadcast_to(scale, distance.shape)
+
+
+def _distance_along(x, direction, offset, c):
+  """Signed distances to the hyperplanes at right angles to rays from 0.
+
+  asinh(l_x sqrt(c) <x, u> cosh(2 sqrt(c) r) - (l_x - 1) sinh(2 sqrt(c) r))
+  / sqrt(c), written in c r^2 so that the limit c = 0 exists.
+
+  Args:
+    x: points `[..., d]`.
+    direction: unit vectors u `[k, d]`.
+    offset: r `[k]`; the hyperplane meets its ray at exp0(r u).
+    c: curvature, a scalar.
+
+  Returns:
+    `[..., k]`.
+  """
+  factor = poincare.conformal_factor(x, c=c)[..., None]
+  c = jnp.asarray(c, x.dtype)
+  s = 4 * c * offset**2
+  row = lambda a: a.reshape((1,) * (x.ndim - 1) + a.shape)
+  height = jnp.matmul(x, direction.T, precision=lax.Precision.HIGHEST)
+  along = row(numerics.cosh(s)) * height
+  level = row(2 * offset * numerics.sinhc(s))
+  k = factor * along - (factor - 1) * level
+  return k * numerics.asinhc(c * k * k)
+
+
+class HypDistance(nn.Module):
+  """Geodesic distances to a second input, or to points that are learnt.
+
+  Attributes:
+    points: number k of learnt points, exp0 of a parameter; None for none.
+    c: curvature.
+    point_init: of their tangent vectors `[k, d]`.
+  """
+
+  points: int | None = None
+  c: float = 1.0
+  point_init: nn.initializers.Initializer = _ROWS
+
+  @nn.compact
+  def __call__(self, x, y=None, c=None):
+    """Distances of points `[..., d]`; c replaces the attribute.
+
+    Args:
+      x: points `[..., d]`.
+      y: points `[..., d]`, where the layer has none of its own.
+      c: curvature.
+
+    Returns:
+      `[...]` to y, or `[..., k]` to the learnt points.
+
+    Raises:
+      ValueError: where both or neither of `points` and y are given.
+    """
+    if (self.points is None) == (y is None):
+      raise ValueError(
+        'HypDistance takes either points= or a second input, got'
+        f' points={self.points} and {"no" if y is None else "a"} second input'
+      )
+    c = self.c if c is None else c
+    x = x.astype(jnp.float32)
+    if y is not None:
+      return poincare.dist(x, y.astype(jnp.float32), c=c)
+    shape = (self.points, x.shape[-1])
+    points = poincare.exp0(self.param('point', self.point_init, shape), c=c)
+    rows = x.reshape(-1, x.shape[-1])
+    distance = poincare.dist_matrix(rows, points, c=c)
+    return distance.reshape(*x.shape[:-1], self.points)

@@ -7,6 +7,7 @@ import tempfile
 os.environ.setdefault('NPROC', '64')
 
 import jax
+import pytest
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -14,3 +15,14 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 _cache = tempfile.TemporaryDirectory(prefix='hier_jax_tests_')
 jax.config.update('jax_compilation_cache_dir', _cache.name)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _forget_programs():
+  """Frees each module's compiled programs.
+
+  All of them together would hold more memory maps than Linux lets a process
+  have (65,530), at which the compiler crashes.
+  """
+  yield
+  jax.clear_caches()

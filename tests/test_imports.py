@@ -15,6 +15,7 @@ PACKAGE = ROOT / 'hier_jax'
 # Room -> rooms of this package it may import besides itself and errors.
 ALLOWED = {
   'poincare': set(),
+  'lorentz': {'poincare'},
   'triplets': set(),
   'layers': {'poincare'},
   'losses': {'poincare', 'triplets'},

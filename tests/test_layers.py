@@ -1,13 +1,16 @@
-"""The ball head against the official vectors and at c = 0."""
+"""The layers: official vectors, definitions, limits, learning."""
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
-from hier_jax import layers
-from tests import vectors
+from hier_jax import layers, poincare
+from tests import geometry, vectors
 
 
 def test_ball_head_matches_official_vectors():
@@ -43,3 +46,183 @@ def test_without_curvature_embeddings_are_unit_vectors():
   x = jax.random.normal(jax.random.key(0), (5, 32))
   z, _ = head.init_with_output(jax.random.key(1), x)
   np.testing.assert_allclose(jnp.linalg.norm(z, axis=1), 1, rtol=1e-6)
+
+
+def points(n=7, d=5, c=1.0, seed=0):
+  return geometry.ball(np.random.default_rng(seed), n, d, c, 'mid')
+
+
+def perturbed(layer, *args):
+  """Variables away from their symmetric start."""
+  variables = layer.init(jax.random.key(0), *args)
+  leaves, tree = jax.tree.flatten(variables)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  noise = [
+    a + 0.3 * jax.random.normal(k, a.shape)
+    for k, a in zip(keys, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(tree, noise)
+
+
+@pytest.mark.parametrize('c', [0.3, 1.0])
+def test_hyp_linear_is_matvec_and_bias(c):
+  layer, x = layers.HypLinear(3, c=c), points(c=c)
+  variables = perturbed(layer, x)
+  kernel, bias = (variables['params'][k] for k in ('kernel', 'bias'))
+  wide = geometry.wide(x, kernel, bias)
+  true_c = geometry.curvature(c)
+  want = geometry.mobius_add(
+    geometry.exp0(geometry.log0(wide[0], true_c) @ wide[1], true_c),
+    geometry.exp0(wide[2], true_c),
+    true_c,
+  )
+  got = jax.jit(layer.apply)(variables, x)
+  assert geometry.row_error(got, want) <= 1e-5
+  bare = layers.HypLinear(3, c=c, use_bias=False)
+  assert set(bare.init(jax.random.key(0), x)['params']) == {'kernel'}
+
+
+def test_hyp_linear_without_curvature_is_a_linear_map():
+  layer, x = layers.HypLinear(3, c=0), points()
+  variables = perturbed(layer, x)
+  kernel, bias = (variables['params'][k] for k in ('kernel', 'bias'))
+  want = x @ kernel + bias[None]
+  chex.assert_trees_all_close(layer.apply(variables, x), want, rtol=1e-5)
+
+
+def mlr_by_definition(x, p, a, c):
+  """Logits lambda_p |a| d(x, hyperplane through p with normal a)."""
+  size = geometry.conformal(p, c) * geometry.norm(a)
+  side = geometry.dist_to_hyperplane(x[:, None], p[None], a[None], c)
+  return side * size[:, 0]
+
+
+@pytest.mark.parametrize('c', [0.3, 1.0])
+@pytest.mark.parametrize('form', ['hnn', 'hnn++'])
+def test_hyp_mlr_is_the_distance_to_hyperplanes(form, c):
+  layer, x = layers.HypMLR(4, c=c, form=form), points(c=c)
+  variables = perturbed(layer, x)
+  params = variables['params']
+  kernel, true_c = *geometry.wide(params['kernel']), geometry.curvature(c)
+  if form == 'hnn':
+    p = geometry.exp0(*geometry.wide(params['point']), true_c)
+    a = 2 * kernel / geometry.conformal(p, true_c)
+  else:
+    (r,) = geometry.wide(params['bias'][:, None])
+    p = geometry.exp0(r * kernel / geometry.norm(kernel), true_c)
+    a = kernel / np.cosh(np.sqrt(true_c) * r) ** 2
+  (wide,) = geometry.wide(x)
+  want = mlr_by_definition(wide, p, a, true_c)
+  got = np.asarray(jax.jit(layer.apply)(variables, x))
+  assert got.shape == (7, 4)
+  assert np.max(np.abs(got - want)) <= 1e-5 * np.max(np.abs(want))
+  grid = layer.apply(variables, x[:6].reshape(2, 3, 5))
+  chex.assert_trees_all_close(grid.reshape(6, 4), got[:6], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('form', ['hnn', 'hnn++'])
+def test_hyp_mlr_without_curvature_is_linear(form):
+  layer, x = layers.HypMLR(4, c=0, form=form), points()
+  variables = perturbed(layer, x)
+  params = variables['params']
+  kernel = params['kernel']
+  if form == 'hnn':
+    offset = jnp.sum(kernel * params['point'], 1)
+  else:
+    offset = params['bias'] * jnp.linalg.norm(kernel, axis=1)
+  want = 4 * (x @ kernel.T - offset[None])
+  got = layer.apply(variables, x)
+  chex.assert_trees_all_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_hyp_distance_to_points_or_to_an_input():
+  x, y = points(), points(seed=1)
+  pairwise = layers.HypDistance(c=0.5)
+  chex.assert_trees_all_close(
+    pairwise.apply({}, x, y), poincare.dist(x, y, c=0.5)
+  )
+  layer = layers.HypDistance(3, c=0.5)
+  variables = perturbed(layer, x)
+  centres = poincare.exp0(variables['params']['point'], c=0.5)
+  want = poincare.dist(x[:, None], centres[None], c=0.5)
+  chex.assert_trees_all_close(layer.apply(variables, x), want, rtol=1e-6)
+  grid = layer.apply(variables, x[:6].reshape(2, 3, 5))
+  assert grid.shape == (2, 3, 3)
+  for wrong, args in ((layer, (x, y)), (pairwise, (x,))):
+    with pytest.raises(ValueError, match='either points= or a second input'):
+      wrong.init(jax.random.key(0), *args)
+
+
+@pytest.mark.parametrize('initial', [1e-6, 0.1, 1.0, 50.0, 1000.0])
+def test_curvature_starts_where_it_is_told(initial):
+  layer = layers.Curvature(initial)
+  c, variables = layer.init_with_output(jax.random.key(0))
+  np.testing.assert_allclose(c, initial, rtol=2e-5)
+  # Nothing an optimiser does makes it negative.
+  low = jax.tree.map(lambda raw: raw - 60, variables)
+  assert layer.apply(low) >= 0
+
+
+def test_bad_layers_are_named():
+  with pytest.raises(ValueError, match=r'initial curvature.*got 0'):
+    layers.Curvature(0).init(jax.random.key(0))
+  with pytest.raises(ValueError, match="form is 'svm'"):
+    layers.HypMLR(3, form='svm').init(jax.random.key(0), points())
+  with pytest.raises(ValueError, match=r'curvature c must be positive.*-1'):
+    layers.HypLinear(3, c=-1).init(jax.random.key(0), points())
+
+
+@pytest.mark.parametrize('form', ['hnn', 'hnn++'])
+def test_a_network_learns_its_weights_and_its_curvature(form):
+  rng = np.random.default_rng(3)
+  labels = np.repeat(np.arange(3), 20)
+  centres = rng.standard_normal((3, 4))
+  x = np.float32(0.4 * (centres[labels] + 0.3 * rng.standard_normal((60, 4))))
+  curvature = layers.Curvature(0.5)
+  hidden, top = layers.HypLinear(6), layers.HypMLR(3, form=form)
+  key = jax.random.key(0)
+  params = {
+    'c': curvature.init(key),
+    'hidden': hidden.init(key, x),
+    'top': top.init(key, jnp.zeros((1, 6))),
+  }
+
+  def loss(params):
+    c = curvature.apply(params['c'])
+    z = hidden.apply(params['hidden'], poincare.exp0(x, c=c), c=c)
+    logits = top.apply(params['top'], z, c=c)
+    return jnp.mean(
+      optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    )
+
+  optimiser = optax.adam(1e-2)
+  state = optimiser.init(params)
+
+  @jax.jit
+  def step(params, state):
+    value, gradients = jax.value_and_grad(loss)(params)
+    updates, state = optimiser.update(gradients, state)
+    return optax.apply_updates(params, updates), state, value, gradients
+
+  params, state, first, gradients = step(params, state)
+  chex.assert_tree_all_finite(gradients)
+  assert all(jnp.any(g != 0) for g in jax.tree.leaves(gradients))
+  for _ in range(100):
+    params, state, last, _ = step(params, state)
+  assert last < 0.2 < 0.9 < first
+
+
+def test_layers_compute_in_float32():
+  x = jnp.bfloat16(points())
+  for layer in (
+    layers.HypLinear(3),
+    layers.HypMLR(3),
+    layers.HypMLR(3, form='hnn'),
+    layers.HypDistance(3),
+  ):
+    out, variables = layer.init_with_output(jax.random.key(0), x)
+    assert out.dtype == jnp.float32
+    f = lambda v, x, layer=layer: jnp.sum(layer.apply(v, x))
+    gradients = jax.grad(f, (0, 1))(variables, x)
+    chex.assert_tree_all_finite(gradients)
+    assert gradients[1].dtype == jnp.bfloat16

@@ -1,0 +1,280 @@
+"""The hyperboloid and the Klein model, beside the Poincare ball.
+
+The hyperboloid of curvature -c, c > 0, is {X in R^(d+1) : <X, X> = -1/c,
+X_0 > 0} with the Lorentzian inner product <X, Y> = -X_0 Y_0 + sum X_i Y_i. Its
+points are arrays `[..., 1 + d]`, time first. The Klein model is the ball of
+radius 1 / sqrt(c) in which geodesics are straight; its points are `[..., d]`.
+The conversions are isometries: `dist`, `klein_dist` and `poincare.dist` agree.
+
+Functions read the d space coordinates of a point; its time coordinate follows
+from them and is not looked at, so that rounding cannot take a point off the
+hyperboloid. Arguments, dtypes and errors are those of `poincare`; there is no
+limit c = 0.
+
+Ratcliffe, "Foundations of Hyperbolic Manifolds" (2006), chapters 3, 4 and 6;
+Nickel and Kiela, "Learning Continuous Hierarchies in the Lorentz Model of
+Hyperbolic Geometry" (ICML 2018).
+"""
+
+import functools
+
+import jax.numpy as jnp
+
+from hier_jax.poincare import arguments, means, numerics
+
+__all__ = [
+  'centroid',
+  'dist',
+  'exp0',
+  'from_klein',
+  'from_poincare',
+  'inner',
+  'klein_dist',
+  'klein_to_poincare',
+  'log0',
+  'poincare_to_klein',
+  'project',
+  'to_klein',
+  'to_poincare',
+]
+
+_op = functools.partial(arguments.op, flat=False)
+
+
+def _lift(space, c):
+  """Puts the time coordinate sqrt(1/c + |space|^2) before `[..., d]`."""
+  time = jnp.sqrt(1 / c[..., None] + numerics.dot(space, space))
+  return jnp.concatenate([time, space], -1)
+
+
+def _height(space, c):
+  """1 + sqrt(c) X_0 as a column: 2 / (1 - c|x|^2) of the point of the ball."""
+  return 1 + jnp.sqrt(1 + c[..., None] * numerics.dot(space, space))
+
+
+@_op('x')
+def project(x, *, c):
+  """Sets the time coordinate that the space coordinates ask for.
+
+  Args:
+    x: `[..., 1 + d]`.
+    c: curvature.
+
+  Returns:
+    Points of the hyperboloid `[..., 1 + d]`.
+  """
+  return _lift(x[..., 1:], c)
+
+
+def inner(x, y):
+  """Lorentzian inner product -x_0 y_0 + sum x_i y_i.
+
+  Args:
+    x: `[..., 1 + d]`, points or tangent vectors.
+    y: `[..., 1 + d]`.
+
+  Returns:
+    `[...]`.
+  """
+  x, y = jnp.asarray(x), jnp.asarray(y)
+  dtype = arguments.check_points({'x': x, 'y': y})
+  wide = jnp.promote_types(dtype, jnp.float32)
+  product = x.astype(wide) * y.astype(wide)
+  return (jnp.sum(product[..., 1:], -1) - product[..., 0]).astype(dtype)
+
+
+@_op('x', 'y')
+def dist(x, y, *, c):
+  """Geodesic distance arcosh(-c <x, y>) / sqrt(c).
+
+  Computed from the differences of the coordinates, which keep the digits of
+  close points: with D = x - y, S = x + y (in space) and h = 1 + sqrt(c) X_0,
+  (2 / sqrt c) asinh(sqrt(c q)),
+  q = |(h_x + h_y) D - (h_x - h_y) S|^2 / (16 h_x h_y).
+
+  Args:
+    x: points `[..., 1 + d]`.
+    y: points `[..., 1 + d]`.
+    c: curvature.
+
+  Returns:
+    `[...]`. Its gradient at x = y is 0.
+  """
+  x, y = x[..., 1:], y[..., 1:]
+  h_x, h_y = _height(x, c), _height(y, c)
+  apart, both, high = x - y, x + y, h_x + h_y
+  tilt = c[..., None] * numerics.dot(apart, both) / (high - 2)  # h_x - h_y
+  v = high * apart - tilt * both
+  q = numerics.dot(v, v) / (16 * h_x * h_y)
+  return numerics.arc(q[..., 0], c)
+
+
+@_op('u')
+def exp0(u, *, c):
+  """Exponential map at the origin (1 / sqrt(c), 0).
+
+  Args:
+    u: `[..., d]`, the space coordinates of tangent vectors. The metric is the
+      identity there, so that the ball's `exp0` of u / 2 is the same point.
+    c: curvature.
+
+  Returns:
+    Points `[..., 1 + d]` at distance |u| from the origin; in float32 up to
+    sqrt(c)|u| of about 44, where squares overflow.
+  """
+  return _lift(u * numerics.sinhc(c[..., None] * numerics.dot(u, u)), c)
+
+
+@_op('x')
+def log0(x, *, c):
+  """Logarithmic map at the origin, inverse of `exp0`.
+
+  Args:
+    x: points `[..., 1 + d]`.
+    c: curvature.
+
+  Returns:
+    The space coordinates of tangent vectors, `[..., d]`.
+  """
+  space = x[..., 1:]
+  return space * numerics.asinhc(c[..., None] * numerics.dot(space, space))
+
+
+@_op('x', scalars=('weights',), axes=2)
+def centroid(x, weights=None, *, c):
+  """Weighted centroid: sum w_i x_i, scaled onto the hyperboloid.
+
+  It minimises sum w_i cosh(sqrt(c) d(m, x_i)) (Law et al., "Lorentzian Distance
+  Learning for Hyperbolic Representations", ICML 2019) and is the ball's
+  `midpoint`.
+
+  Args:
+    x: points `[..., n, 1 + d]`.
+    weights: `[..., n]`, not negative; None for equal ones. Where all are 0 the
+      result is the origin.
+    c: curvature, a number or `[...]`.
+
+  Returns:
+    Points `[..., 1 + d]`.
+  """
+  space = x[..., 1:]
+  height = _height(space, c[..., None])
+  weights = means.weight_columns(x, weights)
+  mean, _, norm = means.weighted_moments(
+    space / height, 2 / height, weights, c[..., None]
+  )
+  return _lift(2 * mean / jnp.where(norm > 0, norm, 1), c)
+
+
+# ---- conversions ------------------------------------------------------------
+
+
+@_op('x')
+def from_poincare(x, *, c):
+  """The ball to the hyperboloid: space coordinates 2x / (1 - c|x|^2).
+
+  Args:
+    x: points of the ball `[..., d]`.
+    c: curvature.
+
+  Returns:
+    Points `[..., 1 + d]`.
+  """
+  return _lift(2 * x / numerics.gap(x, c), c)
+
+
+@_op('x')
+def to_poincare(x, *, c):
+  """The hyperboloid to the ball: stereographic projection from (-1/sqrt c, 0).
+
+  Args:
+    x: points `[..., 1 + d]`.
+    c: curvature.
+
+  Returns:
+    Points of the ball `[..., d]`.
+  """
+  space = x[..., 1:]
+  return space / _height(space, c)
+
+
+@_op('k')
+def from_klein(k, *, c):
+  """The Klein model to the hyperboloid: space coordinates k / sqrt(1 - c|k|^2).
+
+  Args:
+    k: points of the Klein model `[..., d]`.
+    c: curvature.
+
+  Returns:
+    Points `[..., 1 + d]`.
+  """
+  return _lift(k / jnp.sqrt(numerics.gap(k, c)), c)
+
+
+@_op('x')
+def to_klein(x, *, c):
+  """The hyperboloid to the Klein model: gnomonic projection from 0.
+
+  Args:
+    x: points `[..., 1 + d]`.
+    c: curvature.
+
+  Returns:
+    Points of the Klein model `[..., d]`.
+  """
+  space = x[..., 1:]
+  return space / (_height(space, c) - 1)
+
+
+@_op('x')
+def poincare_to_klein(x, *, c):
+  """The ball to the Klein model: 2x / (1 + c|x|^2).
+
+  Args:
+    x: points of the ball `[..., d]`.
+    c: curvature.
+
+  Returns:
+    Points of the Klein model `[..., d]`.
+  """
+  return 2 * x / (2 - numerics.gap(x, c))
+
+
+@_op('k')
+def klein_to_poincare(k, *, c):
+  """The Klein model to the ball: k / (1 + sqrt(1 - c|k|^2)).
+
+  Args:
+    k: points of the Klein model `[..., d]`.
+    c: curvature.
+
+  Returns:
+    Points of the ball `[..., d]`.
+  """
+  return k / (1 + jnp.sqrt(numerics.gap(k, c)))
+
+
+@_op('k', 'm')
+def klein_dist(k, m, *, c):
+  """Geodesic distance of the Klein model.
+
+  With D = m - k, A = 1 - c|k|^2 and B = 1 - c|m|^2,
+  sinh(sqrt(c) d)^2 = c (A |D|^2 + c <k, D>^2) / (A B): a sum of squares, where
+  the usual (1 - c<k, m>)^2 / (A B) - 1 cancels.
+
+  Args:
+    k: points of the Klein model `[..., d]`.
+    m: points of the Klein model `[..., d]`.
+    c: curvature.
+
+  Returns:
+    `[...]`. Its gradient at k = m is 0. The model is more crowded at its
+    boundary than the ball: a ball's 1 - c|x|^2 = g is about g^2 / 4 here, so
+    float32 ends at sqrt(c) d of about 9 from 0.
+  """
+  a, b = numerics.gap(k, c), numerics.gap(m, c)
+  apart = m - k
+  along = c[..., None] * numerics.dot(k, apart) ** 2
+  q = (numerics.dot(apart, apart) + along / a) / b
+  return numerics.arc(q[..., 0], c) / 2

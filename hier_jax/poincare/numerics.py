@@ -1,0 +1,476 @@
+"""Floating point that keeps its digits where the ball is hard.
+
+Two traps: 1 - c|x|^2 cancels near the boundary, and square roots of sums of
+squares have no derivative at 0. Everything else here follows from them: the
+functions of hyperbolic geometry are written in s = r^2, in which they are
+analytic at 0, so that values, all derivatives and the limit c = 0 come out of
+one expression. All of it holds eager and under jit, where XLA contracts
+products to FMA and reorders sums. Results are in the dtype of the arguments,
+float32 or float64.
+
+Errors are given in u, half a unit in the last place (6e-8 in float32).
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# ---- sums and products with their errors ------------------------------------
+
+
+def two_sum(a, b):
+  """Rounded sum of a and b, and its exact error (Knuth)."""
+  s = a + b
+  t = s - a
+  return s, (a - (s - t)) + (b - t)
+
+
+def _one(x):
+  """1 for x >= 0, of whose origin XLA knows nothing.
+
+  Under jit it folds (1 + x) - 1 to x, and with it the error that `two_sum` is
+  after.
+  """
+  return (x >= 0).astype(x.dtype)
+
+
+def split(x):
+  """High and low part of x, so short that their products are exact."""
+  uint, mask = {
+    4: (jnp.uint32, 0xFFFFF000),
+    8: (jnp.uint64, 0xFFFFFFFFF8000000),
+  }[x.dtype.itemsize]
+  bits = lax.bitcast_convert_type(x, uint) & uint(mask)
+  high = lax.bitcast_convert_type(bits, x.dtype)
+  return high, x - high
+
+
+# Partial sums of a row: enough to fill a vector register.
+_LANES = 8
+
+
+def _add_pairs(a, b):
+  total, rounding = two_sum(a[0], b[0])
+  return total, rounding + (a[1] + b[1])
+
+
+def _sqnorm_pair(x):
+  """|x|^2 of `[..., d]` as an unevaluated sum of two floats `[...]`.
+
+  The pieces' products are exact and their sum carries its own error, so neither
+  contraction to FMA nor the order of the reduction can spoil it.
+  """
+  lanes = min(_LANES, x.shape[-1])
+  blocks = -(-x.shape[-1] // lanes)
+  pad = [(0, 0)] * (x.ndim - 1) + [(0, blocks * lanes - x.shape[-1])]
+  rows = jnp.pad(x, pad).reshape(*x.shape[:-1], blocks, lanes)
+
+  def add(sums, block):
+    total, error = sums
+    high, low = split(block)
+    for product in (high * high, 2 * high * low, low * low):
+      total, rounding = two_sum(total, product)
+      error = error + rounding
+    return (total, error), None
+
+  zeros = jnp.zeros((*x.shape[:-1], lanes), x.dtype)
+  pairs, _ = lax.scan(add, (zeros, zeros), jnp.moveaxis(rows, -2, 0))
+  zero = jnp.zeros((), x.dtype)
+  return lax.reduce(pairs, (zero, zero), _add_pairs, (x.ndim - 1,))
+
+
+@jax.custom_jvp
+def _gap(x, c):
+  sq_high, sq_low = _sqnorm_pair(x)
+  shape = jnp.broadcast_shapes(sq_high.shape, jnp.shape(c))
+  sq_high, sq_low, c = (
+    jnp.broadcast_to(a, shape) for a in (sq_high, sq_low, c)
+  )
+  c_high, c_low = split(c)
+  s_high, s_low = split(sq_high)
+  total, error = _one(sq_high), jnp.zeros_like(sq_high)
+  for product in (
+    c_high * s_high,
+    c_high * s_low,
+    c_low * s_high,
+    c_low * s_low,
+    c * sq_low,
+  ):
+    total, rounding = two_sum(total, -product)
+    error = error + rounding
+  total, error = two_sum(total, error)
+  floor = jnp.finfo(x.dtype).eps
+  inside = total > floor
+  return (
+    jnp.where(inside, total, floor),
+    jnp.where(inside, error / jnp.where(inside, total, 1), 0),
+  )
+
+
+@_gap.defjvp
+def _gap_jvp(primals, tangents):
+  x, c = primals
+  x_dot, c_dot = tangents
+  gap, error = _gap(x, c)
+  slope = -2 * c * jnp.sum(x * x_dot, -1) - c_dot * jnp.sum(x * x, -1)
+  inside = gap > jnp.finfo(x.dtype).eps
+  return (gap, error), (jnp.where(inside, slope, 0), jnp.zeros_like(error))
+
+
+def gap_and_error(x, c):
+  """1 - c|x|^2, and what its rounding left out as a share of it.
+
+  The plain form loses every digit near the boundary. Floored at one unit of
+  rounding (float32: 1.2e-7), which stands for all points on and outside the
+  boundary; the derivative is 0 there.
+
+  Args:
+    x: `[..., d]`.
+    c: curvature `[...]`.
+
+  Returns:
+    Two arrays `[...]`; no derivative flows through the second.
+  """
+  gap, error = _gap(x, c)
+  return gap, lax.stop_gradient(error)
+
+
+def gap(x, c):
+  """1 - c|x|^2 as a column `[..., 1]`; see `gap_and_error`."""
+  return _gap(x, c)[0][..., None]
+
+
+# ---- norms ------------------------------------------------------------------
+
+
+def dot(x, y):
+  """<x, y> as a column `[..., 1]`."""
+  return jnp.sum(x * y, -1, keepdims=True)
+
+
+def sqrt(x):
+  """Square root with derivative 0, not infinity, at 0."""
+  positive = x > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def unit(x):
+  """The direction x / |x| `[..., d]`; 0 at 0, with derivative 0."""
+  sq = dot(x, x)
+  return jnp.where(sq > 0, x / jnp.sqrt(jnp.where(sq > 0, sq, 1)), 0)
+
+
+# ---- functions of s = r^2, analytic at 0 ------------------------------------
+
+
+def _polynomial(s, coefficients):
+  """Horner's rule; the constant term comes first."""
+  total = jnp.full_like(s, coefficients[-1])
+  for coefficient in reversed(coefficients[:-1]):
+    total = total * s + coefficient
+  return total
+
+
+@functools.cache
+def _asinh_series(itemsize):
+  """Taylor coefficients in s of asinh(sqrt s) / sqrt s, enough for s < 1/2."""
+  terms = {4: 18, 8: 44}[itemsize]
+  return [
+    (-1) ** k * math.comb(2 * k, k) / (4**k * (2 * k + 1)) for k in range(terms)
+  ]
+
+
+def asinhc(s):
+  """asinh(r) / r of s = r^2 >= 0, to about 3 u."""
+  near = s < 0.5
+  small, large = jnp.where(near, s, 0), jnp.where(near, 1, s)
+  r = jnp.sqrt(large)
+  series = _polynomial(small, _asinh_series(s.dtype.itemsize))
+  return jnp.where(near, series, jnp.log(r + jnp.sqrt(1 + large)) / r)
+
+
+def times_tanhc(u, s):
+  """Product u tanh(r) / r, s = r^2 >= 0 broadcast against u.
+
+  Lambert's continued fraction 1 / (1 + s/(3 + s/(5 + ...))) for s < 2, whose
+  small part is added to u last: that costs one rounding.
+  """
+  near = s < 2
+  small, large = jnp.where(near, s, 0), jnp.where(near, 2, s)
+  fraction = jnp.ones_like(s)
+  for odd in range({4: 13, 8: 23}[s.dtype.itemsize], 1, -2):
+    fraction = odd + small / fraction
+  r = jnp.sqrt(large)
+  decay = jnp.exp(-2 * r)
+  far = (1 - decay) / ((1 + decay) * r)
+  return jnp.where(near, u - u * (small / (fraction + small)), u * far)
+
+
+def times_artanhc(x, s, gap, error):
+  """Product x artanh(r) / r, s = r^2, gap = 1 - s but for a share `error`.
+
+  The series in s, added to x last, or 2 asinh(r / sqrt(1 - s)) / 2.
+  """
+  near = s < 0.4
+  small, large = jnp.where(near, s, 0), jnp.where(near, 0.5, s)
+  terms = {4: 20, 8: 42}[s.dtype.itemsize]
+  series = _polynomial(small, [1 / (2 * k + 3) for k in range(terms)])
+  log, rest = _twice_asinh(large / gap, error)
+  far = (log + rest) / (2 * jnp.sqrt(large))
+  return jnp.where(near, x + x * (small * series), x * far)
+
+
+def sinhc(s):
+  """sinh(r) / r of s = r^2 >= 0; overflows with sinh."""
+  near = s < 1
+  small, large = jnp.where(near, s, 0), jnp.where(near, 1, s)
+  terms = {4: 6, 8: 11}[s.dtype.itemsize]
+  series = [1 / math.factorial(2 * k + 1) for k in range(terms)]
+  r = jnp.sqrt(large)
+  far = (jnp.exp(r) - jnp.exp(-r)) / (2 * r)
+  return jnp.where(near, _polynomial(small, series), far)
+
+
+def log_sinhc(s):
+  """log(sinh(r) / r) of s = r^2 >= 0; never overflows."""
+  near = s < 1
+  large = jnp.where(near, 1, s)
+  r = jnp.sqrt(large)
+  far = r + jnp.log1p(-jnp.exp(-2 * r)) - jnp.log(2 * r)
+  return jnp.where(near, jnp.log(sinhc(jnp.where(near, s, 0))), far)
+
+
+def log1pc(z):
+  """log(1 + z) / z for z > -1; 1 at 0."""
+  near = jnp.abs(z) < 0.05
+  terms = {4: 7, 8: 14}[z.dtype.itemsize]
+  series = [(-1) ** k / (k + 1) for k in range(terms)]
+  far = jnp.where(near, 1, z)
+  return jnp.where(
+    near,
+    _polynomial(jnp.where(near, z, 0), series),
+    jnp.log1p(far) / far,
+  )
+
+
+def cosh(s):
+  """Hyperbolic cosine of r, s = r^2 >= 0; overflows with its square."""
+  return jnp.sqrt(1 + s * sinhc(s) ** 2)
+
+
+def log_cosh(s):
+  """The logarithm of cosh(r), s = r^2 >= 0; never overflows."""
+  return log_sinhc(4 * s) - log_sinhc(s)
+
+
+# ---- distances --------------------------------------------------------------
+
+
+# Of sinh(sqrt(c) d / 2)^2, whose square must not overflow: no two points inside
+# the floor of `gap` come near it.
+_LARGEST = 1e18
+
+
+def _product_error(a, b, product):
+  """What the rounding of a b left out."""
+  (a_high, a_low), (b_high, b_low) = split(a), split(b)
+  rest = (a_high * b_high - product) + a_high * b_low
+  return (rest + a_low * b_high) + a_low * b_low
+
+
+def _twice_asinh(s, error):
+  """2 asinh(sqrt s), and what its rounding left out, for s (1 - error).
+
+  It is arcosh(1 + z) = log(1 + z + sqrt(z (z + 2))), z = 2s.
+  """
+  z = 2 * jnp.minimum(s, _LARGEST)
+  root = jnp.sqrt(z * (z + 2))
+  whole, lost = two_sum(_one(z), z + root)
+  rest = lost / whole - error * (z / root)
+  return jnp.log(whole), lax.stop_gradient(rest)
+
+
+@jax.custom_jvp
+def _arc(q, c, error):
+  s = c * q
+  near = s < 0.5
+  small = jnp.where(near, s, 0)
+  tail = small * _polynomial(small, _asinh_series(s.dtype.itemsize)[1:])
+  short = 2 * jnp.sqrt(jnp.where(near, q, 0)) * (1 + (tail - error / 2))
+  large = jnp.where(near, 1, s)
+  lost = jnp.where(near, 0, _product_error(c, q, s))
+  log, rest = _twice_asinh(large, error - lost / large)
+  scale, scale_error = _sqrt_and_error(jnp.where(c > 0, c, 1))
+  rest = rest - log * scale_error
+  return jnp.where(near, short, (log + rest) / scale)
+
+
+def arc_slopes(q, c, length):
+  """The derivatives of `arc`, given its value, in q and c; 0 at q = 0."""
+  s = c * q
+  apart = q > 0
+  root = jnp.sqrt(jnp.where(apart, q, 1) * (1 + s))
+  by_q = jnp.where(apart, 1 / root, 0)
+  near = s < 0.5
+  # d (sqrt(s) asinhc(s)) and its rest, divided by c.
+  slopes = [k * a for k, a in enumerate(_asinh_series(s.dtype.itemsize))]
+  short = 2 * q * sqrt(q) * _polynomial(jnp.where(near, s, 0), slopes[1:])
+  long = (q * by_q - length / 2) / jnp.where(near, 1, c)
+  return by_q, jnp.where(near, short, long)
+
+
+@_arc.defjvp
+def _arc_jvp(primals, tangents):
+  length = _arc(*primals)
+  by_q, by_c = arc_slopes(primals[0], primals[1], length)
+  return length, by_q * tangents[0] + by_c * tangents[1]
+
+
+def arc(q, c, error=0):
+  """Length (2 / sqrt c) asinh(sqrt(c q)) of q >= 0, and 2 sqrt(q) at c = 0.
+
+  For q = |x-y|^2 / ((1 - c|x|^2)(1 - c|y|^2)) this is the distance. Corrections
+  are gathered and added once, so that few roundings are left: about 3.5 u.
+
+  Args:
+    q: `[...]`; the derivative at 0 is 0.
+    c: curvature, broadcast against q.
+    error: the true q is q (1 - error), to first order; not differentiated.
+
+  Returns:
+    `[...]`.
+  """
+  return _arc(q, jnp.broadcast_to(c, q.shape), jnp.broadcast_to(error, q.shape))
+
+
+def _sqrt_and_error(c):
+  """sqrt(c), and what its rounding left out as a share of it."""
+  root = jnp.sqrt(c)
+  return root, lax.stop_gradient(-_product_error(root, root, c) / (2 * c))
+
+
+# ---- pairwise squared distances ---------------------------------------------
+
+# Features, or rows, handled in one fused loop over a matrix: enough to hide the
+# traffic of its accumulator, few enough to compile fast.
+_BLOCK = 64
+
+
+def _blocks(x):
+  """Rows of `[n, ...]` in blocks `[n / b, b, ...]`, filled up with zeros."""
+  block = min(_BLOCK, x.shape[0])
+  count = -(-x.shape[0] // block)
+  pad = [(0, count * block - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
+  return jnp.pad(x, pad).reshape(count, block, *x.shape[1:])
+
+
+def _tree_sum(terms):
+  """Pairwise sum, whose roundings grow with the logarithm of their number."""
+  while len(terms) > 1:
+    terms = [sum(terms[i : i + 2]) for i in range(0, len(terms), 2)]
+  return terms[0]
+
+
+def _sum_blocks(term, rows, like, compensate=False):
+  """sum_k term(*rows[k]), pairwise inside blocks.
+
+  Args:
+    term: makes an array like `like` from one row of each array.
+    rows: arrays `[K, ...]`.
+    like: an array of the shape and dtype of the result.
+    compensate: whether the sum of the blocks carries its error along.
+
+  Returns:
+    The sum.
+  """
+
+  def add(sums, block):
+    part = _tree_sum([term(*row) for row in zip(*block, strict=True)])
+    if not compensate:
+      return (sums[0] + part,), None
+    total, rounding = two_sum(sums[0], part)
+    return (total, sums[1] + rounding), None
+
+  zeros = (jnp.zeros_like(like),) * (2 if compensate else 1)
+  sums, _ = lax.scan(add, zeros, tuple(map(_blocks, rows)))
+  return sum(sums)
+
+
+def _pull_rows(g, x, y):
+  """sum_j g_ij (x_i - y_j) `[n, d]`, each difference taken before its product.
+
+  A matmul sums g_ij y_j instead, and loses the digits that x_i and y_j share.
+  """
+  term = lambda g_j, y_j: g_j[:, None] * (x - y_j[None])
+  return _sum_blocks(term, (g.T, y), x)
+
+
+def _pull_matmul(g, x, y):
+  matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+  return jnp.sum(g, 1)[:, None] * x - matmul(g, y)
+
+
+_PULLS = {'rowwise': _pull_rows, 'matmul': _pull_matmul}
+BACKWARDS = ('auto', *_PULLS)
+# Pairs whose |x - y|^2 is a smaller share of |x|^2 + |y|^2 lose more than
+# three bits of their difference to a matmul.
+_CLOSE = 1 / 64
+
+
+def pulls(g, x, y, sq, backward):
+  """Half the gradients of sum(g |x_i - y_j|^2) by x and y.
+
+  Args:
+    g: `[n, m]`, 0 for coinciding pairs.
+    x: `[n, d]`.
+    y: `[m, d]`.
+    sq: `[n, m]`, the squared distances.
+    backward: 'rowwise' keeps the digits that x_i and y_j share, 'matmul' is
+      faster and loses them; 'auto' is row-wise where any pair is close.
+
+  Returns:
+    sum_j g_ij (x_i - y_j) `[n, d]` and sum_i g_ij (y_j - x_i) `[m, d]`.
+  """
+
+  def both(name):
+    pull = _PULLS[name]
+    return lambda: (pull(g, x, y), pull(g.T, y, x))
+
+  if backward != 'auto':
+    return both(backward)()
+  close = (sq > 0) & (sq < _CLOSE * (dot(x, x) + dot(y, y).T))
+  return lax.cond(jnp.any(close), both('rowwise'), both('matmul'))
+
+
+def sqdist(x, y):
+  """|x_i - y_j|^2 `[n, m]` of `[n, d]` and `[m, d]`.
+
+  Direct differences: nothing of size n m d is stored, and close pairs keep the
+  digits that |x|^2 + |y|^2 - 2<x, y> would cancel.
+  """
+  term = lambda x_k, y_k: (x_k[:, None] - y_k[None]) ** 2
+  like = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
+  # A sum of two blocks is a pairwise sum still.
+  compensate = x.shape[1] > 2 * _BLOCK
+  return _sum_blocks(term, (x.T, y.T), like, compensate)
+
+
+@jax.custom_vjp
+def sqdist_matrix(x, y):
+  """`sqdist`, whose gradient, row-wise, holds nothing larger; reverse mode."""
+  return sqdist(x, y)
+
+
+def _sqdist_matrix_fwd(x, y):
+  return sqdist(x, y), (x, y)
+
+
+def _sqdist_matrix_bwd(residuals, g):
+  x, y = residuals
+  return 2 * _pull_rows(g, x, y), 2 * _pull_rows(g.T, y, x)
+
+
+sqdist_matrix.defvjp(_sqdist_matrix_fwd, _sqdist_matrix_bwd)

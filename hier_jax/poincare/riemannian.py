@@ -1,0 +1,200 @@
+"""The ball as a Riemannian manifold: metric, exp, log, geodesics, transport."""
+
+import jax.numpy as jnp
+
+from hier_jax.poincare import arguments, numerics
+from hier_jax.poincare.gyro import gyration, mobius_add
+from hier_jax.poincare.origin import exp0
+
+
+@arguments.op('x')
+def conformal_factor(x, *, c):
+  """The metric's factor lambda_x = 2 / (1 - c|x|^2).
+
+  Args:
+    x: points `[..., d]`.
+    c: curvature; 2 at 0.
+
+  Returns:
+    `[...]`, at most 2 / eps (float32: 1.7e7).
+  """
+  return (2 / numerics.gap(x, c))[..., 0]
+
+
+@arguments.op('x', 'u', 'v')
+def inner(x, u, v, *, c):
+  """Inner product of tangent vectors at x: lambda_x^2 <u, v>.
+
+  Args:
+    x: points `[..., d]`.
+    u: tangent vectors `[..., d]`.
+    v: tangent vectors `[..., d]`.
+    c: curvature.
+
+  Returns:
+    `[...]`.
+  """
+  return (numerics.dot(u, v) * (2 / numerics.gap(x, c)) ** 2)[..., 0]
+
+
+@arguments.op('x', 'v')
+def norm(x, v, *, c):
+  """Length of a tangent vector at x: lambda_x |v|, with derivative 0 at 0.
+
+  Args:
+    x: points `[..., d]`.
+    v: tangent vectors `[..., d]`.
+    c: curvature.
+
+  Returns:
+    `[...]`.
+  """
+  length = numerics.sqrt(numerics.dot(v, v))
+  return (2 * length / numerics.gap(x, c))[..., 0]
+
+
+@arguments.op('x', 'g')
+def egrad_to_rgrad(x, g, *, c):
+  """Euclidean gradient to Riemannian gradient: g / lambda_x^2.
+
+  Args:
+    x: points `[..., d]`.
+    g: derivatives by the coordinates of x, `[..., d]`.
+    c: curvature.
+
+  Returns:
+    Tangent vectors `[..., d]`.
+  """
+  return g * (numerics.gap(x, c) / 2) ** 2
+
+
+@arguments.op('x', 'v')
+def expmap(x, v, *, c):
+  """Exponential map at x: x (+) exp0(lambda_x v / 2).
+
+  Ganea, Becigneul and Hofmann (2018), lemma 2.
+
+  Args:
+    x: points `[..., d]`.
+    v: tangent vectors at x `[..., d]`.
+    c: curvature; x + v at 0.
+
+  Returns:
+    Points `[..., d]` at distance `norm(x, v)` from x.
+  """
+  return mobius_add(x, exp0(v / numerics.gap(x, c), c=c), c=c)
+
+
+@arguments.op('x', 'y')
+def logmap(x, y, *, c):
+  """Logarithmic map at x, inverse of `expmap`: (2/lambda_x) log0((-x) (+) y).
+
+  With t = y - x, S = c|t|^2, a and b the two 1 - c|.|^2 and s = S / (a b) it is
+  (a t - S x) asinh(sqrt s) / (sqrt(s (1 + s)) b): analytic at y = x, where its
+  Jacobian in y is the identity, and accurate at the boundary.
+
+  Args:
+    x: points `[..., d]`.
+    y: points `[..., d]`.
+    c: curvature; y - x at 0.
+
+  Returns:
+    Tangent vectors at x `[..., d]`; 0 for y = x.
+  """
+  a, b = numerics.gap(x, c), numerics.gap(y, c)
+  t = y - x
+  sq = c[..., None] * numerics.dot(t, t)
+  s = sq / (a * b)
+  scale = numerics.asinhc(s) / (b * jnp.sqrt(1 + s))
+  return (a * t - sq * x) * scale
+
+
+@arguments.op('x', 'y', scalars=('t',))
+def geodesic(t, x, y, *, c):
+  """The geodesic from x (t = 0) to y (t = 1): exp_x(t log_x(y)).
+
+  On the hyperboloid, with h = sqrt(c) d(x, y), it is the plane curve
+  (sinh((1 - t) h) X + sinh(t h) Y) / sinh(h): for t in [0, 1] nothing cancels,
+  where the logarithm of a point at the boundary would have no digits left.
+
+  Args:
+    t: `[...]`, any real numbers.
+    x: points `[..., d]`.
+    y: points `[..., d]`.
+    c: curvature; a straight line at 0.
+
+  Returns:
+    Points `[..., d]` at distance |t| d(x, y) from x.
+  """
+  a, b = numerics.gap(x, c), numerics.gap(y, c)
+  s = c[..., None] * numerics.dot(x - y, x - y) / (a * b)
+  h_sq = 4 * s * numerics.asinhc(s) ** 2
+  whole = numerics.log_sinhc(h_sq)
+  share = lambda t: t * jnp.exp(numerics.log_sinhc(t * t * h_sq) - whole)
+  at_x, at_y = share(1 - t[..., None]), share(t[..., None])
+  p, q = at_x / a, at_y / b
+  return 2 * (p * x + q * y) / (1 + 2 * (p + q) - (at_x + at_y))
+
+
+@arguments.op('x', 'v', scalars=('t',))
+def geodesic_unit(t, x, v, *, c):
+  """The geodesic of unit speed that leaves x in direction v.
+
+  Args:
+    t: `[...]`, lengths.
+    x: points `[..., d]`.
+    v: tangent vectors at x `[..., d]`; their length does not matter.
+    c: curvature.
+
+  Returns:
+    Points `[..., d]` at distance |t| from x; x itself where v = 0.
+  """
+  step = numerics.unit(v) * (t[..., None] / 2)
+  return mobius_add(x, exp0(step, c=c), c=c)
+
+
+@arguments.op('x', 'y', 'v')
+def parallel_transport(x, y, v, *, c):
+  """Transports v from x to y along their geodesic: gyr[y, -x] v l_x / l_y.
+
+  Args:
+    x: points `[..., d]`.
+    y: points `[..., d]`.
+    v: tangent vectors at x `[..., d]`.
+    c: curvature; v at 0.
+
+  Returns:
+    Tangent vectors at y `[..., d]`; `inner` is kept.
+  """
+  ratio = numerics.gap(y, c) / numerics.gap(x, c)
+  return gyration(y, -x, v, c=c) * ratio
+
+
+@arguments.op('x', 'v')
+def transport0(x, v, *, c):
+  """Transports v from 0 to x: (1 - c|x|^2) v.
+
+  Args:
+    x: points `[..., d]`.
+    v: tangent vectors at 0 `[..., d]`.
+    c: curvature.
+
+  Returns:
+    Tangent vectors at x `[..., d]`.
+  """
+  return v * numerics.gap(x, c)
+
+
+@arguments.op('x', 'v')
+def transport0_back(x, v, *, c):
+  """Transports v from x to 0: v / (1 - c|x|^2), inverse of `transport0`.
+
+  Args:
+    x: points `[..., d]`.
+    v: tangent vectors at x `[..., d]`.
+    c: curvature.
+
+  Returns:
+    Tangent vectors at 0 `[..., d]`.
+  """
+  return v / numerics.gap(x, c)
