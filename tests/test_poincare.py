@@ -313,6 +313,26 @@ def test_values_and_gradients_are_finite_everywhere(name, dtype):
     chex.assert_trees_all_equal_dtypes(list(gradients[1:]), args)
 
 
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('c', geometry.CURVATURES)
+def test_the_other_operations_are_finite_everywhere(c, dtype):
+  x = jnp.asarray(edge_points(c), dtype)
+  for f in (
+    poincare.project,
+    poincare.riemannian_gradient,
+    functools.partial(poincare.to_ball, clip_radius=2.3),
+    functools.partial(poincare.matvec, jnp.arange(6.0).reshape(2, 3)),
+    lambda x, c: poincare.clip_norm(x, 1.0),
+    lambda x, c: poincare.hyperplane_matrix(x, x[::-1], x, c=c),
+    lambda x, c: poincare.frechet_mean(x, c=c),
+    lambda x, c: poincare.wrapped_normal.log_prob(x, x[::-1], c=c),
+  ):
+    out, vjp = jax.vjp(lambda x, c, f=f: f(x, c=c), x, jnp.float32(c))
+    gradients = vjp(jnp.ones_like(out))
+    chex.assert_tree_all_finite((out, gradients))
+    assert out.dtype == gradients[0].dtype == dtype
+
+
 def test_jacobians_at_coinciding_points_are_the_identity():
   zero, eye = jnp.zeros(4), jnp.eye(4)
   for f in (poincare.exp0, poincare.log0):
