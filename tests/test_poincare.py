@@ -463,8 +463,16 @@ def test_bad_input_is_named():
     poincare.dist(x, x.astype(jnp.bfloat16), c=1.0)
   with pytest.raises(ValueError, match=r'\(3, 2\), \(3, 4\)'):
     poincare.dist(x, jnp.zeros((3, 4)), c=1.0)
-  with pytest.raises(ValueError, match=r'do not broadcast.*\(3, 2\), \(4, 2\)'):
+  with pytest.raises(
+    ValueError, match=r'do not broadcast.*x: \(3, 2\), y: \(4, 2\)'
+  ):
     poincare.dist(x, jnp.zeros((4, 2)), c=1.0)
+  with pytest.raises(ValueError, match=r'do not broadcast.*c: \(4,\)'):
+    poincare.dist(x, x, c=jnp.ones(4))
+  with pytest.raises(ValueError, match=r'do not broadcast.*t: \(2,\)'):
+    poincare.geodesic(jnp.ones(2), x, x, c=1.0)
+  with pytest.raises(ValueError, match=r'weights.*got \(4,\) and \(3, 2\)'):
+    poincare.midpoint(x, jnp.ones(4), c=1.0)
   with pytest.raises(ValueError, match=r'curvature c must be positive.*-1'):
     poincare.dist(x, x, c=-1)
   with pytest.raises(ValueError, match='nan'):

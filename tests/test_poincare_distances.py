@@ -180,6 +180,15 @@ def test_leading_dimensions_and_curvatures_broadcast():
   chex.assert_trees_all_close(mapped, got, rtol=1e-6)
 
 
+def test_empty_sides_make_empty_matrices():
+  x, none = jnp.full((3, 4), 0.1), jnp.zeros((0, 4))
+  for a, b in ((x, none), (none, x), (none, none)):
+    d = poincare.dist_matrix(a, b, c=1.0)
+    assert d.shape == (len(a), len(b))
+    by_a, by_b, by_c = gradients(jnp.zeros(d.shape), a, b, 1.0)
+    assert not (jnp.any(by_a) or jnp.any(by_b) or jnp.any(by_c))
+
+
 def test_zero_curvature_is_twice_the_euclidean_distance():
   x, y = geometry.pairs(np.random.default_rng(5), 6, 5, 3, 1.0, 'mid')
   want = 2 * np.linalg.norm(x[:, None] - y[None], axis=-1)

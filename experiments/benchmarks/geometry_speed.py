@@ -19,7 +19,7 @@ import libraries
 import numpy as np
 import report
 
-from hier_jax.poincare import numerics
+from hier_jax.poincare import pairwise
 
 _POINTS = 692  # 180 embeddings and 512 hierarchical proxies
 _CURVATURE = 0.1
@@ -52,7 +52,7 @@ def contenders() -> dict[str, Callable]:
   """Distance matrices (x, y, c) -> `[n, m]` by name."""
   found = {
     f'hier_jax, {backward}': libraries.ours(backward)
-    for backward in numerics.BACKWARDS
+    for backward in pairwise.BACKWARDS
   }
   found |= {
     "HIER's formula (n x m x D)": libraries.mobius_tensor,

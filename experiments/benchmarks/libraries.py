@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hier_jax import poincare
-from hier_jax.poincare import numerics
+from hier_jax.poincare import pairwise
 
 # Packages that a measurement depends on, for `report.versions`.
 JAX_PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'hyperbolix'
@@ -148,7 +148,7 @@ def _hier_jax():
       f'hier_jax, {backward}',
       transform,
     )
-    for backward in numerics.BACKWARDS
+    for backward in pairwise.BACKWARDS
     for transform in (jax.jit, lambda function: function)
   ]
 

@@ -37,16 +37,15 @@ def curvature(c, dtype, flat=True):
   return jnp.where(c < 0, 0, c)
 
 
-def check_points(arrays, axes=1):
+def check_points(arrays):
   """The one dtype of arrays of points `[..., d]`.
 
   Args:
     arrays: name -> array.
-    axes: trailing dimensions that need not broadcast.
 
   Raises:
     TypeError: for integers, or more than one dtype.
-    ValueError: for different d, or leading dimensions that do not broadcast.
+    ValueError: for different d.
   """
   named = lambda f: ', '.join(f'{k}: {f(a)}' for k, a in arrays.items())
   dtypes = {a.dtype for a in arrays.values()}
@@ -64,13 +63,26 @@ def check_points(arrays, axes=1):
   shapes = ', '.join(str(a.shape) for a in arrays.values())
   if len(last) > 1 or last == {()}:
     raise ValueError(f'points must be [..., d] with one d, got {shapes}')
-  try:
-    jnp.broadcast_shapes(*(a.shape[:-axes] for a in arrays.values()))
-  except ValueError:
-    raise ValueError(
-      f'leading dimensions do not broadcast, got {shapes}'
-    ) from None
   return dtypes.pop()
+
+
+def _check_leading(arrays, trailing):
+  """Raises ValueError where leading dimensions do not broadcast.
+
+  Args:
+    arrays: name -> array.
+    trailing: name -> number of dimensions behind the leading ones.
+  """
+  shapes = {name: a.shape for name, a in arrays.items()}
+  try:
+    jnp.broadcast_shapes(
+      *(s[: len(s) - trailing[name]] for name, s in shapes.items())
+    )
+  except ValueError:
+    got = ', '.join(f'{name}: {shape}' for name, shape in shapes.items())
+    raise ValueError(
+      f'leading dimensions do not broadcast, got {got}'
+    ) from None
 
 
 def _lift(a, rank):
@@ -108,7 +120,7 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
       bound.apply_defaults()
       values = bound.arguments
       arrays = {name: jnp.asarray(values[name]) for name in points}
-      dtype = check_points(arrays, axes)
+      dtype = check_points(arrays)
       wide = jnp.promote_types(dtype, jnp.float32)
       leading = {
         name: jnp.asarray(values[name], wide)
@@ -116,9 +128,11 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
         if values[name] is not None
       }
       c = curvature(values['c'], wide, flat)
-      ranks = [a.ndim for a in arrays.values()]
-      ranks += [a.ndim + 1 for a in leading.values()]
-      rank = max(*ranks, c.ndim + axes)
+      trailing = dict.fromkeys(arrays, axes)
+      trailing |= dict.fromkeys(leading, axes - 1) | {'c': 0}
+      named = arrays | leading | {'c': c}
+      _check_leading(named, trailing)
+      rank = axes + max(a.ndim - trailing[k] for k, a in named.items())
       for name, array in arrays.items():
         values[name] = _lift(array.astype(wide), rank)
       for name, array in leading.items():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hier_jax.poincare import arguments, numerics
+from hier_jax.poincare import arguments, numerics, pairwise
 
 
 @arguments.op('x', 'y')
@@ -39,7 +39,7 @@ def _all_pairs_fwd(x, y, c, backward):
   del backward
   (a, error_a), (b, error_b) = (numerics.gap_and_error(p, c) for p in (x, y))
   gaps = a[:, None], b[None]
-  q = numerics.sqdist(x, y) / (gaps[0] * gaps[1])
+  q = pairwise.sqdist(x, y) / (gaps[0] * gaps[1])
   length = numerics.arc(q, c, error_a[:, None] + error_b[None])
   return length, (x, y, c, q, length, gaps)
 
@@ -57,7 +57,7 @@ def _all_pairs_bwd(backward, residuals, g):
   push_x = jnp.sum(h * q, 1, keepdims=True) * inverse[0]
   push_y = (jnp.sum(h * q, 0, keepdims=True) * inverse[1]).T
   metric = gaps[0] * gaps[1]
-  pull_x, pull_y = numerics.pulls(h / metric, x, y, q * metric, backward)
+  pull_x, pull_y = pairwise.pulls(h / metric, x, y, q * metric, backward)
   grad_x = 2 * (pull_x + c * push_x * x)
   grad_y = 2 * (pull_y + c * push_y * y)
   grad_c = jnp.sum(g * by_c) + sum(
@@ -97,9 +97,9 @@ def dist_matrix(x, y, *, c, backward='auto'):
   Raises:
     ValueError: for arrays of rank below 2 or an unknown `backward`.
   """
-  if backward not in numerics.BACKWARDS:
+  if backward not in pairwise.BACKWARDS:
     raise ValueError(
-      f'backward is {backward!r}, expected one of {numerics.BACKWARDS}'
+      f'backward is {backward!r}, expected one of {pairwise.BACKWARDS}'
     )
   x, y = jnp.asarray(x), jnp.asarray(y)
   if x.ndim < 2 or y.ndim < 2:
@@ -157,7 +157,7 @@ def hyperplane_matrix(x, p, normal, *, c):
     normal = numerics.unit(normal)
     offset = numerics.dot(p, normal).T
     height = jnp.matmul(x, normal.T, precision=lax.Precision.HIGHEST) - offset
-    moved = a * height - c * numerics.sqdist_matrix(x, p) * offset
+    moved = a * height - c * pairwise.sqdist_matrix(x, p) * offset
     k = 2 * moved / (a * b)
     return k * numerics.asinhc(c * k * k)
 

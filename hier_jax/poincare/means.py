@@ -40,9 +40,18 @@ def weighted_moments(x, gap, weights, c):
 
 
 def weight_columns(x, weights):
-  """Weights `[..., n, 1]` of points `[..., n, d]`, all 1 for None."""
+  """Weights `[..., n, 1]` of points `[..., n, d]`, all 1 for None.
+
+  Raises:
+    ValueError: for weights that are not `[..., n]`.
+  """
   if weights is None:
     return jnp.ones((*x.shape[:-1], 1), x.dtype)
+  if weights.shape[-1] != x.shape[-2]:
+    raise ValueError(
+      f'weights must be [..., n] for points [..., n, d], got {weights.shape}'
+      f' and {x.shape}'
+    )
   return weights[..., None]
 
 
