@@ -61,6 +61,18 @@ def test_large_logits_and_one_class_stay_finite():
     chex.assert_tree_all_finite(f(z, labels))
 
 
+def test_rows_that_do_not_count_change_nothing():
+  z, labels, proxies = case()
+  where = np.arange(20) < 12
+  f = jax.value_and_grad(
+    lambda z: losses.proxy_anchor(z, labels, proxies, where=where)
+  )
+  value, gradient = f(z)
+  want = losses.proxy_anchor(z[:12], labels[:12], proxies)
+  np.testing.assert_allclose(value, want, rtol=1e-6)
+  assert not np.any(gradient[12:])
+
+
 @pytest.mark.parametrize('devices', [2, 4])
 def test_sharded_loss_is_that_of_one_device(devices):
   z, labels, proxies = case()

@@ -1,12 +1,27 @@
 """Metric losses and the hierarchical regulariser, as pure functions."""
 
 from hier_jax.losses.hier import hier, init_hierarchical_proxies, lca_loss
-from hier_jax.losses.proxy import init_class_proxies, proxy_anchor
+from hier_jax.losses.proxy import (
+  arc_face,
+  cos_face,
+  init_class_proxies,
+  normalized_softmax,
+  proxy_anchor,
+  proxy_nca_pp,
+  soft_triple,
+  sub_center_arc_face,
+)
 
 __all__ = [
+  'arc_face',
+  'cos_face',
   'hier',
   'init_class_proxies',
   'init_hierarchical_proxies',
   'lca_loss',
+  'normalized_softmax',
   'proxy_anchor',
+  'proxy_nca_pp',
+  'soft_triple',
+  'sub_center_arc_face',
 ]
