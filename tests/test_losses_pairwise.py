@@ -1,0 +1,186 @@
+"""Pairwise losses: float64 oracles, official vectors, edge cases."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax import losses
+from tests import geometry, vectors
+
+HYPERBOLIC = ('contrastive', 'lifted_structure', 'multi_similarity', 'sup_con')
+CASES = [
+  *((name, {}) for name in (*HYPERBOLIC, 'circle')),
+  *((name, {'c': 0.5}) for name in HYPERBOLIC),
+  ('multi_similarity', {'mining': 0.1}),
+]
+every_loss = pytest.mark.parametrize(('name', 'settings'), CASES)
+
+
+def tables(z, c):
+  """Similarities and distances in float64."""
+  z = np.asarray(z, np.float64)
+  if c is not None:
+    d = geometry.dist(
+      *geometry.wide(z[:, None], z[None]), geometry.curvature(c)
+    )
+    return -d.astype(float), d.astype(float)
+  u = z / np.linalg.norm(z, axis=1, keepdims=True)
+  return u @ u.T, np.linalg.norm(u[:, None] - u[None], axis=-1)
+
+
+def oracle(name, z, labels, c=None, mining=None, fixed=None):
+  """A row at a time, from the equations; circle's weights are of `fixed`."""
+  s, d = tables(z, c)
+  weighed = s if fixed is None else tables(fixed, c)[0]
+  n = len(z)
+  pos = [
+    [j for j in range(n) if labels[j] == labels[i] and j != i] for i in range(n)
+  ]
+  neg = [[j for j in range(n) if labels[j] != labels[i]] for i in range(n)]
+  terms = []
+  for i in range(n):
+    p, q = pos[i], neg[i]
+    if name == 'contrastive':
+      terms += [d[i, j] ** 2 / 2 for j in p]
+      terms += [max(0.5 - d[i, j], 0) ** 2 / 2 for j in q]
+    elif name == 'lifted_structure':
+      push = lambda k: np.sum(np.exp(1 - d[k, neg[k]]))
+      terms += [max(d[i, j] + np.log(push(i) + push(j)), 0) ** 2 / 2 for j in p]
+    elif name == 'multi_similarity':
+      kept_p, kept_q = p, q
+      if mining is not None:
+        kept_p = [j for j in p if s[i, j] < max(s[i, q]) + mining]
+        kept_q = [j for j in q if p and s[i, j] > min(s[i, p]) - mining]
+      terms.append(
+        np.log1p(np.sum(np.exp(-2 * (s[i, kept_p] - 0.5)))) / 2
+        + np.log1p(np.sum(np.exp(50 * (s[i, kept_q] - 0.5)))) / 50
+      )
+    elif name == 'sup_con' and p:
+      others = np.delete(s[i], i) / 0.1
+      terms.append(np.log(np.sum(np.exp(others))) - np.mean(s[i, p]) / 0.1)
+    elif name == 'circle' and p and q:
+      a, b = s[i, p], s[i, q]
+      far, near = 1.4 - weighed[i, p], weighed[i, q] + 0.4
+      pull = np.exp(-80 * np.maximum(far, 0) * (a - 0.6))
+      push = np.exp(80 * np.maximum(near, 0) * (b - 0.4))
+      terms.append(np.log1p(pull.sum() * push.sum()))
+  return np.mean(terms)
+
+
+def case(settings, n=24, classes=5):
+  rng = np.random.default_rng(0)
+  z = geometry.ball(rng, n, 6, settings.get('c') or 1.0, 'mid')
+  # The last class has one row, hence no positive.
+  labels = np.append(rng.integers(0, classes, n - 1), classes)
+  return z, labels
+
+
+@every_loss
+def test_losses_match_their_float64_oracles(name, settings):
+  z, labels = case(settings)
+  loss = functools.partial(getattr(losses, name), **settings)
+  want = oracle(name, z, labels, **settings)
+  for f in (loss, jax.jit(loss)):
+    got = f(z, labels)
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+  half = jnp.bfloat16(z)
+  want = oracle(name, np.float32(half), labels, **settings)
+  np.testing.assert_allclose(loss(half, labels), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['s0', 'm0'])
+def test_multi_similarity_matches_official_vectors(name):
+  arrays = vectors.under(f'metric/MS/{name}')
+  f = lambda z: losses.multi_similarity(z, arrays['T'])
+  value, gradient = jax.jit(jax.value_and_grad(f))(arrays['X'])
+  np.testing.assert_allclose(value, arrays['f64/loss'], rtol=1e-5)
+  vectors.assert_near(gradient, arrays['f64/grad/X'], 2e-5)
+
+
+@every_loss
+def test_gradients_are_slopes_of_the_oracle(name, settings):
+  z, labels = case(settings)
+  loss = functools.partial(getattr(losses, name), **settings)
+  gradient = np.asarray(jax.jit(jax.grad(loss))(z, labels), np.float64)
+  rng = np.random.default_rng(1)
+  for _ in range(5):
+    step = 1e-6 * np.abs(z).min(1, keepdims=True) * rng.standard_normal(z.shape)
+    ahead, behind = (
+      oracle(name, z.astype(float) + sign * step, labels, fixed=z, **settings)
+      for sign in (1, -1)
+    )
+    slope = np.sum(gradient * step)
+    size = np.linalg.norm(gradient) * np.linalg.norm(step)
+    assert abs(slope - (ahead - behind) / 2) <= 1e-4 * size
+
+
+@every_loss
+def test_rows_that_do_not_count_have_no_gradient(name, settings):
+  z, labels = case(settings)
+  f = jax.value_and_grad(
+    lambda z, labels, where: getattr(losses, name)(
+      z, labels, where=where, **settings
+    )
+  )
+  where = np.arange(24) < 13
+  value, gradient = f(z, labels, where)
+  want = getattr(losses, name)(z[:13], labels[:13], **settings)
+  np.testing.assert_allclose(value, want, rtol=2e-6)
+  assert not np.any(gradient[13:])
+
+
+@every_loss
+def test_empty_and_one_class_batches_are_finite(name, settings):
+  z, labels = case(settings)
+  f = jax.value_and_grad(
+    lambda z, labels, where: getattr(losses, name)(
+      z, labels, where=where, **settings
+    )
+  )
+  everything, nothing = np.ones(24, bool), np.zeros(24, bool)
+  value, gradient = f(z, labels, nothing)
+  assert value == 0
+  assert not np.any(gradient)
+  one_row = np.arange(24) == 3
+  value, gradient = f(z, labels, one_row)
+  assert value == 0
+  assert not np.any(gradient)
+  for batch in (0 * labels, np.arange(24)):
+    chex.assert_tree_all_finite(f(z, batch, everything))
+  same = np.broadcast_to(z[:1], z.shape)
+  chex.assert_tree_all_finite(f(same, labels, everything))
+
+
+@pytest.mark.parametrize(
+  ('name', 'settings'),
+  [
+    ('multi_similarity', {'beta': 1000.0, 'alpha': 1000.0}),
+    ('sup_con', {'temperature': 1e-3}),
+    ('circle', {'scale': 1000.0}),
+    ('lifted_structure', {'margin': 1000.0}),
+  ],
+)
+def test_large_logits_stay_finite(name, settings):
+  z, labels = case({})
+  f = jax.value_and_grad(lambda z: getattr(losses, name)(z, labels, **settings))
+  chex.assert_tree_all_finite(f(z))
+
+
+@every_loss
+def test_sharded_loss_is_that_of_one_device(name, settings):
+  z, labels = case(settings)
+  f = lambda z, labels, axis_name: getattr(losses, name)(
+    z, labels, axis_name=axis_name, **settings
+  )
+  value, gradient = jax.value_and_grad(f)(z, labels, None)
+  spread = lambda a: jnp.asarray(a).reshape(4, -1, *a.shape[1:])
+  # Each device's gradient by its own rows holds all devices' losses.
+  step = jax.pmap(lambda z, labels: jax.value_and_grad(f)(z, labels, 'i'), 'i')
+  values, gradients = step(spread(z), spread(labels))
+  np.testing.assert_allclose(values, np.full(4, value), rtol=1e-5)
+  vectors.assert_near(gradients.reshape(z.shape) / 4, gradient, 1e-5)
