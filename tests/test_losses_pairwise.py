@@ -16,6 +16,10 @@ CASES = [
   *((name, {}) for name in (*HYPERBOLIC, 'circle')),
   *((name, {'c': 0.5}) for name in HYPERBOLIC),
   ('multi_similarity', {'mining': 0.1}),
+  ('triplet', {'mining': 'all'}),
+  ('triplet', {'mining': 'hard', 'squared': True}),
+  ('triplet', {'mining': 'semi_hard'}),
+  ('triplet', {'mining': 'semi_hard', 'c': 0.5}),
 ]
 every_loss = pytest.mark.parametrize(('name', 'settings'), CASES)
 
@@ -32,7 +36,7 @@ def tables(z, c):
   return u @ u.T, np.linalg.norm(u[:, None] - u[None], axis=-1)
 
 
-def oracle(name, z, labels, c=None, mining=None, fixed=None):
+def oracle(name, z, labels, c=None, mining=None, squared=False, fixed=None):
   """A row at a time, from the equations; circle's weights are of `fixed`."""
   s, d = tables(z, c)
   weighed = s if fixed is None else tables(fixed, c)[0]
@@ -59,6 +63,17 @@ def oracle(name, z, labels, c=None, mining=None, fixed=None):
         np.log1p(np.sum(np.exp(-2 * (s[i, kept_p] - 0.5)))) / 2
         + np.log1p(np.sum(np.exp(50 * (s[i, kept_q] - 0.5)))) / 50
       )
+    elif name == 'triplet' and p and q:
+      e = d[i] ** 2 if squared else d[i]
+      beyond = {j: [k for k in q if e[k] > e[j]] for j in p}
+      triplets = {
+        'all': [(e[j], e[k]) for j in p for k in q],
+        'hard': [(max(e[p]), min(e[q]))],
+        'semi_hard': [
+          (e[j], min(e[beyond[j]]) if beyond[j] else max(e[q])) for j in p
+        ],
+      }[mining]
+      terms += [max(far - near + 0.2, 0) for far, near in triplets]
     elif name == 'sup_con' and p:
       others = np.delete(s[i], i) / 0.1
       terms.append(np.log(np.sum(np.exp(others))) - np.mean(s[i, p]) / 0.1)
@@ -184,3 +199,50 @@ def test_sharded_loss_is_that_of_one_device(name, settings):
   values, gradients = step(spread(z), spread(labels))
   np.testing.assert_allclose(values, np.full(4, value), rtol=1e-5)
   vectors.assert_near(gradients.reshape(z.shape) / 4, gradient, 1e-5)
+
+
+def test_unknown_mining_is_named():
+  with pytest.raises(ValueError, match="mining is 'soft'"):
+    losses.triplet(*case({}), mining='soft')
+
+
+@pytest.mark.parametrize(('name', 'views'), [('s0', 2), ('m0', 3)])
+def test_hyp_matches_official_vectors(name, views):
+  arrays = vectors.under(f'metric/SupConHyp/{name}')
+  # The official mean divides by the views that are paired with themselves too.
+  share = (views - 1) / views
+  f = lambda z: share * losses.hyp(z, c=0.1)
+  value, gradient = jax.jit(jax.value_and_grad(f))(arrays['X'])
+  np.testing.assert_allclose(value, arrays['f64/loss'], rtol=1e-4)
+  vectors.assert_near(gradient, arrays['f64/grad/X'], 1e-3)
+
+
+def hyp_oracle(z, c, t=0.2):
+  n, v, d = z.shape
+  s, _ = tables(z.reshape(-1, d), c)
+  s = s.reshape(n, v, n, v) / t
+  terms = []
+  for a in range(v):
+    for b in set(range(v)) - {a}:
+      for i in range(n):
+        rest = [s[i, a, j, a] for j in range(n) if j != i]
+        bottom = np.sum(np.exp(np.append(s[i, a, :, b], rest)))
+        terms.append(np.log(bottom) - s[i, a, i, b])
+  return np.mean(terms)
+
+
+@pytest.mark.parametrize('c', [None, 0.5])
+def test_hyp_matches_its_float64_oracle_and_masks(c):
+  z = geometry.ball(np.random.default_rng(2), 24, 6, c or 1.0, 'mid')
+  z = z.reshape(8, 3, 6)
+  np.testing.assert_allclose(losses.hyp(z, c=c), hyp_oracle(z, c), rtol=1e-5)
+  where = np.arange(8) < 5
+  f = jax.value_and_grad(lambda z, where: losses.hyp(z, c=c, where=where))
+  value, gradient = f(z, where)
+  np.testing.assert_allclose(value, hyp_oracle(z[:5], c), rtol=1e-5)
+  assert not np.any(gradient[5:])
+  for few in (np.zeros(8, bool), np.arange(8) == 2):
+    chex.assert_tree_all_finite(f(z, few))
+  chex.assert_tree_all_finite(f(0 * z, where))
+  with pytest.raises(ValueError, match='v >= 2 views'):
+    losses.hyp(z[:, :1], c=c)

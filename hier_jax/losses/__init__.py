@@ -4,9 +4,11 @@ from hier_jax.losses.hier import hier, init_hierarchical_proxies, lca_loss
 from hier_jax.losses.pairwise import (
   circle,
   contrastive,
+  hyp,
   lifted_structure,
   multi_similarity,
   sup_con,
+  triplet,
 )
 from hier_jax.losses.proxy import (
   arc_face,
@@ -25,6 +27,7 @@ __all__ = [
   'contrastive',
   'cos_face',
   'hier',
+  'hyp',
   'init_class_proxies',
   'init_hierarchical_proxies',
   'lca_loss',
@@ -36,4 +39,5 @@ __all__ = [
   'soft_triple',
   'sub_center_arc_face',
   'sup_con',
+  'triplet',
 ]

@@ -19,9 +19,11 @@ from hier_jax.poincare import numerics
 __all__ = [
   'circle',
   'contrastive',
+  'hyp',
   'lifted_structure',
   'multi_similarity',
   'sup_con',
+  'triplet',
 ]
 
 
@@ -240,3 +242,143 @@ def circle(z, labels, *, scale=80.0, margin=0.4, where=None, axis_name=None):
   total = _logsumexp(push, negative) / 2 + _logsumexp(pull, positive) / 2
   total = jnp.where(rows, 2 * total, 0)
   return _mean(jax.nn.softplus(total), rows)
+
+
+def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
+  """Pairwise cross-entropy of Hyp, over every ordered pair of views.
+
+  For views a and b of sample i, with similarity s:
+  -log(e^(s(a_i, b_i) / t)
+       / (sum_j e^(s(a_i, b_j) / t) + sum_{j != i} e^(s(a_i, a_j) / t))).
+
+  Args:
+    z: `[n, v, d]`, v >= 2 views, such as images of a class, of n samples of
+      different classes (points of the ball with c).
+    temperature: t.
+    c: curvature; the similarity is minus the distance. None for cosine.
+    where: bool `[n]`, the samples that count; None for all.
+    axis_name: see `losses.hier`.
+
+  Returns:
+    float32 scalar, the mean over samples and ordered pairs of views. The
+    authors' program divides by v^2 instead of v (v - 1).
+
+  Raises:
+    ValueError: for fewer than two views.
+
+  References:
+    Ermolov et al., "Hyperbolic Vision Transformers: Combining Improvements in
+    Metric Learning" (CVPR 2022, arXiv 2203.10833), equation 6.
+  """
+  chex.assert_rank(z, 3)
+  if z.shape[1] < 2:
+    raise ValueError(f'z must be [n, v, d] with v >= 2 views, got {z.shape}')
+  if where is None:
+    where = jnp.ones(z.shape[0], bool)
+  z, where = (sharding.gather(a, axis_name) for a in (z, where))
+  samples, views, dim = z.shape
+  flat = z.astype(jnp.float32).reshape(-1, dim)
+  logits = _similarity(flat, c) / temperature
+  logits = logits.reshape(samples, views, samples, views)
+  diagonal = jnp.arange(samples)
+  target = logits[diagonal, :, diagonal]  # [n, v, v]
+  counts = jnp.broadcast_to(where[None, None, :, None], logits.shape)
+  across = _logsumexp(logits, counts, 2)
+  itself = (diagonal[:, None] == diagonal[None])[:, None, :, None]
+  within = _logsumexp(logits, counts & ~itself, 2)
+  view = jnp.arange(views)
+  total = jnp.logaddexp(across, within[:, view, view][..., None])
+  apart = (view[:, None] != view[None])[None] & where[:, None, None]
+  return _mean(jnp.where(apart, total - target, 0), apart)
+
+
+def _batch_hard(distance, positive, negative):
+  """Per anchor `[b, 1]`: farthest positive, nearest negative, which count."""
+  far = jnp.max(distance, 1, where=positive, initial=0)
+  near = jnp.min(distance, 1, where=negative, initial=jnp.inf)
+  counts = jnp.any(positive, 1) & jnp.any(negative, 1)
+  return far[:, None], jnp.where(counts, near, 0)[:, None], counts[:, None]
+
+
+def _semi_hard(distance, positive, negative):
+  """Per pair `[b, b]`: the nearest negative beyond the positive, or the last.
+
+  An anchor at a time, so that nothing of size b^3 is held.
+  """
+
+  def one(row):
+    d, negatives = row
+    beyond = negatives[None] & (d[None] > d[:, None])
+    to_all = jnp.broadcast_to(d[None], beyond.shape)
+    near = jnp.min(to_all, 1, where=beyond, initial=jnp.inf)
+    last = jnp.max(d, where=negatives, initial=0)
+    return jnp.where(jnp.any(beyond, 1), near, last)
+
+  chosen = jax.lax.map(jax.checkpoint(one), (distance, negative))
+  return distance, chosen, positive & jnp.any(negative, 1)[:, None]
+
+
+def triplet(
+  z,
+  labels,
+  *,
+  margin=0.2,
+  mining='semi_hard',
+  squared=False,
+  c=None,
+  where=None,
+  axis_name=None,
+):
+  """Triplet loss: the mean of [d(a, p) - d(a, n) + margin]+.
+
+  Args:
+    z: `[b, d]` embeddings (points of the ball with c).
+    labels: int `[b]`.
+    margin: alpha of the paper.
+    mining: 'all' takes all triplets; 'semi_hard' for each positive pair the
+      nearest negative that is farther than the positive, or else the farthest
+      negative (Schroff et al.); 'hard' for each anchor its farthest positive
+      and nearest negative (Hermans et al., equation 5).
+    squared: whether d is the squared distance, as Schroff et al. have it.
+    c: curvature of the distance; None for the Euclidean distance of directions.
+    where: bool `[b]`, the rows that count; None for all.
+    axis_name: see `losses.hier`.
+
+  Returns:
+    float32 scalar, the mean over the triplets taken, those at 0 included.
+
+  Raises:
+    ValueError: for an unknown `mining`.
+
+  References:
+    Schroff, Kalenichenko and Philbin, "FaceNet" (CVPR 2015, arXiv 1503.03832),
+    equation 3; Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for
+    Person Re-Identification" (arXiv 1703.07737).
+  """
+  z, positive, negative = _pairs(z, labels, where, axis_name)
+  distance = _distance(z, c)
+  distance = distance**2 if squared else distance
+  if mining == 'all':
+    return _all_triplets(distance, positive, negative, margin)
+  pick = {'semi_hard': _semi_hard, 'hard': _batch_hard}.get(mining)
+  if pick is None:
+    raise ValueError(
+      f"mining is {mining!r}, expected 'all', 'semi_hard' or 'hard'"
+    )
+  far, near, counts = pick(distance, positive, negative)
+  return _mean(jax.nn.relu(far - near + margin), counts)
+
+
+def _all_triplets(distance, positive, negative, margin):
+  """The mean over all triplets, an anchor at a time."""
+
+  def one(row):
+    d, positives, negatives = row
+    counts = positives[:, None] & negatives[None]
+    excess = jax.nn.relu(d[:, None] - d[None] + margin)
+    return jnp.sum(jnp.where(counts, excess, 0)), jnp.sum(counts)
+
+  sums, counts = jax.lax.map(
+    jax.checkpoint(one), (distance, positive, negative)
+  )
+  return jnp.sum(sums) / jnp.maximum(jnp.sum(counts.astype(sums.dtype)), 1)
