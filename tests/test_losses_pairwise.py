@@ -134,14 +134,18 @@ def test_gradients_are_slopes_of_the_oracle(name, settings):
     assert abs(slope - (ahead - behind) / 2) <= 1e-4 * size
 
 
+def masked(name, settings):
+  """Value and gradient by z, of z, labels and the rows that count."""
+  loss = functools.partial(getattr(losses, name), **settings)
+  return jax.value_and_grad(
+    lambda z, labels, where: loss(z, labels, where=where)
+  )
+
+
 @every_loss
 def test_rows_that_do_not_count_have_no_gradient(name, settings):
   z, labels = case(settings)
-  f = jax.value_and_grad(
-    lambda z, labels, where: getattr(losses, name)(
-      z, labels, where=where, **settings
-    )
-  )
+  f = masked(name, settings)
   where = np.arange(24) < 13
   value, gradient = f(z, labels, where)
   want = getattr(losses, name)(z[:13], labels[:13], **settings)
@@ -152,11 +156,7 @@ def test_rows_that_do_not_count_have_no_gradient(name, settings):
 @every_loss
 def test_empty_and_one_class_batches_are_finite(name, settings):
   z, labels = case(settings)
-  f = jax.value_and_grad(
-    lambda z, labels, where: getattr(losses, name)(
-      z, labels, where=where, **settings
-    )
-  )
+  f = masked(name, settings)
   everything, nothing = np.ones(24, bool), np.zeros(24, bool)
   value, gradient = f(z, labels, nothing)
   assert value == 0
