@@ -179,8 +179,7 @@ def _distance_along(x, direction, offset, c):
   height = jnp.matmul(x, direction.T, precision=lax.Precision.HIGHEST)
   along = row(numerics.cosh(s)) * height
   level = row(2 * offset * numerics.sinhc(s))
-  k = factor * along - (factor - 1) * level
-  return k * numerics.asinhc(c * k * k)
+  return numerics.asinh_length(factor * along - (factor - 1) * level, c)
 
 
 class HypDistance(nn.Module):

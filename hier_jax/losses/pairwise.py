@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from hier_jax import poincare
 from hier_jax.losses import sharding
-from hier_jax.losses.proxy import cosine_similarity
+from hier_jax.losses.proxy import cosine_similarity, masked_mean
 from hier_jax.poincare import numerics
 
 __all__ = [
@@ -30,10 +30,7 @@ __all__ = [
 def _pairs(z, labels, where, axis_name):
   """The whole batch's rows, and which pairs of them are positive, negative."""
   chex.assert_rank([z, labels], [2, 1])
-  if where is None:
-    where = jnp.ones(labels.shape, bool)
-  chex.assert_equal_shape([labels, where])
-  z, labels, where = (sharding.gather(a, axis_name) for a in (z, labels, where))
+  z, labels, where = sharding.gather_rows((z, labels), where, axis_name)
   same = labels[:, None] == labels[None]
   counts = where[:, None] & where[None]
   others = ~jnp.eye(labels.shape[0], dtype=bool)
@@ -52,11 +49,6 @@ def _distance(z, c):
     return poincare.dist_matrix(z, z, c=c)
   unit = numerics.unit(z)
   return poincare.dist_matrix(unit, unit, c=0) / 2
-
-
-def _mean(values, where):
-  total = jnp.sum(jnp.where(where, values, 0))
-  return total / jnp.maximum(jnp.sum(where), 1)
 
 
 def _logsumexp(logits, where, axis=1):
@@ -91,7 +83,7 @@ def contrastive(z, labels, *, margin=0.5, c=None, where=None, axis_name=None):
   distance = _distance(z, c)
   short = jax.nn.relu(margin - distance)
   energy = jnp.where(positive, distance**2, short**2) / 2
-  return _mean(energy, positive | negative)
+  return masked_mean(energy, positive | negative)
 
 
 def lifted_structure(
@@ -126,7 +118,7 @@ def lifted_structure(
   excess = distance + jnp.logaddexp(pushed[:, None], pushed[None])
   used = positive & (has_negatives[:, None] | has_negatives[None])
   excess = jnp.where(used, excess, 0)
-  return _mean(jax.nn.relu(excess) ** 2, used) / 2
+  return masked_mean(jax.nn.relu(excess) ** 2, used) / 2
 
 
 def multi_similarity(
@@ -179,7 +171,7 @@ def multi_similarity(
     )
   pull = jax.nn.softplus(_logsumexp(-alpha * (s - base), positive)) / alpha
   push = jax.nn.softplus(_logsumexp(beta * (s - base), negative)) / beta
-  return _mean(pull + push, rows)
+  return masked_mean(pull + push, rows)
 
 
 def sup_con(z, labels, *, temperature=0.1, c=None, where=None, axis_name=None):
@@ -207,7 +199,7 @@ def sup_con(z, labels, *, temperature=0.1, c=None, where=None, axis_name=None):
   logits = _similarity(z, c) / temperature
   count = jnp.sum(positive, 1)
   mean = jnp.sum(jnp.where(positive, logits, 0), 1) / jnp.maximum(count, 1)
-  return _mean(_logsumexp(logits, positive | negative) - mean, count > 0)
+  return masked_mean(_logsumexp(logits, positive | negative) - mean, count > 0)
 
 
 def circle(z, labels, *, scale=80.0, margin=0.4, where=None, axis_name=None):
@@ -241,7 +233,7 @@ def circle(z, labels, *, scale=80.0, margin=0.4, where=None, axis_name=None):
   rows = jnp.any(positive, 1) & jnp.any(negative, 1)
   total = _logsumexp(push, negative) / 2 + _logsumexp(pull, positive) / 2
   total = jnp.where(rows, 2 * total, 0)
-  return _mean(jax.nn.softplus(total), rows)
+  return masked_mean(jax.nn.softplus(total), rows)
 
 
 def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
@@ -273,9 +265,7 @@ def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
   chex.assert_rank(z, 3)
   if z.shape[1] < 2:
     raise ValueError(f'z must be [n, v, d] with v >= 2 views, got {z.shape}')
-  if where is None:
-    where = jnp.ones(z.shape[0], bool)
-  z, where = (sharding.gather(a, axis_name) for a in (z, where))
+  z, where = sharding.gather_rows((z,), where, axis_name)
   samples, views, dim = z.shape
   flat = z.astype(jnp.float32).reshape(-1, dim)
   logits = _similarity(flat, c) / temperature
@@ -289,7 +279,7 @@ def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
   view = jnp.arange(views)
   total = jnp.logaddexp(across, within[:, view, view][..., None])
   apart = (view[:, None] != view[None])[None] & where[:, None, None]
-  return _mean(jnp.where(apart, total - target, 0), apart)
+  return masked_mean(total - target, apart)
 
 
 def _batch_hard(distance, positive, negative):
@@ -366,7 +356,7 @@ def triplet(
       f"mining is {mining!r}, expected 'all', 'semi_hard' or 'hard'"
     )
   far, near, counts = pick(distance, positive, negative)
-  return _mean(jax.nn.relu(far - near + margin), counts)
+  return masked_mean(jax.nn.relu(far - near + margin), counts)
 
 
 def _all_triplets(distance, positive, negative, margin):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hier_jax.losses import sharding
+from hier_jax.poincare import numerics
 
 __all__ = [
   'arc_face',
@@ -44,10 +45,13 @@ def _gathered(z, labels, proxies, where, axis_name, centers=False):
   """Checks shapes; the whole batch's rows, labels and mask."""
   chex.assert_rank([z, labels, proxies], [2, 1, 3 if centers else 2])
   chex.assert_equal_shape_suffix([z, proxies], 1)
-  if where is None:
-    where = jnp.ones(labels.shape, bool)
-  chex.assert_equal_shape([labels, where])
-  return [sharding.gather(a, axis_name) for a in (z, labels, where)]
+  return sharding.gather_rows((z, labels), where, axis_name)
+
+
+def masked_mean(values, where):
+  """Mean of the values where it is true, 0 where it is nowhere."""
+  total = jnp.sum(jnp.where(where, values, 0))
+  return total / jnp.maximum(jnp.sum(where), 1)
 
 
 def _own_class(labels, num_classes):
@@ -96,8 +100,7 @@ def proxy_anchor(
   push = _log1p_sum_exp(
     alpha * (similarity + margin), where[:, None] & ~belongs
   )
-  count = jnp.maximum(jnp.sum(present), 1)
-  return jnp.sum(jnp.where(present, pull, 0)) / count + jnp.mean(push)
+  return masked_mean(pull, present) + jnp.mean(push)
 
 
 # ---- softmax over classes ---------------------------------------------------
@@ -112,7 +115,7 @@ def _cross_entropy(logits, labels, where):
   own = _own_class(labels, logits.shape[1])
   counts = where & jnp.any(own, 1)
   nll = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
-  return jnp.sum(jnp.where(counts, nll, 0)) / jnp.maximum(jnp.sum(counts), 1)
+  return masked_mean(nll, counts)
 
 
 def _center_similarity(z, centers):
@@ -338,6 +341,4 @@ def _spread(centers):
   i, j = jnp.triu_indices(number, 1)
   sq = jnp.sum((unit[:, i] - unit[:, j]) ** 2, -1)
   # No slope between centers that have merged.
-  apart = sq > 0
-  length = jnp.where(apart, jnp.sqrt(jnp.where(apart, sq, 1)), 0)
-  return jnp.sum(length) / (classes * number * (number - 1))
+  return jnp.sum(numerics.sqrt(sq)) / (classes * number * (number - 1))

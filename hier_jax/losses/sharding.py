@@ -1,8 +1,10 @@
 """What a loss needs to know of the devices its batch is spread over."""
 
+import chex
+import jax.numpy as jnp
 from jax import lax
 
-__all__ = ['gather', 'position', 'total']
+__all__ = ['gather', 'gather_rows', 'position', 'total']
 
 
 def gather(x, axis_name):
@@ -10,6 +12,24 @@ def gather(x, axis_name):
   if axis_name is None:
     return x
   return lax.all_gather(x, axis_name, tiled=True)
+
+
+def gather_rows(arrays, where, axis_name):
+  """Rows of all devices, `gather` of each array, and which of them count.
+
+  Args:
+    arrays: `[b, ...]` each.
+    where: bool `[b]`, or None for all.
+    axis_name: mapped axis, or None.
+
+  Returns:
+    The arrays `[B, ...]`, then the mask `[B]`, in one list.
+  """
+  if where is None:
+    where = jnp.ones(arrays[0].shape[:1], bool)
+  chex.assert_equal_shape_prefix([*arrays, where], 1)
+  chex.assert_rank(where, 1)
+  return [gather(a, axis_name) for a in (*arrays, where)]
 
 
 def position(axis_name):

@@ -132,7 +132,7 @@ def dist_to_hyperplane(x, p, normal, *, c, signed=False):
   t = x - p
   moved = a * t - c * numerics.dot(t, t) * p  # w / (1 - c|w|^2), times a b
   k = 2 * numerics.dot(moved, numerics.unit(normal)) / (a * b)
-  distance = (k * numerics.asinhc(c * k * k))[..., 0]
+  distance = numerics.asinh_length(k, c)[..., 0]
   return distance if signed else jnp.abs(distance)
 
 
@@ -158,8 +158,7 @@ def hyperplane_matrix(x, p, normal, *, c):
     offset = numerics.dot(p, normal).T
     height = jnp.matmul(x, normal.T, precision=lax.Precision.HIGHEST) - offset
     moved = a * height - c * pairwise.sqdist_matrix(x, p) * offset
-    k = 2 * moved / (a * b)
-    return k * numerics.asinhc(c * k * k)
+    return numerics.asinh_length(2 * moved / (a * b), c)
 
   signature = '(n,d),(k,d),(k,d),()->(n,k)'
   return jnp.vectorize(matrix, signature=signature)(x, p, normal, c)

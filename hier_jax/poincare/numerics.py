@@ -192,6 +192,11 @@ def asinhc(s):
   return jnp.where(near, series, jnp.log(r + jnp.sqrt(1 + large)) / r)
 
 
+def asinh_length(k, c):
+  """asinh(sqrt(c) k) / sqrt(c), with the sign of k; k at c = 0."""
+  return k * asinhc(c * k * k)
+
+
 def times_tanhc(u, s):
   """Product u tanh(r) / r, s = r^2 >= 0 broadcast against u.
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax.poincare import arguments, numerics
-from hier_jax.poincare.riemannian import expmap, logmap
+from hier_jax.poincare.riemannian import expmap, logmap, transport0
 
 
 def sample(key, loc, scale=1.0, *, c, shape=()):
@@ -43,7 +43,7 @@ def sample(key, loc, scale=1.0, *, c, shape=()):
 
 @arguments.op('loc')
 def _move(loc, noise, *, c):
-  return expmap(loc, noise * (numerics.gap(loc, c) / 2), c=c)
+  return expmap(loc, transport0(loc, noise / 2, c=c), c=c)
 
 
 @arguments.op('x', 'loc')
