@@ -32,85 +32,102 @@ class Triplets(NamedTuple):
   weight: jax.Array
 
 
-def reciprocal_neighbors(similarity, k):
+def reciprocal_neighbors(similarity, k, *, first=0, axis_name=None):
   """Members of each row's k nearest that count the row among theirs.
 
   Kim et al., "Self-Taught Metric Learning without Labels" (CVPR 2022), as HIER
   uses it: the k nearest of row i include i, which is not its own neighbour.
 
   Args:
-    similarity: `[n, n]`, symmetric, largest on the diagonal. Equal values
-      prefer the lower row.
+    similarity: `[m, n]`, this device's rows of a matrix `[n, n]` that is
+      symmetric and largest on the diagonal; all of them without `axis_name`.
+      Equal values prefer the lower column.
     k: static int, 1 <= k <= n.
+    first: index of the first of these rows. Rows from n on are padding.
+    axis_name: mapped axis over whose devices the rows are spread, in order.
 
   Returns:
-    neighbors: int32 `[n, k]`, ascending, padded with n.
-    count: int32 `[n]`, how many are real.
+    neighbors: int32 `[m, k]`, ascending, padded with n.
+    count: int32 `[m]`, how many are real.
 
   Raises:
     ValueError: for k outside 1..n.
   """
-  n = similarity.shape[0]
-  chex.assert_shape(similarity, (n, n))
+  chex.assert_rank(similarity, 2)
+  m, n = similarity.shape
   if not 1 <= k <= n:
     raise ValueError(
       f'k = {k} nearest neighbours asked of {n} rows: k must be in 1..{n}'
     )
   _, nearest = lax.top_k(similarity, k)
-  rows = jnp.arange(n)[:, None]
-  is_near = jnp.zeros((n, n), bool).at[rows, nearest].set(True)
-  reciprocal = jnp.take_along_axis(is_near.T, nearest, 1) & (nearest != rows)
+  everyone = nearest
+  if axis_name is not None:
+    everyone = lax.all_gather(nearest, axis_name, tiled=True)
+  row = (first + jnp.arange(m))[:, None]
+  returned = jnp.any(everyone[nearest] == row[..., None], -1)
+  reciprocal = returned & (nearest != row) & (row < n)
   neighbors = jnp.sort(jnp.where(reciprocal, nearest, n), axis=1)
   return neighbors, jnp.sum(reciprocal, 1)
 
 
-def _nth_outside(excluded, r):
-  """The r-th row (from 0) that is not in `excluded`.
+def _nth_outside(excluded, r, n):
+  """The r-th row (from 0) of 0..n-1 that is not in `excluded`.
 
   Args:
-    excluded: int32 `[n, k]`, ascending, padded with n.
-    r: int32 `[n, t]`.
+    excluded: int32 `[m, k]`, ascending, padded with n.
+    r: int32 `[m, t]`.
+    n: number of rows.
   """
   # Below the q-th excluded row e_q lie e_q - q rows that are not excluded.
-  n, k = excluded.shape
-  below = jnp.where(excluded < n, excluded - jnp.arange(k)[None], n)
+  place = jnp.arange(excluded.shape[1])[None]
+  below = jnp.where(excluded < n, excluded - place, n)
   return r + jnp.sum(below[:, None, :] <= r[:, :, None], -1)
 
 
-def sample_triplets(key, similarity, *, k, per_anchor, self_negatives=False):
+def sample_triplets(
+  key, neighbors, count, n, *, per_anchor, first=0, self_negatives=False
+):
   """Draws triplets uniformly from reciprocal neighbours and from the rest.
 
   HIER (CVPR 2023), section 3.3. Rows with fewer than two reciprocal neighbours,
   or without a negative, are no anchors: their places have weight 0.
 
   Args:
-    key: PRNG key.
-    similarity: `[n, n]`, see `reciprocal_neighbors`.
-    k: static int, neighbours that count as near, the row itself included.
+    key: PRNG key. What a row draws depends on its index alone, not on which
+      rows are here.
+    neighbors: int32 `[m, k]` of `reciprocal_neighbors`.
+    count: int32 `[m]` of `reciprocal_neighbors`.
+    n: static int, number of all rows, from which negatives are drawn.
     per_anchor: static int t, triplets of each anchor, drawn with replacement.
+    first: index of the first of the m rows.
     self_negatives: the authors' program lets an anchor be its own negative
       (about 1 / n of its triplets); True does too.
 
   Returns:
-    `Triplets` of T = n t places, those of one anchor side by side.
+    `Triplets` of T = m t places, those of one anchor side by side.
   """
-  n = similarity.shape[0]
-  neighbors, count = reciprocal_neighbors(similarity, k)
-  rows = jnp.arange(n, dtype=neighbors.dtype)[:, None]
+  chex.assert_rank([neighbors, count], [2, 1])
+  m = count.shape[0]
+  row = (first + jnp.arange(m, dtype=neighbors.dtype))[:, None]
   excluded = neighbors
   if not self_negatives:
-    excluded = jnp.sort(jnp.concatenate([neighbors, rows], 1), axis=1)
+    excluded = jnp.sort(jnp.concatenate([neighbors, row], 1), axis=1)
   rest = n - jnp.sum(excluded < n, 1)
-  key_positive, key_negative = jax.random.split(key)
-  shape = (n, per_anchor)
-  drawn = jax.random.randint(key_positive, shape, 0, count[:, None])
-  positive = jnp.take_along_axis(neighbors, drawn, 1)
-  drawn = jax.random.randint(key_negative, shape, 0, rest[:, None])
-  negative = _nth_outside(excluded, drawn)
+
+  def draw(row, sizes):
+    keys = jax.random.split(jax.random.fold_in(key, row))
+    one = lambda key, size: jax.random.randint(key, (per_anchor,), 0, size)
+    return jax.vmap(one)(keys, sizes)
+
+  drawn = jax.vmap(draw)(row[:, 0], jnp.stack([count, rest], 1))
+  positive = jnp.take_along_axis(neighbors, drawn[:, 0], 1)
+  negative = _nth_outside(excluded, drawn[:, 1], n)
   usable = ((count >= 2) & (rest >= 1))[:, None]
-  whole = lambda a: jnp.where(usable, a, rows).astype(jnp.int32).ravel()
+  inside = jnp.minimum(row, n - 1)
+  shape = (m, per_anchor)
+  whole = lambda a: jnp.where(usable, a, inside).astype(jnp.int32).ravel()
   return Triplets(
-    anchor=whole(jnp.broadcast_to(rows, shape)),
+    anchor=whole(jnp.broadcast_to(row, shape)),
     positive=whole(positive),
     negative=whole(negative),
     weight=jnp.broadcast_to(usable, shape).astype(jnp.float32).ravel(),

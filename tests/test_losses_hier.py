@@ -1,6 +1,9 @@
-"""HIER against official vectors, float64 oracles and itself in pieces."""
+"""HIER against official vectors, and itself in pieces and on devices."""
 
 import functools
+import importlib
+import math
+import re
 
 import chex
 import jax
@@ -9,125 +12,8 @@ import numpy as np
 import pytest
 
 from hier_jax import losses, poincare
-from hier_jax.triplets import Triplets
-from tests import vectors
-
-
-def official_triplets(arrays, term):
-  i, j, k = arrays[f'{term}/ijk'].astype(np.int32)
-  return Triplets(
-    anchor=i, positive=j, negative=k, weight=np.ones(len(i), np.float32)
-  )
-
-
-def official_noise(arrays, term):
-  return jnp.stack([arrays[f'{term}/noise0'], arrays[f'{term}/noise1']])
-
-
-def full_noise(arrays, term):
-  """Whether the noise of every triplet is stored, not of some alone."""
-  return len(arrays[f'{term}/noise0']) == arrays[f'{term}/ijk'].shape[1]
-
-
-def oracle(dist, triplets, noise, tau, margin):
-  """Loss and gradient in float64, one triplet at a time, from RECIPE 4."""
-  dist = dist.astype(np.float64)
-  grad, total = np.zeros_like(dist), 0.0
-  valid = 0
-  rows = zip(triplets.anchor, triplets.positive, triplets.negative, strict=True)
-  for n, (i, j, k) in enumerate(rows):
-    m = np.maximum(dist[i], dist[j])
-    far = np.maximum(m, dist[k])
-    picks = []
-    for logits in (noise[0][n] - m / tau, noise[1][n] - far / tau):
-      soft = np.exp(logits - logits.max())
-      picks.append((np.argmax(logits), soft / soft.sum()))
-    (a, soft_a), (b, soft_b) = picks
-    if a == b:
-      continue
-    valid += 1
-    dy = np.zeros(dist.shape[1])
-    for row, sign in ((i, 1), (j, 1), (k, -1)):
-      h = sign * (dist[row, a] - dist[row, b]) + margin
-      if h > 0:
-        total += h
-        grad[row, a] += sign
-        grad[row, b] -= sign
-        dy += sign * dist[row]
-    # Through the softmaxes: d loss / d pick = dy for ij and -dy for ijk.
-    g_m = -soft_a * (dy - soft_a @ dy) / tau
-    g_far = soft_b * (dy - soft_b @ dy) / tau
-    k_far = dist[k] > m
-    np.add.at(grad[k], np.flatnonzero(k_far), g_far[k_far])
-    g_m = g_m + np.where(k_far, 0, g_far)
-    j_far = dist[j] > dist[i]
-    np.add.at(grad[j], np.flatnonzero(j_far), g_m[j_far])
-    np.add.at(grad[i], np.flatnonzero(~j_far), g_m[~j_far])
-  return total, grad, valid
-
-
-def random_case(seed=0, n=30, proxies=17, count=950):
-  rng = np.random.default_rng(seed)
-  dist = rng.uniform(0.5, 3, (n, proxies)).astype(np.float32)
-  rows = rng.integers(0, n, (3, count)).astype(np.int32)
-  # No row twice in a triplet: a maximum of equals has no one derivative.
-  rows[1] = (rows[0] + 1 + rows[1] % (n - 2)) % n
-  rows[2] = np.where(
-    (rows[2] == rows[0]) | (rows[2] == rows[1]), (rows[0] - 1) % n, rows[2]
-  )
-  rows[2] = np.where(rows[2] == rows[1], (rows[0] - 2) % n, rows[2])
-  noise = rng.gumbel(size=(2, count, proxies)).astype(np.float32)
-  i, j, k = rows
-  weight = np.ones(count, np.float32)
-  return dist, Triplets(anchor=i, positive=j, negative=k, weight=weight), noise
-
-
-@pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
-@pytest.mark.parametrize('normalise_by', ['all', 'valid'])
-def test_lca_loss_matches_float64_oracle(normalise_by, jit):
-  # More than two chunks, the last one partly filled.
-  dist, triplets, noise = random_case()
-  f = lambda dist: losses.lca_loss(
-    noise, dist, triplets, tau=0.3, margin=0.2, normalise_by=normalise_by
-  )
-  f = jax.value_and_grad(f, has_aux=True)
-  (loss, stats), grad = (jax.jit(f) if jit else f)(dist)
-  total, want, valid = oracle(dist, triplets, noise, 0.3, 0.2)
-  count = len(triplets.weight)
-  divisor = count if normalise_by == 'all' else valid
-  np.testing.assert_allclose(loss, total / divisor, rtol=1e-5)
-  vectors.assert_near(grad, want / divisor, 1e-5)
-  np.testing.assert_allclose(stats['collision_rate'], 1 - valid / count, 1e-5)
-
-
-def test_weight_zero_is_as_if_absent():
-  dist, triplets, noise = random_case(count=500)
-  keep = np.random.default_rng(1).random(500) < 0.4
-  part = jax.tree.map(lambda a: a[keep], triplets)
-  masked = triplets._replace(weight=keep.astype(np.float32))
-  f = jax.value_and_grad(lambda d, t, noise: losses.lca_loss(noise, d, t)[0])
-  got, want = f(dist, masked, noise), f(dist, part, noise[:, keep])
-  jax.tree.map(
-    functools.partial(vectors.assert_near, tolerance=1e-5), got, want
-  )
-
-
-@pytest.mark.parametrize('case', ['tiny', 'small', 'small_c1'])
-@pytest.mark.parametrize('term', ['data', 'proxy'])
-def test_lca_loss_matches_official_vectors(case, term):
-  arrays = vectors.under(f'hier/{case}')
-  assert full_noise(arrays, term)
-  _, _, margin, tau, _, _, _ = arrays['meta']
-  batch = len(arrays['z'])
-  nodes = slice(0, batch) if term == 'data' else slice(batch, None)
-  loss, _ = losses.lca_loss(
-    official_noise(arrays, term),
-    arrays['f64/dist'][nodes, batch:],
-    official_triplets(arrays, term),
-    tau=tau,
-    margin=margin,
-  )
-  np.testing.assert_allclose(loss, arrays[f'f64/{term}/loss'], rtol=1e-5)
+from tests import spread, vectors
+from tests.test_losses_lca import official_noise, official_triplets
 
 
 @pytest.mark.parametrize('case', ['tiny', 'small', 'small_c1'])
@@ -208,35 +94,209 @@ def test_no_anchor_gives_zero_loss_and_zero_gradient():
   assert all(jnp.all(g == 0) for g in grads)
 
 
-def sharded(devices):
-  """Loss, gradient of the rows and of the proxies on so many devices."""
+@pytest.mark.parametrize('estimator', ['gumbel_rao', 'softmax', 'argmax'])
+def test_other_estimators_move_data_and_proxies(estimator):
   z, labels, proxies = batch()
+  f = lambda z, v, tau: losses.hier(
+    jax.random.key(0), z, labels, v, tau=tau, estimator=estimator, **SMALL
+  )[0]
+  loss, grads = jax.jit(jax.value_and_grad(f, (0, 1)))(z, proxies, 0.5)
+  chex.assert_tree_all_finite((loss, grads))
+  assert all(jnp.any(g != 0) for g in grads)
+
+
+def test_a_proxy_is_not_its_own_ancestor_where_excluded(monkeypatch):
+  def spy(key, dist, triplets, **kwargs):
+    value, stats = losses.lca_loss(key, dist, triplets, **kwargs)
+    return value, stats | {'dist': dist}
+
+  # `losses.hier` is the function of that name.
+  module = importlib.import_module('hier_jax.losses.hier')
+  monkeypatch.setattr(module, 'lca_loss', spy)
+  z, labels, proxies = batch()
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def f(v, exclude):
+    loss = lambda v: losses.hier(
+      jax.random.key(0), z, labels, v, exclude_self_lca=exclude, **SMALL
+    )
+    return jax.value_and_grad(loss, has_aux=True)(v)
+
+  (_, official), _ = f(proxies, False)
+  (loss, aux), grad = f(proxies, True)
+  chex.assert_tree_all_finite((loss, grad))
+  np.testing.assert_array_equal(aux['data/dist'], official['data/dist'])
+  among, diagonal = aux['proxy/dist'], jnp.eye(40, dtype=bool)
+  assert jnp.all(jnp.diag(official['proxy/dist']) == 0)
+  # Beyond reach on the diagonal, the same elsewhere.
+  assert jnp.all(jnp.diag(among) > 1e5)
+  np.testing.assert_array_equal(
+    among[~diagonal], official['proxy/dist'][~diagonal]
+  )
+  with pytest.raises(ValueError, match='among 3 proxies'):
+    losses.hier(
+      jax.random.key(0), z, labels, proxies[:3], exclude_self_lca=True, k=2
+    )
+
+
+def test_monitoring_is_what_it_says():
+  z, labels, proxies = batch()
+  k = SMALL['k']
+  _, aux = jax.jit(
+    lambda z: losses.hier(jax.random.key(0), z, labels, proxies, **SMALL)
+  )(z)
+  rho = poincare.to_ball(proxies, c=0.1, clip_radius=2.3)
+  norm = np.linalg.norm(np.asarray(proxies), axis=1)
+  for name, nodes in (('data', z), ('proxy', rho)):
+    d = np.asarray(poincare.dist_matrix(nodes, nodes, c=0.1), np.float64)
+    if name == 'data':
+      d -= 100 * (np.asarray(labels)[:, None] == np.asarray(labels)[None])
+      np.fill_diagonal(d, -1000)
+    near = [set(row) for row in np.argsort(d, 1, kind='stable')[:, :k]]
+    neighbors = [
+      {j for j in near[i] if i in near[j] and j != i} for i in range(len(d))
+    ]
+    count = np.array([len(s) for s in neighbors])
+    np.testing.assert_allclose(aux[f'{name}/anchors'], np.mean(count >= 2))
+    np.testing.assert_allclose(aux[f'{name}/no_neighbors'], np.mean(count == 0))
+    radius = np.linalg.norm(np.asarray(nodes), axis=1).mean()
+    np.testing.assert_allclose(aux[f'{name}/radius'], radius, rtol=1e-6)
+    if name == 'data':
+      same = np.mean(
+        [
+          np.mean([labels[j] == labels[i] for j in s])
+          for i, s in enumerate(neighbors)
+          if len(s) >= 2
+        ]
+      )
+      # Drawn with replacement from the neighbours, 10 of each of 48.
+      assert abs(aux['data/same_class'] - same) < 4 * 0.5 / 480**0.5
+  np.testing.assert_allclose(
+    aux['proxy/clipped'], np.mean(norm > 2.3 * (1 - 2**-7))
+  )
+  assert 0 < aux['proxy/clipped'] < 1
+  assert aux['data/clipped'] > 0.9
+  assert 1 <= aux['data/lca_perplexity'] <= aux['data/lca_used'] <= 40
+  assert 0 < aux['data/collision_rate'] < 1
+  assert not any(
+    jnp.any(g)
+    for g in jax.tree.leaves(
+      jax.jacrev(
+        lambda z: losses.hier(jax.random.key(0), z, labels, proxies, **SMALL)[1]
+      )(z)
+    )
+  )
+
+
+def shard_map(step, devices, check_vma=False):
+  """step(z, labels, proxies) -> (what all devices share, own rows)."""
+  mesh = jax.make_mesh(
+    (devices,), ('i',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  rows, whole = jax.P('i'), jax.P()
+  return jax.jit(
+    jax.shard_map(
+      step,
+      mesh=mesh,
+      in_specs=(rows, rows, whole),
+      out_specs=(whole, rows),
+      check_vma=check_vma,
+    )
+  )
+
+
+def sharded(devices, mapped):
+  """Loss, gradient of the rows and of the proxies on so many devices."""
+  # 41 proxies do not divide among devices.
+  z, labels, proxies = batch(num_proxies=41)
+
+  def step(z, labels, v):
+    f = lambda z, v: losses.hier(
+      jax.random.key(0), z, labels, v, axis_name='i', **SMALL
+    )
+    (loss, aux), (grad_z, grad_v) = jax.value_and_grad(f, (0, 1), has_aux=True)(
+      z, v
+    )
+    if mapped == 'checked':
+      return (loss, grad_v, aux), grad_z * devices
+    return jax.lax.pmean((loss, grad_v, aux), 'i'), grad_z
+
+  if mapped in ('shard_map', 'checked'):
+    run = shard_map(step, devices, check_vma=mapped == 'checked')
+    (loss, grad_v, aux), grad_z = run(z, labels, proxies)
+  else:
+    # More devices than are here: an axis of one device's own.
+    run = spread.mapped(step, devices, in_axes=(0, 0, None))
+    rows = [spread.rows_over(devices, a) for a in (z, labels)]
+    whole, grad_z = run(*rows, proxies)
+    loss, grad_v, aux = jax.tree.map(lambda a: a[0], whole)
+  # A row's gradient is counted once for each device that holds the loss.
+  return loss, grad_z.reshape(z.shape) / devices, grad_v, aux
+
+
+@functools.cache
+def on_one_device():
+  z, labels, proxies = batch(num_proxies=41)
+  f = lambda z, v: losses.hier(jax.random.key(0), z, labels, v, **SMALL)
+  (loss, aux), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
+    z, proxies
+  )
+  return loss, *grads, aux
+
+
+@pytest.mark.parametrize(
+  ('devices', 'mapped'),
+  [
+    (1, 'pmap'),
+    (2, 'pmap'),
+    (4, 'pmap'),
+    (8, 'vmap'),
+    (4, 'shard_map'),
+    (4, 'checked'),
+  ],
+)
+def test_results_do_not_depend_on_the_number_of_devices(devices, mapped):
+  *got, aux = sharded(devices, mapped)
+  *want, want_aux = on_one_device()
+  near = functools.partial(vectors.assert_near, tolerance=1e-6)
+  jax.tree.map(near, got, want)
+  chex.assert_trees_all_close(aux, want_aux, rtol=1e-5)
+
+
+def collectives(devices, n, dim):
+  """Bytes that cross devices in value and gradient, from the compiled HLO."""
 
   def step(z, labels, v):
     f = lambda z, v: losses.hier(
       jax.random.key(0), z, labels, v, axis_name='i', **SMALL
     )[0]
     loss, (grad_z, grad_v) = jax.value_and_grad(f, (0, 1))(z, v)
-    return jax.lax.pmean((loss, grad_v), 'i'), grad_z
+    return (loss, grad_v), grad_z
 
-  spread = lambda a: a.reshape(devices, -1, *a.shape[1:])
-  mapped = jax.pmap(step, 'i', in_axes=(0, 0, None), axis_size=devices)
-  (loss, grad_v), grad_z = mapped(spread(z), spread(labels), proxies)
-  assert jnp.all(loss == loss[0])
-  assert all(jnp.array_equal(g, grad_v[0]) for g in grad_v)
-  # A row's gradient is counted once for each device that holds the loss.
-  return loss[0], grad_z.reshape(z.shape) / devices, grad_v[0]
+  lowered = shard_map(step, devices).lower(*batch(n, dim, num_proxies=64))
+  text = lowered.compile().as_text()
+  shapes = re.findall(
+    r'= (.+?) (?:all-gather|all-reduce|reduce-scatter|all-to-all'
+    r'|collective-permute)(?:-start)?\(',
+    text,
+  )
+  assert shapes
+  sizes = [
+    4 * math.prod(int(n) for n in dims.split(',') if n)
+    for shape in shapes
+    for dims in re.findall(r'\w+\[([\d,]*)\]', shape)
+  ]
+  return sum(sizes)
 
 
-def test_results_do_not_depend_on_the_number_of_devices():
-  one = sharded(1)
-  for devices in (2, 4):
-    near = functools.partial(vectors.assert_near, tolerance=1e-5)
-    jax.tree.map(near, sharded(devices), one)
-  z, labels, proxies = batch()
-  f = lambda z, v: losses.hier(jax.random.key(0), z, labels, v, **SMALL)[0]
-  loss, grads = jax.jit(jax.value_and_grad(f, (0, 1)))(z, proxies)
-  jax.tree.map(near, (loss, *grads), one)
+def test_devices_exchange_embeddings_and_neighbours_alone():
+  """O(B D): not B x B, B x P nor triplets x P."""
+  k, proxies = SMALL['k'], 64
+  for n, dim in ((64, 16), (256, 32)):
+    # z and its gradient (all-reduced over CPU devices), labels, the neighbours
+    # of the data and of the proxies, and some scalars and counts of the picks.
+    allowed = 4 * (2 * n * dim + n + k * (n + proxies) + 2 * proxies + 64)
+    assert collectives(4, n, dim) <= allowed
 
 
 def test_memory_of_value_and_gradient():
@@ -258,30 +318,6 @@ def test_one_trace_for_a_whole_run():
   )
   values = {float(f(jax.random.key(s), 0.1 + 0.1 * s)) for s in range(3)}
   assert len(values) == 3
-
-
-def test_picks_follow_the_softmax_of_the_distances():
-  """LCA frequencies against softmax(-max(d_i, d_j) / tau)."""
-  rng = np.random.default_rng(3)
-  dist = rng.uniform(0, 0.5, (3, 6)).astype(np.float32)
-  count = 100_000
-  rows = [np.full(count, r, np.int32) for r in (0, 1, 1)]
-  triplets = Triplets(
-    anchor=rows[0],
-    positive=rows[1],
-    negative=rows[2],
-    weight=np.ones(count, np.float32),
-  )
-  # With k = j both picks have the distribution of the pair (i, j).
-  _, stats = jax.jit(lambda key: losses.lca_loss(key, dist, triplets, tau=0.2))(
-    jax.random.key(0)
-  )
-  p = np.exp(-np.maximum(dist[0], dist[1]) / 0.2)
-  p /= p.sum()
-  sigma = np.sqrt(1 / count)
-  assert abs(stats['collision_rate'] - np.sum(p**2)) < 4 * sigma
-  perplexity = np.exp(-np.sum(p * np.log(p)))
-  assert abs(stats['lca_perplexity'] - perplexity) < 20 * sigma
 
 
 def test_bad_input_is_named():

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from hier_jax import losses
-from tests import geometry, vectors
+from tests import geometry, spread, vectors
 
-HYPERBOLIC = ('contrastive', 'lifted_structure', 'multi_similarity', 'sup_con')
+HYPERBOLIC = (
+  'contrastive',
+  'lifted_structure',
+  'multi_similarity',
+  'n_pair',
+  'sup_con',
+)
 CASES = [
   *((name, {}) for name in (*HYPERBOLIC, 'circle')),
   *((name, {'c': 0.5}) for name in HYPERBOLIC),
@@ -24,36 +30,49 @@ CASES = [
 every_loss = pytest.mark.parametrize(('name', 'settings'), CASES)
 
 
-def tables(z, c):
+def tables(z, x, c):
   """Similarities and distances in float64."""
-  z = np.asarray(z, np.float64)
+  z, x = (np.asarray(a, np.float64) for a in (z, x))
   if c is not None:
     d = geometry.dist(
-      *geometry.wide(z[:, None], z[None]), geometry.curvature(c)
+      *geometry.wide(z[:, None], x[None]), geometry.curvature(c)
     )
     return -d.astype(float), d.astype(float)
-  u = z / np.linalg.norm(z, axis=1, keepdims=True)
-  return u @ u.T, np.linalg.norm(u[:, None] - u[None], axis=-1)
+  u, v = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (z, x))
+  return u @ v.T, np.linalg.norm(u[:, None] - v[None], axis=-1)
 
 
-def oracle(name, z, labels, c=None, mining=None, squared=False, fixed=None):
-  """A row at a time, from the equations; circle's weights are of `fixed`."""
-  s, d = tables(z, c)
-  weighed = s if fixed is None else tables(fixed, c)[0]
-  n = len(z)
-  pos = [
-    [j for j in range(n) if labels[j] == labels[i] and j != i] for i in range(n)
-  ]
-  neg = [[j for j in range(n) if labels[j] != labels[i]] for i in range(n)]
+def oracle(
+  name,
+  z,
+  labels,
+  c=None,
+  mining=None,
+  squared=False,
+  fixed=None,
+  memory=None,
+):
+  """An anchor at a time, from the equations.
+
+  Circle's weights are of the rows `fixed`; `memory` is rows and their labels.
+  """
+  old, old_labels = memory or (z[:0], labels[:0])
+  table = lambda z: tables(z, np.concatenate([z, old]), c)
+  s, d = table(z)
+  weighed = s if fixed is None else table(fixed)[0]
+  n, classes = len(z), np.concatenate([labels, old_labels])
   terms = []
   for i in range(n):
-    p, q = pos[i], neg[i]
+    p = [j for j in range(len(classes)) if classes[j] == labels[i] and j != i]
+    q = np.flatnonzero(classes != labels[i]).tolist()
     if name == 'contrastive':
       terms += [d[i, j] ** 2 / 2 for j in p]
       terms += [max(0.5 - d[i, j], 0) ** 2 / 2 for j in q]
     elif name == 'lifted_structure':
-      push = lambda k: np.sum(np.exp(1 - d[k, neg[k]]))
-      terms += [max(d[i, j] + np.log(push(i) + push(j)), 0) ** 2 / 2 for j in p]
+      for j in p:
+        pushed = np.append(d[i, q], d[labels != classes[j], j])
+        push = np.log(np.sum(np.exp(1 - pushed)))
+        terms.append(max(d[i, j] + push, 0) ** 2 / 2)
     elif name == 'multi_similarity':
       kept_p, kept_q = p, q
       if mining is not None:
@@ -74,6 +93,8 @@ def oracle(name, z, labels, c=None, mining=None, squared=False, fixed=None):
         ],
       }[mining]
       terms += [max(far - near + 0.2, 0) for far, near in triplets]
+    elif name == 'n_pair':
+      terms += [np.log1p(np.exp((s[i, q] - s[i, j]) / 0.1).sum()) for j in p]
     elif name == 'sup_con' and p:
       others = np.delete(s[i], i) / 0.1
       terms.append(np.log(np.sum(np.exp(others))) - np.mean(s[i, p]) / 0.1)
@@ -117,21 +138,25 @@ def test_multi_similarity_matches_official_vectors(name):
   vectors.assert_near(gradient, arrays['f64/grad/X'], 2e-5)
 
 
+def assert_slopes(gradient, oracle, z):
+  """The gradient of z against differences of the oracle."""
+  gradient = np.asarray(gradient, np.float64)
+  rng = np.random.default_rng(1)
+  for _ in range(5):
+    step = 1e-6 * np.abs(z).min(1, keepdims=True) * rng.standard_normal(z.shape)
+    ahead, behind = (oracle(z.astype(float) + k * step) for k in (1, -1))
+    slope = np.sum(gradient * step)
+    size = np.linalg.norm(gradient) * np.linalg.norm(step)
+    assert abs(slope - (ahead - behind) / 2) <= 1e-4 * size
+
+
 @every_loss
 def test_gradients_are_slopes_of_the_oracle(name, settings):
   z, labels = case(settings)
   loss = functools.partial(getattr(losses, name), **settings)
-  gradient = np.asarray(jax.jit(jax.grad(loss))(z, labels), np.float64)
-  rng = np.random.default_rng(1)
-  for _ in range(5):
-    step = 1e-6 * np.abs(z).min(1, keepdims=True) * rng.standard_normal(z.shape)
-    ahead, behind = (
-      oracle(name, z.astype(float) + sign * step, labels, fixed=z, **settings)
-      for sign in (1, -1)
-    )
-    slope = np.sum(gradient * step)
-    size = np.linalg.norm(gradient) * np.linalg.norm(step)
-    assert abs(slope - (ahead - behind) / 2) <= 1e-4 * size
+  gradient = jax.jit(jax.grad(loss))(z, labels)
+  fixed = functools.partial(oracle, name, fixed=z, **settings)
+  assert_slopes(gradient, lambda x: fixed(x, labels), z)
 
 
 def masked(name, settings):
@@ -175,6 +200,7 @@ def test_empty_and_one_class_batches_are_finite(name, settings):
   ('name', 'settings'),
   [
     ('multi_similarity', {'beta': 1000.0, 'alpha': 1000.0}),
+    ('n_pair', {'temperature': 1e-3}),
     ('sup_con', {'temperature': 1e-3}),
     ('circle', {'scale': 1000.0}),
     ('lifted_structure', {'margin': 1000.0}),
@@ -189,16 +215,11 @@ def test_large_logits_stay_finite(name, settings):
 @every_loss
 def test_sharded_loss_is_that_of_one_device(name, settings):
   z, labels = case(settings)
-  f = lambda z, labels, axis_name: getattr(losses, name)(
-    z, labels, axis_name=axis_name, **settings
+  where = np.arange(24) % 5 > 0
+  f = lambda z, labels, where, axis_name: getattr(losses, name)(
+    z, labels, where=where, axis_name=axis_name, **settings
   )
-  value, gradient = jax.value_and_grad(f)(z, labels, None)
-  spread = lambda a: jnp.asarray(a).reshape(4, -1, *a.shape[1:])
-  # Each device's gradient by its own rows holds all devices' losses.
-  step = jax.pmap(lambda z, labels: jax.value_and_grad(f)(z, labels, 'i'), 'i')
-  values, gradients = step(spread(z), spread(labels))
-  np.testing.assert_allclose(values, np.full(4, value), rtol=1e-5)
-  vectors.assert_near(gradients.reshape(z.shape) / 4, gradient, 1e-5)
+  spread.assert_like_one_device(f, (z, labels, where))
 
 
 def test_unknown_mining_is_named():
@@ -219,7 +240,8 @@ def test_hyp_matches_official_vectors(name, views):
 
 def hyp_oracle(z, c, t=0.2):
   n, v, d = z.shape
-  s, _ = tables(z.reshape(-1, d), c)
+  flat = z.reshape(-1, d)
+  s, _ = tables(flat, flat, c)
   s = s.reshape(n, v, n, v) / t
   terms = []
   for a in range(v):
@@ -246,3 +268,13 @@ def test_hyp_matches_its_float64_oracle_and_masks(c):
   chex.assert_tree_all_finite(f(0 * z, where))
   with pytest.raises(ValueError, match='v >= 2 views'):
     losses.hyp(z[:, :1], c=c)
+
+
+@pytest.mark.parametrize('c', [None, 0.5])
+def test_sharded_hyp_is_that_of_one_device(c):
+  z = geometry.ball(np.random.default_rng(3), 72, 6, c or 1.0, 'mid')
+  f = lambda z, where, axis_name: losses.hyp(
+    z, c=c, where=where, axis_name=axis_name
+  )
+  where = np.arange(24) % 5 > 0
+  spread.assert_like_one_device(f, (z.reshape(24, 3, 6), where))

@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from hier_jax import losses
-from tests import vectors
+from tests import spread, vectors
 
 
 def unit(a):
@@ -168,16 +168,7 @@ def test_sharded_loss_is_that_of_one_device(oracle):
   f = lambda z, labels, where, p, axis_name: loss(
     z, labels, p, where=where, axis_name=axis_name
   )
-  want = jax.value_and_grad(f, 3)(z, labels, where, proxies, None)
-  spread = lambda a: jnp.asarray(a).reshape(4, -1, *a.shape[1:])
-  step = lambda z, labels, where, p: jax.lax.pmean(
-    jax.value_and_grad(f, 3)(z, labels, where, p, 'i'), 'i'
-  )
-  got = jax.pmap(step, 'i', in_axes=(0, 0, 0, None))(
-    *map(spread, (z, labels, where)), proxies
-  )
-  mine = jax.tree.map(lambda a: a[0], got)
-  chex.assert_trees_all_close(mine, want, rtol=1e-5, atol=1e-6)
+  spread.assert_like_one_device(f, (z, labels, where), (proxies,))
 
 
 @pytest.mark.parametrize('name', ['s0', 'm0'])

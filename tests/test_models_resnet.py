@@ -167,7 +167,6 @@ def test_bfloat16_computes_and_float32_remains():
 
 
 def test_batch_norm_across_devices_is_that_of_the_whole_batch():
-  assert jax.local_device_count() == 4
   model = _model(axis_name='devices')
   variables = _variables(model)
   # Devices whose own statistics differ much.

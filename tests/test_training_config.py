@@ -37,6 +37,9 @@ def test_missing_key_is_named():
     ('data.batch_size', 183, '183 is not a multiple of .*images_per_class 2'),
     ('data.batch_size', 182, '182 does not divide among 4 devices'),
     ('eval.batch_size', 5, 'eval.batch_size 5 does not divide among 4'),
+    ('loss.hier.estimator', 'rao', "'rao', must be one of 'gumbel'"),
+    ('loss.sup_con.temperature', 0.0, 'temperature is 0.0, must be above 0'),
+    ('loss.memory.size', 9, 'memory.size is 9, but proxy_anchor has no use'),
     ('loss.hier.k', 500, 'k 500 neighbours .*180'),
     ('eval.recall_at', (0, 1), r'recall_at is \(0, 1\)'),
   ],
@@ -44,6 +47,35 @@ def test_missing_key_is_named():
 def test_wrong_values_are_named(key, value, message):
   config = config_lib.default_config()
   config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=message):
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (
+      {'loss.metric': 'sup_con', 'loss.memory.size': 9},
+      'size 9 is less than config.data.batch_size 180',
+    ),
+    (
+      {'loss.metric': 'hyp', 'data.images_per_class': 0},
+      '0 images per class .* at least 2 and divide the 45 rows',
+    ),
+    (
+      {'loss.metric': 'triplet', 'loss.triplet.mining': 'easy'},
+      "config.loss.triplet: mining is 'easy'",
+    ),
+    (
+      {'loss.hier.exclude_self_lca': True, 'loss.num_proxies': 3}
+      | {'loss.hier.k': 2},
+      'among 3 proxies',
+    ),
+  ],
+)
+def test_losses_that_cannot_be_are_named(settings, message):
+  config = config_lib.default_config()
+  config.update_from_flattened_dict(settings)
   with pytest.raises(UserError, match=message):
     config_lib.validate(config)
 

@@ -77,11 +77,18 @@ def assert_same_run(a, b, config):
   assert all(jax.tree.leaves(same))
 
 
-@pytest.mark.parametrize('backbone', ['vit_test_patch4', 'resnet_test'])
+@pytest.mark.parametrize(
+  'settings',
+  [
+    {'model.backbone': 'resnet_test'},
+    {'loss.metric': 'multi_similarity', 'loss.memory.size': 32},
+  ],
+  ids=['resnet', 'memory'],
+)
 def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
-  tmp_path, monkeypatch, backbone
+  tmp_path, monkeypatch, settings
 ):
-  config = training_data.config(**{'model.backbone': backbone})
+  config = training_data.config(**settings)
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   loop.train(config, whole)
 

@@ -72,11 +72,15 @@ def test_official_neighbour_sets(case, term):
 
 
 def draw(similarity, k, per_anchor, **kwargs):
-  sample = jax.jit(
-    lambda key: triplets.sample_triplets(
-      key, similarity, k=k, per_anchor=per_anchor, **kwargs
+  n = len(similarity)
+
+  @jax.jit
+  def sample(key):
+    neighbors, count = triplets.reciprocal_neighbors(similarity, k)
+    return triplets.sample_triplets(
+      key, neighbors, count, n, per_anchor=per_anchor, **kwargs
     )
-  )
+
   return sample(jax.random.key(0))
 
 
@@ -121,6 +125,33 @@ def test_all_rows_equal_is_finite_and_in_range():
   got = draw(jnp.zeros((9, 9)), 4, 5)
   assert jnp.all((got.negative >= 0) & (got.negative < 9))
   assert jnp.all((got.positive >= 0) & (got.positive < 9))
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4])
+def test_rows_spread_over_devices_draw_the_same(devices):
+  n, k = 21, 5
+  x = np.random.default_rng(3).standard_normal((n, 3)).astype(np.float32)
+  similarity = -np.linalg.norm(x[:, None] - x[None], axis=-1)
+  share = -(-n // devices)
+  padded = np.pad(similarity, ((0, devices * share - n), (0, 0)))
+
+  def step(rows):
+    first = jax.lax.axis_index('i') * share
+    neighbors, count = triplets.reciprocal_neighbors(
+      rows, k, first=first, axis_name='i'
+    )
+    return count, triplets.sample_triplets(
+      jax.random.key(0), neighbors, count, n, per_anchor=4, first=first
+    )
+
+  count, got = jax.pmap(step, 'i')(padded.reshape(devices, share, n))
+  want = draw(similarity, k, 4)
+  for field, whole in zip(got, want, strict=True):
+    np.testing.assert_array_equal(field.ravel()[: 4 * n], whole)
+  # Padding is nobody's neighbour and no anchor.
+  assert not jnp.any(count.ravel()[n:])
+  assert not jnp.any(got.weight.ravel()[4 * n :])
+  assert jnp.all(got.anchor < n)
 
 
 def test_k_out_of_range_is_named():

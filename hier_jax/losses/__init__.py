@@ -1,14 +1,17 @@
 """Metric losses and the hierarchical regulariser, as pure functions."""
 
-from hier_jax.losses.hier import hier, init_hierarchical_proxies, lca_loss
+from hier_jax.losses.compose import regularised
+from hier_jax.losses.hier import hier, init_hierarchical_proxies
+from hier_jax.losses.lca import lca_loss
+from hier_jax.losses.memory import Memory, enqueue, init_memory
 from hier_jax.losses.pairwise import (
   circle,
   contrastive,
   hyp,
   lifted_structure,
   multi_similarity,
+  n_pair,
   sup_con,
-  triplet,
 )
 from hier_jax.losses.proxy import (
   arc_face,
@@ -20,24 +23,42 @@ from hier_jax.losses.proxy import (
   soft_triple,
   sub_center_arc_face,
 )
+from hier_jax.losses.ranking import (
+  hap,
+  recall_at_k,
+  roadmap,
+  smooth_ap,
+  sup_ap,
+)
+from hier_jax.losses.triplet import triplet
 
 __all__ = [
+  'Memory',
   'arc_face',
   'circle',
   'contrastive',
   'cos_face',
+  'enqueue',
+  'hap',
   'hier',
   'hyp',
   'init_class_proxies',
   'init_hierarchical_proxies',
+  'init_memory',
   'lca_loss',
   'lifted_structure',
   'multi_similarity',
+  'n_pair',
   'normalized_softmax',
   'proxy_anchor',
   'proxy_nca_pp',
+  'recall_at_k',
+  'regularised',
+  'roadmap',
+  'smooth_ap',
   'soft_triple',
   'sub_center_arc_face',
+  'sup_ap',
   'sup_con',
   'triplet',
 ]

@@ -3,15 +3,14 @@
 import chex
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from hier_jax.losses import sharding
+from hier_jax.losses.pairs import cosine_similarity
 from hier_jax.poincare import numerics
 
 __all__ = [
   'arc_face',
   'cos_face',
-  'cosine_similarity',
   'init_class_proxies',
   'normalized_softmax',
   'proxy_anchor',
@@ -30,39 +29,16 @@ def init_class_proxies(key, num_classes, dim, *, centers=None):
   return jax.random.normal(key, shape) * (2 / num_classes) ** 0.5
 
 
-def _normalise(x):
-  squared = jnp.sum(x * x, -1, keepdims=True)
-  return x * lax.rsqrt(jnp.maximum(squared, 1e-24))
-
-
-def cosine_similarity(x, y):
-  """Cosines `[n, m]` of the rows of `[n, d]` and `[m, d]`, in float32."""
-  x, y = (_normalise(a.astype(jnp.float32)) for a in (x, y))
-  return jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
-
-
-def _gathered(z, labels, proxies, where, axis_name, centers=False):
-  """Checks shapes; the whole batch's rows, labels and mask."""
+def _mask(z, labels, proxies, where, centers=False):
+  """Checks shapes; the mask `[b]` of this device's rows that count."""
   chex.assert_rank([z, labels, proxies], [2, 1, 3 if centers else 2])
+  chex.assert_equal_shape_prefix([z, labels], 1)
   chex.assert_equal_shape_suffix([z, proxies], 1)
-  return sharding.gather_rows((z, labels), where, axis_name)
-
-
-def masked_mean(values, where):
-  """Mean of the values where it is true, 0 where it is nowhere."""
-  total = jnp.sum(jnp.where(where, values, 0))
-  return total / jnp.maximum(jnp.sum(where), 1)
+  return sharding.mask_of(where, z)
 
 
 def _own_class(labels, num_classes):
   return labels[:, None] == jnp.arange(num_classes)[None]
-
-
-def _log1p_sum_exp(logits, where):
-  """log(1 + sum_i exp(logits_i)) over axis 0, of the places `where` is true."""
-  logits = jnp.where(where, logits, jnp.finfo(logits.dtype).min)
-  one = jnp.zeros_like(logits[:1])
-  return jax.nn.logsumexp(jnp.concatenate([one, logits]), axis=0)
 
 
 def proxy_anchor(
@@ -83,7 +59,7 @@ def proxy_anchor(
     margin: delta of the paper.
     where: bool `[b]`, the rows that count; None for all.
     axis_name: mapped axis over whose devices the batch is spread; see
-      `losses.hier`.
+      `losses.sharding`.
 
   Returns:
     float32 scalar.
@@ -92,21 +68,22 @@ def proxy_anchor(
     Kim et al., "Proxy Anchor Loss for Deep Metric Learning" (CVPR 2020,
     arXiv 2003.13911), equation 4.
   """
-  z, labels, where = _gathered(z, labels, proxies, where, axis_name)
+  where = _mask(z, labels, proxies, where)
   similarity = cosine_similarity(z, proxies)
   belongs = _own_class(labels, proxies.shape[0]) & where[:, None]
-  present = jnp.any(belongs, 0)
-  pull = _log1p_sum_exp(-alpha * (similarity - margin), belongs)
-  push = _log1p_sum_exp(
-    alpha * (similarity + margin), where[:, None] & ~belongs
+  present = sharding.total(jnp.sum(belongs, 0), axis_name) > 0
+  over_rows = lambda logits, where: jax.nn.softplus(
+    sharding.logsumexp(logits, where, axis=0, axis_name=axis_name)
   )
-  return masked_mean(pull, present) + jnp.mean(push)
+  pull = over_rows(-alpha * (similarity - margin), belongs)
+  push = over_rows(alpha * (similarity + margin), where[:, None] & ~belongs)
+  return sharding.masked_mean(pull, present) + jnp.mean(push)
 
 
 # ---- softmax over classes ---------------------------------------------------
 
 
-def _cross_entropy(logits, labels, where):
+def _cross_entropy(logits, labels, where, axis_name):
   """Mean of -log softmax(logits)[label] over the rows that count.
 
   Those are the rows where `where` is true and the label is in 0..C-1; without
@@ -115,7 +92,7 @@ def _cross_entropy(logits, labels, where):
   own = _own_class(labels, logits.shape[1])
   counts = where & jnp.any(own, 1)
   nll = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
-  return masked_mean(nll, counts)
+  return sharding.masked_mean(nll, counts, axis_name)
 
 
 def _center_similarity(z, centers):
@@ -136,7 +113,7 @@ def normalized_softmax(
     proxies: `[C, d]`; only their directions count.
     temperature: sigma of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.hier`.
+    axis_name: see `losses.sharding`.
 
   Returns:
     float32 scalar, 0 where no row counts.
@@ -145,9 +122,9 @@ def normalized_softmax(
     Zhai and Wu, "Classification is a Strong Baseline for Deep Metric Learning"
     (BMVC 2019, arXiv 1811.12649), equation 3.
   """
-  z, labels, where = _gathered(z, labels, proxies, where, axis_name)
+  where = _mask(z, labels, proxies, where)
   logits = cosine_similarity(z, proxies) / temperature
-  return _cross_entropy(logits, labels, where)
+  return _cross_entropy(logits, labels, where, axis_name)
 
 
 def proxy_nca_pp(
@@ -161,7 +138,7 @@ def proxy_nca_pp(
     proxies: `[C, d]`; only their directions count.
     temperature: T of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.hier`.
+    axis_name: see `losses.sharding`.
 
   Returns:
     float32 scalar, 0 where no row counts.
@@ -193,7 +170,7 @@ def cos_face(
     scale: s of the paper.
     margin: m of the paper, of the cosine.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.hier`.
+    axis_name: see `losses.sharding`.
 
   Returns:
     float32 scalar, 0 where no row counts.
@@ -202,10 +179,10 @@ def cos_face(
     Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition"
     (CVPR 2018, arXiv 1801.09414), equation 4.
   """
-  z, labels, where = _gathered(z, labels, proxies, where, axis_name)
+  where = _mask(z, labels, proxies, where)
   own = _own_class(labels, proxies.shape[0])
   similarity = cosine_similarity(z, proxies) - margin * own
-  return _cross_entropy(scale * similarity, labels, where)
+  return _cross_entropy(scale * similarity, labels, where, axis_name)
 
 
 def _turn(cosine, angle):
@@ -242,7 +219,7 @@ def arc_face(
     scale: s of the paper.
     margin: m of the paper, an angle in radians.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.hier`.
+    axis_name: see `losses.sharding`.
 
   Returns:
     float32 scalar, 0 where no row counts.
@@ -251,10 +228,10 @@ def arc_face(
     Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face
     Recognition" (CVPR 2019, arXiv 1801.07698), equation 3.
   """
-  z, labels, where = _gathered(z, labels, proxies, where, axis_name)
+  where = _mask(z, labels, proxies, where)
   similarity = cosine_similarity(z, proxies)
   logits = _arc_logits(similarity, labels, scale, margin)
-  return _cross_entropy(logits, labels, where)
+  return _cross_entropy(logits, labels, where, axis_name)
 
 
 def sub_center_arc_face(
@@ -269,7 +246,7 @@ def sub_center_arc_face(
     scale: s of the paper.
     margin: m of the paper, an angle in radians.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.hier`.
+    axis_name: see `losses.sharding`.
 
   Returns:
     float32 scalar, 0 where no row counts.
@@ -278,10 +255,10 @@ def sub_center_arc_face(
     Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale
     Noisy Web Faces" (ECCV 2020), equation 3.
   """
-  z, labels, where = _gathered(z, labels, centers, where, axis_name, True)
+  where = _mask(z, labels, centers, where, centers=True)
   similarity = jnp.max(_center_similarity(z, centers), 2)
   logits = _arc_logits(similarity, labels, scale, margin)
-  return _cross_entropy(logits, labels, where)
+  return _cross_entropy(logits, labels, where, axis_name)
 
 
 def soft_triple(
@@ -312,7 +289,7 @@ def soft_triple(
     margin: delta of the paper.
     tau: weight of the regulariser (paper: 0.2; HIER's program: 0).
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.hier`.
+    axis_name: see `losses.sharding`.
 
   Returns:
     float32 scalar.
@@ -321,12 +298,13 @@ def soft_triple(
     Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet
     Sampling" (ICCV 2019, arXiv 1909.05235), equations 7 and 12.
   """
-  z, labels, where = _gathered(z, labels, centers, where, axis_name, True)
+  where = _mask(z, labels, centers, where, centers=True)
   similarity = _center_similarity(z, centers)
   share = jax.nn.softmax(similarity / gamma, 2)
   relaxed = jnp.sum(share * similarity, 2)
   own = _own_class(labels, centers.shape[0])
-  loss = _cross_entropy(scale * (relaxed - margin * own), labels, where)
+  logits = scale * (relaxed - margin * own)
+  loss = _cross_entropy(logits, labels, where, axis_name)
   if isinstance(tau, (int, float)) and tau == 0:
     return loss
   return loss + tau * _spread(centers)
@@ -337,7 +315,7 @@ def _spread(centers):
   classes, number, _ = centers.shape
   if number == 1:
     return jnp.zeros(())
-  unit = _normalise(centers.astype(jnp.float32))
+  unit = numerics.unit(centers.astype(jnp.float32))
   i, j = jnp.triu_indices(number, 1)
   sq = jnp.sum((unit[:, i] - unit[:, j]) ** 2, -1)
   # No slope between centers that have merged.

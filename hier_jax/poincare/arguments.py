@@ -9,6 +9,8 @@ from typing import Any, TypeVar, cast
 import jax
 import jax.numpy as jnp
 
+from hier_jax.poincare import numerics
+
 F = TypeVar('F', bound=Callable[..., Any])
 
 
@@ -133,11 +135,12 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
       named = arrays | leading | {'c': c}
       _check_leading(named, trailing)
       rank = axes + max(a.ndim - trailing[k] for k, a in named.items())
+      own = lambda a: numerics.varying_as(a, *named.values())
       for name, array in arrays.items():
-        values[name] = _lift(array.astype(wide), rank)
+        values[name] = own(_lift(array.astype(wide), rank))
       for name, array in leading.items():
-        values[name] = _lift(array, rank - 1)
-      values['c'] = _lift(c, rank - axes)
+        values[name] = own(_lift(array, rank - 1))
+      values['c'] = own(_lift(c, rank - axes))
       return compiled(*bound.args, **bound.kwargs).astype(dtype)
 
     return cast(F, function)

@@ -105,7 +105,8 @@ def _descend(m, x, weights, c, max_steps):
     rounding = 4 * jnp.finfo(m.dtype).eps * jnp.max(jnp.abs(x))
     return (count < max_steps) & (change > rounding)
 
-  start = (0, m, jnp.asarray(jnp.inf, m.dtype))
+  own = lambda a: numerics.varying_as(a, m, x, weights, c)
+  start = (own(jnp.asarray(0)), own(m), own(jnp.asarray(jnp.inf, m.dtype)))
   return lax.while_loop(go_on, step, start)[1]
 
 

@@ -57,6 +57,16 @@ def _add_pairs(a, b):
   return total, rounding + (a[1] + b[1])
 
 
+def varying_as(x, *others):
+  """x, to `shard_map` a value of each device's own where one of others is.
+
+  What a loop starts from must be of the type that it ends with.
+  """
+  axes = lambda a: jax.typeof(a).manual_axis_type.varying
+  missing = tuple(frozenset().union(*map(axes, others)) - axes(x))
+  return lax.pcast(x, missing, to='varying') if missing else x
+
+
 def _sqnorm_pair(x):
   """|x|^2 of `[..., d]` as an unevaluated sum of two floats `[...]`.
 
@@ -76,7 +86,7 @@ def _sqnorm_pair(x):
       error = error + rounding
     return (total, error), None
 
-  zeros = jnp.zeros((*x.shape[:-1], lanes), x.dtype)
+  zeros = varying_as(jnp.zeros((*x.shape[:-1], lanes), x.dtype), x)
   pairs, _ = lax.scan(add, (zeros, zeros), jnp.moveaxis(rows, -2, 0))
   zero = jnp.zeros((), x.dtype)
   return lax.reduce(pairs, (zero, zero), _add_pairs, (x.ndim - 1,))

@@ -52,7 +52,8 @@ def _sum_blocks(term, rows, like, compensate=False):
     total, rounding = numerics.two_sum(sums[0], part)
     return (total, sums[1] + rounding), None
 
-  zeros = (jnp.zeros_like(like),) * (2 if compensate else 1)
+  zero = numerics.varying_as(jnp.zeros_like(like), *rows)
+  zeros = (zero,) * (2 if compensate else 1)
   sums, _ = lax.scan(add, zeros, tuple(map(_blocks, rows)))
   return sum(sums)
 

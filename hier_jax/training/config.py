@@ -11,13 +11,27 @@ import jax
 from ml_collections import config_dict
 
 from hier_jax.errors import UserError
+from hier_jax.losses.lca import ESTIMATORS
+from hier_jax.training import objective
 
 __all__ = ['default_config', 'differences', 'validate']
 
-LOSSES = ('proxy_anchor',)
 SCHEDULES = ('constant', 'cosine', 'step', 'one_cycle')
 DTYPES = ('float32', 'bfloat16')
+# Types of the options of losses whose default is None.
+NONE_TYPES = {'mining': float, 'margins': tuple}
 GROUPS = ('backbone', 'head', 'hierarchical_proxies', 'class_proxies')
+
+
+def _loss_options():
+  """Loss -> its options with their defaults, as a config can hold them."""
+  typed = lambda key, value: (
+    config_dict.placeholder(NONE_TYPES[key]) if value is None else value
+  )
+  return {
+    name: {k: typed(k, v) for k, v in objective.options(name).items()}
+    for name in objective.LOSSES
+  }
 
 
 def default_config():
@@ -39,14 +53,19 @@ def default_config():
       'metric': 'proxy_anchor',
       'metric_weight': 1.0,
       'hier_weight': 0.5,
-      'proxy_anchor': {'alpha': 32.0, 'margin': 0.1},
+      **_loss_options(),
+      # Rows of past batches that the metric loss compares with, from a step on.
+      'memory': {'size': 0, 'start_step': 0},
       'num_proxies': 512,
       'hier': {
         'tau': 0.1,
         'margin': 0.1,
         'k': 20,
         'triplets_per_anchor': 50,
+        'estimator': 'gumbel',
+        'shared_noise': False,
         'self_negatives': False,
+        'exclude_self_lca': False,
         'normalise_by': 'all',
       },
     },
@@ -169,6 +188,41 @@ def _check_batch(flat):
       )
 
 
+def _temperatures(flat):
+  return [
+    key
+    for key in flat
+    if key.startswith('loss.') and key.endswith('temperature')
+  ]
+
+
+def _check_loss(config, flat):
+  """That the metric loss can be computed as it is set."""
+  name, size = flat['loss.metric'], flat['loss.memory.size']
+  batch, views = flat['data.batch_size'], flat['data.images_per_class']
+  if size and not objective.takes_memory(name):
+    raise UserError(
+      f'config.loss.memory.size is {size}, but {name} has no use for a memory:'
+      ' set it to 0'
+    )
+  if size and size < batch:
+    raise UserError(
+      f'config.loss.memory.size {size} is less than config.data.batch_size'
+      f' {batch}: a memory holds a whole batch at least'
+    )
+  local = batch // jax.device_count()
+  if name == 'hyp' and (views < 2 or local % views):
+    raise UserError(
+      f'config.loss.metric hyp pairs the images of a class: {views} images per'
+      f' class (config.data.images_per_class) must be at least 2 and divide the'
+      f' {local} rows of a device'
+    )
+  try:
+    objective.trace(config)
+  except (TypeError, ValueError) as error:
+    raise UserError(f'config.loss.{name}: {error}') from error
+
+
 def validate(config):
   """Raises UserError for an unknown or missing key or a value that cannot be.
 
@@ -185,6 +239,7 @@ def validate(config):
     'loss.hier.tau',
     'loss.hier.k',
     'loss.hier.triplets_per_anchor',
+    *_temperatures(flat),
     'data.batch_size',
     'data.num_threads',
     'eval.batch_size',
@@ -204,6 +259,8 @@ def validate(config):
     'loss.metric_weight',
     'loss.hier_weight',
     'loss.hier.margin',
+    'loss.memory.size',
+    'loss.memory.start_step',
     'data.images_per_class',
     'optim.lr',
     'optim.warmup_epochs',
@@ -218,10 +275,12 @@ def validate(config):
       f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
     )
   _one_of(flat, 'model.dtype', DTYPES)
-  _one_of(flat, 'loss.metric', LOSSES)
+  _one_of(flat, 'loss.metric', objective.LOSSES)
   _one_of(flat, 'loss.hier.normalise_by', ('all', 'valid'))
+  _one_of(flat, 'loss.hier.estimator', ESTIMATORS)
   _one_of(flat, 'optim.schedule', SCHEDULES)
   _check_batch(flat)
+  _check_loss(config, flat)
 
 
 def differences(theirs, ours):

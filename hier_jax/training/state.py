@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax import losses
+from hier_jax.training import objective
 
 __all__ = ['TrainState', 'create']
 
@@ -16,15 +17,18 @@ class TrainState(flax.struct.PyTreeNode):
 
   Attributes:
     step: int32, steps taken.
-    params: {'model': ..., 'loss': {'class_proxies', 'hierarchical_proxies'}}.
+    params: {'model': ..., 'loss': {'class_proxies', 'hierarchical_proxies'}},
+      the proxies as far as the loss has them.
     batch_stats: running statistics of the backbone, {} where it has none.
     opt_state: that of the optimiser.
+    memory: `losses.Memory` of past batches, or None.
   """
 
   step: jax.Array
   params: Any
   batch_stats: Any
   opt_state: Any
+  memory: Any = None
 
 
 def create(config, model, optimizer, num_classes):
@@ -44,9 +48,7 @@ def create(config, model, optimizer, num_classes):
     # Outside the mapped step there is no axis to mean over, and none is needed:
     # in evaluation mode the same variables are made.
     variables = model.init(key_model, images, train=False)
-    loss = {
-      'class_proxies': losses.init_class_proxies(key_class, num_classes, dim)
-    }
+    loss = objective.init_params(key_class, config, num_classes)
     if config.loss.hier_weight > 0:
       loss['hierarchical_proxies'] = losses.init_hierarchical_proxies(
         key_hier,
@@ -60,6 +62,7 @@ def create(config, model, optimizer, num_classes):
       params=params,
       batch_stats=variables.get('batch_stats', {}),
       opt_state=optimizer.init(params),
+      memory=objective.init_memory(config),
     )
 
   return jax.jit(init)(jax.random.key(config.seed))

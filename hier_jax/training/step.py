@@ -4,38 +4,10 @@ import jax
 import optax
 from jax import lax
 
-from hier_jax import losses
+from hier_jax.training import objective
 from hier_jax.training.parallel import AXIS
 
 __all__ = ['make_embed', 'make_train_step']
-
-
-def _loss(config, loss_params, key, z, labels):
-  """The metric loss and HIER on one device's rows; the whole batch's value."""
-  settings = config.loss
-  metric = losses.proxy_anchor(
-    z,
-    labels,
-    loss_params['class_proxies'],
-    axis_name=AXIS,
-    **settings.proxy_anchor,
-  )
-  total = settings.metric_weight * metric
-  metrics = {'metric': metric}
-  if settings.hier_weight > 0:
-    hier, aux = losses.hier(
-      key,
-      z,
-      labels,
-      loss_params['hierarchical_proxies'],
-      c=config.model.c,
-      clip_radius=config.model.clip_radius,
-      axis_name=AXIS,
-      **settings.hier,
-    )
-    total += settings.hier_weight * hier
-    metrics |= {'hier': hier} | {f'hier/{k}': v for k, v in aux.items()}
-  return total, metrics | {'loss': total}
 
 
 def make_train_step(config, model, optimizer):
@@ -54,11 +26,20 @@ def make_train_step(config, model, optimizer):
       z, updates = model.apply(
         variables, batch['image'], train=True, mutable=['batch_stats']
       )
-      loss, metrics = _loss(config, params['loss'], key, z, batch['label'])
-      return loss, (metrics, updates.get('batch_stats', {}))
+      loss, metrics = objective.loss(
+        config,
+        params['loss'],
+        state.memory,
+        state.step,
+        key,
+        z,
+        batch['label'],
+        axis_name=AXIS,
+      )
+      return loss, (metrics, z, updates.get('batch_stats', {}))
 
     grad = jax.grad(loss_of, has_aux=True)
-    grads, (metrics, batch_stats) = grad(state.params)
+    grads, (metrics, z, batch_stats) = grad(state.params)
     grads = lax.pmean(grads, AXIS)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics['grad_norm'] = optax.tree.norm(grads)
@@ -67,6 +48,7 @@ def make_train_step(config, model, optimizer):
       params=optax.apply_updates(state.params, updates),
       batch_stats=batch_stats,
       opt_state=opt_state,
+      memory=objective.advance(state.memory, z, batch['label'], AXIS),
     )
     return state, metrics
 

@@ -1,0 +1,376 @@
+"""The loss of triplets by the lowest common ancestors (LCA) picked for them.
+
+Kim, Jeong and Kwak, "HIER: Metric Learning Beyond Class Labels via Hierarchical
+Regularization" (CVPR 2023, arXiv 2212.14258), equations 4 to 6.
+"""
+
+import functools
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hier_jax.losses import noise as noise_lib
+from hier_jax.losses import sharding
+from hier_jax.poincare import numerics
+
+__all__ = ['ESTIMATORS', 'lca_loss']
+
+ESTIMATORS = ('gumbel', 'gumbel_rao', 'softmax', 'argmax')
+# Elements of a chunk, triplets times proxies: on CPU what a core's cache holds,
+# elsewhere what fills the machine.
+_CHUNK = {'cpu': 2**15}
+_CHUNK_ELSEWHERE = 2**21
+# Draws of the noise that 'gumbel_rao' averages over.
+_RAO_DRAWS = 8
+
+
+class _Settings(NamedTuple):
+  estimator: str
+  shared_noise: bool
+  axis_name: object
+
+  def draws(self):
+    """Independent draws of the noise that each pick takes."""
+    if self.estimator in ('softmax', 'argmax'):
+      return 0
+    return 1 + (_RAO_DRAWS if self.estimator == 'gumbel_rao' else 0)
+
+
+def _first_largest(values):
+  """Index of the first largest place of each row."""
+  # Several times faster than argmax on CPU.
+  place = lax.broadcasted_iota(jnp.int32, values.shape, 1)
+  largest = values == jnp.max(values, -1, keepdims=True)
+  return jnp.min(jnp.where(largest, place, values.shape[1]), -1)
+
+
+def _dense(pick, size):
+  """A pick as float `[t, P]`: a soft one itself, an index one-hot."""
+  if pick.ndim == 2:
+    return pick
+  place = lax.broadcasted_iota(jnp.int32, (pick.shape[0], size), 1)
+  return (place == pick[:, None]).astype(jnp.float32)
+
+
+def _along(d, pick):
+  """The distance `[t]` of the pick, of distances `[t, P]`."""
+  if pick.ndim == 2:
+    return jnp.sum(d * pick, -1)
+  return jnp.take_along_axis(d, pick[:, None], 1)[:, 0]
+
+
+def _coincide(a, b):
+  """The chance `[t]` that two picks are the same proxy."""
+  return jnp.sum(a * b, -1) if a.ndim == 2 else (a == b).astype(jnp.float32)
+
+
+def _count(pick, weight, size):
+  """How often each proxy was picked, `[P]`."""
+  if pick.ndim == 2:
+    return weight @ pick
+  return jnp.zeros(size).at[pick].add(weight)
+
+
+def _slope(unnormalised, v):
+  """Derivative of softmax . v by the logits, given exp of the logits."""
+  scale = 1 / jnp.sum(unnormalised, -1, keepdims=True)
+  mean = jnp.sum(unnormalised * v, -1, keepdims=True) * scale
+  return unnormalised * ((v - mean) * scale)
+
+
+def _rao_slope(weight, picked, rates, v):
+  """`_slope` of w / E, averaged over the E under which `picked` wins.
+
+  Paulus, Maddison and Krause, "Rao-Blackwellizing the Straight-Through
+  Gumbel-Softmax Gradient Estimator" (ICLR 2021, arXiv 2010.04838), with
+  exponential noise: the winner's E / w is exponential with rate sum(w), and
+  beyond it each other's is exponential with its own w.
+  """
+  total = jnp.sum(weight, -1, keepdims=True)
+  picked = _dense(picked, v.shape[1]) > 0
+
+  def one(draw, summed):
+    rate = rates(draw)
+    fresh = jnp.sum(jnp.where(picked, rate, 0), -1, keepdims=True)
+    least = 1 / (total * fresh)
+    others = weight / (weight * least + 1 / rate)
+    noisy = jnp.where(picked, 1 / least, others)
+    return summed + _slope(noisy, v)
+
+  zero = numerics.varying_as(jnp.zeros_like(v), v)
+  summed = lax.fori_loop(1, 1 + _RAO_DRAWS, one, zero)
+  return summed / _RAO_DRAWS
+
+
+def _pick(farthest, tau, rates, estimator):
+  """Picks the proxies whose farthest point is near.
+
+  Args:
+    farthest: `[t, P]`, distance of each proxy to the farthest of its points.
+    tau: temperature.
+    rates: draw -> reciprocal exponential noise `[t, P]`.
+    estimator: one of `ESTIMATORS`.
+
+  Returns:
+    the pick, proxies int32 `[t]` or a soft choice `[t, P]`, and a function
+    from a vector `[t, P]` to the derivative of pick . vector by the logits
+    -farthest / tau.
+  """
+  # Relative to the nearest, so that no temperature underflows what matters.
+  nearest = jnp.min(farthest, -1, keepdims=True)
+  weight = jnp.exp((nearest - farthest) / tau)
+  if estimator == 'softmax':
+    soft = weight / jnp.sum(weight, -1, keepdims=True)
+    return soft, functools.partial(_slope, weight)
+  if estimator == 'argmax':
+    return _first_largest(-farthest), functools.partial(_slope, weight)
+  noisy = weight * rates(0)
+  picked = _first_largest(noisy)
+  if estimator == 'gumbel':
+    return picked, functools.partial(_slope, noisy)
+  return picked, functools.partial(_rao_slope, weight, picked, rates)
+
+
+def _share(a, b, slope):
+  """What of the slope of max(a, b) is a's, half of it where they are equal."""
+  return slope * (0.5 * ((a > b).astype(a.dtype) + (a >= b)))
+
+
+def _chunk(rows, weight, rates, tau, margin, estimator):
+  """Loss of some triplets and its derivative.
+
+  Args:
+    rows: `[3, t, P]`, distances of i, j and k to the proxies.
+    weight: `[t]`.
+    rates: (pick, draw) -> reciprocal exponential noise `[t, P]`.
+    tau: temperature.
+    margin: of the hinges.
+    estimator: one of `ESTIMATORS`.
+
+  Returns:
+    the summed loss, its derivative by `rows`, how often each proxy was picked
+    `[P]`, the number of triplets whose picks differ.
+  """
+  d_i, d_j, d_k = rows
+  near = jnp.maximum(d_i, d_j)
+  far = jnp.maximum(near, d_k)
+  draws = [functools.partial(rates, pick) for pick in (0, 1)]
+  lower, slope_near = _pick(near, tau, draws[0], estimator)
+  upper, slope_far = _pick(far, tau, draws[1], estimator)
+  apart = weight * (1 - _coincide(lower, upper))
+  # How much farther a point is from the lower ancestor than from the upper.
+  points = (d_i, d_j, d_k)
+  to_lower, to_upper = (
+    [_along(d, pick) for d in points] for pick in (lower, upper)
+  )
+  i, j, k = (a - b for a, b in zip(to_lower, to_upper, strict=True))
+  excess = i + margin, j + margin, margin - k
+  loss = sum(jnp.sum(apart * jax.nn.relu(e)) for e in excess)
+  c_i, c_j, c_k = (jnp.where(e > 0, apart, 0)[:, None] for e in excess)
+
+  def v(to_pick):
+    # Relative to the pick: a softmax has no slope along a constant, and what is
+    # left of one would drown the last digits of the slope.
+    i, j, k = (d - a[:, None] for d, a in zip(points, to_pick, strict=True))
+    return c_i * i + c_j * j - c_k * k
+
+  by_near = -slope_near(v(to_lower)) / tau
+  by_far = slope_far(v(to_upper)) / tau
+  to_k = _share(d_k, near, by_far)
+  by_near += by_far - to_k
+  to_j = _share(d_j, d_i, by_near)
+  num_proxies = near.shape[1]
+  step = _dense(lower, num_proxies) - _dense(upper, num_proxies)
+  grads = (by_near - to_j + c_i * step, to_j + c_j * step, to_k - c_k * step)
+  used = sum(_count(pick, weight, num_proxies) for pick in (lower, upper))
+  return loss, grads, used, jnp.sum(apart)
+
+
+def _chunk_rates(noise, seeds, rows, num_proxies, settings):
+  """(pick, draw) -> the noise of those triplets, as `_chunk` takes it."""
+
+  def rates(pick, draw):
+    pick = 0 if settings.shared_noise else pick
+    stream = 2 * draw + pick
+    if seeds is None:
+      return jnp.exp(noise[stream, rows])
+    return noise_lib.exponential_rates(seeds[rows, stream], num_proxies)
+
+  return rates
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
+def _one_pass(dist, triplets, noise, tau, margin, settings):
+  """The summed loss and its gradient in `dist`, together, chunk by chunk.
+
+  The loss is a scalar, so its gradient can be made beside it: all that outlives
+  a chunk is one matrix of the size of `dist`.
+  """
+  num_proxies = dist.shape[1]
+  total = triplets.weight.shape[0]
+  elements = _CHUNK.get(jax.default_backend(), _CHUNK_ELSEWHERE)
+  size = max(1, min(total, elements // num_proxies))
+  # Triplets that count come first, so that the loop can end after them.
+  order = jnp.argsort(-triplets.weight, stable=True)
+  order = jnp.pad(order, (0, -total % size))
+  padded = jnp.arange(order.shape[0]) < total
+  seeds = None
+  if not jnp.issubdtype(noise.dtype, jnp.floating):
+    rank, _ = sharding.position(settings.axis_name)
+    streams = 2 * settings.draws()
+    seeds = noise_lib.triplet_seeds(noise, rank * total, total, streams)
+  nodes = jnp.stack([triplets.anchor, triplets.positive, triplets.negative])
+
+  def body(step, carry):
+    loss, grad, used, apart = carry
+    here = functools.partial(
+      lax.dynamic_slice_in_dim, start_index=step * size, slice_size=size
+    )
+    rows = here(order)
+    ijk = nodes[:, rows]
+    weight = triplets.weight[rows] * here(padded)
+    rates = _chunk_rates(noise, seeds, rows, num_proxies, settings)
+    more, by_rows, picked, differ = _chunk(
+      dist[ijk], weight, rates, tau, margin, settings.estimator
+    )
+    for node, by_row in zip(ijk, by_rows, strict=True):
+      grad = grad.at[node].add(by_row)
+    return loss + more, grad, used + picked, apart + differ
+
+  steps = -(-jnp.sum(triplets.weight > 0) // size)
+  zero = jnp.zeros((), dist.dtype)
+  start = (zero, jnp.zeros_like(dist), jnp.zeros(num_proxies), zero)
+  own = functools.partial(sharding.varying, axis_name=settings.axis_name)
+  return lax.fori_loop(0, steps, body, jax.tree.map(own, start))
+
+
+@_one_pass.defjvp
+def _one_pass_jvp(settings, primals, tangents):
+  del settings, primals, tangents
+  raise NotImplementedError(
+    'the LCA loss has first derivatives in reverse mode alone (jax.grad,'
+    ' jax.vjp): its gradient cannot be differentiated again'
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _lca_sums(dist, triplets, noise, tau, margin, settings):
+  loss, _, used, apart = _one_pass(dist, triplets, noise, tau, margin, settings)
+  return loss, used, apart
+
+
+def _lca_sums_fwd(dist, triplets, noise, tau, margin, settings):
+  loss, grad, used, apart = _one_pass(
+    dist, triplets, noise, tau, margin, settings
+  )
+  return (loss, used, apart), grad
+
+
+def _lca_sums_bwd(settings, grad, cotangents):
+  del settings
+  return cotangents[0] * grad, None, None, None, None
+
+
+_lca_sums.defvjp(_lca_sums_fwd, _lca_sums_bwd)
+
+
+def lca_loss(
+  noise,
+  dist,
+  triplets,
+  *,
+  tau=0.1,
+  margin=0.1,
+  estimator='gumbel',
+  shared_noise=False,
+  normalise_by='all',
+  axis_name=None,
+):
+  """The LCA triplet loss of given triplets (HIER, equations 4 to 6).
+
+  For a triplet (i, j, k) two proxies are picked: LCA_ij, near both i and j, and
+  LCA_ijk, near all three. i and j ought to be nearer the first, k nearer the
+  second:
+
+    [d(i, ij) - d(i, ijk) + margin]+ + [d(j, ij) - d(j, ijk) + margin]+
+      + [d(k, ijk) - d(k, ij) + margin]+,  and 0 where the picks coincide.
+
+  The pick of points with the largest distance m_p to proxy p is drawn from
+  softmax(-m / tau), and differentiated as if it were a softmax.
+
+  Args:
+    noise: a PRNG key; or the Gumbel noise of the two picks, float `[2, T, P]`,
+      with the estimator 'gumbel'.
+    dist: float32 `[n, P]` distances of the nodes to the proxies.
+    triplets: `Triplets` of T rows of `dist`; with `axis_name` this device's
+      share of them.
+    tau: temperature of the picks; may be traced. No gradient reaches it.
+    margin: hinge margin; may be traced. No gradient reaches it.
+    estimator: 'gumbel' picks with Gumbel noise and differentiates the softmax
+      of the noisy logits (official); 'gumbel_rao' averages that derivative over
+      the noise that leads to the same pick; 'argmax' picks the nearest and
+      differentiates the softmax; 'softmax' takes the softmax itself for the
+      pick, of which the picks' chance to differ weighs a triplet.
+    shared_noise: whether both picks of a triplet see the same noise.
+    normalise_by: 'all' divides by the number of triplets, 'valid' by that of
+      triplets whose picks differ.
+    axis_name: mapped axis whose devices hold a share of the triplets each;
+      `noise` as a key and `dist` must be the same on all of them.
+
+  Returns:
+    loss, scalar, differentiable (reverse mode, once) in `dist`; and a dict of
+    scalars: 'collision_rate' (share of triplets whose picks coincide),
+    'lca_perplexity' (exp of the entropy of the picks, of P), 'lca_used' (number
+    of the proxies picked at all).
+
+  Raises:
+    ValueError: for an unknown `estimator` or `normalise_by`, or noise of
+      another shape.
+
+  References:
+    Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax"
+    (ICLR 2017, arXiv 1611.01144), section 2.2; `_rao_slope` for 'gumbel_rao'.
+  """
+  dist, noise = jnp.asarray(dist), jnp.asarray(noise)
+  _check(noise, dist, triplets, estimator, normalise_by)
+  triplets = jax.tree.map(jnp.asarray, triplets)
+  tau, margin = (jnp.asarray(a, dist.dtype) for a in (tau, margin))
+  settings = _Settings(estimator, shared_noise, axis_name)
+  # A device's gradient is of its own triplets.
+  dist = sharding.varying(dist, axis_name)
+  sums = _lca_sums(dist, triplets, noise, tau, margin, settings)
+  loss, used, apart, count = (
+    sharding.total(s, axis_name) for s in (*sums, jnp.sum(triplets.weight))
+  )
+  divisor = count if normalise_by == 'all' else apart
+  share = used / jnp.maximum(jnp.sum(used), 1)
+  entropy = -jnp.sum(jax.scipy.special.xlogy(share, share))
+  stats = {
+    'collision_rate': 1 - apart / jnp.maximum(count, 1),
+    'lca_perplexity': jnp.exp(entropy),
+    'lca_used': jnp.sum(used > 0).astype(dist.dtype),
+  }
+  stats = jax.tree.map(lax.stop_gradient, stats)
+  return loss / jnp.maximum(lax.stop_gradient(divisor), 1), stats
+
+
+def _check(noise, dist, triplets, estimator, normalise_by):
+  if estimator not in ESTIMATORS:
+    choices = ', '.join(map(repr, ESTIMATORS))
+    raise ValueError(f'estimator is {estimator!r}, expected one of {choices}')
+  if normalise_by not in ('all', 'valid'):
+    raise ValueError(
+      f"normalise_by is {normalise_by!r}, expected 'all' or 'valid'"
+    )
+  chex.assert_rank(dist, 2)
+  chex.assert_equal_shape(list(triplets))
+  shape = (2, *triplets.weight.shape, dist.shape[1])
+  given = jnp.issubdtype(noise.dtype, jnp.floating)
+  if given and (noise.shape != shape or estimator != 'gumbel'):
+    raise ValueError(
+      f'noise is an array of shape {noise.shape} with estimator {estimator!r}:'
+      f" expected a PRNG key, or shape {shape} with 'gumbel'"
+    )

@@ -1,0 +1,54 @@
+"""The random source of the LCA picks: one small generator per triplet.
+
+The losses need a number for each triplet and proxy, tens of millions a step,
+and threefry would cost more than all that is done with them. So threefry seeds
+a generator of 32 bits for each triplet, Steele, Lea and Flood's SplitMix ("Fast
+Splittable Pseudorandom Number Generators", OOPSLA 2014): a start and an odd
+step of its own, and Wellons's `lowbias32` as the mixing function. What a
+triplet draws depends on its own number alone: not on chunks, nor on devices.
+`experiments/benchmarks/hier_loss.py` measures it against other sources.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ['exponential_rates', 'triplet_seeds']
+
+
+def triplet_seeds(key, first, count, streams):
+  """Seeds uint32 `[count, streams, 2]` of triplets numbered from `first`."""
+  number = first + jnp.arange(count)
+  draw = lambda n: jax.random.bits(jax.random.fold_in(key, n), (streams, 2))
+  return jax.vmap(draw)(number)
+
+
+def _mix(x):
+  """A bijection of 32 bits without visible structure."""
+  x ^= x >> 16
+  x *= jnp.uint32(0x7FEB352D)
+  x ^= x >> 15
+  x *= jnp.uint32(0x846CA68B)
+  return x ^ (x >> 16)
+
+
+def exponential_rates(seeds, size):
+  """Reciprocals 1 / E of independent standard exponential E.
+
+  They are e^g of standard Gumbel noise g: argmax of w / E picks p with
+  probability w_p / sum(w).
+
+  Args:
+    seeds: uint32 `[t, 2]`.
+    size: static int.
+
+  Returns:
+    float32 `[t, size]`, at most 2^24.
+  """
+  # One word for both start and step would fail a chi-square test.
+  start, step = seeds[:, :1], seeds[:, 1:] | 1
+  place = lax.broadcasted_iota(jnp.uint32, (seeds.shape[0], size), 1)
+  bits = _mix(start + step * place)
+  # 23 bits and a half: neither 0 nor 1.
+  uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
+  return -1 / jnp.log(uniform)
