@@ -19,9 +19,9 @@ from hier_jax.poincare import numerics
 __all__ = ['ESTIMATORS', 'lca_loss']
 
 ESTIMATORS = ('gumbel', 'gumbel_rao', 'softmax', 'argmax')
-# Elements of a chunk, triplets times proxies: on CPU what a core's cache holds,
-# elsewhere what fills the machine.
-_CHUNK = {'cpu': 2**15}
+# Elements of a chunk, triplets times proxies: on CPU what XLA shares out among
+# the cores and their caches hold, elsewhere what fills the machine.
+_CHUNK = {'cpu': 2**18}
 _CHUNK_ELSEWHERE = 2**21
 # Draws of the noise that 'gumbel_rao' averages over.
 _RAO_DRAWS = 8
@@ -213,34 +213,36 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
   total = triplets.weight.shape[0]
   elements = _CHUNK.get(jax.default_backend(), _CHUNK_ELSEWHERE)
   size = max(1, min(total, elements // num_proxies))
-  # Triplets that count come first, so that the loop can end after them.
-  order = jnp.argsort(-triplets.weight, stable=True)
-  order = jnp.pad(order, (0, -total % size))
-  padded = jnp.arange(order.shape[0]) < total
+  # The triplets that count, so that the loop can end after them.
+  counts = triplets.weight > 0
+  number = jnp.sum(counts)
+  (order,) = jnp.nonzero(counts, size=-(-total // size) * size, fill_value=0)
   seeds = None
   if not jnp.issubdtype(noise.dtype, jnp.floating):
     rank, _ = sharding.position(settings.axis_name)
     streams = 2 * settings.draws()
     seeds = noise_lib.triplet_seeds(noise, rank * total, total, streams)
-  nodes = jnp.stack([triplets.anchor, triplets.positive, triplets.negative])
+  nodes = triplets.anchor, triplets.positive, triplets.negative
 
   def body(step, carry):
     loss, grad, used, apart = carry
-    here = functools.partial(
-      lax.dynamic_slice_in_dim, start_index=step * size, slice_size=size
-    )
-    rows = here(order)
-    ijk = nodes[:, rows]
-    weight = triplets.weight[rows] * here(padded)
+    rows = lax.dynamic_slice_in_dim(order, step * size, size)
+    ijk = [node[rows] for node in nodes]
+    weight = triplets.weight[rows] * (step * size + jnp.arange(size) < number)
     rates = _chunk_rates(noise, seeds, rows, num_proxies, settings)
     more, by_rows, picked, differ = _chunk(
-      dist[ijk], weight, rates, tau, margin, settings.estimator
+      [dist[node] for node in ijk],
+      weight,
+      rates,
+      tau,
+      margin,
+      settings.estimator,
     )
     for node, by_row in zip(ijk, by_rows, strict=True):
       grad = grad.at[node].add(by_row)
     return loss + more, grad, used + picked, apart + differ
 
-  steps = -(-jnp.sum(triplets.weight > 0) // size)
+  steps = -(-number // size)
   zero = jnp.zeros((), dist.dtype)
   start = (zero, jnp.zeros_like(dist), jnp.zeros(num_proxies), zero)
   own = functools.partial(sharding.varying, axis_name=settings.axis_name)
