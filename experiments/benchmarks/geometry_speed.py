@@ -5,11 +5,7 @@ points (HIER's batch and proxies), compiled, every contender in turn.
 """
 
 import argparse
-import dataclasses
-import os
 import pathlib
-import statistics
-import time
 from collections.abc import Callable
 
 import ball
@@ -18,34 +14,13 @@ import jax.numpy as jnp
 import libraries
 import numpy as np
 import report
+import timing
 
 from hier_jax.poincare import pairwise
 
 _POINTS = 692  # 180 embeddings and 512 hierarchical proxies
 _CURVATURE = 0.1
 _BASE = 'hier_jax, auto'
-
-
-@dataclasses.dataclass
-class Contender:
-  """A compiled program and its measurements."""
-
-  name: str
-  program: Callable
-  compile_seconds: float
-  temporary_mb: float
-  milliseconds: list[float] = dataclasses.field(default_factory=list)
-  user_seconds: float = 0
-  kernel_seconds: float = 0
-
-  def run(self, arguments):
-    """Runs once and notes its times."""
-    cpu, start = os.times(), time.perf_counter()
-    jax.block_until_ready(self.program(*arguments))
-    self.milliseconds.append(1e3 * (time.perf_counter() - start))
-    after = os.times()
-    self.user_seconds += after.user - cpu.user
-    self.kernel_seconds += after.system - cpu.system
 
 
 def contenders() -> dict[str, Callable]:
@@ -65,57 +40,38 @@ def contenders() -> dict[str, Callable]:
   return found
 
 
-def compiled(name, distance, arguments) -> Contender:
-  """Compiles value and gradient, and looks up what it allocates."""
-
-  def loss(x, y, weights):
-    return jnp.sum(weights * distance(x, y, _CURVATURE))
-
-  function = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
-  start = time.perf_counter()
-  program = function.lower(*arguments).compile()
-  seconds = time.perf_counter() - start
-  temporary = program.memory_analysis().temp_size_in_bytes / 1e6
-  return Contender(name, program, seconds, temporary)
-
-
-def measure(d, rounds, seed) -> list[Contender]:
-  """Times every contender once a round: a busy machine hits them all alike."""
+def measure(d, rounds, seed) -> list[timing.Contender]:
+  """Times value and gradient of every contender."""
   rng = np.random.default_rng([seed, d])
   points = ball.sample(rng, "head's range", _POINTS, _POINTS, d, _CURVATURE)
   weights = rng.standard_normal((_POINTS, _POINTS)).astype(np.float32)
   arguments = tuple(map(jnp.asarray, (*points, weights)))
-  found = [compiled(k, f, arguments) for k, f in contenders().items()]
-  for contender in found:
-    jax.block_until_ready(contender.program(*arguments))
-  for turn in range(rounds):
-    shift = turn % len(found)
-    for contender in found[shift:] + found[:shift]:
-      contender.run(arguments)
+
+  def value_and_grad(distance):
+    loss = lambda x, y, weights: jnp.sum(weights * distance(x, y, _CURVATURE))
+    return jax.value_and_grad(loss, argnums=(0, 1))
+
+  found = [
+    timing.compiled(name, value_and_grad(distance), *arguments)
+    for name, distance in contenders().items()
+  ]
+  timing.in_turns(found, rounds)
   return found
-
-
-def _short(ratio):
-  return f'{ratio:.0f}' if ratio >= 10 else f'{ratio:.2g}'
 
 
 def rows(d, found):
   """Table rows; the ratio of times is the median of the rounds' ratios."""
   base = next(c for c in found if c.name == _BASE)
   for contender in found:
-    times, memory = contender.milliseconds, contender.temporary_mb
-    pairs = zip(times, base.milliseconds, strict=True)
-    quartiles = statistics.quantiles([a / b for a, b in pairs], n=4)
-    low, middle, high = map(_short, quartiles)
-    kernel = contender.kernel_seconds
+    memory, kernel = contender.temporary_mb, contender.kernel_seconds
     yield [
       contender.name,
       str(d),
-      f'{statistics.median(times):.1f}',
-      '1' if contender is base else f'{middle} ({low} to {high})',
+      f'{contender.median:.1f}',
+      timing.ratio(contender, base),
       f'{100 * kernel / (kernel + contender.user_seconds):.0f} %',
       f'{memory:.1f}',
-      _short(memory / base.temporary_mb),
+      timing.short(memory / base.temporary_mb),
       f'{contender.compile_seconds:.2f}',
     ]
 

@@ -47,6 +47,12 @@ def _artanh_jvp(primals, tangents):
   return _artanh(r), tangents[0] / (1 - _clamp(r) ** 2)
 
 
+def _length(v):
+  """Length of vectors; its slope at 0 is 0 as torch's, where JAX's is NaN."""
+  sq = jnp.sum(v * v, -1)
+  return jnp.where(sq == 0, 0, jnp.sqrt(jnp.where(sq == 0, 1, sq)))
+
+
 def mobius_tensor(x, y, c):
   """HIER's published formula, ported literally: through (-x) (+) y `[n, m, d]`.
 
@@ -60,7 +66,7 @@ def mobius_tensor(x, y, c):
   denominator = 1 + 2 * c * xy + c**2 * x2 * y2
   moved = numerator / (denominator[..., None] + 1e-5)
   root = jnp.sqrt(c)
-  return 2 / root * _artanh(root * jnp.linalg.norm(moved, axis=-1))
+  return 2 / root * _artanh(root * _length(moved))
 
 
 def _mobius_pair(x, y, c):

@@ -99,15 +99,17 @@ def _monitor(term, triplets, count, c, clip_radius, axis_name):
     sharding.masked_mean, where=index < n, axis_name=axis_name
   )
   own = jnp.take(lax.stop_gradient(term.nodes), index, axis=0, mode='clip')
+  radius = jnp.linalg.norm(own, axis=-1)
   stats = {
     'anchors': mean(triplets.weight.reshape(m, -1)[:, 0]),
     'no_neighbors': mean(count == 0),
-    'radius': mean(jnp.linalg.norm(own, axis=-1)),
+    'radius': mean(radius),
   }
   if not _is_sphere(c):
-    depth = jnp.linalg.norm(poincare.log0(own, c=c), axis=-1)
     # On the clip sphere up to rounding, that of bfloat16 included.
-    stats['clipped'] = mean(depth > (1 - 2**-7) * clip_radius)
+    root = jnp.sqrt(jnp.asarray(c, jnp.float32))
+    edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
+    stats['clipped'] = mean(radius > edge)
   if term.classes is not None:
     alike = term.classes[triplets.anchor] == term.classes[triplets.positive]
     stats['same_class'] = sharding.masked_mean(
