@@ -13,6 +13,10 @@ verbs:
   train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]
       trains, or goes on with the run that DIR holds
 
+  evaluate EMBEDDINGS.npz [--gallery NPZ] [--curvature C] [--taxonomy CSV]
+           [--recall_at 1,2,4,8] [--out JSON]
+      figures of arrays 'embeddings' and 'labels', of any framework
+
   --traceback with any verb shows where an error arose
 """
 
@@ -28,9 +32,10 @@ def _one_line(error):
   return ' '.join(text.split())
 
 
-def _flags(argv, define):
-  """Parses flags into a table of their own, nothing global."""
+def _flags(argv, define, positional=0):
+  """Flags, in a table of their own, and at most so many other arguments."""
   values = flags.FlagValues()
+  values.set_gnu_getopt()
   define(values)
   flags.DEFINE_bool(
     'traceback', False, 'show where an error arose', flag_values=values
@@ -41,9 +46,11 @@ def _flags(argv, define):
     raise UserError(_one_line(error)) from error
   except KeyError as error:
     raise UserError(f'unknown config key {_one_line(error)}') from error
-  if extra:
-    raise UserError(f'unexpected argument {extra[0]!r}, see hier-jax --help')
-  return values
+  if len(extra) > positional:
+    raise UserError(
+      f'unexpected argument {extra[positional]!r}, see hier-jax --help'
+    )
+  return values, extra
 
 
 def _config_flags(argv):
@@ -57,7 +64,7 @@ def _config_flags(argv):
       'workdir', None, 'folder of the run', flag_values=values
     )
 
-  values = _flags(argv, define)
+  values, _ = _flags(argv, define)
   if values['config'].value is None or values.workdir is None:
     raise UserError(f'{argv[0]} needs --config FILE[:PRESET] and --workdir DIR')
   if not isinstance(values.config, config_dict.ConfigDict):
@@ -77,7 +84,39 @@ def _train(argv):
   loop.train(values.config, values.workdir)
 
 
-_VERBS = {'train': _train}
+def _evaluate(argv):
+
+  def define(values):
+    flags.DEFINE_string('gallery', None, 'an .npz', flag_values=values)
+    flags.DEFINE_float('curvature', None, 'c', flag_values=values)
+    flags.DEFINE_string('taxonomy', None, 'a CSV', flag_values=values)
+    flags.DEFINE_string('out', None, 'a JSON file', flag_values=values)
+    flags.DEFINE_list('recall_at', '1,2,4,8', 'the K', flag_values=values)
+
+  values, paths = _flags(argv, define, positional=1)
+  if not paths:
+    raise UserError('evaluate needs a file of embeddings, an .npz')
+  try:
+    recall_at = [int(k) for k in values.recall_at]
+  except ValueError:
+    raise UserError(
+      f'--recall_at is {",".join(values.recall_at)}, expected integers: 1,10'
+    ) from None
+  from hier_jax.evaluation import files
+
+  figures = files.evaluate(
+    paths[0],
+    values.gallery,
+    c=values.curvature,
+    taxonomy=values.taxonomy,
+    recall_at=recall_at,
+  )
+  if values.out is not None:
+    files.write_json(values.out, figures)
+  print(files.as_lines(figures))
+
+
+_VERBS = {'train': _train, 'evaluate': _evaluate}
 
 
 def main(argv=None):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,61 +9,21 @@ import pytest
 from hier_jax.errors import UserError
 from hier_jax.evaluation import (
   format_table,
-  lift,
   per_query,
   pixel_embedding,
   retrieval_metrics,
 )
-from hier_jax.evaluation.retrieval import _rank_blocks
+from tests.rankings import (
+  METRICS,
+  assert_matches,
+  cosine,
+  hyperbolic,
+  in_ball,
+  oracle,
+  sample,
+)
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared'
-
-
-def cosine(x, y):
-  """[n, m] float64; equal rows of y score exactly the same."""
-  x, y = np.float64(x), np.float64(y)
-  x = x / np.linalg.norm(x, axis=1, keepdims=True)
-  y = y / np.linalg.norm(y, axis=1, keepdims=True)
-  return np.sum(x[:, None] * y[None], -1)
-
-
-def hyperbolic(x, y, c):
-  """[n, m] float64, minus the distance by the arcosh formula."""
-  x, y = np.float64(x), np.float64(y)
-  a, b = 1 - c * np.sum(x**2, -1), 1 - c * np.sum(y**2, -1)
-  square = np.sum((x[:, None] - y[None]) ** 2, -1)
-  return -np.arccosh(1 + 2 * c * square / (a[:, None] * b)) / np.sqrt(c)
-
-
-def oracle(scores, labels, gallery_labels, own, ties='pessimistic'):
-  """(rank, ap, R) by sorting the whole gallery of each query."""
-  rows = []
-  for i, label in enumerate(labels):
-    kept = np.arange(len(gallery_labels)) != own[i]
-    positive = (gallery_labels == label)[kept]
-    late = positive if ties == 'pessimistic' else ~positive
-    hits = positive[np.lexsort((late, -scores[i][kept]))]
-    r = hits.sum()
-    if r == 0:
-      rows.append((0, 0.0, 0))
-      continue
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    rows.append((1 + hits.argmax(), np.sum((precision * hits)[:r]) / r, r))
-  return [np.array(column) for column in zip(*rows, strict=True)]
-
-
-def assert_matches(result, expected):
-  rank, ap, r = expected
-  np.testing.assert_array_equal(result.rank, rank)
-  np.testing.assert_allclose(result.ap, ap, rtol=1e-6, atol=0)
-  np.testing.assert_array_equal(result.num_positives, r)
-
-
-def in_ball(rng, n, d, c):
-  """Points from the centre to 0.999 of the radius."""
-  x = rng.normal(size=(n, d))
-  radius = 0.999 * rng.uniform(size=(n, 1)) ** 0.2 / np.sqrt(c)
-  return np.float32(radius * x / np.linalg.norm(x, axis=1, keepdims=True))
 
 
 def on_circle(degrees):
@@ -85,6 +44,18 @@ def test_five_points_by_hand():
   np.testing.assert_array_equal(result.ap, [0.5, 0.25, 0, 1, 0])
   np.testing.assert_array_equal(result.num_positives, [2, 2, 1, 1, 2])
   assert (result.rank.dtype, result.ap.dtype) == (np.int32, np.float32)
+  np.testing.assert_array_equal(result.r_precision, [0.5, 0.5, 0, 1, 0])
+  full_ap = [
+    (1 + 2 / 4) / 2,
+    (1 / 2 + 2 / 4) / 2,
+    1 / 3,
+    1,
+    (1 / 3 + 2 / 4) / 2,
+  ]
+  np.testing.assert_array_equal(result.full_ap, np.float32(full_ap))
+  np.testing.assert_allclose(
+    result.reciprocal_rank, [1, 1 / 2, 1 / 3, 1, 1 / 3]
+  )
   assert retrieval_metrics(x, y) == {
     'recall@1': 2 / 5,
     'recall@2': 3 / 5,
@@ -94,6 +65,21 @@ def test_five_points_by_hand():
     'num_queries': 5,
     'num_without_positive': 0,
   }
+  figures = 'precision@2', 'map', 'mrr', 'r_precision', 'precision@3'
+  assert retrieval_metrics(x, y, recall_at=(2,), figures=figures) == {
+    'recall@2': 3 / 5,
+    'precision@2': pytest.approx((1 + 1 + 0 + 1 + 0) / 10),
+    'map': pytest.approx(np.mean(full_ap)),
+    'mrr': pytest.approx((1 + 1 / 2 + 1 / 3 + 1 + 1 / 3) / 5),
+    'r_precision': pytest.approx(2 / 5),
+    'precision@3': pytest.approx((1 + 1 + 1 + 1 + 1) / 15),
+    'num_queries': 5,
+    'num_without_positive': 0,
+  }
+  assert list(retrieval_metrics(x, y, recall_at=(2,), figures=figures))[:6] == [
+    'recall@2',
+    *figures,
+  ]
 
 
 def test_hyperbolic_order_by_hand():
@@ -116,12 +102,18 @@ def test_hyperbolic_order_by_hand():
 
 
 @pytest.mark.parametrize(
-  ('ties', 'rank', 'ap'), [('pessimistic', 3, 0.0), ('optimistic', 1, 0.5)]
+  ('ties', 'rank', 'ap', 'full_ap'),
+  [
+    ('pessimistic', 3, 0.0, (1 / 3 + 2 / 4) / 2),
+    ('optimistic', 1, 0.5, (1 + 2 / 4) / 2),
+    ('mean', 2, 0.25, (1 / 2 + 2 / 4) / 2),
+  ],
 )
 @pytest.mark.parametrize('c', [0.0, 0.5])
-def test_ties_by_hand(ties, rank, ap, c):
+def test_ties_by_hand(ties, rank, ap, full_ap, c):
   # Three items tie ahead of the fourth; one of them and the fourth are
-  # positives. Negatives first: - - + +; positives first: + - - +.
+  # positives. Negatives first: - - + +; positives first: + - - +; half way the
+  # first ranks 2.
   near, far = [0.5, 0.1], [-0.5, 0.3]
   result = per_query(
     np.array([[0.5, 0.0]]),
@@ -132,6 +124,30 @@ def test_ties_by_hand(ties, rank, ap, c):
     ties=ties,
   )
   assert (result.rank, result.ap, result.num_positives) == (rank, ap, 2)
+  assert result.full_ap == np.float32(full_ap)
+  assert result.rank.dtype == (np.float64 if ties == 'mean' else np.int32)
+
+
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
+def test_every_figure(metric, ties):
+  rng = np.random.default_rng(0)
+  c = 0.5 if metric in ('hyperbolic', 'lorentz') else 0.0
+  x, y = sample(rng, metric, 131, 16, c), rng.integers(0, 20, 131)
+  # Each row twice more: with itself a query ties under any label.
+  x, y = np.concatenate([x] * 3), rng.permutation(np.concatenate([y] * 3))
+  y[7] = 99
+  at = 1, 3, 50
+  result = per_query(
+    x, y, c=c, metric=metric, ties=ties, precision_at=at, block=100, tile=64
+  )
+  expected = oracle(METRICS[metric](x, x, c), y, y, np.arange(393), ties, at)
+  assert_matches(result, expected)
+  assert result.num_repeated is None
+  best = per_query(x, y, c=c, metric=metric, ties=ties, best_only=True)
+  np.testing.assert_array_equal(best.rank, result.rank)
+  np.testing.assert_array_equal(best.num_positives, result.num_positives)
+  assert best.ap is best.full_ap is best.r_precision is best.precision is None
 
 
 @pytest.mark.parametrize(
@@ -146,37 +162,42 @@ def test_query_set_as_gallery(c, block):
   )
 
 
-@pytest.mark.parametrize('c', [0.0, 1.0])
-def test_query_and_gallery_apart(c):
+@pytest.mark.parametrize('metric', METRICS)
+def test_query_and_gallery_apart(metric):
   rng = np.random.default_rng(1)
-  x, gallery = in_ball(rng, 37, 8, c or 1), in_ball(rng, 83, 8, c or 1)
+  c = 1.0 if metric in ('hyperbolic', 'lorentz') else 0.0
+  x = sample(rng, metric, 37, 8, c)
+  gallery = sample(rng, metric, 83, 8, c)
   # A query that is in the gallery too stays there: nothing is left out.
   gallery[5] = x[3]
   y, gallery_y = rng.integers(0, 12, 37), rng.integers(3, 15, 83)
-  scores = hyperbolic(x, gallery, c) if c else cosine(x, gallery)
+  scores = METRICS[metric](x, gallery, c)
   expected = oracle(scores, y, gallery_y, np.full(37, -1))
   given = {'gallery': gallery, 'gallery_labels': gallery_y, 'c': c}
+  given['metric'] = metric
   assert_matches(per_query(x, y, **given, block=16), expected)
 
-  rank, ap, r = expected
+  rank, ap, r = (expected[name] for name in ('rank', 'ap', 'num_positives'))
   metrics = retrieval_metrics(x, y, **given, recall_at=(1, 10, 1000))
   assert metrics['num_without_positive'] == np.sum(r == 0) > 0
   assert metrics['num_queries'] == 37
   for k in (1, 10, 1000):
     assert metrics[f'recall@{k}'] == np.mean(rank[r > 0] <= k)
   assert metrics['map@r'] == pytest.approx(np.mean(ap[r > 0]), rel=1e-6)
+  quick = retrieval_metrics(x, y, **given, recall_at=(1, 10), figures=('mrr',))
+  assert quick['mrr'] == pytest.approx(np.mean(1 / rank[r > 0]), rel=1e-12)
+  assert quick['recall@10'] == metrics['recall@10']
 
 
-@pytest.mark.parametrize('ties', ['pessimistic', 'optimistic'])
 @pytest.mark.parametrize('c', [0.0, 1.0])
-def test_duplicates_tie(c, ties):
+def test_duplicates_tie(c):
   rng = np.random.default_rng(2)
   x = np.repeat(in_ball(rng, 33, 33, c or 1), 3, 0)[rng.permutation(99)]
   y = rng.integers(0, 6, 99)
   scores = hyperbolic(x, x, c) if c else cosine(x, x)
-  expected = oracle(scores, y, y, np.arange(99), ties)
+  expected = oracle(scores, y, y, np.arange(99))
   # The last block is left with one query.
-  assert_matches(per_query(x, y, c=c, block=49, ties=ties), expected)
+  assert_matches(per_query(x, y, c=c, block=49), expected)
 
 
 def test_duplicates_tie_for_a_single_query():
@@ -249,35 +270,11 @@ def test_float64_points_beyond_float32_of_the_boundary():
   assert_matches(per_query(x, y, c=1.0), expected)
 
 
-@pytest.mark.parametrize('c', [0.0, 1.0])
-def test_lift_orders_as_the_distance(c):
-  rng = np.random.default_rng(5)
-  x, gallery = in_ball(rng, 6, 5, c or 1), in_ball(rng, 40, 5, c or 1)
-  q, g = lift(x, gallery, c=c)
-  assert q.dtype == g.dtype == np.float32
-  assert q.shape[1] == g.shape[1] == (7 if c else 5)
-  scores = hyperbolic(x, gallery, c) if c else cosine(x, gallery)
-  np.testing.assert_array_equal(
-    np.argsort(np.float64(q) @ np.float64(g).T), np.argsort(scores)
-  )
-
-
-def test_memory_is_of_a_block_not_of_all_pairs():
-  n, d, block = 4096, 16, 64
-
-  def shape(*dims, dtype=jnp.int32):
-    return jax.ShapeDtypeStruct(dims, dtype)
-
-  vectors = shape(n, d, dtype=jnp.float32)
-  compiled = _rank_blocks.lower(
-    (vectors, shape(n), shape(n), shape(n)),
-    (vectors, shape(n)),
-    top=10,
-    block=block,
-    ties='pessimistic',
-  ).compile()
-  temporaries = compiled.memory_analysis().temp_size_in_bytes
-  assert 0 < temporaries < 5 * block * n * 4
+@pytest.mark.parametrize('labels', [list('abcab'), [b'x', b'y', b'z'] * 2])
+def test_labels_of_any_kind(labels):
+  x = on_circle(np.arange(len(labels)) ** 2)
+  codes = np.unique(labels, return_inverse=True)[1]
+  np.testing.assert_array_equal(per_query(x, labels).ap, per_query(x, codes).ap)
 
 
 X = np.float32([[0.1, 0.2], [0.3, 0.1], [0.2, 0.2]])
@@ -299,6 +296,19 @@ NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
     ({'c': float('nan')}, '`c` is nan'),
     ({'labels': [0, 0]}, r'`labels` has shape \(2,\); expected \(3,\)'),
     ({'labels': [[0, 0, 1]]}, r'`labels` has shape \(1, 3\)'),
+    ({'labels': None}, r'`labels` has shape \(\); expected \(3,\)'),
+    (
+      {'labels': [0, np.nan, np.nan]},
+      r'`labels` lacks the label of 2 of 3 rows \(row 1, 2\)',
+    ),
+    (
+      {'labels': np.array(['a', None, 'a'], object)},
+      r'`labels` lacks the label of 1 of 3 rows \(row 1\)',
+    ),
+    (
+      {'gallery': X, 'gallery_labels': [np.nan, 1, 2]},
+      r'`gallery_labels` lacks the label of 1 of 3 rows \(row 0\)',
+    ),
     (
       {'gallery': X, 'gallery_labels': [0]},
       r'`gallery_labels` has shape \(1,\); expected \(3,\)',
@@ -316,7 +326,18 @@ NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
     ({'recall_at': (1, 0)}, '`K of recall_at` is 0'),
     ({'recall_at': (1.5,)}, '`K of recall_at` is 1.5'),
     ({'block': 0}, '`block` is 0'),
+    ({'tile': -1}, '`tile` is -1'),
     ({'ties': 'random'}, "`ties` is 'random'"),
+    ({'product': 'float16'}, "`product` is 'float16'"),
+    ({'metric': 'l1'}, "`metric` is 'l1'"),
+    ({'metric': 'cosine', 'c': 1.0}, "`metric` is 'cosine' at c = 1.0"),
+    ({'metric': 'lorentz'}, "`metric` is 'lorentz' at c = 0.0"),
+    (
+      {'metric': 'lorentz', 'c': 1.0},
+      r'`embeddings` lies off the hyperboloid .*c = 1.0.* 3 of 3 rows',
+    ),
+    ({'figures': ('map@k',)}, "`figures` has 'map@k'"),
+    ({'figures': ('precision@0',)}, "`figures` has 'precision@0'"),
   ],
 )
 def test_bad_input(arguments, message):

@@ -23,7 +23,7 @@ ALLOWED = {
   'data': set(),
   'evaluation': set(),
   'training': {'data', 'evaluation', 'losses', 'models'},
-  'cli': {'training'},
+  'cli': {'evaluation', 'training'},
 }
 # Room -> outside packages it must not name.
 FORBIDDEN = {

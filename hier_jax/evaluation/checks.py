@@ -37,8 +37,8 @@ def curvature(name: str, value) -> float:
   return number
 
 
-def points(name: str, x, c: float) -> np.ndarray:
-  """Finite float64 `[n, d]`, inside the ball of curvature -c where c > 0."""
+def matrix(name: str, x) -> np.ndarray:
+  """Rows `[n, d]` of a floating dtype, at least one of each."""
   x = np.asarray(x)
   if x.ndim != 2 or 0 in x.shape:
     raise UserError(
@@ -50,17 +50,33 @@ def points(name: str, x, c: float) -> np.ndarray:
     raise UserError(
       f'`{name}` has dtype {x.dtype}; expected a floating dtype: cast it'
     )
-  x = x.astype(np.float64)
-  bad = ~np.isfinite(x).all(axis=1)
-  if bad.any():
-    raise UserError(f'`{name}` holds NaN or Inf in {_listed(bad)}')
-  bad = c * np.sum(x * x, axis=1) >= 1
-  if bad.any():
+  return x
+
+
+def points(name: str, x, c: float) -> np.ndarray:
+  """Finite float64 `[n, d]`, inside the ball of curvature -c where c > 0."""
+  x = matrix(name, x).astype(np.float64)
+  finite(name, np.isfinite(x).all(axis=1))
+  inside_ball(name, ~(c * np.sum(x * x, axis=1) >= 1), c)
+  return x
+
+
+def finite(name: str, rows: np.ndarray):
+  """Refuses rows where `[n]` bool is false as not finite."""
+  if not rows.all():
+    raise UserError(
+      f'`{name}` holds NaN or Inf in {listed(~rows)}; expected finite numbers: '
+      'find what made them, or leave these rows out'
+    )
+
+
+def inside_ball(name: str, rows: np.ndarray, c: float):
+  """Refuses rows where `[n]` bool is false as outside the ball."""
+  if not rows.all():
     raise UserError(
       f'`{name}` lies outside the ball (c |x|^2 >= 1 at c = {c}) in '
-      f'{_listed(bad)}; project it, or pass the c it was trained with'
+      f'{listed(~rows)}; project it, or pass the c it was trained with'
     )
-  return x
 
 
 def class_labels(name: str, labels, length: int) -> np.ndarray:
@@ -73,7 +89,20 @@ def class_labels(name: str, labels, length: int) -> np.ndarray:
   return labels
 
 
-def _listed(bad: np.ndarray) -> str:
+def labelled(name: str, labels: np.ndarray):
+  """Refuses labels that are None or NaN."""
+  missing = labels != labels  # NaN alone differs from itself.
+  if labels.dtype == object:
+    missing = missing | np.array([label is None for label in labels])
+  if np.any(missing):
+    raise UserError(
+      f'`{name}` lacks the label of {listed(missing)}; expected one a row: '
+      'label these, or leave them out'
+    )
+
+
+def listed(bad: np.ndarray) -> str:
+  """How many rows are bad, and which come first."""
   rows = np.flatnonzero(bad)
   shown = ', '.join(map(str, rows[:_MAX_LISTED]))
   more = ', ...' if len(rows) > _MAX_LISTED else ''

@@ -1,53 +1,77 @@
-"""Exact retrieval figures of embeddings: Recall@K and MAP@R.
+"""Exact retrieval figures of embeddings: Recall@K, MAP@R and their kin.
 
-Works on plain arrays. Memory is O(block x gallery): no array of queries x
-gallery is ever made.
+Works on plain arrays. Memory is O(block x tile) beside the embeddings: no array
+of queries x gallery is ever made. All figures come from the ranks of a query's
+positives: see `ranking`.
 """
 
-import functools
-import math
-import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
+from hier_jax.evaluation import checks, counters, layout, ranking, scores
+from hier_jax.evaluation.scores import lift
+
+__all__ = [
+  'RECALL_AT',
+  'PerQuery',
+  'lift',
+  'metric_keys',
+  'per_query',
+  'retrieval_metrics',
+]
 
 RECALL_AT = (1, 2, 4, 8)
-# When a negative is ahead of a positive: as a comparison, and as the side on
-# which `searchsorted` counts.
-_TIES = {
-  'pessimistic': (operator.ge, 'right'),
-  'optimistic': (operator.gt, 'left'),
+_PRECISION = 'precision@'
+# Figure -> the attribute of `PerQuery` that it is the mean of.
+_MEANS = {
+  'map@r': 'ap',
+  'r_precision': 'r_precision',
+  'mrr': 'reciprocal_rank',
+  'map': 'full_ap',
 }
-# XLA's CPU product of a single row runs another kernel, in which identical
-# gallery rows can get scores that differ in the last bit and no longer tie.
-_MIN_BLOCK = 8
 
 
 class PerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
+  All are 0 where the gallery holds no positive. The last four arrays are None
+  where only the best positive was asked for.
+
   Attributes:
-    rank: `[n]` int32, rank of the best positive from 1; 0 where the gallery
-      holds no positive.
-    ap: `[n]` float32, AP@R in [0, 1]; 0 where the gallery holds no positive.
+    rank: `[n]` int32, rank of the best positive from 1; float64 where ties are
+      'mean'.
     num_positives: `[n]` int32, R: the positives that the gallery holds.
+    ap: `[n]` float32, AP@R = 1/R sum_{k <= R} precision@k rel(k).
+    r_precision: `[n]` float32, the share of positives among the first R.
+    full_ap: `[n]` float32, 1/R sum_k precision@k rel(k) of the whole ranking.
+    precision: `[n, P]` float32, the share of positives among the first k, for
+      every k of `precision_at`.
+    num_repeated: queries that bfloat16 was not enough for; None where it was
+      not asked for.
   """
 
   rank: np.ndarray
-  ap: np.ndarray
   num_positives: np.ndarray
+  ap: np.ndarray | None = None
+  r_precision: np.ndarray | None = None
+  full_ap: np.ndarray | None = None
+  precision: np.ndarray | None = None
+  num_repeated: int | None = None
+
+  @property
+  def reciprocal_rank(self) -> np.ndarray:
+    """`[n]` float64, 1 / rank; 0 where the gallery holds no positive."""
+    return (self.rank > 0) / np.maximum(self.rank, 1)
 
 
-def metric_keys(recall_at: Sequence[int] = RECALL_AT) -> list[str]:
+def metric_keys(
+  recall_at: Sequence[int] = RECALL_AT, figures: Sequence[str] = ('map@r',)
+) -> list[str]:
   """Keys of the means in the result of `retrieval_metrics`, in order."""
-  return [f'recall@{k}' for k in recall_at] + ['map@r']
+  return [*(f'recall@{k}' for k in recall_at), *figures]
 
 
 def retrieval_metrics(
@@ -55,9 +79,10 @@ def retrieval_metrics(
   labels,
   *,
   recall_at: Sequence[int] = RECALL_AT,
-  **ranking,
+  figures: Sequence[str] = ('map@r',),
+  **options,
 ) -> dict[str, float | int]:
-  """Recall@K and MAP@R over the queries that have a positive.
+  """Recall@K and other means over the queries that have a positive.
 
   Recall@K is the share of queries whose best positive ranks K or better;
   MAP@R is the mean of AP@R.
@@ -66,34 +91,56 @@ def retrieval_metrics(
     embeddings: queries `[n, d]`, any floating dtype.
     labels: classes of the queries `[n]`, any dtype that sorts.
     recall_at: the K of Recall@K.
-    **ranking: `gallery`, `gallery_labels`, `c`, `block` and `ties` of
-      `per_query`.
+    figures: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
+      and 'precision@K' for any K. With none but 'mrr' only the best positives
+      are ranked, which is faster.
+    **options: of `per_query`, but `precision_at` and `best_only`.
 
   Returns:
-    'recall@K' for every K and 'map@r', float64 means in [0, 1]; 'num_queries';
-    'num_without_positive', how many of these have no positive in the gallery
-    and are left out of the means.
+    'recall@K' for every K and the figures, float64 means in [0, 1];
+    'num_queries'; 'num_without_positive', how many of these have no positive in
+    the gallery and are left out of the means; with `product='bfloat16'`
+    'num_repeated'.
 
   Raises:
     UserError: bad arguments (see `per_query`), a K that is not a positive
-      integer, or no query that has a positive.
+      integer, an unknown figure, or no query that has a positive.
   """
   recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
-  result = per_query(embeddings, labels, **ranking)
+  precision_at = _precision_at(figures)
+  result = per_query(
+    embeddings,
+    labels,
+    precision_at=precision_at,
+    best_only=set(figures) <= {'mrr'},
+    **options,
+  )
   answerable = result.num_positives > 0
   if not answerable.any():
     raise UserError(
       f'none of the {len(answerable)} queries has a positive in the gallery; '
       'expected classes of two items or more: check the labels'
     )
-  rank = result.rank[answerable]
-  means = [np.mean(rank <= k, dtype=np.float64) for k in recall_at]
-  means.append(np.mean(result.ap[answerable], dtype=np.float64))
-  return {
-    **dict(zip(metric_keys(recall_at), map(float, means), strict=True)),
+  values = {f'recall@{k}': result.rank <= k for k in recall_at}
+  values |= {
+    name: getattr(result, attribute)
+    for name, attribute in _MEANS.items()
+    if name in figures
+  }
+  if result.precision is not None:
+    for k, column in zip(precision_at, result.precision.T, strict=True):
+      values[f'{_PRECISION}{k}'] = column
+  means = {
+    key: float(np.mean(values[key][answerable], dtype=np.float64))
+    for key in metric_keys(recall_at, figures)
+  }
+  means |= {
     'num_queries': len(answerable),
     'num_without_positive': int(np.sum(~answerable)),
   }
+  if result.num_repeated is not None:
+    means['num_repeated'] = result.num_repeated
+  return means
 
 
 def per_query(
@@ -103,13 +150,16 @@ def per_query(
   gallery=None,
   gallery_labels=None,
   c: float = 0.0,
-  block: int = 512,
+  metric: str | None = None,
   ties: str = 'pessimistic',
+  precision_at: Sequence[int] = (),
+  best_only: bool = False,
+  block: int = 512,
+  tile: int = 2048,
+  product: str = 'float32',
+  devices=None,
 ) -> PerQuery:
-  """Rank of the best positive and AP@R of every query.
-
-  AP@R = 1/R sum_{k <= R} precision@k rel(k), where R is the number of the
-  query's positives in the gallery.
+  """Rank of the best positive and precisions of every query.
 
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
@@ -117,129 +167,106 @@ def per_query(
     gallery: `[m, d]`; None means the queries, each of which is then left out
       of its own ranking (by index). Nothing is left out of a given gallery.
     gallery_labels: `[m]`, given exactly where `gallery` is.
-    c: 0 ranks by cosine similarity (a zero row has similarity 0 to all);
-      c > 0 ranks by the hyperbolic distance of points of the Poincare ball of
-      curvature -c and radius 1 / sqrt(c).
-    block: queries scored at a time; peak memory is a few times
-      `block * m * 4` bytes.
+    c: c > 0 for points of curvature -c; 0 for vectors.
+    metric: 'cosine' similarity (a zero row has similarity 0 to all),
+      'euclidean' distance, 'hyperbolic' distance of points of the Poincare ball
+      of radius 1 / sqrt(c), or 'lorentz' for points of the hyperboloid, time
+      first. None is hyperbolic where c > 0, else cosine.
     ties: where a positive and a negative score the same in float32,
-      'pessimistic' ranks the negative first, 'optimistic' the positive.
-      Identical gallery rows always tie.
+      'pessimistic' ranks the negative first, 'optimistic' the positive; 'mean'
+      is half way between these two ranks. Identical gallery rows always tie.
+    precision_at: the k of `PerQuery.precision`.
+    best_only: whether the rank of the best positive is enough; every other one
+      costs a tenth of the matrix product or less.
+    block: queries scored at a time.
+    tile: gallery rows scored at a time, taken up to a power of two.
+    product: 'bfloat16' multiplies in it and bounds the error: a query whose
+      ranks that leaves open goes through in float32 after all. The result is
+      the same to the bit; what pays depends on the device and on how far
+      positives and negatives are apart.
+    devices: what the gallery is spread over; all local devices by default. With
+      those of several processes (`jax.devices()`) every process makes the same
+      call and has the whole result.
 
   Raises:
-    UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
-      unequal dimensions, labels of another length than their rows, nothing to
-      rank, c negative or not finite, unknown `ties`, block below 1.
+    UserError: rows with NaN or Inf, points outside the ball or off the
+      hyperboloid, wrong shapes, unequal dimensions, labels missing or of
+      another length than their rows, nothing to rank, options out of range.
 
   References:
     Musgrave et al., A Metric Learning Reality Check, arXiv 2003.08505.
   """
-  if ties not in _TIES:
-    raise UserError(f'`ties` is {ties!r}; expected one of {list(_TIES)}')
+  _check_option('ties', ties, counters.AHEAD)
+  _check_option('product', product, ('float32', 'bfloat16'))
   block = checks.positive_int('block', block)
+  tile = checks.positive_int('tile', tile)
+  precision_at = [
+    checks.positive_int('k of precision_at', k) for k in precision_at
+  ]
   c = checks.curvature('c', c)
-  queries = checks.points('embeddings', embeddings, c)
-  labels = checks.class_labels('labels', labels, len(queries))
+  metric = scores.resolve(metric, c)
+  queries = scores.points('embeddings', embeddings, metric, c)
+  labels = _labels('labels', labels, queries)
   gallery, gallery_labels, own = _gallery(
-    queries, labels, gallery, gallery_labels, c
+    queries, labels, gallery, gallery_labels, metric, c
   )
   codes, gallery_codes = _class_codes(labels, gallery_labels)
-  per_class = np.bincount(gallery_codes, minlength=1 + codes.max())
-  num_positives = (per_class[codes] - (own >= 0)).astype(np.int32)
-  lifted, gallery_lifted = lift(queries, gallery, c=c)
-  rank, ap = _rank_blocks(
-    (lifted, codes, own, num_positives),
-    (gallery_lifted, gallery_codes),
-    top=max(1, int(num_positives.max())),
-    block=max(_MIN_BLOCK, min(block, len(queries))),
+  places = layout.by_class(codes, gallery_codes, own)
+  queries, gallery = lift(queries, gallery, c=c, metric=metric)
+  ranker = ranking.Ranker(
+    gallery,
+    places,
     ties=ties,
+    best_only=best_only,
+    block=block,
+    tile=tile,
+    narrow=product == 'bfloat16',
+    devices=devices,
   )
-  return PerQuery(
-    np.asarray(rank, np.int32), np.asarray(ap, np.float32), num_positives
-  )
+  result: dict[str, np.ndarray] = {}
+  for some, ahead in ranker.negatives_ahead(queries):
+    r = places.num_positives[some]
+    found = _figures(ahead, r, precision_at, best_only)
+    for name, values in found.items():
+      if name not in result:
+        shape = len(queries), *values.shape[1:]
+        result[name] = np.zeros(shape, values.dtype)
+      result[name][places.queries[some]] = values
+  return PerQuery(**result, num_repeated=ranker.num_repeated)
 
 
-def lift(queries, gallery, *, c: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-  """Vectors whose inner products rank the gallery for every query.
-
-  For a fixed query x the hyperbolic distance grows with
-  |x - y|^2 / (1 - c |y|^2), which is an inner product in d + 2 dimensions:
-  [x, |x|^2, 1] . w [-2y, 1, |y|^2] with w = 1 / (1 - c |y|^2). Cosine
-  similarity is the inner product of the normalised rows.
-
-  The vectors are made in float64 and relative to the mean of the gallery: that
-  changes no order, and keeps float32 products apart where embeddings crowd far
-  from the origin, as those of an untrained network do.
+def _figures(ahead, r, precision_at, best_only) -> dict[str, np.ndarray]:
+  """Attributes of `PerQuery` from the negatives ahead of each positive.
 
   Args:
-    queries: `[n, d]`, inside the ball where c > 0.
-    gallery: `[m, d]`, likewise.
-    c: 0 for cosine similarity, c > 0 for the ball of curvature -c.
-
-  Returns:
-    NumPy float32 `(q, g)`: `[n, d]` and `[m, d]` for c = 0, else
-    `[n, d + 2]` and `[m, d + 2]`. The larger `q @ g.T`, the nearer.
+    ahead: `[s, b, J]` of `ranking.Ranker`, J = 1 where only the best positive
+      is asked for.
+    r: R `[b]`.
+    precision_at: the k of the precisions.
+    best_only: whether only the best positive is asked for.
   """
-  x = np.asarray(queries).astype(np.float64)
-  y = np.asarray(gallery).astype(np.float64)
-  if c == 0:
-    q, g = _normalise(x), _normalise(y)
-    g = g - g.mean(0)
-  else:
-    # In units of the ball's radius, so that no float32 square overflows.
-    x, y = math.sqrt(c) * x, math.sqrt(c) * y
-    w = 1 / (1 - _square_norm(y))
-    centre = y.mean(0)
-    x, y = x - centre, y - centre
-    q = np.hstack([x, _square_norm(x), np.ones_like(x[:, :1])])
-    g = w * np.hstack([2 * y, -np.ones_like(w), -_square_norm(y)])
-  return q.astype(np.float32), g.astype(np.float32)
+  j = np.arange(1, 1 + ahead.shape[2])
+  ranks = j + (ahead[0] if len(ahead) == 1 else ahead.mean(0))
+  rank = np.where(r > 0, ranks[:, 0], 0)
+  found = {'num_positives': r.astype(np.int32)}
+  found['rank'] = rank.astype(np.int32 if len(ahead) == 1 else np.float64)
+  if best_only:
+    return found
+  among_all = j <= r[:, None]
+  precision = np.where(among_all, j / ranks, 0)
+  among_r = among_all & (ranks <= r[:, None])
+  hits = [np.sum(among_all & (ranks <= k), 1) / k for k in precision_at]
+  r = np.maximum(r, 1)
+  shares = {
+    'ap': np.sum(np.where(among_r, precision, 0), 1) / r,
+    'r_precision': np.sum(among_r, 1) / r,
+    'full_ap': np.sum(precision, 1) / r,
+    'precision': np.stack([*hits, r], 1)[:, :-1],
+  }
+  return found | {name: x.astype(np.float32) for name, x in shares.items()}
 
 
-@functools.partial(jax.jit, static_argnames=('top', 'block', 'ties'))
-def _rank_blocks(queries, gallery, *, top: int, block: int, ties: str):
-  """Rank of the best positive `[n]` int32 and AP@R `[n]` float32.
-
-  Args:
-    queries: lifted vectors `[n, d]` float32, classes `[n]` int32, the gallery
-      row that is the query itself or -1 `[n]` int32, and R `[n]` int32.
-    gallery: lifted vectors `[m, d]` float32 and classes `[m]` int32.
-    top: the largest R, at least 1.
-    block: queries scored at a time.
-    ties: a key of `_TIES`.
-  """
-  vectors, classes = gallery
-  ahead, side = _TIES[ties]
-
-  def one_query(query):
-    vector, label, own, r = query
-    scores = jnp.matmul(vectors, vector, precision=lax.Precision.HIGHEST)
-    same = classes == label
-    positive = same & (jnp.arange(len(scores)) != own)
-    positives = jnp.where(positive, scores, -jnp.inf)
-    negatives = jnp.where(same, -jnp.inf, scores)
-    rank = 1 + jnp.sum(ahead(negatives, positives.max()))
-    # The j-th best positive ranks j + the negatives ahead of it. Only ranks up
-    # to R count, so R of each kind are enough: no sort of the whole gallery,
-    # and ties fall as the policy says, not as top_k happens to leave them.
-    best_positives, _ = lax.top_k(positives, top)
-    best_negatives, _ = lax.top_k(negatives, top)
-    j = jnp.arange(1, top + 1)
-    ranks = j + jnp.searchsorted(-best_negatives, -best_positives, side=side)
-    precision = jnp.where((j <= r) & (ranks <= r), j / ranks, 0)
-    return jnp.where(r > 0, rank, 0), jnp.sum(precision) / jnp.maximum(r, 1)
-
-  def to_blocks(x):
-    padding = [(0, -len(x) % block)] + [(0, 0)] * (x.ndim - 1)
-    return jnp.pad(x, padding).reshape(-1, block, *x.shape[1:])
-
-  n = len(queries[0])
-  blocks = jax.tree.map(to_blocks, queries)
-  rank, ap = lax.map(jax.vmap(one_query), blocks)
-  return rank.reshape(-1)[:n], ap.reshape(-1)[:n]
-
-
-def _gallery(queries, labels, gallery, gallery_labels, c):
+def _gallery(queries, labels, gallery, gallery_labels, metric, c):
   """The checked gallery, its labels, and each query's own row in it or -1."""
   if (gallery is None) != (gallery_labels is None):
     raise UserError(
@@ -250,35 +277,49 @@ def _gallery(queries, labels, gallery, gallery_labels, c):
       raise UserError(
         '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
       )
-    return queries, labels, np.arange(len(queries), dtype=np.int32)
-  gallery = checks.points('gallery', gallery, c)
+    return queries, labels, np.arange(len(queries))
+  gallery = scores.points('gallery', gallery, metric, c)
   if gallery.shape[1] != queries.shape[1]:
     raise UserError(
       f'`gallery` has {gallery.shape[1]} dimensions and `embeddings` '
       f'{queries.shape[1]}; expected the same: embed both with one model'
     )
-  gallery_labels = checks.class_labels(
-    'gallery_labels', gallery_labels, len(gallery)
-  )
-  return gallery, gallery_labels, np.full(len(queries), -1, np.int32)
+  gallery_labels = _labels('gallery_labels', gallery_labels, gallery)
+  return gallery, gallery_labels, np.full(len(queries), -1)
 
 
 def _class_codes(labels, gallery_labels):
-  """The classes of both as int32 from 0, equal where the labels are."""
-  codes = np.unique(
-    np.concatenate([labels, gallery_labels]), return_inverse=True
-  )[1].astype(np.int32)
+  """The classes of both as integers from 0, equal where the labels are."""
+  both = np.concatenate([labels, gallery_labels])
+  codes = np.unique(both, return_inverse=True)[1]
   return codes[: len(labels)], codes[len(labels) :]
 
 
-def _square_norm(x):
-  return np.sum(x * x, axis=-1, keepdims=True)
+def _labels(name, labels, rows):
+  labels = checks.class_labels(name, labels, len(rows))
+  checks.labelled(name, labels)
+  return labels
 
 
-def _normalise(x):
-  """Rows of unit length; a zero row stays zero."""
-  # By the largest entry first: the square of a tiny row would underflow.
-  largest = np.max(np.abs(x), axis=-1, keepdims=True)
-  x = x / np.where(largest > 0, largest, 1)
-  norm = np.sqrt(_square_norm(x))
-  return x / np.where(norm > 0, norm, 1)
+def _check_option(name, value, options):
+  if value not in options:
+    raise UserError(f'`{name}` is {value!r}; expected one of {list(options)}')
+
+
+def _precision_at(figures) -> list[int]:
+  """The K of the figures 'precision@K'.
+
+  Raises:
+    UserError: an unknown figure.
+  """
+  ks = []
+  for name in figures:
+    k = name.removeprefix(_PRECISION)
+    if name not in _MEANS and (k == name or not k.isdecimal() or int(k) < 1):
+      raise UserError(
+        f'`figures` has {name!r}; expected any of {list(_MEANS)} and '
+        "'precision@K' with K of 1 or more"
+      )
+    if k != name:
+      ks.append(int(k))
+  return ks

@@ -40,7 +40,7 @@ def regularised(
     and, under 'hier/', those that `hier` monitors.
 
   References:
-    HIER (CVPR 2023, arXiv 2212.14258), section 3.4.
+    HIER (CVPR 2023, arXiv 2212.14258).
   """
   value = metric(z, labels)
   total, aux = metric_weight * value, {'metric': value}

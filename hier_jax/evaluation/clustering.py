@@ -1,0 +1,94 @@
+"""How well k-means clusters of embeddings agree with their classes."""
+
+import importlib
+import types
+
+import numpy as np
+
+from hier_jax.errors import UserError
+from hier_jax.evaluation import checks, distances, scores
+
+LIBRARIES = ('scikit-learn', 'faiss')
+
+
+def cluster_metrics(
+  embeddings,
+  labels,
+  *,
+  metric: str = 'cosine',
+  library: str = 'scikit-learn',
+  seed: int = 0,
+) -> dict[str, float | int]:
+  """NMI and AMI of classes and of as many k-means clusters.
+
+  Args:
+    embeddings: `[n, d]`, any floating dtype.
+    labels: classes `[n]`, any dtype that sorts.
+    metric: 'cosine' brings the rows to length 1 first, 'euclidean' takes them
+      as they are. Points of the ball go through `poincare.log0` before.
+    library: whose k-means: 'scikit-learn', or 'faiss', which is faster.
+    seed: of the first centres.
+
+  Returns:
+    'nmi' and 'ami', mutual information over the arithmetic mean of the two
+    entropies, the latter adjusted for chance; 'num_clusters'.
+
+  Raises:
+    UserError: bad arguments, a library that is not installed.
+
+  References:
+    Vinh et al., Information Theoretic Measures for Clusterings Comparison,
+    JMLR 2010.
+  """
+  if metric not in ('cosine', 'euclidean'):
+    raise UserError(
+      f"`metric` is {metric!r}; expected 'cosine' or 'euclidean': k-means has "
+      'no other means'
+    )
+  if library not in LIBRARIES:
+    raise UserError(
+      f'`library` is {library!r}; expected one of {list(LIBRARIES)}'
+    )
+  x = scores.points('embeddings', embeddings, metric, 0.0).astype(np.float32)
+  labels = checks.class_labels('labels', labels, len(x))
+  checks.labelled('labels', labels)
+  judge = _import('sklearn.metrics', 'scikit-learn')
+  classes, codes = np.unique(labels, return_inverse=True)
+  if metric == 'cosine':
+    x = distances.normalise(x)
+  cluster = _faiss if library == 'faiss' else _scikit_learn
+  clusters = cluster(x, len(classes), seed)
+  return {
+    'nmi': float(judge.normalized_mutual_info_score(codes, clusters)),
+    'ami': float(judge.adjusted_mutual_info_score(codes, clusters)),
+    'num_clusters': len(classes),
+  }
+
+
+def _scikit_learn(x, num, seed):
+  cluster = _import('sklearn.cluster', 'scikit-learn')
+  return cluster.KMeans(num, n_init=1, random_state=seed).fit_predict(x)
+
+
+def _faiss(x, num, seed):
+  faiss = _import('faiss', 'faiss-cpu')
+  # Every row, and no word about classes of less than 39.
+  means = faiss.Kmeans(
+    x.shape[1],
+    num,
+    niter=50,
+    seed=seed,
+    min_points_per_centroid=1,
+    max_points_per_centroid=len(x),
+  )
+  means.train(x)
+  return means.index.search(x, 1)[1][:, 0]
+
+
+def _import(module: str, package: str) -> types.ModuleType:
+  try:
+    return importlib.import_module(module)
+  except ImportError:
+    raise UserError(
+      f'{package} is not installed; clustering needs it: pip install {package}'
+    ) from None

@@ -1,0 +1,141 @@
+"""Distances and centroids of plain arrays, in float64."""
+
+import math
+
+import numpy as np
+from scipy import sparse
+
+
+def to_ball(x: np.ndarray, metric: str, c: float) -> tuple[np.ndarray, str]:
+  """Points of the hyperboloid as those of the ball; others as they are.
+
+  Args:
+    x: `[n, d]`, for 'lorentz' `[n, 1 + d]`, time first, of which only the space
+      coordinates are read.
+    metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'.
+    c: curvature -c, 0 for none.
+
+  Returns:
+    float64 points, and the metric that is theirs, no more 'lorentz'.
+  """
+  x = np.asarray(x).astype(np.float64)
+  if metric != 'lorentz':
+    return x, metric
+  space = x[:, 1:]
+  return space / (1 + np.sqrt(1 + c * square_norm(space))), 'hyperbolic'
+
+
+class Gallery:
+  """Distances from blocks of queries to one set of points.
+
+  Cosine distance is 1 - cosine (a zero row has cosine 0 to all); hyperbolic
+  distance is that of the ball of curvature -c. Identical rows of the set are at
+  exactly the same distance of a query. |x - y|^2 comes of a product, right to
+  some 1e-16 of the largest square.
+  """
+
+  def __init__(self, points: np.ndarray, metric: str, c: float):
+    # A product rounds by its place in the block, so equal rows share one.
+    distinct, row = np.unique(points, axis=0, return_inverse=True)
+    self._row = None if len(distinct) == len(points) else row.reshape(-1)
+    points = points if self._row is None else distinct
+    self._metric, self._c = metric, c
+    if metric == 'cosine':
+      self._points = normalise(points)
+      return
+    self._gap = 1 - c * square_norm(points)[:, 0]
+    # About the mean the product loses little where points crowd far from the
+    # origin.
+    self._centre = points.mean(0)
+    self._points = points - self._centre
+    self._square = square_norm(self._points)[:, 0]
+
+  def distances(self, queries: np.ndarray) -> np.ndarray:
+    """`[b, m]` of queries `[b, d]`."""
+    if self._metric == 'cosine':
+      far = 1 - normalise(queries) @ self._points.T
+    else:
+      gap = 1 - self._c * square_norm(queries)
+      queries = queries - self._centre
+      far = queries @ (-2 * self._points.T)
+      far += square_norm(queries)
+      far += self._square
+      np.sqrt(np.maximum(far, 0, out=far), out=far)
+      if self._c:
+        far = _hyperbolic(far, gap, self._gap, self._c)
+    return far if self._row is None else far[:, self._row]
+
+
+def paired(x: np.ndarray, y: np.ndarray, metric: str, c: float) -> np.ndarray:
+  """Distances `[n]` of the rows of x and y, `[n, d]` each."""
+  if metric == 'cosine':
+    return 1 - np.sum(normalise(x) * normalise(y), -1)
+  far = np.sqrt(square_norm(x - y)[:, 0])
+  if not c:
+    return far
+  return _hyperbolic(
+    far, 1 - c * square_norm(x)[:, 0], 1 - c * square_norm(y)[:, 0], c
+  )
+
+
+def centroids(
+  x: np.ndarray, codes: np.ndarray, num: int, metric: str, c: float
+) -> np.ndarray:
+  """Centroid of the rows of each group.
+
+  The mean of the points, for cosine of the rows at length 1 and not brought to
+  length 1 again. In the ball it is the midpoint, the centroid of the
+  hyperboloid: with p_i = 1 / (1 - c|x_i|^2), P = sum p_i, r = n / P and
+  m = sum p_i x_i / P it is
+
+    2m / (2 - r + sqrt(r^2 + 4c sum p_i |x_i - m|^2 / P)).
+
+  Args:
+    x: `[n, d]`, inside the ball where c > 0.
+    codes: group of each row `[n]`, every one of 0 .. num - 1 at least once.
+    num: number of groups.
+    metric: 'cosine', 'euclidean' or 'hyperbolic'.
+    c: curvature of the ball, else 0.
+
+  Returns:
+    `[num, d]`.
+
+  References:
+    Shimizu et al., Hyperbolic Neural Networks++, ICLR 2021, arXiv 2006.08210,
+    section 3.5.
+  """
+  if metric == 'cosine':
+    x = normalise(x)
+  weight = 1 / (1 - c * square_norm(x))
+  rows = (np.ones(len(x)), (codes, np.arange(len(x))))
+  groups = sparse.csr_array(rows, shape=(num, len(x)))
+  total = groups @ weight
+  mean = (groups @ (weight * x)) / total
+  if not c:
+    return mean
+  ratio = np.bincount(codes, minlength=num)[:, None] / total
+  spread = (groups @ (weight * square_norm(x - mean[codes]))) / total
+  return 2 * mean / (2 - ratio + np.sqrt(ratio**2 + 4 * c * spread))
+
+
+def square_norm(x: np.ndarray) -> np.ndarray:
+  """`[..., 1]` of `[..., d]`."""
+  return np.sum(x * x, axis=-1, keepdims=True)
+
+
+def normalise(x: np.ndarray) -> np.ndarray:
+  """Rows of length 1; a zero row stays zero."""
+  # By the largest entry first: the square of a tiny row would underflow.
+  largest = np.max(np.abs(x), axis=-1, keepdims=True)
+  x = x / np.where(largest > 0, largest, 1)
+  norm = np.sqrt(square_norm(x))
+  return x / np.where(norm > 0, norm, 1)
+
+
+def _hyperbolic(far, gap, other_gap, c):
+  """Hyperbolic distance of points |x - y| = far apart.
+
+  2 arsinh(sqrt(c) |x - y| / sqrt(gap_x gap_y)) / sqrt(c), gap = 1 - c|x|^2.
+  """
+  root = math.sqrt(c)
+  return 2 / root * np.arcsinh(root * far / np.sqrt(gap * other_gap))

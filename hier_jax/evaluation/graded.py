@@ -1,0 +1,349 @@
+"""Retrieval figures of a gallery that is relevant by degrees.
+
+An item is at level l of a query where the taxonomy's levels 1 to l, counted
+from the coarsest, are the same for both; L is the same class. Memory is
+O(block x gallery): no array of queries x gallery is ever made.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hier_jax.errors import UserError
+from hier_jax.evaluation import checks, distances, scores
+from hier_jax.evaluation.taxonomy import Taxonomy
+
+_TIES = ('pessimistic', 'optimistic')
+# A query's distances are told apart in so many steps. Enough for neighbours of
+# 1e-13 of the way to the farthest, and coarse enough to hide the rounding of
+# distances that are equal. With the level in a byte below it fits an int64.
+_STEPS = 2.0**46
+
+
+class GradedPerQuery(NamedTuple):
+  """Results of each query, in the order of the queries, as NumPy arrays.
+
+  All are 0 where the gallery holds no positive: no item at level 1 for the
+  first three, else no item at that level.
+
+  Attributes:
+    h_ap: `[n]`, hierarchical AP.
+    asi: `[n]`, average set intersection.
+    ndcg: `[n]`, NDCG of the gains 2^level - 1.
+    rank: `[n, L]` int32, rank of the best item at that level, from 1.
+    ap: `[n, L]`, AP over the whole ranking of the items at that level.
+    level_ndcg: `[n, L]`, NDCG where items at that level gain 1, others 0.
+    num_positives: `[n, L]` int32, items that the gallery holds at that level.
+  """
+
+  h_ap: np.ndarray
+  asi: np.ndarray
+  ndcg: np.ndarray
+  rank: np.ndarray
+  ap: np.ndarray
+  level_ndcg: np.ndarray
+  num_positives: np.ndarray
+
+
+def graded_per_query(
+  embeddings,
+  labels,
+  taxonomy: Taxonomy,
+  *,
+  gallery=None,
+  gallery_labels=None,
+  metric: str | None = None,
+  c: float = 0.0,
+  alpha: float = 1.0,
+  drop_same_class: bool = False,
+  ties: str = 'pessimistic',
+  block: int = 64,
+) -> GradedPerQuery:
+  """Hierarchical AP, ASI and NDCG of every query, and figures of each level.
+
+  With the level l_k of the item at rank k, n_l items whose level is exactly l,
+  R of level 1 or more, and sums over ranks k:
+
+    H-AP = sum_k H-rank(k) / k / sum_k rel(l_k),  l_k > 0,
+           rel(l) = (l / L)^alpha / n_l, rel(0) = 0,
+           H-rank(k) = sum_{j <= k} min(rel(l_k), rel(l_j));
+    ASI  = 1/R sum_{k <= R} 1/k sum_l min(of level l among the first k, the same
+           in the ideal ranking), l > 0;
+    NDCG = DCG / ideal DCG, DCG = sum_k (2^(l_k) - 1) / log2(1 + k).
+
+  rel need not rise with the level: where 2 items are at level 3 and 1 is at
+  level 2, H-AP wants the latter first (and is 1 for no ranking by level). The
+  query counts among no n_l (in the HAPPIER authors' program it does, among
+  those of its class). AP of level l is 1/R_l sum of the precision at the ranks
+  of the R_l items of level l or more.
+
+  Args:
+    embeddings: queries `[n, d]`, any floating dtype.
+    labels: classes of the queries `[n]`, see `Taxonomy.codes`.
+    taxonomy: the classes' tree.
+    gallery: `[m, d]`; None means the queries, each of which is then left out
+      of its own ranking (by index). Nothing is left out of a given gallery.
+    gallery_labels: `[m]`, given exactly where `gallery` is.
+    metric: 'cosine' (a zero row has similarity 0 to all), 'euclidean',
+      'hyperbolic' for points of the Poincare ball, or 'lorentz' for points of
+      the hyperboloid, time first. None is hyperbolic where c > 0, else cosine.
+    c: c > 0 for points of curvature -c; 0 for vectors.
+    alpha: exponent of H-AP's relevance.
+    drop_same_class: whether items of the query's own class are taken out of
+      the ranking at all levels but the last, where they would hide what is
+      known of their kin. H-AP, ASI and `ndcg` keep them.
+    ties: where items are equally far (to about 1e-14 of the farthest),
+      'pessimistic' ranks those of lower level first, 'optimistic' the others.
+    block: queries ranked at a time; peak memory is about
+      `block * m * (L + 1) * 24` bytes beside a few copies of the embeddings.
+
+  Raises:
+    UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
+      unequal dimensions, labels missing or unknown to the taxonomy, nothing to
+      rank, bad options.
+
+  References:
+    Ramzi et al., Hierarchical Average Precision Training for Pertinent Image
+    Retrieval, ECCV 2022, arXiv 2207.04873, section 3 (H-AP).
+    Sun et al., Dynamic Metric Learning: Towards a Scalable Metric Space to
+    Accommodate Multiple Semantic Scales, CVPR 2021, arXiv 2103.11781 (ASI).
+    Jarvelin and Kekalainen, Cumulated Gain-Based Evaluation of IR Techniques,
+    TOIS 2002; gains of Burges et al., Learning to Rank using Gradient Descent,
+    ICML 2005 (NDCG).
+  """
+  if ties not in _TIES:
+    raise UserError(f'`ties` is {ties!r}; expected one of {list(_TIES)}')
+  if not 0 <= alpha < np.inf:
+    raise UserError(
+      f'`alpha` is {alpha}; expected a finite number of 0 or more'
+    )
+  block = checks.positive_int('block', block)
+  c = checks.curvature('c', c)
+  x, space = located('embeddings', embeddings, metric, c)
+  codes = taxonomy.codes(checks.class_labels('labels', labels, len(x)))
+  if gallery is None and gallery_labels is None:
+    y, gallery_codes, own = x, codes, np.arange(len(x))
+  else:
+    y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, metric, c)
+    own = np.full(len(x), -1)
+  _check_pair(x, y, own)
+  ranking = distances.Gallery(y, space, c)
+  parts = []
+  for start in range(0, len(x), block):
+    rows = slice(start, start + block)
+    levels = _ranked_levels(
+      ranking.distances(x[rows]),
+      taxonomy.common_levels(codes[rows, None], gallery_codes),
+      own[rows],
+      ties == 'pessimistic',
+    )
+    parts.append(_figures(levels, taxonomy.num_levels, alpha, drop_same_class))
+  return GradedPerQuery(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def query_values(
+  result: GradedPerQuery,
+  level_names: Sequence[str],
+  recall_at: Sequence[int],
+) -> dict[str, np.ndarray]:
+  """What each query adds to each mean, as `statistics` takes it.
+
+  Args:
+    result: of `graded_per_query`.
+    level_names: names of the L levels.
+    recall_at: the K of Recall@K.
+
+  Returns:
+    Key of `hierarchy_metrics` -> float64 `[n]`: 'h_ap', 'asi', 'ndcg' and
+    '<level>/recall@K', '<level>/map', '<level>/ndcg'. NaN where the query has
+    no positive and does not count.
+  """
+
+  def counted(values, level):
+    return np.where(result.num_positives[:, level] > 0, values, np.nan)
+
+  values = {
+    key: counted(getattr(result, key), 0) for key in ('h_ap', 'asi', 'ndcg')
+  }
+  for level, name in enumerate(level_names):
+    for k in recall_at:
+      found = result.rank[:, level] <= k
+      values[f'{name}/recall@{k}'] = counted(found, level)
+    values[f'{name}/map'] = counted(result.ap[:, level], level)
+    values[f'{name}/ndcg'] = counted(result.level_ndcg[:, level], level)
+  return values
+
+
+def located(
+  name: str, x, metric: str | None, c: float
+) -> tuple[np.ndarray, str]:
+  """Checked points in float64, and which of `distances` theirs is.
+
+  Args:
+    name: what messages call the points.
+    x: `[n, d]`, any floating dtype.
+    metric: see `graded_per_query`.
+    c: likewise.
+
+  Raises:
+    UserError: rows with NaN or Inf or outside the space, wrong shapes, an
+      unknown metric.
+  """
+  metric = scores.resolve(metric, c)
+  return distances.to_ball(scores.points(name, x, metric, c), metric, c)
+
+
+def _gallery(gallery, labels, taxonomy, metric, c):
+  """The checked points of a given gallery and their classes."""
+  if gallery is None or labels is None:
+    raise UserError(
+      'only one of `gallery` and `gallery_labels` is given; pass both or none'
+    )
+  y, _ = located('gallery', gallery, metric, c)
+  labels = checks.class_labels('gallery_labels', labels, len(y))
+  return y, taxonomy.codes(labels, 'gallery_labels')
+
+
+def _check_pair(x, y, own):
+  """Refuses queries and a gallery that do not go together."""
+  if x.shape[1] != y.shape[1]:
+    raise UserError(
+      f'`gallery` has {y.shape[1]} dimensions and `embeddings` {x.shape[1]}; '
+      'expected the same: embed both with one model'
+    )
+  if own[0] >= 0 and len(x) < 2:
+    raise UserError(
+      '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
+    )
+
+
+def _ranked_levels(far, level, own, pessimistic):
+  """Levels of the gallery from the nearest on, uint8 `[b, m]`.
+
+  A column less where the queries stand in the gallery themselves.
+
+  Args:
+    far: distances `[b, m]`.
+    level: uint8 `[b, m]`.
+    own: row of each query in the gallery, `[b]`; -1 where it is not there.
+    pessimistic: whether the lower of two levels comes first at a tie.
+  """
+  flip = np.uint8(0 if pessimistic else 255)
+  most = far.max(axis=1, keepdims=True)
+  # One number holds distance and level: sorting it moves both, and settles
+  # ties by the way.
+  far = far * (_STEPS / np.where(most > 0, most, 1))
+  key = np.rint(far, out=far).astype(np.int64)
+  key <<= 8
+  key |= level ^ flip
+  queries = np.flatnonzero(own >= 0)
+  key[queries, own[queries]] = np.iinfo(np.int64).max
+  key.sort(axis=1)
+  if len(queries):
+    key = key[:, :-1]
+  return key.astype(np.uint8) ^ flip
+
+
+def _figures(levels, depth, alpha, drop_same_class):
+  """A `GradedPerQuery` of queries by their ranked levels, uint8 `[b, m]`."""
+  at = (levels[:, None] == np.arange(1, depth + 1)[:, None]).astype(float)
+  upto = np.cumsum(at, axis=-1)
+  ranks = np.arange(1.0, 1 + levels.shape[1])
+  count = upto[:, :, -1]
+  pairs, gain = _sums(at, upto, ranks)
+  by_level = _by_level(at, ranks, pairs, gain)
+  if drop_same_class and depth > 1:
+    # What stands ahead of the first other item has rank 0 and is no item here.
+    kept = np.maximum(ranks - upto[:, -1], 1)
+    at = at[:, :-1]
+    kin = _by_level(at, kept, *_sums(at, upto[:, :-1], kept))
+    by_level = [
+      np.concatenate([x, y[:, -1:]], 1)
+      for x, y in zip(kin, by_level, strict=True)
+    ]
+  rank, ap, level_ndcg, num_positives = by_level
+  return GradedPerQuery(
+    _h_ap(pairs, count, alpha),
+    _asi(upto, count, ranks),
+    _ndcg(gain, count),
+    rank.astype(np.int32),
+    ap,
+    level_ndcg,
+    num_positives.astype(np.int32),
+  )
+
+
+def _sums(at, upto, ranks):
+  """What AP, H-AP and DCG are made of.
+
+  Args:
+    at: `[b, l, m]`, 1 where the item is at exactly that level, else 0.
+    upto: `[b, l, m]`, the sum of `at` as far as that item.
+    ranks: `[m]` or `[b, m]`, the items' ranks.
+
+  Returns:
+    Sums over the items at level i: `[b, l, l]` of the items at level j as far
+    as that one / its rank, and `[b, l]` of 1 / log2(1 + its rank).
+  """
+  share = at / ranks[..., None, :]
+  pairs = share @ upto.transpose(0, 2, 1)
+  discount = np.broadcast_to(1 / np.log2(1 + ranks), at[:, 0].shape)
+  return pairs, (at @ discount[..., None])[..., 0]
+
+
+def _by_level(at, ranks, pairs, gain):
+  """Best rank, AP, NDCG and number of items at each level, `[b, l]` each."""
+  first = np.take_along_axis(
+    np.broadcast_to(ranks, at[:, 0].shape), at.argmax(-1), 1
+  )
+  first = np.where(at.any(-1), first, np.inf)
+  best = np.minimum.accumulate(first[:, ::-1], 1)[:, ::-1]
+  num = _or_finer(at.sum(-1)).astype(int)
+  hits = np.diagonal(_or_finer(_or_finer(pairs, 1), 2), axis1=1, axis2=2)
+  ndcg = _ratio(_or_finer(gain), _ideal(at.shape[-1])[num])
+  return np.where(num > 0, best, 0), _ratio(hits, num), ndcg, num
+
+
+def _h_ap(pairs, count, alpha):
+  depth = count.shape[1]
+  relevance = (np.arange(1, depth + 1) / depth) ** alpha
+  relevance = _ratio(np.broadcast_to(relevance, count.shape), count)
+  shared = np.minimum(relevance[:, :, None], relevance[:, None])
+  total = np.sum(relevance * count, 1)
+  return _ratio(np.sum(shared * pairs, (1, 2)), total)
+
+
+def _asi(upto, count, ranks):
+  num = count.sum(1, keepdims=True)
+  ranks = ranks[: int(num.max())]
+  finer = _or_finer(count) - count
+  found = np.zeros((len(count), len(ranks)))
+  for level, held in enumerate(count.T[:, :, None]):
+    ideal = np.clip(ranks - finer[:, level, None], 0, held)
+    found += np.minimum(upto[:, level, : len(ranks)], ideal)
+  share = np.where(ranks <= num, found / ranks, 0)
+  return _ratio(share.sum(1), num[:, 0])
+
+
+def _ndcg(gain, count):
+  gains = 2.0 ** np.arange(1, count.shape[1] + 1) - 1
+  num = _or_finer(count).astype(int)
+  ideal = _ideal(int(num.max()))[num]
+  ideal[:, :-1] -= ideal[:, 1:].copy()
+  return _ratio(gain @ gains, ideal @ gains)
+
+
+def _ideal(most):
+  """DCG of 0 .. `most` items of gain 1 at the first ranks."""
+  discount = 1 / np.log2(np.arange(2.0, 2 + most))
+  return np.concatenate([[0], np.cumsum(discount)])
+
+
+def _or_finer(x, axis=1):
+  """Sums over a level and all finer ones, of sums over each."""
+  return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
+
+
+def _ratio(x, y):
+  return np.where(y > 0, x / np.where(y > 0, y, 1), 0)

@@ -1,0 +1,228 @@
+"""How sure a mean over queries is, and the difference between two runs.
+
+Values are those of each query, as `graded.query_values` gives them: NaN where a
+query does not count. Queries of one class are alike, so that an interval or a
+test that takes each for itself is too sure; `clusters` draws whole classes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from hier_jax.errors import UserError
+from hier_jax.evaluation import checks
+
+_METHODS = ('percentile', 'bca')
+# Numbers that a batch of resamples holds: 32 MiB.
+_BATCH = 2**22
+
+
+class Interval(NamedTuple):
+  """A mean and its confidence interval.
+
+  Attributes:
+    mean: over the values that count.
+    low: lower end of the interval.
+    high: upper end.
+    num_values: how many count.
+  """
+
+  mean: float
+  low: float
+  high: float
+  num_values: int
+
+
+class PairedTest(NamedTuple):
+  """How two runs differ on the same queries.
+
+  Attributes:
+    difference: mean of the second less that of the first.
+    low: lower end of its confidence interval.
+    high: upper end.
+    p_value: two-sided, of the hypothesis that the runs are interchangeable.
+    num_values: queries that count.
+  """
+
+  difference: float
+  low: float
+  high: float
+  p_value: float
+  num_values: int
+
+
+def bootstrap_ci(
+  values,
+  *,
+  clusters=None,
+  confidence: float = 0.95,
+  num_resamples: int = 2_000,
+  method: str = 'percentile',
+  seed: int = 0,
+) -> Interval:
+  """The mean of values and its bootstrap confidence interval.
+
+  With clusters whole ones are drawn, and the mean is that of all values drawn.
+
+  Args:
+    values: `[n]`, NaN for those that do not count.
+    clusters: `[n]`, any dtype that sorts, such as the queries' classes; None
+      draws each value for itself.
+    confidence: of the interval, in (0, 1).
+    num_resamples: resamples drawn.
+    method: 'percentile' or 'bca' (bias-corrected and accelerated; its jackknife
+      takes O(n^2) time).
+    seed: of the resamples.
+
+  Raises:
+    UserError: no value that counts, Inf, clusters of another length or a single
+      one, bad options.
+
+  References:
+    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, sections 13.3
+    and 14.3.
+    Davison and Hinkley, Bootstrap Methods and their Application, 1997, section
+    3.8 (clusters).
+  """
+  if method not in _METHODS:
+    raise UserError(f'`method` is {method!r}; expected one of {list(_METHODS)}')
+  _check_options(confidence, num_resamples)
+  values = _values('values', values)
+  sums, sizes = _by_cluster(values, clusters)
+  low, high = _interval(sums, sizes, confidence, num_resamples, method, seed)
+  counted = int(sizes.sum())
+  return Interval(float(sums.sum() / counted), low, high, counted)
+
+
+def paired_test(
+  first,
+  second,
+  *,
+  clusters=None,
+  confidence: float = 0.95,
+  num_resamples: int = 4_999,
+  seed: int = 0,
+) -> PairedTest:
+  """Whether the second run is better than the first, query by query.
+
+  The interval is the percentile bootstrap's of the mean difference. The p value
+  is that of a permutation test that swaps the runs query by query, or with
+  clusters cluster by cluster: of the sign flips of the differences, how many
+  lie as far from 0, all of them where they are few, else a random part.
+
+  Args:
+    first: `[n]`, NaN for queries that do not count.
+    second: `[n]`, of the same queries in the same order.
+    clusters: see `bootstrap_ci`.
+    confidence: of the interval, in (0, 1).
+    num_resamples: resamples and permutations drawn.
+    seed: of both.
+
+  Raises:
+    UserError: see `bootstrap_ci`; runs of unequal length, or that count other
+      queries.
+
+  References:
+    Smucker, Allan and Carterette, A Comparison of Statistical Significance
+    Tests for Information Retrieval Evaluation, CIKM 2007.
+  """
+  _check_options(confidence, num_resamples)
+  first, second = _values('first', first), _values('second', second)
+  if len(first) != len(second):
+    raise UserError(
+      f'`first` has {len(first)} values and `second` {len(second)}; expected '
+      'the same queries in the same order'
+    )
+  unlike = np.isnan(first) != np.isnan(second)
+  if unlike.any():
+    raise UserError(
+      f'{unlike.sum()} of {len(first)} queries count (are no NaN) in one run '
+      f'only, the first at {unlike.argmax()}; expected the same queries in both'
+    )
+  sums, sizes = _by_cluster(second - first, clusters)
+  low, high = _interval(
+    sums, sizes, confidence, num_resamples, 'percentile', seed
+  )
+  p_value = _sign_flip_p(sums, num_resamples, seed)
+  counted = int(sizes.sum())
+  return PairedTest(float(sums.sum() / counted), low, high, p_value, counted)
+
+
+def _check_options(confidence, num_resamples):
+  checks.positive_int('num_resamples', num_resamples)
+  if not 0 < confidence < 1:
+    raise UserError(
+      f'`confidence` is {confidence}; expected a number between 0 and 1'
+    )
+
+
+def _values(name, values) -> np.ndarray:
+  values = np.asarray(values, np.float64)
+  if values.ndim != 1:
+    raise UserError(f'`{name}` has shape {values.shape}; expected [queries]')
+  bad = np.isinf(values)
+  if bad.any():
+    raise UserError(
+      f'`{name}` holds Inf in {bad.sum()} of {len(bad)} rows, the first '
+      f'{bad.argmax()}; expected finite values, or NaN where none counts'
+    )
+  return values
+
+
+def _by_cluster(values, clusters) -> tuple[np.ndarray, np.ndarray]:
+  """Sum and number of the values that count, of each cluster that has some."""
+  counts = ~np.isnan(values)
+  if not counts.any():
+    raise UserError(f'none of the {len(values)} values counts: all are NaN')
+  if clusters is None:
+    return values[counts], np.ones(counts.sum())
+  clusters = checks.class_labels('clusters', clusters, len(values))[counts]
+  codes = np.unique(clusters, return_inverse=True)[1]
+  sizes = np.bincount(codes)
+  if len(sizes) < 2:
+    raise UserError(
+      '`clusters` holds one cluster; expected several to draw from'
+    )
+  return np.bincount(codes, values[counts]), sizes.astype(float)
+
+
+def _interval(sums, sizes, confidence, num_resamples, method, seed):
+  """Ends of the interval of the ratio of the sums."""
+  if np.ptp(sums / sizes) == 0:
+    # Every resample has the same mean; BCa would divide by 0.
+    return (float(sums[0] / sizes[0]),) * 2
+  found = stats.bootstrap(
+    (sums, sizes),
+    lambda x, y, axis: np.sum(x, axis=axis) / np.sum(y, axis=axis),
+    paired=True,
+    vectorized=True,
+    confidence_level=confidence,
+    n_resamples=num_resamples,
+    method='BCa' if method == 'bca' else method,
+    batch=_batch(sums),
+    rng=np.random.default_rng(seed),
+  ).confidence_interval
+  return float(found.low), float(found.high)
+
+
+def _sign_flip_p(sums, num_resamples, seed) -> float:
+  """Share of the sign flips of the sums whose total is as far from 0."""
+  # Nothing changes with the sign of a 0, and of Recall@K most are.
+  sums = sums[sums != 0]
+  if len(sums) < 2:
+    return 1.0
+  found = stats.permutation_test(
+    (sums,),
+    lambda x, axis: np.sum(x, axis=axis),
+    permutation_type='samples',
+    vectorized=True,
+    n_resamples=num_resamples,
+    batch=_batch(sums),
+    rng=np.random.default_rng(seed),
+  )
+  return float(found.pvalue)
+
+
+def _batch(sums) -> int:
+  return max(1, _BATCH // len(sums))

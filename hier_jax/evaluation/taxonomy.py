@@ -1,0 +1,342 @@
+"""A taxonomy of classes: a tree that people made, to measure against."""
+
+import csv
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from hier_jax.errors import UserError
+
+_MAX_LISTED = 5
+# Levels are counted in one byte.
+_MAX_LEVELS = 255
+_EDGES = ['child', 'parent']
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taxonomy:
+  """The classes as leaves of a tree, made by `from_csv` or `from_levels`.
+
+  Levels are counted from the root, which is none. A class that lies higher than
+  others stands for itself at the levels below it, so that every class has a
+  node at each level and the last level is the class.
+
+  Attributes:
+    classes: names `[C]`.
+    path: int32 `[C, L]`, the node of each class at each level, coarsest first.
+      A node has one number at all levels.
+    depth: int32 `[C]`, edges from the root down to the class, 1 to L.
+    level_names: L names, coarsest first.
+    node_names: what the nodes are called, by number.
+  """
+
+  classes: tuple[str, ...]
+  path: np.ndarray
+  depth: np.ndarray
+  level_names: tuple[str, ...]
+  node_names: tuple[str, ...]
+
+  @classmethod
+  def from_csv(cls, path: str | os.PathLike) -> 'Taxonomy':
+    """Reads a taxonomy from a CSV file with a header, in UTF-8.
+
+    Either one row a class: the class first, then its ancestors from coarse to
+    fine; the header names the levels and cells left empty at the end of a row
+    make the class lie higher:
+
+      species,order,family
+      lion,carnivora,felidae
+      platypus,monotremata,
+
+    Or, where the header is `child,parent`, one row an edge. The one node that
+    is no child (or whose parent is empty) is the root and no level; nodes that
+    are no parent are the classes. Levels are then `level1`, ..., `class`.
+
+    Raises:
+      UserError: a file that cannot be read or is not such a table; rows of
+        another length than the header; classes that stand twice; nodes with
+        several parents; cycles; no root or several; more than 255 levels.
+    """
+    header, rows = _read_rows(path)
+    if [name.lower() for name in header] == _EDGES:
+      return _build(_paths_of_edges(rows), None)
+    doubled = _repeated(row[0] for row in rows)
+    if doubled:
+      raise UserError(
+        f'{path} holds {_listed(doubled, "class")} more than once; expected '
+        'one row a class'
+      )
+    paths = {row[0]: _trimmed(row[0], row[1:]) for row in rows}
+    return _build(paths, [*header[1:], header[0]])
+
+  @classmethod
+  def from_levels(
+    cls,
+    levels,
+    classes: Sequence | None = None,
+    level_names: Sequence[str] | None = None,
+  ) -> 'Taxonomy':
+    """A taxonomy of arrays.
+
+    Args:
+      levels: `[C, A]`, what each class belongs to at each level above the
+        classes, coarsest first; integers or strings. -1 or '' at the end of a
+        row makes that class lie higher.
+      classes: names `[C]` or integers; None for 0 .. C - 1.
+      level_names: names of the A levels and of that of the classes; None for
+        `level1`, ..., `class`.
+
+    Raises:
+      UserError: another shape or dtype; classes that stand twice; nodes with
+        several parents.
+    """
+    levels = np.asarray(levels)
+    if levels.ndim != 2 or not len(levels) or levels.dtype.kind not in 'iuU':
+      raise UserError(
+        f'`levels` is {levels.dtype} {levels.shape}; expected integers or '
+        'strings [classes, levels above them], one class or more'
+      )
+    names = [
+      str(x) for x in (range(len(levels)) if classes is None else classes)
+    ]
+    if len(names) != len(levels):
+      raise UserError(
+        f'`classes` holds {len(names)} names for the {len(levels)} rows of '
+        '`levels`; expected as many'
+      )
+    if doubled := _repeated(names):
+      raise UserError(
+        f'`classes` holds {_listed(doubled, "class")} more than once'
+      )
+    cells = np.where(levels.astype(str) == '-1', '', levels.astype(str))
+    rows = zip(names, cells.tolist(), strict=True)
+    paths = {name: _trimmed(name, row) for name, row in rows}
+    width = levels.shape[1] + 1
+    if level_names is not None and len(level_names) != width:
+      raise UserError(
+        f'`level_names` holds {len(level_names)} names; expected {width}, the '
+        'last that of the classes'
+      )
+    return _build(paths, level_names or _default_names(width))
+
+  @property
+  def num_levels(self) -> int:
+    """L, the number of levels with that of the classes."""
+    return self.path.shape[1]
+
+  def codes(self, labels, name: str = 'labels') -> np.ndarray:
+    """Row of each label's class, int64 `[n]`.
+
+    Args:
+      labels: `[n]`, strings or integers; a class is found by its name as text.
+      name: what messages call the labels.
+
+    Raises:
+      UserError: labels that are missing, or classes that the taxonomy lacks.
+    """
+    labels = np.asarray(labels)
+    text = np.array([_as_text(x) for x in labels.tolist()])
+    if missing := np.flatnonzero(text == '').tolist():
+      raise UserError(
+        f'`{name}` lacks {_listed(missing, "label")} of {len(text)} (by row); '
+        'expected a class for every row'
+      )
+    row = {name: i for i, name in enumerate(self.classes)}
+    used, inverse = np.unique(text, return_inverse=True)
+    if unknown := [str(x) for x in used if x not in row]:
+      inner = set(self.node_names).intersection(unknown)
+      hint = ' (some are inner nodes: label by classes)' if inner else ''
+      raise UserError(
+        f'`{name}` holds {_listed(unknown, "class")} that the taxonomy lacks'
+        f'{hint}; expected some of its {len(self.classes)} classes: add these '
+        'to it, or leave their rows out'
+      )
+    return np.array([row[x] for x in used], np.int64)[inverse.reshape(-1)]
+
+  def common_levels(self, a, b) -> np.ndarray:
+    """How many levels, from the coarsest, two classes share: uint8.
+
+    Args:
+      a: rows of classes, any shape.
+      b: likewise, of a shape that broadcasts.
+
+    Returns:
+      0 to L; L exactly for a class with itself.
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    shared = np.zeros(np.broadcast_shapes(a.shape, b.shape), np.uint8)
+    for nodes in self.path.T:
+      shared += nodes[a] == nodes[b]
+    return shared
+
+  def lca_depth(self, a, b) -> np.ndarray:
+    """Edges from the root down to the lowest common ancestor, int32."""
+    lower = np.minimum(self.depth[a], self.depth[b])
+    return np.minimum(self.common_levels(a, b).astype(np.int32), lower)
+
+  def distance(self, a, b) -> np.ndarray:
+    """Edges on the way between two classes, int32; see `common_levels`."""
+    return self.depth[a] + self.depth[b] - 2 * self.lca_depth(a, b)
+
+  def parents(self) -> np.ndarray:
+    """The tree as the parent of each node, int64; -1 is the root's.
+
+    The leaves are nodes 0 .. C - 1, the classes; inner nodes come after them
+    and the root last.
+    """
+    is_inner = np.arange(1, self.num_levels + 1) < self.depth[:, None]
+    inner = np.unique(self.path[is_inner])
+    root = len(self.classes) + len(inner)
+    number = np.empty(len(self.node_names), np.int64)
+    number[inner] = np.arange(len(self.classes), root)
+    number[self.path[:, -1]] = np.arange(len(self.classes))
+    parent = np.full(root + 1, root)
+    parent[root] = -1
+    for upper, lower in zip(self.path.T, self.path.T[1:], strict=False):
+      below = upper != lower
+      parent[number[lower[below]]] = number[upper[below]]
+    return parent
+
+
+def _build(
+  paths: Mapping[str, Sequence[str]], level_names: Sequence[str] | None
+) -> Taxonomy:
+  """The taxonomy of classes with their ancestors, coarsest first."""
+  longest = 1 + max(map(len, paths.values()))
+  width = longest if level_names is None else len(level_names)
+  if width > _MAX_LEVELS:
+    raise UserError(
+      f'the taxonomy has {width} levels; expected at most {_MAX_LEVELS}'
+    )
+  names = tuple(level_names or _default_names(width))
+  if doubled := _repeated(names):
+    raise UserError(f'{_listed(doubled, "level")} is named more than once')
+  number: dict[tuple[int, str], int] = {}
+  parents: dict[int, set[str]] = {}
+  path = np.empty((len(paths), width), np.int32)
+  for row, (name, ancestors) in enumerate(paths.items()):
+    for level, node in enumerate(ancestors):
+      path[row, level] = number.setdefault((level, node), len(number))
+      above = ancestors[level - 1] if level else ''
+      parents.setdefault(int(path[row, level]), set()).add(above)
+    # Level -1: a class may be called what one of its ancestors is called.
+    path[row, len(ancestors) :] = number.setdefault((-1, name), len(number))
+  node_names = tuple(name for _, name in number)
+  several = {node_names[k]: v for k, v in parents.items() if len(v) > 1}
+  if several:
+    raise _not_a_tree(several)
+  depth = np.array([1 + len(x) for x in paths.values()], np.int32)
+  return Taxonomy(tuple(paths), path, depth, names, node_names)
+
+
+def _paths_of_edges(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+  """Ancestors of each leaf below the root, coarsest first."""
+  parents: dict[str, set[str]] = {}
+  for child, parent in rows:
+    parents.setdefault(child, set()).add(parent)
+  if several := {k: v for k, v in parents.items() if len(v) > 1}:
+    raise _not_a_tree(several)
+  if doubled := _repeated(child for child, _ in rows):
+    raise UserError(f'the edges of {_listed(doubled, "node")} stand twice')
+  above = {child: found.pop() for child, found in parents.items()}
+  upward: dict[str, list[str]] = {'': []}
+  for node in [*above, *above.values()]:
+    way = []
+    # A way back to itself ends at the first node it meets again.
+    on_way: set[str] = set()
+    while node not in upward and node not in on_way:
+      way.append(node)
+      on_way.add(node)
+      node = above.get(node, '')
+    if node not in upward:
+      raise UserError(
+        'the taxonomy is not a tree: '
+        f'{_listed(way[way.index(node) :], "node")} are their own ancestors; '
+        'expected no cycle'
+      )
+    for step in reversed(way):
+      upward[step] = [*upward[above.get(step, '')], step]
+  roots = {way[0] for way in upward.values() if way}
+  if len(roots) > 1:
+    raise UserError(
+      f'the taxonomy is not a tree: {_listed(sorted(roots), "node")} have no '
+      'parent; expected one: give them a parent in common'
+    )
+  inner = set(above.values())
+  leaves = {x: upward[x][1:-1] for x in above if x not in inner | roots}
+  if not leaves:
+    raise UserError('the taxonomy holds no class below its root')
+  return leaves
+
+
+def _not_a_tree(several: Mapping[str, Iterable[str]]) -> UserError:
+  name, parents = next(iter(several.items()))
+  shown = ', '.join(repr(x) if x else 'none' for x in sorted(parents))
+  return UserError(
+    f'the taxonomy is not a tree: {_listed(list(several), "node")} with '
+    f'several parents ({name!r} has {shown}); expected one each: rename those '
+    'that only share a name'
+  )
+
+
+def _read_rows(path) -> tuple[list[str], list[list[str]]]:
+  """The header and the rows of a CSV file, cells without blanks around."""
+  try:
+    with open(path, newline='', encoding='utf-8-sig') as file:
+      table = [[cell.strip() for cell in row] for row in csv.reader(file)]
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise UserError(f'{path} cannot be read as CSV: {error}') from error
+  lines = [(i, row) for i, row in enumerate(table, 1) if any(row)]
+  if len(lines) < 2:
+    raise UserError(
+      f'{path} holds {len(lines)} rows; expected a header and a row a class '
+      '(or an edge)'
+    )
+  (_, header), *rest = lines
+  bad = [i for i, row in rest if len(row) != len(header) or not row[0]]
+  if bad:
+    raise UserError(
+      f'{path} holds {_listed(bad, "line")} without a name or of another '
+      f'length than the header ({len(header)} cells); fill them up'
+    )
+  return header, [row for _, row in rest]
+
+
+def _trimmed(name: str, row: Sequence[str]) -> list[str]:
+  """The row without the empty cells at its end."""
+  row = list(row)
+  while row and not row[-1]:
+    row.pop()
+  if not all(row):
+    raise UserError(
+      f'the row of class {name!r} has an empty cell between others; expected '
+      'them at the end only: name every ancestor'
+    )
+  return row
+
+
+def _default_names(width: int) -> list[str]:
+  return [*(f'level{i}' for i in range(1, width)), 'class']
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+  return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _listed(found: Sequence, noun: str) -> str:
+  shown = ', '.join(repr(x) for x in found[:_MAX_LISTED])
+  more = ', ...' if len(found) > _MAX_LISTED else ''
+  plural = {'class': 'classes'}.get(noun, noun + 's')
+  return f'{len(found)} {noun if len(found) == 1 else plural}: {shown}{more}'
+
+
+def _as_text(label) -> str:
+  """The label as text; '' where it is missing."""
+  if label is None or label != label:
+    return ''
+  if isinstance(label, float) and label.is_integer():
+    label = int(label)
+  return label.decode() if isinstance(label, bytes) else str(label)

@@ -1,0 +1,104 @@
+"""Distances and centroids against the formulas, pair by pair."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hier_jax.evaluation import distances
+
+SPACES = [('cosine', 0.0), ('euclidean', 0.0), ('hyperbolic', 0.3)]
+
+
+def points(rng, n, d, c):
+  """Points to 0.99 of the radius of the ball, or 3."""
+  x = rng.normal(size=(n, d))
+  x /= np.linalg.norm(x, axis=1, keepdims=True)
+  radius = 1 / math.sqrt(c) if c else 3
+  return 0.99 * radius * rng.uniform(size=(n, 1)) ** 0.3 * x
+
+
+def distance(x, y, metric, c):
+  if metric == 'cosine':
+    return 1 - x @ y / math.sqrt((x @ x) * (y @ y))
+  square = (x - y) @ (x - y)
+  if metric == 'euclidean':
+    return math.sqrt(square)
+  ratio = square / ((1 - c * (x @ x)) * (1 - c * (y @ y)))
+  return math.acosh(1 + 2 * c * ratio) / math.sqrt(c)
+
+
+@pytest.mark.parametrize(('metric', 'c'), SPACES)
+def test_distances(metric, c):
+  rng = np.random.default_rng(0)
+  x, y = points(rng, 7, 5, c), points(rng, 9, 5, c)
+  expected = [[distance(a, b, metric, c) for b in y] for a in x]
+  found = distances.Gallery(y, metric, c).distances(x)
+  np.testing.assert_allclose(found, expected, rtol=1e-12)
+  found = distances.paired(x, y[:7], metric, c)
+  np.testing.assert_allclose(found, np.diagonal(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize(('metric', 'c'), SPACES)
+def test_identical_rows_are_equally_far(metric, c):
+  rng = np.random.default_rng(1)
+  y = points(rng, 5, 33, c)[np.arange(103) % 5]
+  for block in (1, 3):
+    far = distances.Gallery(y, metric, c).distances(points(rng, block, 33, c))
+    np.testing.assert_array_equal(far, far[:, np.arange(103) % 5])
+
+
+def test_crowded_far_from_the_origin():
+  rng = np.random.default_rng(2)
+  x = 100 + 1e-6 * rng.normal(size=(6, 4))
+  expected = [[math.dist(a, b) for b in x] for a in x]
+  found = distances.Gallery(x, 'euclidean', 0).distances(x)
+  np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize(('metric', 'c'), SPACES)
+def test_centroids(metric, c):
+  rng = np.random.default_rng(3)
+  x, codes = points(rng, 12, 4, c), np.repeat([2, 0, 1], [5, 6, 1])
+  found = distances.centroids(x, codes, 3, metric, c)
+  for group, centre in enumerate(found):
+    mine = x[codes == group]
+    if metric == 'cosine':
+      mine = mine / np.linalg.norm(mine, axis=1, keepdims=True)
+    if c:
+      # The mean on the hyperboloid, seen from (-1, 0).
+      y = math.sqrt(c) * mine
+      gap = 1 - np.sum(y**2, 1)
+      time, space = np.mean((2 - gap) / gap), np.mean(2 * y / gap[:, None], 0)
+      scale = math.sqrt(time**2 - space @ space)
+      expected = space / (time + scale) / math.sqrt(c)
+    else:
+      expected = mine.mean(0)
+    np.testing.assert_allclose(centre, expected, rtol=1e-9, atol=1e-14)
+
+
+def test_centroid_of_one_point_is_the_point():
+  x = np.array([[0.6, 0.8]]) * (1 - 1e-13)
+  found = distances.centroids(x, np.array([0]), 1, 'hyperbolic', 1.0)
+  np.testing.assert_allclose(found, x, rtol=1e-15)
+
+
+def test_zero_rows():
+  x = np.array([[0.0, 0.0], [3.0, 4.0]])
+  far = distances.Gallery(x, 'cosine', 0).distances(x)
+  np.testing.assert_allclose(far, [[1, 1], [1, 0]], atol=1e-15)
+
+
+def test_hyperboloid_is_taken_to_the_ball():
+  rng = np.random.default_rng(4)
+  space = rng.normal(size=(6, 3)) * [[0], [1e-3], [1], [10], [1e3], [1e4]]
+  c = 0.3
+  time = np.sqrt(1 / c + np.sum(space**2, 1, keepdims=True))
+  found, metric = distances.to_ball(np.hstack([time, space]), 'lorentz', c)
+  assert metric == 'hyperbolic'
+  far = distances.Gallery(found, metric, c).distances(found)
+  inner = time * time.T - space @ space.T
+  expected = np.arccosh(np.maximum(c * inner, 1)) / np.sqrt(c)
+  # That formula is of no use between a point and itself.
+  np.fill_diagonal(expected, 0)
+  np.testing.assert_allclose(far, expected, rtol=1e-6, atol=1e-6)

@@ -1,0 +1,143 @@
+"""Embeddings in files, through the command line and back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hier_jax import cli
+from hier_jax.errors import UserError
+from hier_jax.evaluation import files, retrieval
+from hier_jax.evaluation.hierarchy import hierarchy_metrics
+from hier_jax.evaluation.taxonomy import Taxonomy
+
+CSV = 'class,family,kind\n' + '\n'.join(
+  f'{name},{family},{kind}'
+  for name, family, kind in (
+    ('cat', 'animal', 'pet'),
+    ('dog', 'animal', 'pet'),
+    ('cow', 'animal', 'farm'),
+    ('car', 'thing', 'wheels'),
+    ('bus', 'thing', 'wheels'),
+  )
+)
+
+
+@pytest.fixture
+def data(tmp_path):
+  """Query and gallery files, a taxonomy, and the arrays of the query."""
+  rng = np.random.default_rng(0)
+  names = np.array(['cat', 'dog', 'cow', 'car', 'bus'])
+  centres = rng.standard_normal((5, 6))
+  arrays = {}
+  for name, each in (('query', 4), ('gallery', 3)):
+    labels = np.arange(5).repeat(each)
+    x = centres[labels] + rng.standard_normal((len(labels), 6))
+    x = (0.3 * x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    arrays[name] = x, names[labels]
+    np.savez(tmp_path / f'{name}.npz', embeddings=x, labels=names[labels])
+  (tmp_path / 'tree.csv').write_text(CSV)
+  return tmp_path, arrays
+
+
+def test_figures_are_those_of_the_arrays(data):
+  folder, arrays = data
+  got = files.evaluate(folder / 'query.npz', c=1.0, recall_at=(1, 3))
+  want = retrieval.retrieval_metrics(
+    *arrays['query'], c=1.0, recall_at=(1, 3), figures=files.FIGURES
+  )
+  assert got == {'c': 1.0} | want
+  x, labels = arrays['gallery']
+  got = files.evaluate(folder / 'query.npz', folder / 'gallery.npz')
+  want = retrieval.retrieval_metrics(
+    *arrays['query'], gallery=x, gallery_labels=labels, figures=files.FIGURES
+  )
+  assert got == {'c': 0.0} | want
+
+
+def test_taxonomy_adds_the_figures_of_hierarchy(data):
+  folder, arrays = data
+  got = files.evaluate(folder / 'query.npz', taxonomy=folder / 'tree.csv')
+  want = hierarchy_metrics(
+    *arrays['query'], Taxonomy.from_csv(folder / 'tree.csv')
+  )
+  found = {
+    key.removeprefix('hierarchy/'): value
+    for key, value in got.items()
+    if key.startswith('hierarchy/')
+  }
+  np.testing.assert_equal(found, want)
+
+
+def test_curvature_of_the_file_holds_unless_another_is_given(data):
+  folder, arrays = data
+  x, labels = arrays['query']
+  np.savez(folder / 'ball.npz', embeddings=x, labels=labels, c=0.5)
+  assert files.evaluate(folder / 'ball.npz')['c'] == 0.5
+  assert files.evaluate(folder / 'ball.npz', c=0.1)['c'] == 0.1
+
+
+def test_command_prints_and_writes(data, capsys):
+  folder, _ = data
+  out = folder / 'figures.json'
+  args = [
+    'hier-jax',
+    'evaluate',
+    str(folder / 'query.npz'),
+    '--gallery',
+    str(folder / 'gallery.npz'),
+    '--curvature',
+    '1',
+    '--taxonomy',
+    str(folder / 'tree.csv'),
+    '--recall_at',
+    '1,2',
+    '--out',
+    str(out),
+  ]
+  assert cli.main(args) == 0
+  written = json.loads(out.read_text())
+  assert {'recall@1', 'recall@2', 'map@r', 'hierarchy/h_ap'} < set(written)
+  printed = dict(
+    line.split() for line in capsys.readouterr().out.splitlines() if line
+  )
+  assert printed['recall@1'] == f'{written["recall@1"]:.4f}'
+  assert not list(folder.glob('*.part'))
+
+
+@pytest.mark.parametrize(
+  ('args', 'message'),
+  [
+    ([], 'evaluate needs a file of embeddings'),
+    (['nowhere.npz'], 'nowhere.npz does not exist'),
+    (['broken.npz'], r'broken.npz cannot be read as .npz'),
+    (['other.npz'], r"lacks the array 'embeddings', it holds x"),
+    (['query.npz', '--curvature', '-1'], 'expected 0'),
+    (['query.npz', '--recall_at', '0'], 'K of recall_at'),
+    (['query.npz', 'stray'], "unexpected argument 'stray'"),
+  ],
+)
+def test_mistakes_are_one_line_and_code_2(
+  data, monkeypatch, capsys, args, message
+):
+  folder, _ = data
+  monkeypatch.chdir(folder)
+  (folder / 'broken.npz').write_text('hello')
+  np.savez(folder / 'other.npz', x=np.ones(3))
+  assert cli.main(['hier-jax', 'evaluate', *args]) == 2
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1
+  assert message in error
+
+
+def test_figures_that_are_not_defined_are_null(tmp_path):
+  files.write_json(tmp_path / 'x.json', {'a': float('nan'), 'b': 1})
+  assert json.loads((tmp_path / 'x.json').read_text()) == {'a': None, 'b': 1}
+
+
+def test_curvature_must_be_a_number(data):
+  folder, arrays = data
+  x, labels = arrays['query']
+  np.savez(folder / 'two.npz', embeddings=x, labels=labels, c=[1.0, 2.0])
+  with pytest.raises(UserError, match=r'`c` has shape \(2,\)'):
+    files.read(folder / 'two.npz')
