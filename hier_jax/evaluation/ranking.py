@@ -36,7 +36,7 @@ class Ranker:
     ties: str = 'pessimistic',
     best_only: bool = False,
     block: int = 512,
-    tile: int = 2048,
+    tile: int = 1024,
     narrow: bool = False,
     devices: Sequence[jax.Device] | None = None,
   ):

@@ -155,7 +155,7 @@ def per_query(
   precision_at: Sequence[int] = (),
   best_only: bool = False,
   block: int = 512,
-  tile: int = 2048,
+  tile: int = 1024,
   product: str = 'float32',
   devices=None,
 ) -> PerQuery:
@@ -212,9 +212,9 @@ def per_query(
   )
   codes, gallery_codes = _class_codes(labels, gallery_labels)
   places = layout.by_class(codes, gallery_codes, own)
-  queries, gallery = lift(queries, gallery, c=c, metric=metric)
+  queries, lifted = lift(queries, gallery, c=c, metric=metric)
   ranker = ranking.Ranker(
-    gallery,
+    lifted,
     places,
     ties=ties,
     best_only=best_only,
@@ -223,6 +223,7 @@ def per_query(
     narrow=product == 'bfloat16',
     devices=devices,
   )
+  del lifted  # The ranker has a copy of its own.
   result: dict[str, np.ndarray] = {}
   for some, ahead in ranker.negatives_ahead(queries):
     r = places.num_positives[some]

@@ -98,10 +98,25 @@ def lift(
   scale = _scale(gallery, metric, c)
   flat = lambda x: (_flat(part, metric, scale) for part in _parts(x))
   centre = sum(y.sum(0) for y, _ in flat(gallery)) / len(gallery)
-  # Narrowed part by part: float64 of all rows would double the memory.
-  q = [np.float32(_as_query(x, centre, metric)) for x, _ in flat(queries)]
-  g = [np.float32(_as_item(y, w, centre, metric)) for y, w in flat(gallery)]
-  return np.concatenate(q), np.concatenate(g)
+  return (
+    _fill(
+      len(queries), (_as_query(x, centre, metric) for x, _ in flat(queries))
+    ),
+    _fill(
+      len(gallery), (_as_item(y, w, centre, metric) for y, w in flat(gallery))
+    ),
+  )
+
+
+def _fill(n, parts):
+  """Consecutive rows as one float32 array `[n, d]`."""
+  rows, start = None, 0
+  for part in parts:
+    if rows is None:
+      rows = np.empty((n, part.shape[1]), np.float32)
+    rows[start : start + len(part)] = part
+    start += len(part)
+  return rows
 
 
 def _parts(x) -> Iterator[np.ndarray]:

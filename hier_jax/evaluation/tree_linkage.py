@@ -1,0 +1,226 @@
+"""Trees by agglomerative clustering: decoders, and baselines to beat."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.cluster import hierarchy
+
+from hier_jax.errors import UserError
+from hier_jax.evaluation import checks, distances
+from hier_jax.evaluation.dendrogram import parents_of_linkage
+from hier_jax.evaluation.tree import same_dimensions
+from hier_jax.evaluation.tree_structure import Tree, leaf_names
+
+_OF_VECTORS = ('cosine', 'euclidean', 'lca_proxy')
+_OF_A_BALL = ('hyperbolic', 'lca_depth', 'lca_proxy')
+METHODS = ('single', 'complete', 'average', 'ward')
+# Of that many all distances take 0.4 GB, and SciPy works on a copy.
+MAX_ITEMS = 10_000
+# Distances that are made at a time.
+_DISTANCES = 2**21
+# Distances to proxies that are compared at a time: few, to stay in the cache.
+_COMPARED = 2**16
+
+
+def linkage_tree(
+  embeddings,
+  *,
+  c: float = 0.0,
+  metric: str | None = None,
+  method: str = 'average',
+  proxies=None,
+  names: Sequence[str] | None = None,
+) -> Tree:
+  """The binary tree that agglomerative clustering makes of items.
+
+  By the distance of the items it is a baseline. Two metrics decode a hierarchy,
+  for they look at where the lowest common ancestor (LCA) of two items lies:
+
+  - 'lca_depth': how much nearer the origin the hyperbolic LCA is, the point
+    nearest the origin of the geodesic between the items, than the farthest of
+    all items. With the method 'single' it is the decoding of HypHC. It sees no
+    proxies.
+  - 'lca_proxy': how far from the items the LCA of HIER's loss is,
+    min_p max(d_ip, d_jp) over proxies p. Unlike `proxy_tree` it compares no
+    proxy with another, so that their radii do not matter.
+
+  Time is O(n^2 d), for 'lca_proxy' O(n^2 P); memory is O(n^2).
+
+  Args:
+    embeddings: items, or centroids of `class_centroids`, `[n, d]`, any floating
+      dtype, at most `MAX_ITEMS`.
+    c: c > 0 for points of the ball of curvature -c; 0 for vectors.
+    metric: 'hyperbolic' or 'lca_depth' in the ball, 'cosine' or 'euclidean' for
+      vectors, or 'lca_proxy', for vectors by cosine distance; None is
+      hyperbolic where c > 0, else cosine.
+    method: 'single', 'complete', 'average', or, for 'euclidean', 'ward'.
+    proxies: `[P, d]` like the embeddings, given exactly for 'lca_proxy'.
+    names: of the items.
+
+  Returns:
+    A tree with `height`, the dissimilarity of the two clusters that meet in a
+    node, and `length`, its differences.
+
+  Raises:
+    UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
+      unequal dimensions, one item or more than `MAX_ITEMS`, options that are
+      unknown or do not go together, wrong `names`.
+
+  References:
+    Chami et al., From Trees to Continuous Embeddings and Back: Hyperbolic
+    Hierarchical Clustering, NeurIPS 2020, arXiv 2010.00402, section 4.
+    Kim, Jeong and Kwak, HIER, CVPR 2023, arXiv 2212.14258, equation 4.
+  """
+  c = checks.curvature('c', c)
+  metric = _resolve(metric, method, c)
+  x = checks.points('embeddings', embeddings, c)
+  if not 2 <= len(x) <= MAX_ITEMS:
+    raise UserError(
+      f'`embeddings` has {len(x)} rows; expected 2 to {MAX_ITEMS}: cluster the '
+      'class_centroids, or use proxy_tree, which takes any number'
+    )
+  names = leaf_names(names, len(x))
+  if (proxies is not None) != (metric == 'lca_proxy'):
+    given = 'no `proxies`' if proxies is None else '`proxies`'
+    raise UserError(
+      f'`metric` is {metric!r} with {given}; expected them exactly for '
+      "'lca_proxy'"
+    )
+  if proxies is not None:
+    proxies = checks.points('proxies', proxies, c)
+    same_dimensions(x, proxies)
+  far = _condensed(_between(x, proxies, metric, c), len(x))
+  linkage = hierarchy.linkage(far, method)
+  parent = parents_of_linkage(linkage).astype(np.int32)
+  height = np.concatenate([np.zeros(len(x)), linkage[:, 2]])
+  length = np.where(parent < 0, 0, height[parent] - height)
+  return Tree(parent, names, height=height, length=length)
+
+
+def class_centroids(
+  embeddings, labels, *, c: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+  """Centroid of each class, for a tree of classes.
+
+  Args:
+    embeddings: `[n, d]`, any floating dtype.
+    labels: classes `[n]`, any dtype that sorts.
+    c: c > 0 for points of the ball, whose centroid is that of the hyperboloid;
+      0 for the mean of the rows at length 1.
+
+  Returns:
+    float64 `[C, d]`, and the classes `[C]`, sorted.
+
+  Raises:
+    UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
+      labels that are missing.
+  """
+  c = checks.curvature('c', c)
+  x = checks.points('embeddings', embeddings, c)
+  labels = checks.class_labels('labels', labels, len(x))
+  checks.labelled('labels', labels)
+  classes, codes = np.unique(labels, return_inverse=True)
+  metric = _resolve(None, 'average', c)
+  return distances.centroids(x, codes, len(classes), metric, c), classes
+
+
+def _resolve(metric, method, c):
+  """The metric meant, where it goes with the method and the curvature."""
+  if metric is None:
+    metric = 'hyperbolic' if c > 0 else 'cosine'
+  allowed = _OF_A_BALL if c > 0 else _OF_VECTORS
+  if metric not in allowed:
+    raise UserError(
+      f'`metric` is {metric!r} at c = {c}; expected one of {list(allowed)}, or '
+      f'c {"= 0" if c > 0 else "> 0"} and one of '
+      f'{list(_OF_VECTORS if c > 0 else _OF_A_BALL)}'
+    )
+  if method not in METHODS:
+    raise UserError(f'`method` is {method!r}; expected one of {list(METHODS)}')
+  if method == 'ward' and metric != 'euclidean':
+    raise UserError(
+      f"`method` is 'ward' with {metric!r}; expected 'euclidean', for which it "
+      'is defined: at c = 0, with rows of length 1 if angles count'
+    )
+  return metric
+
+
+def _between(x, proxies, metric, c):
+  """A function from start, stop to distances `[stop - start, n - start]`.
+
+  They are those of the items from start up to stop to the items from start on.
+  """
+  if metric == 'lca_depth':
+    return functools.partial(_lca_depth, _klein(x, c), c)
+  if metric == 'lca_proxy':
+    plain = 'hyperbolic' if c > 0 else 'cosine'
+    to_proxies = distances.Gallery(proxies, plain, c).distances(x)
+    return functools.partial(_lca_proxy, to_proxies)
+  gallery = distances.Gallery(x, metric, c)
+  return lambda start, stop: gallery.distances(x[start:stop])[:, start:]
+
+
+def _condensed(between, n):
+  """Distances of all pairs in SciPy's order, `[n (n - 1) / 2]`."""
+  far, done = np.empty(n * (n - 1) // 2), 0
+  step = max(1, _DISTANCES // n)
+  for start in range(0, n, step):
+    block = between(start, min(start + step, n))
+    part = block[np.triu_indices(len(block), 1, block.shape[1])]
+    far[done : done + len(part)] = part
+    done += len(part)
+  return far
+
+
+def _klein(x, c):
+  """Points of the ball in the Klein model, in units of its radius."""
+  x = math.sqrt(c) * x
+  return 2 * x / (1 + distances.square_norm(x))
+
+
+def _depth(square, c):
+  """Distance to the origin of points of the Klein model, given |k|^2."""
+  # Rounding must not take a point out of the ball.
+  inside = np.nextafter(1.0, 0.0)
+  return np.arctanh(np.sqrt(np.clip(square, 0, inside))) / math.sqrt(c)
+
+
+def _lca_depth(klein, c, start, stop):
+  """See `linkage_tree`; geodesics are straight in the Klein model.
+
+  Args:
+    klein: `[n, d]`.
+    c: curvature.
+    start: see `_between`.
+    stop: see `_between`.
+  """
+  x, y = klein[start:stop], klein[start:]
+  square = distances.square_norm(klein)[:, 0]
+  a, b = square[start:stop, None], square[start:]
+  product = x @ y.T
+  apart = a + b - 2 * product
+  # x + t (y - x) is nearest the origin.
+  t = np.clip((a - product) / np.where(apart > 0, apart, 1), 0, 1)
+  nearest = a - 2 * t * (a - product) + t**2 * apart
+  deepest = _depth(square.max(), c)
+  return deepest - np.minimum(_depth(nearest, c), deepest)
+
+
+def _lca_proxy(to_proxies, start, stop):
+  """See `linkage_tree`.
+
+  Args:
+    to_proxies: `[n, P]`.
+    start: see `_between`.
+    stop: see `_between`.
+  """
+  n, num_proxies = to_proxies.shape
+  far = np.zeros((stop - start, n - start))
+  step = max(1, _COMPARED // num_proxies)
+  for i in range(start, stop):
+    for j in range(i + 1, n, step):
+      both = np.maximum(to_proxies[i], to_proxies[j : j + step])
+      far[i - start, j - start : j - start + step] = both.min(1)
+  return far
