@@ -102,7 +102,7 @@ def test_command_prints_and_writes(data, capsys):
     line.split() for line in capsys.readouterr().out.splitlines() if line
   )
   assert printed['recall@1'] == f'{written["recall@1"]:.4f}'
-  assert not list(folder.glob('*.part'))
+  assert not list(folder.glob('*.tmp'))
 
 
 @pytest.mark.parametrize(

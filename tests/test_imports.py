@@ -12,7 +12,9 @@ import hier_jax
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / 'hier_jax'
 
-# Room -> rooms of this package it may import besides itself and errors.
+# What any room may import.
+COMMON = {'atomic', 'errors'}
+# Room -> rooms of this package it may import besides.
 ALLOWED = {
   'poincare': set(),
   'lorentz': {'poincare'},
@@ -69,7 +71,7 @@ def modules(room):
 def test_every_room_is_listed():
   rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == '.py'}
   rooms |= {p.parent.name for p in PACKAGE.glob('*/__init__.py')}
-  assert rooms - {'__init__', '__main__', 'errors'} == set(ALLOWED)
+  assert rooms - {'__init__', '__main__', *COMMON} == set(ALLOWED)
 
 
 @pytest.mark.parametrize('room', ALLOWED)
@@ -80,7 +82,7 @@ def test_room_imports_what_it_may(room):
       assert first not in FORBIDDEN.get(room, ()), f'{path}: {name}'
       if first == 'hier_jax':
         other = rest.split('.')[0]
-        assert other in ALLOWED[room] | {room, 'errors'}, f'{path}: {name}'
+        assert other in ALLOWED[room] | COMMON | {room}, f'{path}: {name}'
 
 
 @pytest.mark.parametrize('package', SOLE)

@@ -55,11 +55,3 @@ def test_a_line_a_period_elsewhere():
   (line,) = file.getvalue().splitlines()
   assert line.startswith('step 50/100 loss 2.5 metric 2 hier 1 img/s ')
   assert ' left ' in line
-
-
-def test_atomic_write_leaves_no_temporary_file(tmp_path):
-  path = tmp_path / 'a.json'
-  path.write_text('old')
-  report.write_atomically(path, 'new')
-  assert path.read_text() == 'new'
-  assert list(tmp_path.iterdir()) == [path]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import pathlib
 import zipfile
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hier_jax import atomic
 from hier_jax.errors import UserError
 from hier_jax.evaluation.hierarchy import hierarchy_metrics
 from hier_jax.evaluation.retrieval import RECALL_AT, retrieval_metrics
@@ -116,14 +116,12 @@ def evaluate(
 
 def write_json(path, figures):
   """Writes figures, atomically; one that is not defined is null."""
-  path = pathlib.Path(path)
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value
     for key, value in figures.items()
   }
-  part = path.with_name(f'{path.name}.part')
-  part.write_text(json.dumps(known, indent=2, allow_nan=False) + '\n', 'utf-8')
-  os.replace(part, path)
+  text = json.dumps(known, indent=2, allow_nan=False)
+  atomic.write_text(path, f'{text}\n')
 
 
 def as_lines(figures) -> str:

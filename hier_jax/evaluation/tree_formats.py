@@ -5,13 +5,13 @@ trouble, and equal trees make equal files.
 """
 
 import json
-import os
 import pathlib
 import re
 from typing import Any
 
 import numpy as np
 
+from hier_jax import atomic
 from hier_jax.errors import UserError
 from hier_jax.evaluation.tree_structure import Tree, check_tree
 
@@ -40,13 +40,7 @@ def write_tree(path, tree: Tree):
     )
   if not path.parent.is_dir():
     raise UserError(f'{path.parent} is not a folder; make it first')
-  text = _WRITERS[path.suffix](tree)
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  try:
-    temporary.write_text(text, encoding='utf-8', newline='\n')
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  atomic.write_text(path, _WRITERS[path.suffix](tree))
 
 
 def read_json(path) -> Tree:

@@ -252,7 +252,7 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
 @_one_pass.defjvp
 def _one_pass_jvp(settings, primals, tangents):
   del settings, primals, tangents
-  raise NotImplementedError(
+  raise TypeError(
     'the LCA loss has first derivatives in reverse mode alone (jax.grad,'
     ' jax.vjp): its gradient cannot be differentiated again'
   )

@@ -7,6 +7,7 @@ import pathlib
 import jax
 import numpy as np
 
+from hier_jax import atomic
 from hier_jax.data import datasets, pipeline, transforms
 from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
@@ -97,7 +98,7 @@ def _claim(workdir, config):
     )
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
-    report.write_atomically(path, json.dumps(ours, indent=2) + '\n')
+    atomic.write_text(path, json.dumps(ours, indent=2) + '\n')
 
 
 class _Run:
@@ -247,7 +248,7 @@ class _Run:
     rows = {name: evaluations[name] for name in names}
     rows['after training'] = last
     if jax.process_index() == 0:
-      report.write_atomically(
+      atomic.write_text(
         self.workdir / 'results.json', json.dumps(rows, indent=2) + '\n'
       )
       print(table.format_table(rows, self.config.eval.recall_at))

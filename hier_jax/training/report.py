@@ -2,22 +2,15 @@
 
 import json
 import math
-import os
 import pathlib
 import sys
 import time
 
 import tqdm
 
-__all__ = ['MetricsLog', 'Progress', 'write_atomically']
+from hier_jax import atomic
 
-
-def write_atomically(path, text):
-  """Writes a text file so that it is either the old one or whole."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  temporary.write_text(text)
-  temporary.replace(path)
+__all__ = ['MetricsLog', 'Progress']
 
 
 class MetricsLog:
@@ -37,7 +30,7 @@ class MetricsLog:
     self.records = [r for r in self._read() if r['step'] <= step]
     if enabled:
       lines = ''.join(json.dumps(r) + '\n' for r in self.records)
-      write_atomically(self._path, lines)
+      atomic.write_text(self._path, lines)
 
   def _read(self):
     if not self._path.exists():
