@@ -19,10 +19,9 @@ AHEAD = {
   'optimistic': (operator.gt,),
   'mean': (operator.ge, operator.gt),
 }
-# Parts of a tile that are compared and added in one loop, of so many columns or
-# more.
-_PARTS = 64
-_COLUMNS = 32
+# Columns of the parts of a tile that are compared and added in one loop. Fewer
+# would be summed within that loop, which then is not shared out among cores.
+_COLUMNS = 128
 
 
 class Comparison(NamedTuple):
@@ -119,7 +118,7 @@ def _count(scores, threshold, is_ahead):
   """Scores of each row `[b, tile]` ahead of its threshold `[b]`."""
   # As sums of whole parts of the tile: XLA makes one loop of them, where it
   # would write a reduction's terms to memory first.
-  parts = min(_PARTS, scores.shape[1] // _COLUMNS)
+  parts = max(1, scores.shape[1] // _COLUMNS)
   ahead = [
     is_ahead(part, threshold[:, None]).astype(jnp.int32)
     for part in jnp.split(scores, parts, axis=1)

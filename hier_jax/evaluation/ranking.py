@@ -33,12 +33,12 @@ class Ranker:
     gallery: np.ndarray,
     layout: Layout,
     *,
-    ties: str = 'pessimistic',
-    best_only: bool = False,
-    block: int = 512,
-    tile: int = 1024,
-    narrow: bool = False,
-    devices: Sequence[jax.Device] | None = None,
+    ties: str,
+    best_only: bool,
+    block: int,
+    tile: int,
+    narrow: bool,
+    devices: Sequence[jax.Device] | None,
   ):
     """Puts the gallery on the devices.
 
@@ -50,7 +50,7 @@ class Ranker:
       block: queries at a time.
       tile: gallery rows at a time, taken up to a power of two.
       narrow: whether to try in bfloat16 first.
-      devices: what the gallery is spread over, all local ones by default.
+      devices: what the gallery is spread over; None for all local ones.
     """
     self.num_repeated: int | None = None
     self._layout, self._ties = layout, ties

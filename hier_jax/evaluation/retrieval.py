@@ -154,8 +154,8 @@ def per_query(
   ties: str = 'pessimistic',
   precision_at: Sequence[int] = (),
   best_only: bool = False,
-  block: int = 512,
-  tile: int = 1024,
+  block: int = 1024,
+  tile: int = 4096,
   product: str = 'float32',
   devices=None,
 ) -> PerQuery:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from concurrent import futures
 
 import numpy as np
 
@@ -11,8 +12,10 @@ from hier_jax.evaluation.distances import normalise, square_norm
 
 METRICS = ('cosine', 'euclidean', 'hyperbolic', 'lorentz')
 _OF_A_BALL = ('hyperbolic', 'lorentz')
-# Rows worked on at a time: their float64 copies are what costs memory.
-_ROWS = 1 << 14
+# Rows worked on at a time: their float64 copies stay in a core's cache.
+_ROWS = 1 << 11
+# Gallery rows at most whose mean is taken.
+_SAMPLE = 1 << 14
 # Largest weight of a gallery row, with which no float32 product overflows.
 _LARGEST = 1e30
 
@@ -75,7 +78,7 @@ def lift(
   dimension is the same for all y: the Euclidean order takes d + 1. Cosine
   similarity is the inner product of the normalised rows.
 
-  The vectors are made in float64 and relative to the mean of the gallery: that
+  The vectors are made in float64 and relative to the mean of gallery rows: that
   changes no order, and keeps float32 products apart where embeddings crowd far
   from the origin, as those of an untrained network do.
 
@@ -96,27 +99,31 @@ def lift(
   metric = resolve(metric, c)
   queries, gallery = np.asarray(queries), np.asarray(gallery)
   scale = _scale(gallery, metric, c)
-  flat = lambda x: (_flat(part, metric, scale) for part in _parts(x))
-  centre = sum(y.sum(0) for y, _ in flat(gallery)) / len(gallery)
-  return (
-    _fill(
-      len(queries), (_as_query(x, centre, metric) for x, _ in flat(queries))
-    ),
-    _fill(
-      len(gallery), (_as_item(y, w, centre, metric) for y, w in flat(gallery))
-    ),
-  )
+  some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
+  centre = _flat(some, metric, scale)[0].mean(0)
+
+  def as_query(x):
+    return _as_query(_flat(x, metric, scale)[0], centre, metric)
+
+  def as_item(y):
+    y, w = _flat(y, metric, scale)
+    return _as_item(y, w, centre, metric)
+
+  return _map_parts(as_query, queries), _map_parts(as_item, gallery)
 
 
-def _fill(n, parts):
-  """Consecutive rows as one float32 array `[n, d]`."""
-  rows, start = None, 0
-  for part in parts:
-    if rows is None:
-      rows = np.empty((n, part.shape[1]), np.float32)
-    rows[start : start + len(part)] = part
-    start += len(part)
-  return rows
+def _map_parts(function, x):
+  """Rows `[n, D]` float32, function of rows `[n, d]` in float64."""
+  part = lambda start: x[start : start + _ROWS].astype(np.float64)
+  out = np.empty((len(x), function(part(0)[:1]).shape[1]), np.float32)
+
+  def fill(start):
+    out[start : start + _ROWS] = function(part(start))
+
+  with futures.ThreadPoolExecutor() as pool:
+    # `list` for the errors, which `map` keeps until they are asked for.
+    list(pool.map(fill, range(0, len(x), _ROWS)))
+  return out
 
 
 def _parts(x) -> Iterator[np.ndarray]:
