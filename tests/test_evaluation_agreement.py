@@ -8,7 +8,8 @@ import pytest
 from scipy.cluster.hierarchy import linkage
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.agreement import (
+from hier_jax.evaluation.dendrogram import Dendrogram, parents_of_linkage
+from hier_jax.evaluation.hierarchy.agreement import (
   dasgupta_cost,
   dendrogram_purity,
   lca_agreement,
@@ -17,7 +18,6 @@ from hier_jax.evaluation.agreement import (
   spearman,
   taxonomic_cost,
 )
-from hier_jax.evaluation.dendrogram import Dendrogram, parents_of_linkage
 from hier_jax.evaluation.taxonomy import Taxonomy
 from tests import trees
 

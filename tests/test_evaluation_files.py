@@ -7,8 +7,9 @@ import pytest
 
 from hier_jax import cli
 from hier_jax.errors import UserError
-from hier_jax.evaluation import files, retrieval
-from hier_jax.evaluation.hierarchy import hierarchy_metrics
+from hier_jax.evaluation import files
+from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
+from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 CSV = 'class,family,kind\n' + '\n'.join(

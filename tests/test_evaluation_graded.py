@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.graded import graded_per_query, query_values
+from hier_jax.evaluation.hierarchy.graded import graded_per_query, query_values
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Eight classes under four groups under two tops; class 8 is a top itself.

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import agreement, graded
-from hier_jax.evaluation.hierarchy import (
+from hier_jax.evaluation.hierarchy import agreement, graded
+from hier_jax.evaluation.hierarchy.metrics import (
   centroid_tree,
   distance_correlation,
   hierarchy_metrics,

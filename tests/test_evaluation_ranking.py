@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from hier_jax.evaluation import per_query, tiles
-from hier_jax.evaluation.layout import by_class
+from hier_jax.evaluation import per_query
+from hier_jax.evaluation.retrieval import tiles
+from hier_jax.evaluation.retrieval.layout import by_class
 from tests.rankings import assert_matches, cosine, in_ball, oracle
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import tree as tree_lib
-from hier_jax.evaluation.tree import proxy_tree
-from hier_jax.evaluation.tree_structure import Tree, check_tree, contract
+from hier_jax.evaluation.tree import proxies as tree_lib
+from hier_jax.evaluation.tree.proxies import proxy_tree
+from hier_jax.evaluation.tree.structure import Tree, check_tree, contract
 from tests.planted import BINARY, PLANTED, distance, groups, in_ball, plant
 
 

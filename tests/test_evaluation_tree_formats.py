@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.tree import proxy_tree
-from hier_jax.evaluation.tree_formats import (
+from hier_jax.evaluation.tree.formats import (
   read_json,
   to_dot,
   to_graphml,
@@ -22,8 +21,9 @@ from hier_jax.evaluation.tree_formats import (
   to_newick,
   write_tree,
 )
-from hier_jax.evaluation.tree_linkage import linkage_tree
-from hier_jax.evaluation.tree_structure import Tree
+from hier_jax.evaluation.tree.linkage import linkage_tree
+from hier_jax.evaluation.tree.proxies import proxy_tree
+from hier_jax.evaluation.tree.structure import Tree
 from tests.planted import in_ball
 
 ENDINGS = ['.json', '.nwk', '.newick', '.graphml', '.dot', '.gv']

@@ -8,9 +8,9 @@ from scipy.cluster import hierarchy
 
 from hier_jax import poincare
 from hier_jax.errors import UserError
-from hier_jax.evaluation import tree_linkage
-from hier_jax.evaluation.tree_linkage import class_centroids, linkage_tree
-from hier_jax.evaluation.tree_structure import check_tree
+from hier_jax.evaluation.tree import linkage as tree_linkage
+from hier_jax.evaluation.tree.linkage import class_centroids, linkage_tree
+from hier_jax.evaluation.tree.structure import check_tree
 from tests.planted import BINARY, distance, groups, in_ball, plant
 
 

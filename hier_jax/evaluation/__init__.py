@@ -2,22 +2,23 @@
 
 from hier_jax.evaluation.baselines import pixel_embedding
 from hier_jax.evaluation.clustering import cluster_metrics
-from hier_jax.evaluation.hierarchy import hierarchy_metrics
-from hier_jax.evaluation.retrieval import (
+from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
+from hier_jax.evaluation.retrieval.lift import Lift, lift
+from hier_jax.evaluation.retrieval.metrics import (
   PerQuery,
-  lift,
   per_query,
   retrieval_metrics,
 )
 from hier_jax.evaluation.statistics import bootstrap_ci, paired_test
 from hier_jax.evaluation.table import format_table
 from hier_jax.evaluation.taxonomy import Taxonomy
-from hier_jax.evaluation.tree import proxy_tree
-from hier_jax.evaluation.tree_formats import write_tree
-from hier_jax.evaluation.tree_linkage import linkage_tree
-from hier_jax.evaluation.tree_structure import Tree
+from hier_jax.evaluation.tree.formats import write_tree
+from hier_jax.evaluation.tree.linkage import linkage_tree
+from hier_jax.evaluation.tree.proxies import proxy_tree
+from hier_jax.evaluation.tree.structure import Tree
 
 __all__ = [
+  'Lift',
   'PerQuery',
   'Taxonomy',
   'Tree',

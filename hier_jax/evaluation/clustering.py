@@ -6,7 +6,8 @@ import types
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, distances, scores
+from hier_jax.evaluation import checks, distances
+from hier_jax.evaluation.retrieval import spaces
 
 LIBRARIES = ('scikit-learn', 'faiss')
 
@@ -49,7 +50,7 @@ def cluster_metrics(
     raise UserError(
       f'`library` is {library!r}; expected one of {list(LIBRARIES)}'
     )
-  x = scores.points('embeddings', embeddings, metric, 0.0).astype(np.float32)
+  x = spaces.points('embeddings', embeddings, metric, 0.0).astype(np.float32)
   labels = checks.class_labels('labels', labels, len(x))
   checks.labelled('labels', labels)
   judge = _import('sklearn.metrics', 'scikit-learn')

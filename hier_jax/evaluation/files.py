@@ -11,8 +11,8 @@ import numpy as np
 
 from hier_jax import atomic
 from hier_jax.errors import UserError
-from hier_jax.evaluation.hierarchy import hierarchy_metrics
-from hier_jax.evaluation.retrieval import RECALL_AT, retrieval_metrics
+from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
+from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 FIGURES = ('map@r', 'r_precision', 'mrr', 'map')

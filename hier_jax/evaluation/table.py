@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from hier_jax.evaluation.retrieval import RECALL_AT, metric_keys
+from hier_jax.evaluation.retrieval.metrics import RECALL_AT, metric_keys
 
 
 def format_table(

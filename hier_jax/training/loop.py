@@ -11,7 +11,8 @@ from hier_jax import atomic
 from hier_jax.data import datasets, pipeline, transforms
 from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
-from hier_jax.evaluation import baselines, retrieval, table
+from hier_jax.evaluation import baselines, table
+from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.models import embedder
 from hier_jax.training import config as config_lib
 from hier_jax.training import optim, parallel, report

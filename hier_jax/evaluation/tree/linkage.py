@@ -10,8 +10,8 @@ from scipy.cluster import hierarchy
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, distances
 from hier_jax.evaluation.dendrogram import parents_of_linkage
-from hier_jax.evaluation.tree import same_dimensions
-from hier_jax.evaluation.tree_structure import Tree, leaf_names
+from hier_jax.evaluation.tree.proxies import same_dimensions
+from hier_jax.evaluation.tree.structure import Tree, leaf_names
 
 _OF_VECTORS = ('cosine', 'euclidean', 'lca_proxy')
 _OF_A_BALL = ('hyperbolic', 'lca_depth', 'lca_proxy')

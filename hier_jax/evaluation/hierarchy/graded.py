@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, distances, scores
+from hier_jax.evaluation import checks, distances
+from hier_jax.evaluation.retrieval import spaces
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 _TIES = ('pessimistic', 'optimistic')
@@ -190,8 +191,8 @@ def located(
     UserError: rows with NaN or Inf or outside the space, wrong shapes, an
       unknown metric.
   """
-  metric = scores.resolve(metric, c)
-  return distances.to_ball(scores.points(name, x, metric, c), metric, c)
+  metric = spaces.resolve(metric, c)
+  return distances.to_ball(spaces.points(name, x, metric, c), metric, c)
 
 
 def _gallery(gallery, labels, taxonomy, metric, c):

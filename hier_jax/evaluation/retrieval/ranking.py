@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hier_jax.evaluation import counters, tiles
-from hier_jax.evaluation.layout import Layout
+from hier_jax.evaluation.retrieval import counters, tiles
+from hier_jax.evaluation.retrieval.layout import Layout
 
 # XLA's CPU product of a single row runs another kernel, in which identical
 # gallery rows can get scores that differ in the last bit and no longer tie.

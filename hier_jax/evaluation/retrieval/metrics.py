@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, counters, layout, ranking, scores
-from hier_jax.evaluation.scores import lift
+from hier_jax.evaluation import checks
+from hier_jax.evaluation.retrieval import counters, layout, ranking, spaces
+from hier_jax.evaluation.retrieval.lift import lift
 
 __all__ = [
   'RECALL_AT',
   'PerQuery',
-  'lift',
   'metric_keys',
   'per_query',
   'retrieval_metrics',
@@ -204,8 +204,8 @@ def per_query(
     checks.positive_int('k of precision_at', k) for k in precision_at
   ]
   c = checks.curvature('c', c)
-  metric = scores.resolve(metric, c)
-  queries = scores.points('embeddings', embeddings, metric, c)
+  metric = spaces.resolve(metric, c)
+  queries = spaces.points('embeddings', embeddings, metric, c)
   labels = _labels('labels', labels, queries)
   gallery, gallery_labels, own = _gallery(
     queries, labels, gallery, gallery_labels, metric, c
@@ -279,7 +279,7 @@ def _gallery(queries, labels, gallery, gallery_labels, metric, c):
         '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
       )
     return queries, labels, np.arange(len(queries))
-  gallery = scores.points('gallery', gallery, metric, c)
+  gallery = spaces.points('gallery', gallery, metric, c)
   if gallery.shape[1] != queries.shape[1]:
     raise UserError(
       f'`gallery` has {gallery.shape[1]} dimensions and `embeddings` '

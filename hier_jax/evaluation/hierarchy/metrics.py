@@ -12,8 +12,9 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import agreement, checks, dendrogram, distances, graded
-from hier_jax.evaluation.retrieval import RECALL_AT
+from hier_jax.evaluation import checks, dendrogram, distances
+from hier_jax.evaluation.hierarchy import agreement, graded
+from hier_jax.evaluation.retrieval.metrics import RECALL_AT
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Pairs whose coordinates are held at a time.

@@ -13,7 +13,7 @@ import numpy as np
 
 from hier_jax import atomic
 from hier_jax.errors import UserError
-from hier_jax.evaluation.tree_structure import Tree, check_tree
+from hier_jax.evaluation.tree.structure import Tree, check_tree
 
 _FORMAT = 'hier_jax tree 1'
 # Newick labels that need no quotes. An underscore would be read as a blank.

@@ -6,8 +6,8 @@ import numpy as np
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, distances
-from hier_jax.evaluation.scores import lift
-from hier_jax.evaluation.tree_structure import Tree, leaf_names
+from hier_jax.evaluation.retrieval.lift import lift
+from hier_jax.evaluation.tree.structure import Tree, leaf_names
 
 ROOTS = ('auto', 'proxy', 'origin')
 # Proxies whose distances to all nodes are held at a time.

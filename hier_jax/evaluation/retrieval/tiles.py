@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from hier_jax.evaluation.counters import AHEAD, Comparison, LookUp
+from hier_jax.evaluation.retrieval.counters import AHEAD, Comparison, LookUp
 
 AXIS = 'gallery'
 # Positives beyond which each score is looked up among the thresholds: from

@@ -1,0 +1,1 @@
+"""How embeddings and proxies hold a taxonomy."""

@@ -1,0 +1,1 @@
+"""Exact retrieval figures: ranks of positives, tile by tile."""

@@ -1,0 +1,162 @@
+"""Inner products that rank as a distance does."""
+
+import dataclasses
+import math
+from concurrent import futures
+
+import numpy as np
+
+from hier_jax.evaluation.distances import normalise, square_norm
+from hier_jax.evaluation.retrieval import spaces
+
+# Gallery rows at most whose mean is taken.
+_SAMPLE = 1 << 14
+# Largest weight of a gallery row, with which no float32 product overflows.
+_LARGEST = 1e30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lift:
+  """Makes vectors whose inner products rank a gallery for every query.
+
+  For a fixed query x the hyperbolic distance grows with
+  |x - y|^2 / (1 - c |y|^2), which is an inner product in d + 2 dimensions:
+  [x, |x|^2, 1] . w [-2y, 1, |y|^2] with w = 1 / (1 - c |y|^2). The hyperboloid
+  is taken to the ball, its w from the time coordinate. With w = 1 the second
+  dimension is the same for all y: the Euclidean order takes d + 1. Cosine
+  similarity is the inner product of the normalised rows.
+
+  The vectors are made in float64 and relative to a centre: that changes no
+  order, and keeps float32 products apart where embeddings crowd far from the
+  origin, as those of an untrained network do.
+
+  Attributes:
+    metric: one of `spaces.METRICS`.
+    c: curvature, 0 for none.
+    scale: what rows are multiplied by before anything else.
+    centre: `[d]` float64, subtracted after that.
+  """
+
+  metric: str
+  c: float
+  scale: float
+  centre: np.ndarray
+
+  @classmethod
+  def about(cls, gallery, *, c: float = 0.0, metric: str | None = None):
+    """The lift about the mean of a gallery's rows.
+
+    Args:
+      gallery: `[m, d]`, inside the ball, or on the hyperboloid `[m, 1 + d]`,
+        time first.
+      c: 0, or c > 0 for the ball and the hyperboloid of curvature -c.
+      metric: one of `spaces.METRICS`; None is hyperbolic where c > 0, else
+        cosine.
+
+    Raises:
+      UserError: an unknown metric, or one that does not go with c.
+    """
+    metric, gallery = spaces.resolve(metric, c), np.asarray(gallery)
+    scale = _scale(gallery, metric, c)
+    some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
+    return cls(metric, c, scale, _flat(some, metric, scale)[0].mean(0))
+
+  def queries(self, x) -> np.ndarray:
+    """Rows `[n, D]` float32 of queries `[n, d]`.
+
+    D is d (cosine), d + 1 (Euclidean) or d + 2; of points of the hyperboloid
+    only the space coordinates are read.
+    """
+
+    def one(x):
+      flat, _ = _flat(x, self.metric, self.scale)
+      return _as_query(flat, self.centre, self.metric)
+
+    return _map_parts(one, np.asarray(x))
+
+  def gallery(self, y) -> np.ndarray:
+    """Rows `[m, D]` float32 of gallery items `[m, d]`.
+
+    The larger `queries(x) @ gallery(y).T`, the nearer.
+    """
+
+    def one(y):
+      flat, w = _flat(y, self.metric, self.scale)
+      return _as_item(flat, w, self.centre, self.metric)
+
+    return _map_parts(one, np.asarray(y))
+
+
+def lift(
+  queries, gallery, *, c: float = 0.0, metric: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Queries `[n, D]` and gallery `[m, D]` by `Lift.about` the gallery.
+
+  Args:
+    queries: `[n, d]`.
+    gallery: `[m, d]`.
+    c: see `Lift.about`.
+    metric: see `Lift.about`.
+
+  Raises:
+    UserError: an unknown metric, or one that does not go with c.
+  """
+  made = Lift.about(gallery, c=c, metric=metric)
+  return made.queries(queries), made.gallery(gallery)
+
+
+def _map_parts(function, x):
+  """Rows `[n, D]` float32, function of rows `[n, d]` in float64."""
+  part = lambda start: x[start : start + spaces.ROWS].astype(np.float64)
+  out = np.empty((len(x), function(part(0)[:1]).shape[1]), np.float32)
+
+  def fill(start):
+    out[start : start + spaces.ROWS] = function(part(start))
+
+  with futures.ThreadPoolExecutor() as pool:
+    # `list` for the errors, which `map` keeps until they are asked for.
+    list(pool.map(fill, range(0, len(x), spaces.ROWS)))
+  return out
+
+
+def _scale(gallery, metric, c):
+  """What a row is multiplied by before anything else."""
+  if metric == 'euclidean':
+    largest = max(float(np.abs(b).max()) for b in spaces.parts(gallery))
+    return 1 / largest if largest > 0 else 1.0
+  # In units of the ball's radius, so that no float32 square overflows.
+  return math.sqrt(c)
+
+
+def _flat(x, metric, scale):
+  """Points `[n, d]` and their weights w `[n, 1]`, before centring."""
+  if metric == 'cosine':
+    return normalise(x), 1.0
+  if metric == 'euclidean':
+    return scale * x, 1.0
+  if metric == 'hyperbolic':
+    x = scale * x
+    return x, 1 / (1 - square_norm(x))
+  space = scale * x[:, 1:]
+  # 1 + sqrt(c) x_0, which is 2w of the point of the ball.
+  height = 1 + np.sqrt(1 + square_norm(space))
+  return space / height, np.minimum(height / 2, _LARGEST)
+
+
+def _as_query(x, centre, metric):
+  if metric == 'cosine':
+    return x
+  x = x - centre
+  ones = np.ones_like(x[:, :1])
+  if metric == 'euclidean':
+    return np.hstack([x, ones])
+  return np.hstack([x, square_norm(x), ones])
+
+
+def _as_item(y, w, centre, metric):
+  y = y - centre
+  if metric == 'cosine':
+    return y
+  if metric == 'euclidean':
+    return np.hstack([2 * y, -square_norm(y)])
+  return w * np.hstack([2 * y, -np.ones_like(w), -square_norm(y)])

@@ -1,0 +1,1 @@
+"""Trees of proxies and of embeddings, and files of them."""
