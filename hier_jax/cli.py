@@ -1,5 +1,6 @@
 """The command line: one verb a function; parse, call, print."""
 
+import pathlib
 import sys
 
 from absl import flags
@@ -13,9 +14,19 @@ verbs:
   train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]
       trains, or goes on with the run that DIR holds
 
-  evaluate EMBEDDINGS.npz [--gallery NPZ] [--curvature C] [--taxonomy CSV]
-           [--recall_at 1,2,4,8] [--out JSON]
-      figures of arrays 'embeddings' and 'labels', of any framework
+  evaluate WORKDIR[/checkpoints/STEP] [--query SPLIT] [--gallery SPLIT] ...
+  evaluate EMBEDDINGS.npz [--gallery NPZ] ...
+           [--curvature C] [--taxonomy CSV] [--recall_at 1,2,4,8] [--out JSON]
+           [--export faiss]
+      figures of a run's checkpoint on its data set's test split, or of arrays
+      'embeddings' and 'labels' of any framework; --export writes an index of
+      the gallery beside them
+
+  data prepare NAME [--from DIR] [--data_dir DIR]
+      turns the images in DIR into checked records, or goes on with that
+
+  data info NAME [--data_dir DIR] [--sheet PNG]
+      what a prepared data set holds, in figures and on a contact sheet
 
   --traceback with any verb shows where an error arose
 """
@@ -87,36 +98,95 @@ def _train(argv):
 def _evaluate(argv):
 
   def define(values):
-    flags.DEFINE_string('gallery', None, 'an .npz', flag_values=values)
+    flags.DEFINE_string('query', None, 'a split', flag_values=values)
+    flags.DEFINE_string('gallery', None, 'split or .npz', flag_values=values)
     flags.DEFINE_float('curvature', None, 'c', flag_values=values)
     flags.DEFINE_string('taxonomy', None, 'a CSV', flag_values=values)
     flags.DEFINE_string('out', None, 'a JSON file', flag_values=values)
-    flags.DEFINE_list('recall_at', '1,2,4,8', 'the K', flag_values=values)
+    flags.DEFINE_list('recall_at', None, 'the K', flag_values=values)
+    flags.DEFINE_enum(
+      'export', None, ['faiss'], 'kind of index', flag_values=values
+    )
 
   values, paths = _flags(argv, define, positional=1)
   if not paths:
-    raise UserError('evaluate needs a file of embeddings, an .npz')
-  try:
-    recall_at = [int(k) for k in values.recall_at]
-  except ValueError:
     raise UserError(
-      f'--recall_at is {",".join(values.recall_at)}, expected integers: 1,10'
-    ) from None
+      'evaluate needs the workdir of a run or a file of embeddings, an .npz'
+    )
+  task, c = _task(paths[0], values), values.curvature
   from hier_jax.evaluation import files
 
-  figures = files.evaluate(
-    paths[0],
-    values.gallery,
-    c=values.curvature,
-    taxonomy=values.taxonomy,
-    recall_at=recall_at,
-  )
+  found = files.figures(task, c=c)
   if values.out is not None:
-    files.write_json(values.out, figures)
-  print(files.as_lines(figures))
+    files.write_json(values.out, found)
+  print(files.as_lines(found))
+  if values.export is not None:
+    print(f'index written to {files.export_faiss(task, c=c)}')
 
 
-_VERBS = {'train': _train, 'evaluate': _evaluate}
+def _task(path, values):
+  """What `evaluate` is to rank, of a run or of files."""
+  changed = {}
+  if values.recall_at is not None:
+    changed['recall_at'] = _integers('recall_at', values.recall_at)
+  # Heavy imports wait until the arguments are known to be right.
+  from hier_jax.evaluation import files
+
+  if pathlib.Path(path).is_dir():
+    from hier_jax.training import embedding
+
+    task = embedding.from_checkpoint(
+      path, query=values.query, gallery=values.gallery
+    )
+  elif values.query is None:
+    task = files.read_task(path, values.gallery)
+  else:
+    raise UserError(
+      f'--query {values.query} names a split of a run, but {path} is a file:'
+      ' the queries are what it holds'
+    )
+  if values.taxonomy is not None:
+    changed['taxonomy'] = files.Taxonomy.from_csv(values.taxonomy)
+  return task._replace(**changed)
+
+
+def _integers(name, texts):
+  try:
+    return [int(text) for text in texts]
+  except ValueError:
+    raise UserError(
+      f'--{name} is {",".join(texts)}, expected integers: 1,10'
+    ) from None
+
+
+def _data(argv):
+
+  def define(values):
+    flags.DEFINE_string('from', None, 'folder of images', flag_values=values)
+    flags.DEFINE_string('data_dir', None, 'where it goes', flag_values=values)
+    flags.DEFINE_string('sheet', None, 'a PNG', flag_values=values)
+
+  values, names = _flags(argv, define, positional=2)
+  if len(names) < 2 or names[0] not in ('prepare', 'info'):
+    raise UserError(
+      'data needs what to do and a data set: data prepare NAME or data info'
+      f' NAME; found {" ".join(names) or "nothing"}'
+    )
+  what, name = names
+  for flag, of in (('from', 'prepare'), ('sheet', 'info')):
+    if values[flag].value is not None and what != of:
+      raise UserError(f'--{flag} goes with data {of} only')
+  from hier_jax.data import info, prepare
+
+  data_dir = values.data_dir
+  if what == 'prepare':
+    prepare.prepare(name, values['from'].value, data_dir=data_dir)
+  print(info.as_text(info.describe(name, data_dir=data_dir)))
+  if values.sheet is not None:
+    info.contact_sheet(name, values.sheet, data_dir=data_dir)
+
+
+_VERBS = {'train': _train, 'evaluate': _evaluate, 'data': _data}
 
 
 def main(argv=None):

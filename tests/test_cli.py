@@ -1,10 +1,12 @@
 """What the command line says and the code it exits with."""
 
+import json
+
 import pytest
 
 from hier_jax import cli
 from hier_jax.data import datasets
-from tests import training_data
+from tests import archives, training_data
 
 CONFIG = """
 from hier_jax.errors import UserError
@@ -19,7 +21,7 @@ def get_config(preset=None):
 
 @pytest.fixture
 def config_file(tmp_path, monkeypatch):
-  made = training_data.splits()
+  made = training_data.splits(noise=250)
   monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
   path = tmp_path / 'config.py'
   path.write_text(CONFIG)
@@ -30,12 +32,38 @@ def run(*args):
   return cli.main(['hier-jax', *map(str, args)])
 
 
-def test_train_prints_a_table(config_file, tmp_path, capsys):
-  workdir = tmp_path / 'run'
+def test_train_prints_a_table_and_evaluate_the_same(
+  config_file, tmp_path, capsys
+):
+  workdir, out = tmp_path / 'run', tmp_path / 'figures.json'
   code = run('train', '--config', f'{config_file}:short', '--workdir', workdir)
   assert code == 0
   assert 'after training' in capsys.readouterr().out
-  assert (workdir / 'results.json').exists()
+  results = json.loads((workdir / 'results.json').read_text())
+  for path in (workdir, workdir / 'checkpoints' / '3'):
+    assert run('evaluate', path, '--out', out) == 0
+    found = json.loads(out.read_text())
+    want = results['after training']
+    assert want['map@r'] != results['before training']['map@r'] < 1
+    assert {key: found[key] for key in want if key in found} == {
+      key: value for key, value in want.items() if '@' in key or 'num' in key
+    }
+    assert found['c'] == 0.1
+    # The tree is the data set's own.
+    assert 0 < found['hierarchy/kind/recall@1'] <= 1
+    assert 1 <= found['hierarchy/proxies/used'] <= 24
+    assert 0 < found['hierarchy/tree/kind/purity'] <= 1
+    assert f'{found["map@r"]:.4f}' in capsys.readouterr().out
+  splits = ['--query', 'train', '--gallery', 'test']
+  # Train and test have no class in common.
+  assert run('evaluate', workdir, *splits) == 2
+  assert 'none of the 48 queries has a positive' in capsys.readouterr().err
+  for path, flags, message in (
+    (workdir, ['--query', 'val'], "has no split 'val'; it has train, test"),
+    (workdir / 'checkpoints' / '7', [], 'does not exist'),
+  ):
+    assert run('evaluate', path, *flags) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -95,3 +123,28 @@ def test_help(capsys):
   assert run('--help') == 0
   assert 'train --config FILE[:PRESET] --workdir DIR' in capsys.readouterr().out
   assert run() == 2
+
+
+def test_data_prepares_and_describes(tmp_path, capsys):
+  folder = tmp_path / 'images'
+  for i, name in enumerate(('red', 'green', 'blue', 'grey')):
+    for k in range(2):
+      archives.write_image(folder / name / f'{k}.png', 40 * i + k)
+  args = ['folder/mine', '--data_dir', tmp_path / 'data']
+  assert run('data', 'info', *args) == 2
+  assert 'data prepare' in capsys.readouterr().err
+  assert run('data', 'prepare', *args, '--from', folder) == 0
+  prepared = capsys.readouterr().out
+  assert 'train: ' in prepared
+  sheet = tmp_path / 'sheet.png'
+  assert run('data', 'info', *args, '--sheet', sheet) == 0
+  assert capsys.readouterr().out == prepared
+  assert sheet.read_bytes().startswith(b'\x89PNG')
+  for wrong, message in (
+    (['info', *args, '--from', folder], '--from goes with data prepare only'),
+    (['prepare'], 'found prepare'),
+    (['show', 'emoji'], 'found show emoji'),
+    (['prepare', 'cub', '--from', folder], "unknown data set 'cub'"),
+  ):
+    assert run('data', *wrong) == 2
+    assert message in capsys.readouterr().err

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from hier_jax.data import datasets
-from hier_jax.data.builders import base, emoji
+from hier_jax.data.builders import emoji, shards
 from hier_jax.errors import UserError
 
 STYLES = ['flat', 'round', 'mono']
@@ -103,13 +103,19 @@ def test_records_come_back_as_they_were(assets, data_dir):
     'subgroup': ['face', 'hand', 'animal'],
     'group': ['people', 'nature'],
   }
+  assert train.ancestors() == [
+    ['people', 'face'],
+    ['people', 'hand'],
+    ['nature', 'animal'],
+  ]
+  assert train.source[1]['path'] == '1F600/round.webp'
 
 
 def test_a_second_load_reads_what_the_first_prepared(
   assets, data_dir, monkeypatch
 ):
   first = datasets.load('emoji', data_dir=data_dir)['test']
-  monkeypatch.setattr(emoji.Emoji, '_records', None)
+  monkeypatch.setattr(emoji.Emoji, '_contents', None)
   again = datasets.load('emoji', data_dir=data_dir)['test']
   np.testing.assert_array_equal(first.labels, again.labels)
   assert first.names == again.names
@@ -118,7 +124,7 @@ def test_a_second_load_reads_what_the_first_prepared(
 
 def test_tfds_itself_reads_the_records(assets, data_dir):
   datasets.load('emoji', data_dir=data_dir)
-  builder = tfds.builder_from_directory(data_dir / 'emoji/class/1.0.0')
+  builder = tfds.builder_from_directory(data_dir / 'emoji/class/1.1.0')
   source = builder.as_data_source('test')
   assert [r['label'] for r in source] == [1, 1, 1, 3, 3, 3]
   np.testing.assert_array_equal(source[4]['image'][0, 0], [120, 40, 7])
@@ -133,22 +139,31 @@ def test_split_b_keeps_subgroups_apart(assets, data_dir):
   np.testing.assert_array_equal(test.labels, [0, 0, 1, 1, 1, 2, 2, 2])
 
 
+def test_data_set_that_is_not_prepared_is_explained(data_dir):
+  with pytest.raises(UserError) as error:
+    datasets.load('cub200/short256', data_dir=data_dir)
+  assert str(error.value).startswith(
+    f'data set cub200/short256 is not prepared in {data_dir}/cub200/short256/'
+  )
+  assert 'data prepare cub200/short256 --from DIR`' in str(error.value)
+
+
 def test_unknown_data_set_lists_the_known_ones():
   with pytest.raises(UserError, match=r"'emojis'.*emoji, emoji/subgroup"):
     datasets.load('emojis')
 
 
 def test_losing_a_race_to_prepare_is_no_failure(assets, data_dir, monkeypatch):
-  decode = base.transforms.decode
+  decode = shards.transforms.decode
   winner = []
 
   def overtaken(data, name):
     # In the middle of our work another process begins, and ends.
-    monkeypatch.setattr(base.transforms, 'decode', decode)
+    monkeypatch.setattr(shards.transforms, 'decode', decode)
     winner.append(datasets.load('emoji', data_dir=data_dir))
     return decode(data, name)
 
-  monkeypatch.setattr(base.transforms, 'decode', overtaken)
+  monkeypatch.setattr(shards.transforms, 'decode', overtaken)
   loser = datasets.load('emoji', data_dir=data_dir)
   assert len(winner) == 1
   for split in ('train', 'test'):
@@ -182,7 +197,7 @@ def without(entry):
     (entries() | {'1F999/flat.webp': b''}, "'1F999/flat.webp' is not <hex>"),
     (
       entries() | {'1F601/flat.webp': b'RIFF'},
-      '1F601/flat.webp is not a readable image',
+      '1 of 14 images of emoji cannot be read: 1F601/flat.webp (no known',
     ),
   ],
 )
@@ -192,7 +207,7 @@ def test_faults_of_the_archive_are_named(assets, data_dir, images, message):
     datasets.load('emoji', data_dir=data_dir)
   assert message in str(error.value)
   # Nothing half-made is left to be taken for the data set.
-  assert not list(data_dir.glob('emoji/class/*'))
+  assert not list(data_dir.glob('emoji/class/1.1.0'))
 
 
 @pytest.mark.parametrize('name', ['images.zip', 'classes.csv', 'styles.csv'])
@@ -208,8 +223,9 @@ def toy():
     name='toy',
     source=[{'image': bytes([i])} for i in range(9)],
     labels=labels,
-    fields={'index': 100 + np.arange(9)},
-    names={'label': list('abcdef')},
+    fields={'index': 100 + np.arange(9), 'kind': labels % 3 - 1},
+    names={'label': list('abcdef'), 'kind': ['x', 'y']},
+    levels=('kind',),
   )
 
 
@@ -241,6 +257,8 @@ def test_select_takes_rows_in_their_order():
   np.testing.assert_array_equal(chosen.labels, [1, 0])
   assert chosen.source[0] == {'image': bytes([8])}
   assert chosen.names['label'] == ['d', 'f']
+  # -1 is a class that lies higher.
+  assert chosen.ancestors() == [[''], ['y']]
 
 
 def test_bundled_archive_has_the_protocols_counts(data_dir):

@@ -8,9 +8,14 @@ import pytest
 from hier_jax import cli
 from hier_jax.errors import UserError
 from hier_jax.evaluation import files
-from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
+from hier_jax.evaluation.hierarchy.agreement import node_purity
+from hier_jax.evaluation.hierarchy.metrics import (
+  hierarchy_metrics,
+  tree_metrics,
+)
 from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.proxies import proxy_tree
 
 CSV = 'class,family,kind\n' + '\n'.join(
   f'{name},{family},{kind}'
@@ -43,13 +48,15 @@ def data(tmp_path):
 
 def test_figures_are_those_of_the_arrays(data):
   folder, arrays = data
-  got = files.evaluate(folder / 'query.npz', c=1.0, recall_at=(1, 3))
+  task = files.read_task(folder / 'query.npz')
+  got = files.figures(task._replace(recall_at=(1, 3)), c=1.0)
   want = retrieval.retrieval_metrics(
     *arrays['query'], c=1.0, recall_at=(1, 3), figures=files.FIGURES
   )
   assert got == {'c': 1.0} | want
   x, labels = arrays['gallery']
-  got = files.evaluate(folder / 'query.npz', folder / 'gallery.npz')
+  task = files.read_task(folder / 'query.npz', folder / 'gallery.npz')
+  got = files.figures(task)
   want = retrieval.retrieval_metrics(
     *arrays['query'], gallery=x, gallery_labels=labels, figures=files.FIGURES
   )
@@ -58,10 +65,10 @@ def test_figures_are_those_of_the_arrays(data):
 
 def test_taxonomy_adds_the_figures_of_hierarchy(data):
   folder, arrays = data
-  got = files.evaluate(folder / 'query.npz', taxonomy=folder / 'tree.csv')
-  want = hierarchy_metrics(
-    *arrays['query'], Taxonomy.from_csv(folder / 'tree.csv')
-  )
+  tree = Taxonomy.from_csv(folder / 'tree.csv')
+  task = files.read_task(folder / 'query.npz')._replace(taxonomy=tree)
+  got = files.figures(task)
+  want = hierarchy_metrics(*arrays['query'], tree)
   found = {
     key.removeprefix('hierarchy/'): value
     for key, value in got.items()
@@ -70,12 +77,33 @@ def test_taxonomy_adds_the_figures_of_hierarchy(data):
   np.testing.assert_equal(found, want)
 
 
+def test_proxies_add_the_figures_of_their_tree(data):
+  folder, arrays = data
+  x, labels = arrays['query']
+  # Each class has its proxy, a little nearer to the origin.
+  centre = np.stack(
+    [x[labels == name].mean(0) for name in dict.fromkeys(labels)]
+  )
+  np.savez(folder / 'p.npz', embeddings=x, labels=labels, c=1.0, proxies=centre)
+  tree = Taxonomy.from_csv(folder / 'tree.csv')
+  task = files.read_task(folder / 'p.npz')._replace(taxonomy=tree)
+  got = files.figures(task)
+  want = proxy_tree(x, centre, c=1.0)
+  assert got['hierarchy/proxies/used'] == len(set(want.parent[: len(x)]))
+  below = node_purity(want, labels, tree)
+  assert got['hierarchy/proxies/class/purity'] == below.mean_purity[-1]
+  of_tree = tree_metrics(want, labels, tree)
+  assert got['hierarchy/tree/kind/purity'] == of_tree['kind/purity']
+  assert 'hierarchy/proxies/used' not in files.figures(task, c=0.0)
+
+
 def test_curvature_of_the_file_holds_unless_another_is_given(data):
   folder, arrays = data
   x, labels = arrays['query']
   np.savez(folder / 'ball.npz', embeddings=x, labels=labels, c=0.5)
-  assert files.evaluate(folder / 'ball.npz')['c'] == 0.5
-  assert files.evaluate(folder / 'ball.npz', c=0.1)['c'] == 0.1
+  task = files.read_task(folder / 'ball.npz')
+  assert files.figures(task)['c'] == 0.5
+  assert files.figures(task, c=0.1)['c'] == 0.1
 
 
 def test_command_prints_and_writes(data, capsys):
@@ -109,7 +137,11 @@ def test_command_prints_and_writes(data, capsys):
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
-    ([], 'evaluate needs a file of embeddings'),
+    ([], 'evaluate needs the workdir of a run or a file of embeddings'),
+    (['query.npz', '--query', 'test'], '--query test names a split of a run'),
+    (['query.npz', '--recall_at', '1,x'], '--recall_at is 1,x, expected int'),
+    (['query.npz', '--export', 'annoy'], 'faiss'),
+    (['.'], 'holds no config.json'),
     (['nowhere.npz'], 'nowhere.npz does not exist'),
     (['broken.npz'], r'broken.npz cannot be read as .npz'),
     (['other.npz'], r"lacks the array 'embeddings', it holds x"),

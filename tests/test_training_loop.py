@@ -9,8 +9,9 @@ import pytest
 
 from hier_jax.data import datasets
 from hier_jax.errors import UserError
+from hier_jax.evaluation import retrieval_metrics
 from hier_jax.models import embedder
-from hier_jax.training import loop, optim, parallel
+from hier_jax.training import embedding, loop, optim, parallel
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
@@ -129,6 +130,34 @@ def test_records_and_results(tmp_path, capsys):
   table = capsys.readouterr().out
   assert 'after training' in table
   assert f'{100 * rows["after training"]["recall@1"]:.1f}' in table
+
+
+def test_queries_are_ranked_against_a_gallery_of_their_own(
+  tmp_path, monkeypatch, colours
+):
+  test = colours['test']
+  first = np.arange(len(test)) % 3 == 0
+  made = {
+    'train': colours['train'],
+    'query': test.select(~first, 'query'),
+    'gallery': test.select(first, 'gallery'),
+  }
+  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  config = training_data.config(epochs=1)
+  rows = loop.train(config, tmp_path / 'run')
+  assert [row['num_queries'] for row in rows.values()] == [32] * 2
+  task = embedding.from_checkpoint(tmp_path / 'run')
+  assert [len(task.queries.labels), len(task.gallery.labels)] == [32, 16]
+  want = retrieval_metrics(
+    task.queries.embeddings,
+    task.queries.labels,
+    gallery=task.gallery.embeddings,
+    gallery_labels=task.gallery.labels,
+    c=0.1,
+  )
+  assert rows['after training'].items() >= want.items()
+  alone = embedding.from_checkpoint(tmp_path / 'run', query='gallery')
+  assert alone.gallery is None
 
 
 def test_without_hier_there_are_no_hierarchical_proxies(tmp_path):

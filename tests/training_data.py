@@ -9,23 +9,33 @@ from hier_jax.data.datasets import Split
 from hier_jax.training.config import default_config
 
 
-def _png(rng, colour):
-  noise = rng.integers(-40, 40, (8, 8, 3))
+def _png(rng, colour, noise):
+  noise = rng.integers(-noise, noise, (8, 8, 3))
   pixels = np.clip(colour + noise, 0, 255).astype(np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'PNG')
   return {'image': file.getvalue()}
 
 
-def splits(classes=16, per_class=3):
-  """Classes are colours; train and test have classes of their own."""
+def splits(classes=16, per_class=3, noise=40):
+  """Classes are colours, of four kinds; train and test have their own."""
   rng = np.random.default_rng(0)
   made = {}
   for name in ('train', 'test'):
     colours = rng.integers(0, 256, (classes, 3))
     labels = np.arange(classes).repeat(per_class).astype(np.int32)
-    records = [_png(rng, colours[label]) for label in labels]
-    made[name] = Split(f'colours:{name}', records, labels, {})
+    records = [_png(rng, colours[label], noise) for label in labels]
+    made[name] = Split(
+      f'colours:{name}',
+      records,
+      labels,
+      {'kind': labels.astype(np.int64) % 4},
+      {
+        'label': [f'{name} colour {k}' for k in range(classes)],
+        'kind': ['dark', 'light', 'warm', 'cold'],
+      },
+      ('kind',),
+    )
   return made
 
 

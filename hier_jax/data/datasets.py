@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,14 +9,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from hier_jax.data.builders import base, emoji
+from hier_jax.data import builders, prepare
 from hier_jax.errors import UserError
-
-# Name -> builder and its config.
-_BUILDERS: dict[str, tuple[type[base.ImageBuilder], str | None]] = {
-  'emoji': (emoji.Emoji, 'class'),
-  'emoji/subgroup': (emoji.Emoji, 'subgroup'),
-}
 
 
 class Source(Protocol):
@@ -36,11 +29,14 @@ class Split:
 
   Attributes:
     name: what messages and reports call it, `emoji:train`.
-    source: random access, `source[i]` is a dict whose 'image' is bytes.
+    source: random access, `source[i]` is a dict whose 'image' is bytes;
+      prepared data sets have the image's 'path' there too.
     labels: int32 [n], every value of 0 .. num_classes - 1 occurs.
     fields: int64 [n] each, what else is known of an image, such as 'index'
       (its place in the whole data set), 'style', 'subgroup' and 'group'.
     names: what the values mean, `names['label'][k]` being class k's name.
+    levels: the fields that make a tree above the classes, coarsest first;
+      they have one value for all images of a class.
   """
 
   name: str
@@ -48,6 +44,7 @@ class Split:
   labels: np.ndarray
   fields: Mapping[str, np.ndarray]
   names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+  levels: Sequence[str] = ()
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -56,6 +53,24 @@ class Split:
   def num_classes(self) -> int:
     """The number of classes C."""
     return int(self.labels.max(initial=-1)) + 1
+
+  def ancestors(self, levels: Sequence[str] | None = None) -> list[list[str]]:
+    """Returns what each class belongs to, coarsest first; '' for nothing.
+
+    A row for each of `names['label']`, as `evaluation.taxonomy.Taxonomy` and
+    its `from_levels` take them.
+
+    Args:
+      levels: other fields than `self.levels` that belong to classes, such as
+        ('body',) of Cars-196.
+    """
+    levels = self.levels if levels is None else levels
+    first = np.unique(self.labels, return_index=True)[1]
+    columns = []
+    for level in levels:
+      names = [*self.names[level], '']  # the code of nothing is -1
+      columns.append([names[code] for code in self.fields[level][first]])
+    return [list(row) for row in zip(*columns, strict=True)]
 
   def select(self, rows: np.ndarray, name: str) -> 'Split':
     """Returns the images `rows` (bool [n] or int [m]), labels made anew."""
@@ -67,6 +82,7 @@ class Split:
       _contiguous(labels),
       {field: values[rows] for field, values in self.fields.items()},
       _label_names(self.names, labels),
+      self.levels,
     )
 
 
@@ -86,10 +102,10 @@ class _Rows:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Images:
-  """The encoded images of a prepared split, without their fields.
+  """The encoded images of a prepared split and their paths.
 
-  Those are known from the metadata, and TFDS's own parsing of a whole example
-  takes four times as long as reading it.
+  Their fields are known from the metadata, and TFDS's own parsing of a whole
+  example takes four times as long as reading it.
   """
 
   records: Sequence[bytes]
@@ -99,29 +115,33 @@ class _Images:
 
   def __getitem__(self, index: int, /) -> Mapping[str, Any]:
     example = tf_example_pb2.Example.FromString(self.records[index])
-    return {'image': example.features.feature['image'].bytes_list.value[0]}
+    feature = example.features.feature
+    return {
+      'image': feature['image'].bytes_list.value[0],
+      'path': feature['path'].bytes_list.value[0].decode(),
+    }
 
 
 def load(
   name: str, *, data_dir: str | os.PathLike | None = None
 ) -> dict[str, Split]:
-  """Returns the splits of a data set, preparing it when it is not there yet.
+  """Returns the splits of a prepared data set.
+
+  Bundled ones are prepared where they are not there yet.
 
   Args:
     name: 'emoji', or 'emoji/subgroup', where train and test share no
-      subgroup.
+      subgroup; 'cub200', 'cars196', 'sop' and 'inshop', as published, or with
+      '/short256' after them as resized; 'folder/NAME'. All have the splits
+      train and test, save 'inshop': train, query and gallery.
     data_dir: where prepared data sets lie; TFDS's own place by default.
       Several processes may prepare the same one at once.
 
   Raises:
-    UserError: for an unknown name, for broken files of the data set and for
-      a `data_dir` that cannot be written.
+    UserError: for a name that is unknown or not prepared, for broken files of
+      a bundled data set and for a `data_dir` that cannot be written.
   """
-  if name not in _BUILDERS:
-    raise UserError(
-      f'unknown data set {name!r}; the known ones are {", ".join(_BUILDERS)}'
-    )
-  builder = _prepared(name, data_dir)
+  builder = open_prepared(name, data_dir)
   sources = builder.as_data_source(
     deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
@@ -129,6 +149,22 @@ def load(
     split: _from_builder(f'{name}:{split}', records, builder.info, split)
     for split, records in sources.items()
   }
+
+
+def open_prepared(
+  name: str, data_dir: str | os.PathLike | None
+) -> tfds.core.DatasetBuilder:
+  """Returns TFDS's reader of a data set; see `load`."""
+  place = builders.place(name, data_dir)
+  if not place.exists():
+    if not builders.is_bundled(name):
+      raise UserError(
+        f'data set {name} is not prepared in {place}: run `hier-jax data '
+        f'prepare {name} --from DIR` with the folder of its images, and the '
+        'same data_dir'
+      )
+    prepare.prepare(name, data_dir=data_dir)
+  return tfds.builder_from_directory(place)
 
 
 def hold_out(split: Split, every: int = 5) -> tuple[Split, Split]:
@@ -145,26 +181,6 @@ def hold_out(split: Split, every: int = 5) -> tuple[Split, Split]:
   held = split.labels % every == every - 1
   fit = split.select(~held, f'{split.name}:fit')
   return fit, split.select(held, f'{split.name}:val')
-
-
-def _prepared(name: str, data_dir) -> base.ImageBuilder:
-  make, config = _BUILDERS[name]
-  if not sys.stderr.isatty():
-    tfds.disable_progress_bar()
-  builder = make(config=config, data_dir=data_dir)
-  try:
-    builder.download_and_prepare(file_format='array_record')
-    return builder
-  except OSError as error:
-    # TFDS moves a finished folder into place, which fails when another
-    # process was faster: then that one's work is as good as ours.
-    other = make(config=config, data_dir=data_dir)
-    if other.data_path.exists():
-      return other
-    raise UserError(
-      f'cannot prepare data set {name} in {builder.data_dir} ({error}); '
-      'choose a writable folder with data_dir or TFDS_DATA_DIR'
-    ) from error
 
 
 def _from_builder(
@@ -187,6 +203,7 @@ def _from_builder(
     _contiguous(labels),
     fields,
     _label_names(names, labels),
+    info.metadata['about']['levels'],
   )
 
 

@@ -2,6 +2,7 @@
 
 from hier_jax.evaluation.baselines import pixel_embedding
 from hier_jax.evaluation.clustering import cluster_metrics
+from hier_jax.evaluation.faiss_index import read_faiss, write_faiss
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.lift import Lift, lift
 from hier_jax.evaluation.retrieval.metrics import (
@@ -32,6 +33,8 @@ __all__ = [
   'per_query',
   'pixel_embedding',
   'proxy_tree',
+  'read_faiss',
   'retrieval_metrics',
+  'write_faiss',
   'write_tree',
 ]

@@ -3,7 +3,6 @@
 import json
 import math
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +10,13 @@ import numpy as np
 
 from hier_jax import atomic
 from hier_jax.errors import UserError
+from hier_jax.evaluation import npz
+from hier_jax.evaluation.faiss_index import write_faiss
+from hier_jax.evaluation.hierarchy.agreement import node_purity
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.proxies import proxy_tree
 
 FIGURES = ('map@r', 'r_precision', 'mrr', 'map')
 
@@ -25,39 +28,23 @@ class Embedded(NamedTuple):
     embeddings: `[n, d]`.
     labels: `[n]`.
     c: curvature, or None where the file does not say.
+    proxies: hierarchical proxies `[P, d]`, points of the same ball, or None.
   """
 
   embeddings: np.ndarray
   labels: np.ndarray
-  c: float | None
+  c: float | None = None
+  proxies: np.ndarray | None = None
 
 
 def read(path) -> Embedded:
-  """Reads an .npz with arrays `embeddings`, `labels` and perhaps `c`.
+  """Reads an .npz with `embeddings`, `labels` and perhaps `c` and `proxies`.
 
   Raises:
     UserError: no such file, another format, or an array that is missing.
   """
-  path = pathlib.Path(path)
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError('a single array')
-      arrays = dict(archive)
-  except FileNotFoundError:
-    raise UserError(f'{path} does not exist') from None
-  except (OSError, ValueError, zipfile.BadZipFile) as error:
-    raise UserError(
-      f'{path} cannot be read as .npz ({error}): write it with'
-      ' numpy.savez(path, embeddings=..., labels=...)'
-    ) from error
-  missing = [name for name in ('embeddings', 'labels') if name not in arrays]
-  if missing:
-    held = ', '.join(sorted(arrays)) or 'nothing'
-    raise UserError(
-      f'{path} lacks the array {missing[0]!r}, it holds {held}: write it with'
-      ' numpy.savez(path, embeddings=..., labels=...)'
-    )
+  remedy = 'write it with numpy.savez(path, embeddings=..., labels=...)'
+  arrays = npz.read(path, ('embeddings', 'labels'), remedy)
   c = arrays.get('c')
   if c is not None and c.size != 1:
     raise UserError(f'{path}: `c` has shape {c.shape}; expected one number')
@@ -65,69 +52,107 @@ def read(path) -> Embedded:
     arrays['embeddings'],
     arrays['labels'],
     None if c is None else float(c.item()),
+    arrays.get('proxies'),
   )
 
 
-def evaluate(
-  query,
-  gallery=None,
-  *,
-  c: float | None = None,
-  taxonomy=None,
-  recall_at: Sequence[int] = RECALL_AT,
-) -> dict[str, float | int]:
-  """Figures of embeddings in files.
+class Task(NamedTuple):
+  """What to rank for whom.
+
+  Attributes:
+    queries: what to rank the gallery for.
+    home: path without suffix, beside which files of this task are written.
+    gallery: None means the queries, each left out of its own ranking.
+    taxonomy: tree of the classes; None for no figures of hierarchy.
+    recall_at: the K of Recall@K.
+  """
+
+  queries: Embedded
+  home: pathlib.Path
+  gallery: Embedded | None = None
+  taxonomy: Taxonomy | None = None
+  recall_at: Sequence[int] = RECALL_AT
+
+  def curvature(self, c: float | None = None) -> float:
+    """The c given, else what the queries' file says, else 0 (cosine)."""
+    return c if c is not None else self.queries.c or 0.0
+
+
+def read_task(query, gallery=None) -> Task:
+  """Reads the files of the queries and of the gallery, see `read`."""
+  items = None if gallery is None else read(gallery)
+  home = pathlib.Path(query if gallery is None else gallery).with_suffix('')
+  return Task(read(query), home, items)
+
+
+def figures(task: Task, *, c: float | None = None) -> dict[str, float | int]:
+  """Figures of embeddings.
 
   Args:
-    query: .npz of the queries, see `read`.
-    gallery: .npz of the gallery; None means the queries, each left out of its
-      own ranking.
-    c: curvature; None takes what the query file says, else 0 (cosine).
-    taxonomy: CSV of the classes' tree, see `Taxonomy.from_csv`; None leaves the
-      figures of hierarchy out.
-    recall_at: the K of Recall@K.
+    task: what to rank.
+    c: curvature, see `Task.curvature`.
 
   Returns:
     `retrieval_metrics` with `FIGURES`, 'c' and, under 'hierarchy/', what
-    `hierarchy_metrics` finds.
+    `hierarchy_metrics` finds. Where the queries come with proxies its 'tree/'
+    is `proxy_tree`, and 'proxies/used', '/perplexity' and '/<level>/purity' are
+    those of `node_purity`.
 
   Raises:
-    UserError: see `read`, `retrieval_metrics` and `hierarchy_metrics`.
+    UserError: see `retrieval_metrics` and `hierarchy_metrics`.
   """
-  queries = read(query)
-  c = c if c is not None else queries.c or 0.0
-  ranking: dict[str, Any] = {}
-  if gallery is not None:
-    items = read(gallery)
-    ranking = {'gallery': items.embeddings, 'gallery_labels': items.labels}
-  data = queries.embeddings, queries.labels
+  c = task.curvature(c)
+  options: dict[str, Any] = {'c': c, 'recall_at': task.recall_at}
+  if task.gallery is not None:
+    options['gallery'] = task.gallery.embeddings
+    options['gallery_labels'] = task.gallery.labels
+  data = task.queries.embeddings, task.queries.labels
   found: dict[str, float | int] = {'c': c}
-  found |= retrieval_metrics(
-    *data, recall_at=recall_at, figures=FIGURES, c=c, **ranking
-  )
-  if taxonomy is not None:
-    tree = Taxonomy.from_csv(taxonomy)
-    figures = hierarchy_metrics(
-      *data, tree, c=c, recall_at=recall_at, **ranking
-    )
-    found |= {f'hierarchy/{key}': value for key, value in figures.items()}
+  found |= retrieval_metrics(*data, figures=FIGURES, **options)
+  if task.taxonomy is not None:
+    tree = None
+    if task.queries.proxies is not None and c:
+      x, proxies = task.queries.embeddings, task.queries.proxies
+      tree = proxy_tree(x, proxies, c=c)
+    of_tree = hierarchy_metrics(*data, task.taxonomy, tree=tree, **options)
+    if tree is not None:
+      of_tree |= _of_proxies(tree, task.queries.labels, task.taxonomy)
+    found |= {f'hierarchy/{key}': value for key, value in of_tree.items()}
   return found
 
 
-def write_json(path, figures):
+def _of_proxies(tree, labels, taxonomy):
+  found = node_purity(tree, labels, taxonomy)
+  purity = zip(taxonomy.level_names, found.mean_purity.tolist(), strict=True)
+  return {
+    'proxies/used': found.num_used,
+    'proxies/perplexity': found.perplexity,
+    **{f'proxies/{level}/purity': value for level, value in purity},
+  }
+
+
+def export_faiss(task: Task, *, c: float | None = None) -> pathlib.Path:
+  """Writes an index of the gallery, see `write_faiss`; returns its path."""
+  path = task.home.with_name(f'{task.home.name}.faiss')
+  items = task.gallery or task.queries
+  write_faiss(path, items.embeddings, c=task.curvature(c))
+  return path
+
+
+def write_json(path, found):
   """Writes figures, atomically; one that is not defined is null."""
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value
-    for key, value in figures.items()
+    for key, value in found.items()
   }
   text = json.dumps(known, indent=2, allow_nan=False)
   atomic.write_text(path, f'{text}\n')
 
 
-def as_lines(figures) -> str:
+def as_lines(found) -> str:
   """Figures as text, one a line."""
-  width = max(map(len, figures))
+  width = max(map(len, found))
   shown = lambda value: f'{value:.4f}' if isinstance(value, float) else value
   return '\n'.join(
-    f'{key.ljust(width)}  {shown(value)}' for key, value in figures.items()
+    f'{key.ljust(width)}  {shown(value)}' for key, value in found.items()
   )

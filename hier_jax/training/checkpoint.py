@@ -20,10 +20,11 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   Args:
     directory: where they lie, made if need be.
-    keep: how many of the latest are kept.
+    keep: how many of the latest are kept; None only reads, and leaves alone
+      what another process may be writing.
   """
 
-  def __init__(self, directory, *, keep):
+  def __init__(self, directory, *, keep=None):
     policies = ocp.training
     self._directory = os.fspath(directory)
     self._checkpointer = ocp.training.Checkpointer(
@@ -33,7 +34,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         1
       ),
       preservation_policy=policies.preservation_policies.LatestN(keep),
-      cleanup_tmp_directories=True,
+      cleanup_tmp_directories=keep is not None,
     )
 
   def __exit__(self, *unused):
@@ -49,13 +50,24 @@ class Checkpoints(contextlib.AbstractContextManager):
     """Begins to write the state; returns before it is on disk."""
     self._checkpointer.save_async(step, state)
 
-  def restore(self, state):
-    """The latest checkpoint, in the shapes and places of `state`.
+  def restore(self, state, step=None):
+    """A checkpoint, in the shapes and places of `state`.
+
+    Args:
+      state: of the same model and optimiser.
+      step: of the checkpoint, None for the latest.
 
     Raises:
-      UserError: when it cannot be read or is of another model.
+      UserError: when there is none, it cannot be read or is of another model.
     """
-    step = self.latest_step
+    steps = [found.step for found in self._checkpointer.checkpoints]
+    step = self.latest_step if step is None else step
+    if step not in steps:
+      known = ', '.join(map(str, sorted(steps))) or 'none'
+      which = 'no checkpoint' if step is None else f'no checkpoint {step}'
+      raise UserError(
+        f'{self._directory} holds {which}; expected one of: {known}'
+      )
     abstract = jax.tree.map(ocp.arrays.to_shape_dtype_struct, state)
     try:
       return self._checkpointer.load(step, abstract)

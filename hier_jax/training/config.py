@@ -14,7 +14,7 @@ from hier_jax.errors import UserError
 from hier_jax.losses.lca import ESTIMATORS
 from hier_jax.training import objective
 
-__all__ = ['default_config', 'differences', 'validate']
+__all__ = ['default_config', 'differences', 'from_stored', 'validate']
 
 SCHEDULES = ('constant', 'cosine', 'step', 'one_cycle')
 DTYPES = ('float32', 'bfloat16')
@@ -281,6 +281,24 @@ def validate(config):
   _one_of(flat, 'optim.schedule', SCHEDULES)
   _check_batch(flat)
   _check_loss(config, flat)
+
+
+def from_stored(stored):
+  """The config that `config.json` of a run holds.
+
+  Args:
+    stored: nested dicts; keys that they lack are at their defaults.
+
+  Raises:
+    UserError: for a key that is unknown.
+  """
+  config = default_config()
+  flat = _flatten(stored)
+  _check_keys(_flatten(config) | flat)
+  # JSON knows no tuples.
+  flat = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+  config.update_from_flattened_dict(flat)
+  return config
 
 
 def differences(theirs, ours):

@@ -5,7 +5,6 @@ import math
 import pathlib
 
 import jax
-import numpy as np
 
 from hier_jax import atomic
 from hier_jax.data import datasets, pipeline, transforms
@@ -13,9 +12,8 @@ from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines, table
 from hier_jax.evaluation.retrieval import metrics as retrieval
-from hier_jax.models import embedder
 from hier_jax.training import config as config_lib
-from hier_jax.training import optim, parallel, report
+from hier_jax.training import embedding, optim, parallel, report
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
@@ -54,7 +52,7 @@ def train(config, workdir):
     images_per_class=config.data.images_per_class,
     seed=config.seed,
   )
-  model = _create_model(config)
+  model = embedding.create_model(config)
   optimizer = optim.optimizer(config, steps_per_epoch=sampler.steps_per_epoch)
   state = state_lib.create(
     config, model, optimizer, splits['train'].num_classes
@@ -68,12 +66,6 @@ def train(config, workdir):
       state = checkpoints.restore(state)
     run = _Run(config, workdir, splits, sampler, model, optimizer, state)
     return run.finish(checkpoints)
-
-
-def _create_model(config):
-  settings = config.model.to_dict()
-  settings['dtype'] = np.dtype(settings['dtype'])
-  return embedder.create(**settings, axis_name=parallel.AXIS)
 
 
 def _claim(workdir, config):
@@ -195,44 +187,37 @@ class _Run:
   def _evaluate_start(self):
     """What there is to beat: the pixels, and the untrained network."""
     if self.config.eval.pixels:
-      pixels = baselines.pixel_embedding(
-        self._over_test(lambda image: image)[0]
-      )
+      found = self._over_test(lambda image: image)
+      pixels = [(baselines.pixel_embedding(x), labels) for x, labels in found]
       self._evaluate('raw pixels', pixels)
     self._evaluate('before training')
 
   def _over_test(self, embed):
-    """`embed` over the test split: its rows, and their labels."""
-    rows, labels = [], []
-    for batch in pipeline.eval_batches(
-      self.splits['test'],
-      transforms.EvalView(
-        self.config.model.image_size, self.config.data.eval_resize
-      ),
-      batch_size=self.config.eval.batch_size,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      num_threads=self.config.data.num_threads,
-    ):
-      mask = parallel.gather_rows(batch['mask'])
-      rows.append(parallel.gather_rows(embed(batch['image']))[mask])
-      labels.append(parallel.gather_rows(batch['label'])[mask])
-    return np.concatenate(rows), np.concatenate(labels)
+    """`embed` over the queries and, where there is one, the gallery."""
+    return [
+      embedding.over(self.config, split, embed)
+      for split in embedding.chosen(self.splits)
+    ]
 
-  def _evaluate(self, name, embeddings=None):
+  def _evaluate(self, name, embedded=None):
     """Retrieval on the test split, logged under a name."""
-    c, labels = 0.0, self.splits['test'].labels
-    if embeddings is None:
+    c = 0.0
+    if embedded is None:
       c = self.config.model.c
       variables = {
         'params': self.state.params['model'],
         'batch_stats': self.state.batch_stats,
       }
-      embeddings, labels = self._over_test(
-        lambda image: self.embed(variables, image)
-      )
+      embedded = self._over_test(lambda image: self.embed(variables, image))
+    (queries, labels), *others = embedded
+    gallery, gallery_labels = others[0] if others else (None, None)
     metrics = retrieval.retrieval_metrics(
-      embeddings, labels, c=c, recall_at=self.config.eval.recall_at
+      queries,
+      labels,
+      gallery=gallery,
+      gallery_labels=gallery_labels,
+      c=c,
+      recall_at=self.config.eval.recall_at,
     )
     record = {'kind': 'eval', 'step': self.step, 'name': name} | metrics
     self.log.write(record)

@@ -5,63 +5,156 @@ the records are written as array_record, which grain reads at random.
 """
 
 import abc
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hier_jax.data import transforms
+from hier_jax.data.builders import shards
+from hier_jax.data.builders.contents import Contents
+from hier_jax.errors import UserError
 
 
-class Record(NamedTuple):
-  """One image of a data set.
+@dataclasses.dataclass
+class ImageConfig(tfds.core.BuilderConfig):
+  """How the images are stored.
 
   Attributes:
-    name: where it came from, for messages.
-    image: encoded bytes, kept as they are.
-    fields: 'index', its place in the whole data set whatever the split, and
-      one integer for each of the builder's named fields.
+    short_side: larger images are resized to it, which makes reading faster
+      and is no longer the published protocol; None keeps the bytes.
   """
 
-  name: str
-  image: bytes
-  fields: Mapping[str, int]
+  short_side: int | None = None
 
 
 class ImageBuilder(  # type: ignore[call-arg]
-  tfds.core.GeneratorBasedBuilder, skip_registration=True
+  tfds.core.DatasetBuilder, skip_registration=True
 ):
-  """Base of the builders: a subclass tells its names and its records.
+  """Base of the builders: a subclass tells its contents.
 
   The integer fields also go into the metadata, a column each, so that labels
   are there without reading a single image: `info.metadata[split][field]`.
+  Under `info.metadata['about']` lies where the data set came from.
   """
 
   # Only leads TFDS to checksums of downloads, of which there are none, and
   # needs importlib_resources on the way, which TFDS does not install.
   code_path = None
+  BUILDER_CONFIGS: ClassVar = [
+    ImageConfig(name='original', description='The bytes as published.'),
+    ImageConfig(
+      name='short256',
+      short_side=256,
+      description='Images with a short side above 256 are resized to it.',
+    ),
+  ]
+  # Split -> images and classes of the published protocol.
+  counts: ClassVar[Mapping[str, tuple[int, int]]] = {}
+  homepage: ClassVar[str] = ''
+  licence: ClassVar[str] = ''
+
+  def __init_subclass__(cls):
+    # TFDS has a cars196 too, and one process may want both.
+    super().__init_subclass__(skip_registration=True)
+
+  def __init__(
+    self,
+    *,
+    manual_dir: str | os.PathLike | None = None,
+    config: ImageConfig,
+    data_dir: str | os.PathLike,
+  ):
+    """Makes the builder of one data set, from its lists; reads no image.
+
+    Args:
+      manual_dir: the folder of the unpacked archives; None where the images
+        come with the package.
+      config: one of the BUILDER_CONFIGS.
+      data_dir: where prepared data sets lie.
+
+    Raises:
+      UserError: for images that are missing or not as published.
+    """
+    self._manual_dir = manual_dir
+    super().__init__(config=config, data_dir=data_dir)
+    # Beside the final folder, which TFDS only makes when all is done.
+    self.unfinished = pathlib.Path(f'{self.data_dir}.unfinished')
+
+  @classmethod
+  def config(cls, name: str) -> ImageConfig:
+    """Returns a config; '' is the first. Raises KeyError for unknown ones."""
+    configs = {config.name: config for config in reversed(cls.BUILDER_CONFIGS)}
+    return configs[name or cls.BUILDER_CONFIGS[0].name]
 
   @abc.abstractmethod
-  def _names(self) -> Mapping[str, Sequence[str]]:
-    """Returns what the values of each named field, 'label' first, mean."""
+  def _contents(self) -> Contents:
+    """Returns what the data set holds.
 
-  @abc.abstractmethod
-  def _records(self) -> Mapping[str, Iterable[Record]]:
-    """Returns the records of each split, in their final order."""
+    Raises:
+      UserError: for lists or folders that are missing or not as expected.
+    """
+
+  @property
+  def source(self) -> pathlib.Path:
+    """The folder of the unpacked archives."""
+    if self._manual_dir is None:
+      raise UserError(
+        f'{self.name} is made from images that you have: name their folder '
+        f'with --from DIR. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
+      )
+    source = pathlib.Path(self._manual_dir).expanduser()
+    if not source.is_dir():
+      raise UserError(
+        f'there is no folder {source}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
+      )
+    return source
+
+  @functools.cached_property
+  def contents(self) -> Contents:
+    """What the data set holds, its counts being those of the protocol."""
+    found = self._contents()
+    counts = {
+      split: (len(rows), len({row.fields['label'] for row in rows}))
+      for split, rows in found.splits.items()
+    }
+    wrong = [
+      f'{split} holds {counts.get(split, (0, 0))[0]:,} images of '
+      f'{counts.get(split, (0, 0))[1]:,} classes, expected {images:,} of '
+      f'{classes:,}'
+      for split, (images, classes) in self.counts.items()
+      if counts.get(split) != (images, classes)
+    ]
+    if wrong:
+      raise UserError(
+        f'{self.name} is not the published one: {"; ".join(wrong)}. Unpack '
+        f'the archive again. {self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""}'
+      )
+    return found
+
+  def _read(self, record: shards.Record) -> bytes:
+    """Returns the encoded image of a record; called by several threads."""
+    return record.file.read_bytes()
 
   def _info(self) -> tfds.core.DatasetInfo:
     labels = {
-      field: tfds.features.ClassLabel(names=names)
-      for field, names in self._names().items()
+      field: tfds.features.ClassLabel(names=list(names))
+      for field, names in self.contents.names.items()
     }
     return tfds.core.DatasetInfo(
       builder=self,
       description=type(self).__doc__,
+      homepage=self.homepage,
+      license=self.licence,
       features=tfds.features.FeaturesDict(
         {
           'image': tfds.features.Image(shape=(None, None, 3)),
+          'path': tfds.features.Text(),
           'index': tfds.features.Scalar(np.int64),
           **labels,
         }
@@ -71,21 +164,61 @@ class ImageBuilder(  # type: ignore[call-arg]
       metadata=tfds.core.MetadataDict(),
     )
 
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {
-      split: self._generate_examples(split, records)
-      for split, records in self._records().items()
+  def _download_and_prepare(self, dl_manager, download_config=None):
+    del dl_manager, download_config
+    short_side = self.builder_config.short_side
+    written = shards.write(
+      self.contents.splits,
+      self.unfinished,
+      read=self._read,
+      short_side=short_side,
+      name=self.name,
+    )
+    self.info.set_splits(
+      tfds.core.SplitDict(
+        self._adopt(split, parts) for split, parts in written.items()
+      )
+    )
+    for split, records in self.contents.splits.items():
+      self.info.metadata[split] = {
+        field: [record.fields[field] for record in records]
+        for field in records[0].fields
+      }
+    self.info.metadata['about'] = {
+      'layout': self.contents.layout,
+      'levels': list(self.contents.levels),
+      'licence': self.licence,
+      'homepage': self.homepage,
+      'short_side': short_side,
+      'digest': self.contents.digest,
     }
 
-  def _generate_examples(
-    self, split: str, records: Iterable[Record]
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    columns: dict[str, list[int]] = {}
-    self.info.metadata[split] = columns
-    for key, record in enumerate(records):
-      # A broken image is found here, once, and not in the middle of a run.
-      transforms.decode(record.image, record.name)
-      for field, value in record.fields.items():
-        columns.setdefault(field, []).append(value)
-      yield key, {'image': io.BytesIO(record.image), **record.fields}
+  def _adopt(
+    self, split: str, parts: Sequence[shards.Shard]
+  ) -> tfds.core.SplitInfo:
+    """Puts finished shards where TFDS looks for those of a split."""
+    template = tfds.core.ShardedFileTemplate(
+      split=split,
+      dataset_name=self.name,
+      data_dir=self.data_path,
+      filetype_suffix='array_record',
+    )
+    for i, part in enumerate(parts):
+      place = template.sharded_filepath(shard_index=i, num_shards=len(parts))
+      try:
+        os.link(part.file, place)
+      # Not every file system knows links.
+      except OSError:
+        shutil.copyfile(part.file, place)
+    return tfds.core.SplitInfo(
+      name=split,
+      shard_lengths=[part.num_images for part in parts],
+      num_bytes=sum(part.file.stat().st_size for part in parts),
+      filename_template=template,
+    )
+
+  def _as_dataset(self, split, **options):
+    raise NotImplementedError(
+      'read with as_data_source, or as tf.data after '
+      f'tfds.builder_from_directory({str(self.data_dir)!r})'
+    )

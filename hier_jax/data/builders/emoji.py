@@ -5,17 +5,16 @@ import dataclasses
 import functools
 import pathlib
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from hier_jax.data.builders import base
+from hier_jax.data.builders import base, contents, shards
 from hier_jax.errors import UserError
 
 
 @dataclasses.dataclass
-class EmojiConfig(tfds.core.BuilderConfig):
+class EmojiConfig(base.ImageConfig):
   """A class-disjoint split of Emoji, a column of classes.csv."""
 
   column: str = ''
@@ -28,7 +27,7 @@ class Emoji(base.ImageBuilder):
   measure against; it is never trained on. Each class has one image a style.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   BUILDER_CONFIGS: ClassVar = [
     EmojiConfig(
       name='class',
@@ -41,6 +40,8 @@ class Emoji(base.ImageBuilder):
       description='Train and test share no subgroup (split B).',
     ),
   ]
+  homepage = 'https://www.unicode.org/emoji/charts/full-emoji-list.html'
+  licence = "each style's own, see emoji_assets/ATTRIBUTION.md"
 
   # images.zip (`<hex>/<style>.webp`), classes.csv and styles.csv, and how
   # many images they make: one lost in silence would be another benchmark.
@@ -49,32 +50,34 @@ class Emoji(base.ImageBuilder):
   )
   num_images: ClassVar[int] = 12_538
 
-  def _names(self) -> Mapping[str, Sequence[str]]:
-    return {
+  def _contents(self) -> contents.Contents:
+    names = {
       'label': [f'{row["emoji"]} {row["label"]}' for row in self._classes],
       'style': [row['style'] for row in self._styles],
       'subgroup': _distinct(self._classes, 'subgroup'),
       'group': _distinct(self._classes, 'group'),
     }
+    splits: dict[str, list[shards.Record]] = {'train': [], 'test': []}
+    for index, (label, style, entry) in enumerate(self._entries(self._archive)):
+      row = self._classes[label]
+      fields = {
+        'index': index,
+        'label': label,
+        'style': style,
+        'subgroup': names['subgroup'].index(row['subgroup']),
+        'group': names['group'].index(row['group']),
+      }
+      splits[row[self.builder_config.column]].append(
+        shards.Record(entry, self.assets / 'images.zip', fields)
+      )
+    return contents.Contents(splits, names, ('group', 'subgroup'), 'bundled')
 
-  def _records(self) -> Mapping[str, Iterator[base.Record]]:
-    return {split: self._read(split) for split in ('train', 'test')}
-
-  def _read(self, split: str) -> Iterator[base.Record]:
-    subgroups = _distinct(self._classes, 'subgroup')
-    groups = _distinct(self._classes, 'group')
-    with self._open() as archive:
-      for index, (label, style, entry) in enumerate(self._entries(archive)):
-        row = self._classes[label]
-        if row[self.builder_config.column] == split:
-          fields = {
-            'index': index,
-            'label': label,
-            'style': style,
-            'subgroup': subgroups.index(row['subgroup']),
-            'group': groups.index(row['group']),
-          }
-          yield base.Record(entry, _read_entry(archive, entry), fields)
+  def _read(self, record: shards.Record) -> bytes:
+    try:
+      return self._archive.read(record.path)
+    except zipfile.BadZipFile as error:
+      what = f'{record.file}: {record.path}'
+      raise _unreadable(what, error) from error
 
   def _entries(self, archive: zipfile.ZipFile) -> list[tuple[int, int, str]]:
     """Returns (class, style, entry) of every image in order, all checked."""
@@ -99,7 +102,8 @@ class Emoji(base.ImageBuilder):
       )
     return sorted(entries)
 
-  def _open(self) -> zipfile.ZipFile:
+  @functools.cached_property
+  def _archive(self) -> zipfile.ZipFile:
     path = self.assets / 'images.zip'
     try:
       return zipfile.ZipFile(path)
@@ -113,13 +117,6 @@ class Emoji(base.ImageBuilder):
   @functools.cached_property
   def _styles(self) -> list[dict[str, str]]:
     return _read_table(self.assets / 'styles.csv')
-
-
-def _read_entry(archive: zipfile.ZipFile, entry: str) -> bytes:
-  try:
-    return archive.read(entry)
-  except zipfile.BadZipFile as error:
-    raise _unreadable(f'{archive.filename}: {entry}', error) from error
 
 
 def _read_table(path: pathlib.Path) -> list[dict[str, str]]:

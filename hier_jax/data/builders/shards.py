@@ -1,0 +1,197 @@
+"""Records written shard by shard, so that interrupted work goes on.
+
+A shard's file name holds a hash of its records and of its images' sizes and
+times, and the file appears under that name when it is whole. A later run finds
+it, or makes it anew where something has changed since.
+"""
+
+import functools
+import hashlib
+import io
+import os
+import pathlib
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent import futures
+from typing import NamedTuple
+
+import tqdm
+from array_record.python import array_record_module
+from PIL import Image, UnidentifiedImageError
+from tensorflow_datasets.proto import tf_example_pb2
+
+from hier_jax.data import transforms
+from hier_jax.data.builders import tables
+from hier_jax.errors import UserError
+
+# What is lost when a run is killed, and what is read again when one image
+# of it was broken.
+_SHARD_SIZE = 1024
+# Pillow decodes without the interpreter's lock.
+_THREADS = min(16, os.cpu_count() or 1)
+_QUALITY = 95
+
+
+class Record(NamedTuple):
+  """One image of a data set.
+
+  Attributes:
+    path: its name in the data set, for people and messages.
+    file: the file that holds it, whose time and size tell of changes.
+    fields: 'index', its place in the whole data set whatever the split, and
+      one integer for each of the builder's named fields.
+  """
+
+  path: str
+  file: pathlib.Path
+  fields: Mapping[str, int]
+
+
+class Shard(NamedTuple):
+  """A finished file of records."""
+
+  file: pathlib.Path
+  num_images: int
+
+
+def write(
+  splits: Mapping[str, Sequence[Record]],
+  folder: pathlib.Path,
+  *,
+  read: Callable[[Record], bytes],
+  short_side: int | None,
+  name: str,
+) -> dict[str, list[Shard]]:
+  """Checks, resizes and writes images, or finds them written already.
+
+  Every image is decoded once, whole: a broken one is found here and not in
+  the middle of a run.
+
+  Args:
+    splits: the records of each split, in order.
+    folder: where shards are made, those of one `short_side` alone; kept until
+      the caller removes it.
+    read: returns the encoded image of a record; called by several threads.
+    short_side: larger images are resized to it; None keeps all bytes.
+    name: what the progress bar and messages call the data set.
+
+  Returns:
+    The shards of each split, in order.
+
+  Raises:
+    UserError: for images that are missing or broken, all of them counted.
+    OSError: for a folder that cannot be written.
+  """
+  records = [record for rows in splits.values() for record in rows]
+  stamps = _stamps(records, name)
+  prepare = functools.partial(_prepare, read=read, short_side=short_side)
+  folder.mkdir(parents=True, exist_ok=True)
+  written: dict[str, list[Shard]] = {}
+  broken: list[str] = []
+  with (
+    futures.ThreadPoolExecutor(_THREADS) as pool,
+    # Without a terminal there is no bar.
+    tqdm.tqdm(total=len(records), unit='image', desc=name, disable=None) as bar,
+  ):
+    for split, rows in splits.items():
+      written[split] = []
+      for first in range(0, len(rows), _SHARD_SIZE):
+        part = rows[first : first + _SHARD_SIZE]
+        key = _key(part, stamps)
+        file = folder / f'{split}-{first:07d}-{key}.array_record'
+        if not file.exists():
+          broken += _write_shard(file, pool.map(prepare, part), part)
+        written[split].append(Shard(file, len(part)))
+        bar.update(len(part))
+  if broken:
+    raise UserError(
+      f'{len(broken):,} of {len(records):,} images of {name} cannot be read: '
+      f'{tables.listed(broken)}; unpack these anew, or convert them to JPEG or '
+      'PNG, and run this again: what is finished is kept'
+    )
+  return written
+
+
+def _stamps(records: Iterable[Record], name: str) -> dict[pathlib.Path, str]:
+  """What changes with a file, of each file."""
+  stamps: dict[pathlib.Path, str] = {}
+  missing: list[str] = []
+  for record in records:
+    if record.file in stamps:
+      continue
+    try:
+      stat = record.file.stat()
+      stamps[record.file] = f'{stat.st_size} {stat.st_mtime_ns}'
+    except OSError:
+      missing.append(str(record.file))
+  if missing:
+    raise UserError(
+      f'{len(missing):,} images of {name} are listed but not there: '
+      f'{tables.listed(missing)}; unpack the archive again, whole'
+    )
+  return stamps
+
+
+def _key(part: Sequence[Record], stamps: Mapping[pathlib.Path, str]) -> str:
+  rows = [(r.path, stamps[r.file], sorted(r.fields.items())) for r in part]
+  return hashlib.sha256(repr(rows).encode()).hexdigest()[:20]
+
+
+def _prepare(
+  record: Record, *, read: Callable[[Record], bytes], short_side: int | None
+) -> bytes | str:
+  """The bytes to write of an image, or why there are none."""
+  try:
+    data = read(record)
+    image = transforms.decode(data, record.path)
+  except (OSError, UserError) as error:
+    cause = error.__cause__ or error
+    # Pillow's own words for it name an address in memory.
+    unknown = isinstance(cause, UnidentifiedImageError)
+    return f'{record.path} ({"no known format" if unknown else cause})'
+  if short_side is None or min(image.size) <= short_side:
+    return data
+  short = min(image.size)
+  width, height = (short_side * side // short for side in image.size)
+  file = io.BytesIO()
+  image = image.resize((width, height), Image.Resampling.BICUBIC)
+  image.save(file, 'JPEG', quality=_QUALITY, subsampling=0)
+  return file.getvalue()
+
+
+def _write_shard(
+  file: pathlib.Path, images: Iterable[bytes | str], part: Sequence[Record]
+) -> list[str]:
+  """Writes a shard, unless some of its images are broken: returns these."""
+  # Hosts that share the file system may share process ids too.
+  temporary = file.with_name(f'{file.name}.{uuid.uuid4().hex}.tmp')
+  broken = []
+  try:
+    # Groups of one record, as TFDS writes them for access at random.
+    writer = array_record_module.ArrayRecordWriter(
+      os.fspath(temporary), 'group_size:1'
+    )
+    for image, record in zip(images, part, strict=True):
+      if isinstance(image, str):
+        broken.append(image)
+      elif not broken:
+        writer.write(_example(image, record))
+    writer.close()
+    if not broken:
+      temporary.replace(file)
+  except RuntimeError as error:
+    # What array_record makes of a full disk, or of a folder that is gone.
+    raise OSError(str(error)) from error
+  finally:
+    temporary.unlink(missing_ok=True)
+  return broken
+
+
+def _example(image: bytes, record: Record) -> bytes:
+  example = tf_example_pb2.Example()
+  feature = example.features.feature
+  feature['image'].bytes_list.value.append(image)
+  feature['path'].bytes_list.value.append(record.path.encode())
+  for field, value in record.fields.items():
+    feature[field].int64_list.value.append(value)
+  return example.SerializeToString(deterministic=True)

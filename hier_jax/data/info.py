@@ -1,0 +1,163 @@
+"""What a prepared data set holds, in figures and in pictures."""
+
+import collections
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tqdm
+from PIL import Image, ImageDraw, ImageOps
+
+from hier_jax import atomic
+from hier_jax.data import builders, datasets, transforms
+
+__all__ = ['as_text', 'contact_sheet', 'describe']
+
+_ROWS = 6
+_COLUMNS = 8
+_THUMB = 96
+_MARGIN = 4
+_LABEL = 180
+_LABEL_CHARACTERS = 28
+
+
+def describe(
+  name: str, *, data_dir: str | os.PathLike | None = None
+) -> dict[str, Any]:
+  """Returns the figures of a prepared data set, all of them from its records.
+
+  Args:
+    name: the data set, see `datasets.load`.
+    data_dir: where prepared data sets lie; TFDS's own place by default.
+
+  Returns:
+    'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side'
+    and, under 'splits', of each split: 'images', 'classes', 'bytes',
+    'images_per_class', 'width' and 'height' as (smallest, median, largest),
+    'modes' and 'formats' as counts.
+
+  Raises:
+    UserError: as `datasets.load`.
+  """
+  splits = datasets.load(name, data_dir=data_dir)
+  about = datasets.open_prepared(name, data_dir).info.metadata['about']
+  return {
+    'name': name,
+    'place': str(builders.place(name, data_dir)),
+    **{k: v for k, v in about.items() if k != 'digest'},
+    'splits': {k: _describe_split(split) for k, split in splits.items()},
+  }
+
+
+def as_text(figures: Mapping[str, Any]) -> str:
+  """Returns the figures of `describe` as lines for people."""
+  short_side = figures['short_side']
+  stored = 'as published' if short_side is None else f'short side {short_side}'
+  lines = [
+    f'{figures["name"]} in {figures["place"]}',
+    f'  layout    {figures["layout"]}',
+    f'  images    {stored}',
+    f'  taxonomy  {" > ".join([*figures["levels"], "class"])}',
+    f'  licence   {figures["licence"]}',
+    f'  homepage  {figures["homepage"] or "none"}',
+  ]
+  for split, found in figures['splits'].items():
+    lines += [
+      f'{split}: {found["images"]:,} images of {found["classes"]:,} classes, '
+      f'{found["bytes"] / 1e6:,.1f} MB',
+      f'  images a class  {_range(found["images_per_class"])}',
+      f'  width           {_range(found["width"])}',
+      f'  height          {_range(found["height"])}',
+      f'  colour modes    {_counts(found["modes"])}',
+      f'  formats         {_counts(found["formats"])}',
+    ]
+  return '\n'.join(lines)
+
+
+def contact_sheet(
+  name: str,
+  path: str | os.PathLike,
+  *,
+  data_dir: str | os.PathLike | None = None,
+) -> None:
+  """Writes a PNG with images of a few classes of each split, a row a class.
+
+  Args:
+    name: the data set, see `datasets.load`.
+    path: the file to write.
+    data_dir: where prepared data sets lie; TFDS's own place by default.
+
+  Raises:
+    UserError: as `datasets.load`.
+  """
+  splits = datasets.load(name, data_dir=data_dir)
+  rows = [
+    (split, label)
+    for split in splits.values()
+    for label in _spread(split.num_classes, _ROWS)
+  ]
+  cell = _THUMB + _MARGIN
+  size = _LABEL + _COLUMNS * cell, _MARGIN + len(rows) * cell
+  sheet = Image.new('RGB', size, 'white')
+  draw = ImageDraw.Draw(sheet)
+  for row, (split, label) in enumerate(rows):
+    top = _MARGIN + row * cell
+    title = f'{split.name}\n{split.names["label"][label]}'
+    # The font that Pillow brings knows no emoji.
+    lines = title.encode('latin-1', 'replace').decode('latin-1').splitlines()
+    short = '\n'.join(line[:_LABEL_CHARACTERS] for line in lines)
+    draw.text((_MARGIN, top), short, fill='black')
+    members = np.flatnonzero(split.labels == label)
+    for column, i in enumerate(_spread(len(members), _COLUMNS)):
+      record = split.source[int(members[i])]
+      image = transforms.decode(record['image'], record['path'])
+      image = ImageOps.contain(image, (_THUMB, _THUMB))
+      sheet.paste(image, (_LABEL + column * cell, top))
+  with atomic.replacing(path) as temporary:
+    sheet.save(temporary, 'PNG')
+
+
+def _describe_split(split: datasets.Split) -> dict[str, Any]:
+  sizes = np.empty((len(split), 2), np.int64)
+  modes: collections.Counter = collections.Counter()
+  formats: collections.Counter = collections.Counter()
+  num_bytes = 0
+  for i in tqdm.trange(len(split), desc=split.name, disable=None):
+    data = split.source[i]['image']
+    # Only the header is read: all were decoded when they were prepared.
+    with Image.open(io.BytesIO(data)) as image:
+      sizes[i] = image.size
+      modes[image.mode] += 1
+      formats[image.format] += 1
+    num_bytes += len(data)
+  return {
+    'images': len(split),
+    'classes': split.num_classes,
+    'bytes': num_bytes,
+    'images_per_class': _spans(np.bincount(split.labels)),
+    'width': _spans(sizes[:, 0]),
+    'height': _spans(sizes[:, 1]),
+    'modes': dict(modes.most_common()),
+    'formats': dict(formats.most_common()),
+  }
+
+
+def _spans(values: np.ndarray) -> tuple[int, float, int]:
+  return int(values.min()), float(np.median(values)), int(values.max())
+
+
+def _range(span: tuple[int, float, int]) -> str:
+  low, median, high = span
+  return f'{low:,} to {high:,}, median {median:,g}'
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+  return ', '.join(f'{key} {count:,}' for key, count in counts.items())
+
+
+def _spread(n: int, k: int) -> list[int]:
+  """At most k of 0 .. n - 1, evenly."""
+  k = min(n, k)
+  return [i * n // k for i in range(k)]

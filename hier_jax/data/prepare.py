@@ -1,0 +1,78 @@
+"""From folders of images to records, once."""
+
+import contextlib
+import io
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+from hier_jax.data import builders
+from hier_jax.errors import UserError
+
+__all__ = ['prepare']
+
+
+def prepare(
+  name: str,
+  source: str | os.PathLike | None = None,
+  *,
+  data_dir: str | os.PathLike | None = None,
+) -> pathlib.Path:
+  """Prepares a data set, or goes on where an earlier call was stopped.
+
+  The folder appears when it is whole. Until then finished parts are kept
+  beside it, with `.unfinished` after its name, and are used again as long as
+  their images have not changed. Several processes may do this at once.
+
+  Args:
+    name: the data set, see `datasets.load`.
+    source: the folder of its unpacked archives; None for bundled ones.
+    data_dir: where prepared data sets lie; TFDS's own place by default.
+
+  Returns:
+    The data set's folder.
+
+  Raises:
+    UserError: for an unknown name; archives that are missing, packed, partial
+      or not as published; broken images, all of them counted; a data set
+      there already that is another one; a `data_dir` that cannot be written.
+  """
+  place = builders.place(name, data_dir)
+  with _quietly():
+    builder = builders.create(name, source=source, data_dir=data_dir)
+  if not place.exists():
+    try:
+      with _quietly():
+        builder.download_and_prepare(file_format='array_record')
+    except OSError as error:
+      # TFDS moves a finished folder into place, which fails when another
+      # process was faster: then that one's work is as good as ours.
+      if not place.exists():
+        raise UserError(
+          f'cannot prepare data set {name} in {place} ({error}); choose a '
+          'writable folder with data_dir or TFDS_DATA_DIR'
+        ) from error
+  made = tfds.builder_from_directory(place).info.metadata['about']['digest']
+  if made != builder.contents.digest:
+    raise UserError(
+      f'{place} was prepared from other images or names than those of '
+      f'{source}: remove that folder to prepare it anew'
+    )
+  shutil.rmtree(builder.unfinished, ignore_errors=True)
+  return place
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+  """Keeps TFDS from announcing downloads, of which there are none."""
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    logging.set_verbosity(verbosity)

@@ -1,0 +1,137 @@
+"""FAISS indexes in which inner products rank as a metric does.
+
+`PATH` is an exact index of lifted vectors that any FAISS program reads;
+`PATH.npz` beside it holds what queries are lifted with.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from hier_jax import atomic
+from hier_jax.errors import UserError
+from hier_jax.evaluation import checks, npz
+from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation.retrieval.lift import Lift
+
+# Searched at a time: their neighbours are what costs memory.
+_QUERIES = 4096
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FaissIndex:
+  """A gallery to search.
+
+  Attributes:
+    index: `faiss.IndexFlatIP` of the lifted gallery, or another index of inner
+      products made from it.
+    lift: what queries are lifted with.
+  """
+
+  index: Any
+  lift: Lift
+
+  def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest gallery rows of each query, the nearest first.
+
+    Args:
+      queries: `[n, d]`, points of the gallery's space.
+      k: number of neighbours.
+
+    Returns:
+      inner products `[n, k]` float32, which order as the metric does but are no
+      distances, and rows of the gallery `[n, k]` int64, -1 where it has fewer.
+
+    Raises:
+      UserError: rows that the metric is not defined for, other dimensions than
+        the gallery's, a k that is not a positive integer.
+    """
+    k = checks.positive_int('k', k)
+    metric, c = self.lift.metric, self.lift.c
+    queries = spaces.points('queries', queries, metric, c)
+    expected = len(self.lift.centre) + (metric == 'lorentz')
+    if queries.shape[1] != expected:
+      raise UserError(
+        f'`queries` has {queries.shape[1]} dimensions and the gallery'
+        f' {expected}; expected the same: embed both with one model'
+      )
+    found = [
+      self.index.search(self.lift.queries(queries[i : i + _QUERIES]), k)
+      for i in range(0, len(queries), _QUERIES)
+    ]
+    scores, rows = zip(*found, strict=True)
+    return np.concatenate(scores), np.concatenate(rows)
+
+
+def write_faiss(path, gallery, *, c: float = 0.0, metric: str | None = None):
+  """Writes an exact index of a gallery, both of its files atomically.
+
+  Args:
+    path: of the index.
+    gallery: `[m, d]`; ids in the index are its rows from 0.
+    c: c > 0 for points of curvature -c; 0 for vectors.
+    metric: see `per_query`; None is hyperbolic where c > 0, else cosine.
+
+  Returns:
+    The `FaissIndex` that was written.
+
+  Raises:
+    UserError: where FAISS is not installed, and for rows that the metric is not
+      defined for.
+  """
+  faiss = _faiss()
+  c = checks.curvature('c', c)
+  metric = spaces.resolve(metric, c)
+  gallery = spaces.points('gallery', gallery, metric, c)
+  lift = Lift.about(gallery, c=c, metric=metric)
+  vectors = lift.gallery(gallery)
+  index = faiss.IndexFlatIP(vectors.shape[1])
+  index.add(vectors)
+  with (
+    atomic.replacing(path) as new_index,
+    atomic.replacing(_beside(path)) as new_lift,
+  ):
+    faiss.write_index(index, str(new_index))
+    with new_lift.open('wb') as file:
+      np.savez(file, **dataclasses.asdict(lift))
+  return FaissIndex(index, lift)
+
+
+def read_faiss(path) -> FaissIndex:
+  """Reads what `write_faiss` wrote.
+
+  Raises:
+    UserError: where FAISS is not installed or either file cannot be read.
+  """
+  faiss = _faiss()
+  remedy = 'write both files of the index anew, with --export faiss'
+  try:
+    index = faiss.read_index(str(path))
+  except RuntimeError as error:
+    reason = str(error).splitlines()[0]
+    raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
+  fields = [field.name for field in dataclasses.fields(Lift)]
+  arrays = npz.read(_beside(path), fields, remedy)
+  lift = Lift(
+    metric=str(arrays['metric']),
+    c=float(arrays['c']),
+    scale=float(arrays['scale']),
+    centre=arrays['centre'],
+  )
+  return FaissIndex(index, lift)
+
+
+def _beside(path) -> pathlib.Path:
+  return pathlib.Path(f'{path}.npz')
+
+
+def _faiss():
+  try:
+    import faiss
+  except ImportError as error:
+    raise UserError(
+      "FAISS is not installed: pip install 'hier_jax[evaluation]'"
+    ) from error
+  return faiss

@@ -1,0 +1,187 @@
+"""Embeddings of a split of images, in a run and from what a run left."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from hier_jax import poincare
+from hier_jax.data import datasets, pipeline, transforms
+from hier_jax.errors import UserError
+from hier_jax.evaluation.files import Embedded, Task
+from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.models import embedder
+from hier_jax.training import config as config_lib
+from hier_jax.training import optim, parallel
+from hier_jax.training import state as state_lib
+from hier_jax.training import step as step_lib
+from hier_jax.training.checkpoint import Checkpoints
+
+__all__ = ['chosen', 'create_model', 'from_checkpoint', 'over']
+
+
+def create_model(config):
+  """The `embedder.Embedder` of a config, to be mapped over devices."""
+  settings = config.model.to_dict()
+  settings['dtype'] = np.dtype(settings['dtype'])
+  return embedder.create(**settings, axis_name=parallel.AXIS)
+
+
+def over(config, split, embed):
+  """Rows `[n, d]` of `embed(images)` over a split, and their labels `[n]`.
+
+  Args:
+    config: the whole config.
+    split: `datasets.Split`.
+    embed: maps this process's images `[b, H, W, 3]` uint8 to rows `[b, d]`.
+  """
+  rows, labels = [], []
+  for batch in pipeline.eval_batches(
+    split,
+    transforms.EvalView(config.model.image_size, config.data.eval_resize),
+    batch_size=config.eval.batch_size,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    num_threads=config.data.num_threads,
+  ):
+    mask = parallel.gather_rows(batch['mask'])
+    rows.append(parallel.gather_rows(embed(batch['image']))[mask])
+    labels.append(parallel.gather_rows(batch['label'])[mask])
+  return np.concatenate(rows), np.concatenate(labels)
+
+
+def chosen(splits, query=None, gallery=None):
+  """The split of the queries and, where there is one, that of the gallery.
+
+  Args:
+    splits: name -> `datasets.Split`.
+    query: name of the split; None for 'query' where there is one, else 'test'.
+    gallery: likewise; None for 'gallery' beside 'query', else none.
+
+  Raises:
+    UserError: for a split that is not there.
+  """
+  if query is None:
+    query = 'query' if 'query' in splits else 'test'
+    if gallery is None and query == 'query':
+      gallery = 'gallery'
+  names = [name for name in (query, gallery) if name is not None]
+  for name in names:
+    if name not in splits:
+      raise UserError(
+        f'the data set has no split {name!r}; it has {", ".join(splits)}'
+      )
+  return [splits[name] for name in names]
+
+
+def from_checkpoint(path, *, query=None, gallery=None) -> Task:
+  """Embeds splits of a run's data set with one of its checkpoints.
+
+  Args:
+    path: the run's workdir, for its latest checkpoint, or the folder of one:
+      `WORKDIR/checkpoints/STEP`.
+    query: name of the split of the queries, see `chosen`.
+    gallery: name of the split of the gallery.
+
+  Returns:
+    The task, labels being the names of classes, with the data set's taxonomy
+    where it has one and the K of the config.
+
+  Raises:
+    UserError: no such run, checkpoint or split, and what loading them raises.
+  """
+  workdir, step = _workdir_and_step(pathlib.Path(path))
+  config = _read_config(workdir / 'config.json')
+  splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
+  ranked = chosen(splits, query, gallery)
+  state = _restored(config, splits['train'], workdir, step)
+  embed = _embed(config, state)
+  proxies = _proxies(config, state)
+  found = []
+  for split in ranked:
+    rows, labels = over(config, split, embed)
+    classes = _names(split)[labels]
+    found.append(Embedded(rows, classes, config.model.c, proxies))
+  return Task(
+    found[0],
+    workdir / 'embeddings',
+    found[1] if len(found) == 2 else None,
+    _taxonomy(ranked),
+    config.eval.recall_at,
+  )
+
+
+def _workdir_and_step(path):
+  if path.parent.name == 'checkpoints' and path.name.isdecimal():
+    return path.parent.parent, int(path.name)
+  return path, None
+
+
+def _read_config(path):
+  """The config of a run, those keys that it lacks at their defaults."""
+  try:
+    stored = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise UserError(
+      f'{path.parent} holds no config.json: expected the workdir of a run, or'
+      ' WORKDIR/checkpoints/STEP'
+    ) from None
+  except ValueError as error:
+    raise UserError(f'{path} is no JSON ({error})') from error
+  config = config_lib.from_stored(stored)
+  config_lib.validate(config)
+  return config
+
+
+def _restored(config, train, workdir, step):
+  """The state that a checkpoint holds."""
+  folder = workdir / 'checkpoints'
+  if not folder.is_dir():
+    raise UserError(f'{workdir} holds no checkpoints: train it first')
+  # The state's shapes do not depend on the schedule.
+  optimizer = optim.optimizer(config, steps_per_epoch=1)
+  model = create_model(config)
+  state = state_lib.create(config, model, optimizer, train.num_classes)
+  with Checkpoints(folder) as checkpoints:
+    return checkpoints.restore(state, step)
+
+
+def _embed(config, state):
+  """The function of images that a state holds."""
+  embed = parallel.map_embed(step_lib.make_embed(create_model(config)))
+  variables = {
+    'params': state.params['model'],
+    'batch_stats': state.batch_stats,
+  }
+  return lambda images: embed(variables, images)
+
+
+def _proxies(config, state):
+  """The hierarchical proxies `[P, d]` as points of the ball, or None."""
+  model, tangent = (
+    config.model,
+    state.params['loss'].get('hierarchical_proxies'),
+  )
+  if tangent is None or not model.c:
+    return None
+  return np.asarray(
+    poincare.to_ball(tangent, c=model.c, clip_radius=model.clip_radius)
+  )
+
+
+def _names(split):
+  """Names of the classes `[C]`; their numbers where they have none."""
+  numbers = [str(k) for k in range(split.num_classes)]
+  return np.array(split.names.get('label', numbers))
+
+
+def _taxonomy(splits):
+  """The tree of the classes of all splits, or None."""
+  if not splits[0].levels:
+    return None
+  rows: dict[str, list[str]] = {}
+  for split in splits:
+    rows |= dict(zip(_names(split).tolist(), split.ancestors(), strict=True))
+  levels = [*splits[0].levels, 'class']
+  return Taxonomy.from_levels(list(rows.values()), list(rows), levels)
