@@ -1,8 +1,8 @@
 """Files that are either the old one or whole."""
 
 import contextlib
-import os
 import pathlib
+import uuid
 from collections.abc import Iterator
 
 __all__ = ['replacing', 'write_text']
@@ -15,7 +15,8 @@ def replacing(path) -> Iterator[pathlib.Path]:
   Where the block raises, the old file stays and the new one is removed.
   """
   path = pathlib.Path(path)
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+  # Not the process's number: hosts that share a file system may share that.
+  temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
   try:
     yield temporary
     temporary.replace(path)

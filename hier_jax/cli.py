@@ -28,6 +28,10 @@ verbs:
   data info NAME [--data_dir DIR] [--sheet PNG]
       what a prepared data set holds, in figures and on a contact sheet
 
+  convert SOURCE TARGET.safetensors [--architecture NAME] [--timm]
+      pretrained weights of a file, or published under a name, in our format;
+      --timm writes them under timm's names, for PyTorch
+
   --traceback with any verb shows where an error arose
 """
 
@@ -186,7 +190,32 @@ def _data(argv):
     info.contact_sheet(name, values.sheet, data_dir=data_dir)
 
 
-_VERBS = {'train': _train, 'evaluate': _evaluate, 'data': _data}
+def _convert(argv):
+
+  def define(values):
+    flags.DEFINE_string('architecture', None, 'backbone', flag_values=values)
+    flags.DEFINE_bool('timm', False, 'names of timm', flag_values=values)
+
+  values, paths = _flags(argv, define, positional=2)
+  if len(paths) < 2:
+    raise UserError(
+      'convert needs a SOURCE, a file or the name of published weights, and the'
+      ' TARGET to write'
+    )
+  from hier_jax.models import pretrained
+
+  name, loaded = pretrained.convert(
+    *paths, architecture=values.architecture, timm=values.timm
+  )
+  print(f'{name}: {loaded.summary()}')
+
+
+_VERBS = {
+  'train': _train,
+  'evaluate': _evaluate,
+  'data': _data,
+  'convert': _convert,
+}
 
 
 def main(argv=None):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hier_jax import poincare
+from hier_jax.errors import UserError
 from hier_jax.poincare import numerics
 
 __all__ = ['BallHead', 'Curvature', 'HypDistance', 'HypLinear', 'HypMLR']
@@ -46,31 +47,61 @@ class BallHead(nn.Module):
   """Backbone features to points of the Poincare ball (HIER, section 3.1).
 
   LayerNorm without scale and bias, a linear map with orthogonal rows, then
-  `poincare.to_ball`.
+  `poincare.to_ball`. The tangent vectors of the paper are much longer than its
+  clip radius, so that every embedding lies on the clip's sphere;
+  `radial_scale` frees the radii.
 
   Attributes:
     dim: size d of the embedding.
     c: curvature; the number 0 for unit vectors on the sphere instead.
     clip_radius: longest tangent vector; None for no clip.
+    last_norm: whether there is the LayerNorm.
+    radial_scale: None for the paper's tangent vectors u. A positive number
+      makes them s u / sqrt(d), with a learned s = exp(log_radial_scale) that
+      begins at this number. After the LayerNorm s is their first length, in
+      the mean, whatever d is, and is chosen below the clip radius.
   """
 
   dim: int
   c: float = 0.1
   clip_radius: float | None = 2.3
+  last_norm: bool = True
+  radial_scale: float | None = None
 
   @nn.compact
   def __call__(self, features, c=None):
-    """`[..., F]` to float32 `[..., d]`; c replaces the attribute."""
+    """`[..., F]` to float32 `[..., d]`; c replaces the attribute.
+
+    Raises:
+      UserError: `radial_scale` is not positive, or stands with c = 0.
+    """
     c = self.c if c is None else c
+    sphere = isinstance(c, (int, float)) and c == 0
     x = features.astype(jnp.float32)
-    x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
+    if self.last_norm:
+      x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
     x = nn.Dense(
       self.dim, kernel_init=nn.initializers.orthogonal(), name='linear'
     )(x)
-    if isinstance(c, (int, float)) and c == 0:
-      norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-      return x / jnp.maximum(norm, 1e-12)
+    if self.radial_scale is not None:
+      x = x * self._scale(self.radial_scale, sphere)
+    if sphere:
+      return numerics.unit(x)
     return poincare.to_ball(x, c=c, clip_radius=self.clip_radius)
+
+  def _scale(self, scale, sphere):
+    if not (scale > 0 and math.isfinite(scale)):
+      raise UserError(
+        f'radial_scale is {scale}; choose a positive length, or None'
+      )
+    if sphere:
+      raise UserError(
+        f'radial_scale is {scale}, but with curvature 0 embeddings are unit'
+        ' vectors and have no radius: set it to None'
+      )
+    # Its logarithm keeps it positive, and steps proportional to it.
+    init = nn.initializers.constant(math.log(scale))
+    return jnp.exp(self.param('log_radial_scale', init, ())) / self.dim**0.5
 
 
 class HypLinear(nn.Module):

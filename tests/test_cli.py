@@ -2,10 +2,14 @@
 
 import json
 
+import chex
+import jax
+import jax.numpy as jnp
 import pytest
 
-from hier_jax import cli
+from hier_jax import cli, models
 from hier_jax.data import datasets
+from hier_jax.models import pretrained
 from tests import archives, training_data
 
 CONFIG = """
@@ -148,3 +152,19 @@ def test_data_prepares_and_describes(tmp_path, capsys):
   ):
     assert run('data', *wrong) == 2
     assert message in capsys.readouterr().err
+
+
+def test_convert_there_and_back(tmp_path, capsys):
+  ours, timm, back = (tmp_path / f'{x}.safetensors' for x in 'abc')
+  model = models.create('vit_test_patch4', image_size=8)
+  images = jnp.zeros((1, 8, 8, 3))
+  variables = model.init(jax.random.key(0), images, train=False)
+  pretrained.save(ours, variables, architecture='vit_test_patch4')
+  assert run('convert', ours, timm, '--timm') == 0
+  assert 'vit_test_patch4: ' in capsys.readouterr().out
+  assert run('convert', timm, back) == 0
+  assert 'layout timm' in capsys.readouterr().out
+  found = pretrained.load(back, model).variables
+  chex.assert_trees_all_equal(found, variables)
+  assert run('convert', ours) == 2
+  assert 'convert needs a SOURCE' in capsys.readouterr().err

@@ -25,7 +25,7 @@ ALLOWED = {
   'data': set(),
   'evaluation': set(),
   'training': {'data', 'evaluation', 'losses', 'models', 'poincare'},
-  'cli': {'data', 'evaluation', 'training'},
+  'cli': {'data', 'evaluation', 'models', 'training'},
 }
 # Room -> outside packages it must not name.
 FORBIDDEN = {

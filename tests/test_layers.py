@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from hier_jax import layers, poincare
+from hier_jax.errors import UserError
 from tests import geometry, vectors
 
 
@@ -46,6 +47,67 @@ def test_without_curvature_embeddings_are_unit_vectors():
   x = jax.random.normal(jax.random.key(0), (5, 32))
   z, _ = head.init_with_output(jax.random.key(1), x)
   np.testing.assert_allclose(jnp.linalg.norm(z, axis=1), 1, rtol=1e-6)
+
+
+def test_head_without_its_norm_or_its_clip():
+  x = 0.2 * jax.random.normal(jax.random.key(0), (5, 32))
+  for settings in ({'last_norm': False}, {'clip_radius': None}):
+    head = layers.BallHead(8, c=0.3, **settings)
+    z, variables = head.init_with_output(jax.random.key(1), x)
+    (wide,) = geometry.wide(x)
+    if head.last_norm:
+      wide = wide - wide.mean(1, keepdims=True)
+      wide = wide / np.sqrt((wide**2).mean(1, keepdims=True) + 1e-5)
+    u = wide @ geometry.wide(variables['params']['linear']['kernel'])[0]
+    if head.clip_radius is not None:
+      length = geometry.norm(u)
+      u = u * np.minimum(1, head.clip_radius / (length + 1e-5))
+    want = geometry.exp0(u, geometry.curvature(0.3))
+    # `project`'s margin, 1e-3 of the radius, is reached without the clip.
+    rim = (1 - 1e-3) / np.sqrt(geometry.curvature(0.3))
+    want = want * np.minimum(1, rim / geometry.norm(want))
+    assert geometry.row_error(z, want) <= 1e-5
+
+
+def test_radial_scale_frees_the_radii():
+  x = jax.random.normal(jax.random.key(0), (200, 64))
+  for dim in (8, 48):
+    head = layers.BallHead(dim, radial_scale=1.5)
+    z, variables = head.init_with_output(jax.random.key(1), x)
+    radii = jnp.linalg.norm(poincare.log0(z, c=0.1), axis=1)
+    # |u|^2 / d is a mean of d numbers of mean 1 in each of 200 rows.
+    mean_square = jnp.mean(radii**2) / 1.5**2
+    assert abs(mean_square - 1) < 5 * np.sqrt(2 / dim / 200)
+    assert radii.std() > 0.05
+    params = variables['params']
+    np.testing.assert_allclose(params['log_radial_scale'], np.log(1.5))
+    larger = {**params, 'log_radial_scale': np.float32(np.log(2.1))}
+    more = poincare.log0(head.apply({'params': larger}, x), c=0.1)
+    below = radii * 2.1 / 1.5 < 2.29
+    assert below.any()
+    ratio = jnp.linalg.norm(more, axis=1) / radii
+    np.testing.assert_allclose(ratio[below], 2.1 / 1.5, rtol=1e-5)
+
+    def loss(params, head=head):
+      return jnp.sum(head.apply({'params': params}, x) ** 2)
+
+    gradient = jax.grad(loss)(params)
+    chex.assert_tree_all_finite(gradient)
+    assert gradient['log_radial_scale'] > 0
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'radial_scale': 0.0}, 'radial_scale is 0.0; choose a positive'),
+    ({'radial_scale': float('inf')}, 'radial_scale is inf; choose a positive'),
+    ({'radial_scale': 1.0, 'c': 0}, 'with curvature 0 .* have no radius'),
+  ],
+)
+def test_radial_scales_that_cannot_be(settings, message):
+  head = layers.BallHead(4, **settings)
+  with pytest.raises(UserError, match=message):
+    head.init(jax.random.key(0), np.ones((1, 4), np.float32))
 
 
 def points(n=7, d=5, c=1.0, seed=0):

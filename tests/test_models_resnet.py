@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from hier_jax.models import create_backbone, resnet
+from hier_jax.errors import UserError
+from hier_jax.models import create, resnet
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype('float32')
 
@@ -148,7 +149,7 @@ def test_equals_float64_oracle(train, fields, strides, stem_stride):
   ],
 )
 def test_parameter_counts_and_shapes(name, count, width):
-  model = create_backbone(name, image_size=32)
+  model = create(name, image_size=32)
   for size in (32, 40):
     images = np.zeros((2, size, size, 3), np.float32)
     features, variables = _shapes(model, images)
@@ -255,9 +256,56 @@ def test_every_parameter_has_a_gradient(fields):
   ]
 
 
-def test_create_backbone_passes_dtype_and_axis():
-  model = create_backbone(
-    'resnet_thin', image_size=32, dtype=jnp.bfloat16, axis_name='devices'
-  )
-  assert model.dtype == jnp.bfloat16
-  assert model.axis_name == 'devices'
+def test_frozen_statistics_are_used_and_kept_and_the_rest_is_trained():
+  model = _model(frozen_stats=True)
+  variables = _variables(model)
+  features, updates = _train(model, variables, IMAGES)
+  want = _evaluate(_model(), variables, IMAGES)
+  np.testing.assert_allclose(features, want, rtol=1e-6)
+  chex.assert_trees_all_equal(updates['batch_stats'], variables['batch_stats'])
+
+  def loss(params):
+    return jnp.sum(_train(model, {**variables, 'params': params}, IMAGES)[0])
+
+  grads = jax.jit(jax.grad(loss))(variables['params'])
+  for name in ('scale', 'bias'):
+    assert np.all(np.isfinite(grads['bn1'][name]))
+    assert np.any(grads['bn1'][name])
+
+
+def test_pools_and_intermediates():
+  model = _model()
+  variables = _variables(model)
+  apply = functools.partial(model.apply, variables, IMAGES, train=False)
+  features, maps = apply(return_intermediates=True)
+  shapes = {name: x.shape[1:] for name, x in maps.items()}
+  assert shapes == {
+    'stem': (4, 4, 8),
+    'layer1_0': (4, 4, 8),
+    'layer2_0': (2, 2, 16),
+  }
+  last = np.asarray(maps['layer2_0'])
+  average, maximum = last.mean((1, 2)), last.max((1, 2))
+  np.testing.assert_allclose(features, average + maximum, rtol=1e-6)
+  for pool, want in (('avg', average), ('max', maximum)):
+    got = model.clone(pool=pool).apply(variables, IMAGES, train=False)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+  with pytest.raises(UserError, match=r"pool is 'sum'.*'avg_max', 'avg', 'm"):
+    _shapes(_model(pool='sum'))
+
+
+def test_remat_changes_no_gradient():
+  variables = _variables(_model())
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def grads(model):
+    def loss(params):
+      features, updates = _train(model, {**variables, 'params': params}, IMAGES)
+      return jnp.sum(features[:, :5]), updates
+
+    return jax.grad(loss, has_aux=True)(variables['params'])
+
+  got, want = grads(_model(remat=True)), grads(_model())
+  chex.assert_trees_all_close(got[1], want[1], rtol=1e-5)
+  got, want = ravel_pytree(got[0])[0], ravel_pytree(want[0])[0]
+  np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.models import create_backbone, vit
+from hier_jax.models import create, resize_pos_embed, transformer, vit
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype('float32')
 
@@ -74,6 +74,10 @@ def _attention(x, p, heads):
 
 def _mlp(x, p):
   y = _dense(x, p['fc1'])
+  hidden = len(p['fc2']['kernel'])
+  if y.shape[-1] == 2 * hidden:
+    gate, value = y[..., :hidden], y[..., hidden:]
+    return _dense(gate / (1 + np.exp(-gate)) * value, p['fc2'])
   y = y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
   return _dense(y, p['fc2'])
 
@@ -120,8 +124,9 @@ def _vit(p, images, *, patch, heads, depth):
     {},
     {'distilled': True, 'deit_token': 'mean'},
     {'num_registers': 3, 'layer_scale': 0.7},
+    {'swiglu': True, 'mlp_width': 24, 'layer_scale': 0.7},
   ],
-  ids=['plain', 'deit', 'dinov2'],
+  ids=['plain', 'deit', 'dinov2', 'swiglu'],
 )
 def test_equals_float64_oracle(fields):
   model = _model(**fields)
@@ -138,15 +143,20 @@ def test_equals_float64_oracle(fields):
   ('name', 'count'),
   # timm's counts without a head, and ViT-S by hand below.
   [
-    ('vit_tiny_patch16', 5_524_416),
-    ('vit_small_patch16', 21_665_664),
-    ('vit_base_patch16', 85_798_656),
-    ('vit_large_patch16', 303_301_632),
+    ('vit_tiny_patch16_224', 5_524_416),
+    ('vit_small_patch16_224', 21_665_664),
+    ('vit_base_patch16_224', 85_798_656),
+    ('vit_large_patch16_224', 303_301_632),
+    ('deit_small_distilled_patch16_224', 21_665_664 + 2 * 384),
+    # Those of the Hugging Face hub without the mask token.
+    ('vit_small_patch14_dinov2', 22_056_576 - 384),
+    ('vit_giant_patch14_dinov2', 1_136_480_768 - 1536),
   ],
 )
 def test_parameter_counts(name, count):
-  model = create_backbone(name, image_size=224)
-  assert _count(_shapes(model, np.zeros((1, 224, 224, 3)))) == count
+  model = create(name)
+  size = model.image_size
+  assert _count(_shapes(model, np.zeros((1, size, size, 3)))) == count
 
 
 def test_small_count_by_hand():
@@ -191,6 +201,31 @@ def test_intermediates():
   assert set(tokens) == {'embed', 'block0', 'block1', 'norm'}
   chex.assert_shape(list(tokens.values()), (3, 1 + 3 + 16, 32))
   np.testing.assert_array_equal(features, tokens['norm'][:, 0])
+
+
+def test_tokens_by_kind():
+  model = _model(distilled=True, num_registers=3)
+  tokens = np.arange(21.0).reshape(1, 21, 1).repeat(2, 0)
+  parts = model.split_tokens(tokens)
+  found = {kind: part[1, :, 0].tolist() for kind, part in parts.items()}
+  assert found == {
+    'class': [0],
+    'distillation': [1],
+    'registers': [2, 3, 4],
+    'patches': list(range(5, 21)),
+  }
+  assert _model().split_tokens(tokens)['distillation'].shape == (2, 0, 1)
+
+
+def test_pools():
+  model = _model(num_registers=3)
+  params = _params(model)
+  token, tokens = _apply(model, params, return_intermediates=True)
+  mean = tokens['norm'][:, 4:].mean(1)
+  want = {'mean': mean, 'token_mean': np.concatenate([token, mean], 1)}
+  for pool, features in want.items():
+    got = _apply(model.clone(pool=pool), params)
+    np.testing.assert_allclose(got, features, rtol=1e-6, atol=1e-6)
 
 
 def _with_pos_embed(params, pos_embed):
@@ -248,6 +283,19 @@ def test_position_embeddings_at_other_sizes_are_bicubic(rows, columns):
   np.testing.assert_allclose(got[1:], want.reshape(-1, 32), atol=1e-5)
 
 
+def test_position_embeddings_of_a_grid_that_is_not_square():
+  old = np.random.default_rng(2).normal(size=(1, 2 + 15, 4)).astype('float32')
+  got = resize_pos_embed(old, 2, (3, 5), (6, 4))
+  want = np.einsum(
+    'im,jn,mnd->ijd',
+    _resize_matrix(3, 6),
+    _resize_matrix(5, 4),
+    old[0, 2:].reshape(3, 5, 4),
+  )
+  np.testing.assert_array_equal(got[:, :2], old[:, :2])
+  np.testing.assert_allclose(got[0, 2:], want.reshape(-1, 4), atol=1e-5)
+
+
 @pytest.mark.parametrize('train', [True, False])
 def test_deit_token(train):
   model = _model(distilled=True)
@@ -259,8 +307,97 @@ def test_deit_token(train):
   assert np.abs(features['cls'] - features['mean']).max() > 0.1
   same = 'cls' if train else 'mean'
   np.testing.assert_array_equal(features['official'], features[same])
-  with pytest.raises(UserError, match=r"'both'.*'cls', 'mean', 'official'"):
-    _apply(model.clone(deit_token='both', depth=0), params)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'deit_token': 'both'}, r"deit_token is 'both'.*'cls', 'mean', 'offici"),
+    ({'deit_token': 'mean'}, "deit_token is 'mean', but this model has no"),
+    ({'pool': 'max'}, r"pool is 'max'; choose one of \('token', 'mean', 'tok"),
+    ({'drop_path': 1.0}, 'drop_path is 1.0; choose a rate of at least 0'),
+    ({'drop_path': -0.1}, 'drop_path is -0.1'),
+  ],
+)
+def test_attributes_that_cannot_be(fields, message):
+  with pytest.raises(UserError, match=message):
+    _shapes(_model(**fields))
+
+
+def _dropping(depth, rate, **fields):
+  """A model, and parameters with which only attention changes the tokens."""
+  model = _model(depth=depth, image_size=4, drop_path=rate, **fields)
+  params = _params(model)
+  for i in range(depth):
+    mlp = params[f'block{i}']['mlp']
+    mlp['fc2'] = jax.tree.map(np.zeros_like, mlp['fc2'])
+  return model, params
+
+
+def test_drop_path_leaves_branches_out_more_often_with_depth():
+  model, params = _dropping(3, 0.5)
+  rows = 1024
+  images = np.random.default_rng(4).normal(size=(rows, 4, 4, 3))
+  images = images.astype('float32')
+  rngs = {'drop_path': jax.random.key(0)}
+  apply = functools.partial(_apply, model, params, images)
+  _, dropped = apply(train=True, return_intermediates=True, rngs=rngs)
+  for i, rate in enumerate((0, 0.25, 0.5)):
+    x = dropped[f'block{i - 1}' if i else 'embed']
+    block = transformer.Block(num_heads=2, mlp_width=128)
+    whole = block.apply({'params': params[f'block{i}']}, x)
+    got, whole = np.asarray(dropped[f'block{i}'] - x), np.asarray(whole - x)
+    left_out = ~np.any(got, axis=(1, 2))
+    # Within five standard deviations of the binomial count.
+    deviation = 5 * math.sqrt(rate * (1 - rate) / rows)
+    assert abs(left_out.mean() - rate) <= deviation
+    want = whole[~left_out] / (1 - rate)
+    np.testing.assert_allclose(got[~left_out], want, rtol=1e-4, atol=1e-4)
+  # No rng is needed, and none used, outside training.
+  want = _apply(model.clone(drop_path=0.0), params, images)
+  np.testing.assert_array_equal(apply(train=False), want)
+
+
+def test_drop_path_does_not_depend_on_the_number_of_devices():
+  model, params = _dropping(2, 0.5)
+  images = np.random.default_rng(4).normal(size=(8, 4, 4, 3)).astype('float32')
+  rngs = {'drop_path': jax.random.key(3)}
+  one = _apply(model, params, images, train=True, rngs=rngs)
+  spread = model.clone(axis_name='devices')
+  four = jax.pmap(
+    lambda images: spread.apply(
+      {'params': params}, images, train=True, rngs=rngs
+    ),
+    axis_name='devices',
+  )(images.reshape(4, 2, 4, 4, 3))
+  np.testing.assert_allclose(four.reshape(8, -1), one, rtol=1e-5, atol=1e-5)
+  whole = _apply(model.clone(drop_path=0.0), params, images)
+  changed = np.abs(one - whole).max(1) > 1e-3
+  assert changed.any()
+
+
+def test_remat_keeps_less_and_changes_no_gradient():
+  fields = {'depth': 4, 'drop_path': 0.3, 'layer_scale': 0.7}
+  rngs = {'drop_path': jax.random.key(0)}
+  params = _params(_model(**fields))
+
+  def kept_and_gradient(remat):
+    """Numbers kept for the backward pass besides parameters, and its result."""
+    model = _model(remat=remat, **fields)
+    apply = functools.partial(_apply, model, train=True, rngs=rngs)
+    features, pull = jax.vjp(apply, params)
+    kept = sum(leaf.size for leaf in jax.tree.leaves(pull))
+    return kept - _count(params), pull(jnp.ones_like(features))
+
+  assert jax.tree.structure(params) == jax.tree.structure(
+    _shapes(_model(remat=True, **fields))
+  )
+  kept, want = kept_and_gradient(False)
+  less, got = kept_and_gradient(True)
+  scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(want))
+  chex.assert_trees_all_close(got, want, rtol=0, atol=1e-5 * scale)
+  # The tokens between blocks, against a dozen arrays and more within each.
+  assert less < kept / 4
 
 
 @pytest.mark.parametrize(
@@ -303,7 +440,7 @@ def test_reference_size_that_is_no_multiple_of_the_patch():
 
 
 def test_initial_values():
-  model = vit.Block(2, mlp_ratio=4, layer_scale=0.1, dtype=jnp.float32)
+  model = transformer.Block(2, mlp_width=128, layer_scale=0.1)
   tokens = np.zeros((1, 1, 32), np.float32)
   block = model.init(jax.random.key(0), tokens)['params']
   # A normal of 0.02 cut at two standard deviations keeps 0.8796 of it.
@@ -312,29 +449,3 @@ def test_initial_values():
     assert not np.any(kernel['bias'])
   np.testing.assert_array_equal(block['ls1'], np.full(32, np.float32(0.1)))
   np.testing.assert_array_equal(block['norm1']['scale'], np.ones(32))
-
-
-def test_create_backbone():
-  model = create_backbone(
-    'vit_tiny_patch4', image_size=32, dtype=jnp.bfloat16, axis_name='devices'
-  )
-  assert (model.patch_size, model.image_size) == (4, 32)
-  assert (model.width, model.depth, model.num_heads) == (192, 12, 3)
-  assert model.dtype == jnp.bfloat16
-
-
-@pytest.mark.parametrize(
-  ('name', 'hint'),
-  [
-    ('vit_smal_patch16', 'vit_small_patch16'),
-    ('vit_small', 'vit_small_patch16'),
-    ('vit_small_patch0', 'vit_small_patch16'),
-    ('resnet_thinn', 'resnet_thin'),
-    ('???', 'resnet50'),
-  ],
-)
-def test_unknown_names(name, hint):
-  with pytest.raises(UserError) as error:
-    create_backbone(name, image_size=32)
-  assert repr(name) in str(error.value)
-  assert hint in str(error.value)

@@ -42,6 +42,14 @@ def test_missing_key_is_named():
     ('loss.memory.size', 9, 'memory.size is 9, but proxy_anchor has no use'),
     ('loss.hier.k', 500, 'k 500 neighbours .*180'),
     ('eval.recall_at', (0, 1), r'recall_at is \(0, 1\)'),
+    ('model.radial_scale', 0.0, 'radial_scale is 0.0, must be above 0'),
+    ('model.backbone', 'vit', "config.model: there is no backbone 'vit'"),
+    ('model.image_size', 30, 'config.model: images of 30x30 .* of 4,'),
+    ('model.pool', 'max', "config.model: pool is 'max'"),
+    ('model.drop_path', 1.5, 'config.model: drop_path is 1.5'),
+    ('model.deit_token', 'mean', "config.model: deit_token is 'mean', but"),
+    ('model.frozen_stats', True, "has no option 'frozen_stats'"),
+    ('model.std', (1.0, 1.0), r'config.model: mean is .* std \(1.0, 1.0\)'),
   ],
 )
 def test_wrong_values_are_named(key, value, message):

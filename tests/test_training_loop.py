@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.evaluation import retrieval_metrics
-from hier_jax.models import embedder
+from hier_jax.models import embedder, pretrained
 from hier_jax.training import embedding, loop, optim, parallel
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
@@ -130,6 +131,31 @@ def test_records_and_results(tmp_path, capsys):
   table = capsys.readouterr().out
   assert 'after training' in table
   assert f'{100 * rows["after training"]["recall@1"]:.1f}' in table
+
+
+def test_begins_with_pretrained_weights(tmp_path, capsys):
+  path = tmp_path / 'weights.safetensors'
+  config = training_data.config(epochs=1, pretrained=str(path))
+  model = embedder.create(**config.model.to_dict())
+  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  drawn = state_lib.create(config, model, optimizer, num_classes=16)
+  want = jax.tree.map(lambda a: a + 0.1, drawn.params['model']['backbone'])
+  pretrained.save(path, {'params': want}, architecture='vit_test_patch4')
+  state, _ = state_lib.with_pretrained(drawn, config, model)
+  chex.assert_trees_all_equal(state.params['model']['backbone'], want)
+  chex.assert_trees_all_equal(
+    state.params['model']['head'], drawn.params['model']['head']
+  )
+  rows = loop.train(config, tmp_path / 'run')
+  assert 'pretrained weights: ' in capsys.readouterr().out
+  assert loop.train(config, tmp_path / 'run') == rows
+  assert 'pretrained weights: ' not in capsys.readouterr().out
+  without = loop.train(training_data.config(epochs=1), tmp_path / 'without')
+  assert without['before training'] != rows['before training']
+  with pytest.raises(UserError, match='is no file'):
+    loop.train(
+      training_data.config(epochs=1, pretrained='vit_huge'), tmp_path / 'none'
+    )
 
 
 def test_queries_are_ranked_against_a_gallery_of_their_own(

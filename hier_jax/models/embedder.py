@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from hier_jax import layers
+from hier_jax.errors import UserError
 from hier_jax.models import registry
 
 __all__ = ['Embedder', 'create']
@@ -43,32 +44,57 @@ def create(
   embedding_dim=128,
   c=0.1,
   clip_radius=2.3,
-  mean=(0.5, 0.5, 0.5),
-  std=(0.5, 0.5, 0.5),
+  last_norm=True,
+  radial_scale=None,
+  mean=None,
+  std=None,
   dtype=jnp.float32,
   axis_name=None,
+  **options,
 ):
   """An `Embedder` over a named backbone.
 
   Args:
-    backbone: a name that `registry.create_backbone` knows.
+    backbone: a name that `registry.create` knows.
     image_size: side of the images, pixels.
     embedding_dim: d.
     c: curvature of the head; 0 for the sphere.
-    clip_radius: clip of the head.
-    mean: pixel mean, of [0, 1].
-    std: pixel standard deviation.
+    clip_radius: of the head, `layers.BallHead`.
+    last_norm: of the head.
+    radial_scale: of the head.
+    mean: pixel mean, of [0, 1]; None for what the backbone expects.
+    std: pixel standard deviation, likewise.
     dtype: what the backbone computes in; its parameters are float32.
-    axis_name: mapped axis over which batch statistics are taken.
+    axis_name: mapped axis over whose devices the batch is spread.
+    **options: of the backbone, see `registry.create`.
 
   Raises:
-    UserError: for an unknown backbone.
+    UserError: for an unknown backbone or option, and pixel statistics that
+      cannot be.
   """
+  made_for = registry.spec(backbone)
+  mean = tuple(made_for.mean if mean is None else mean)
+  std = tuple(made_for.std if std is None else std)
+  if not (len(mean) == len(std) == 3 and min(std) > 0):
+    raise UserError(
+      f'mean is {mean} and std {std}: each must be three numbers, one a'
+      ' channel, and those of std above 0'
+    )
   return Embedder(
-    backbone=registry.create_backbone(
-      backbone, image_size=image_size, dtype=dtype, axis_name=axis_name
+    backbone=registry.create(
+      backbone,
+      image_size=image_size,
+      dtype=dtype,
+      axis_name=axis_name,
+      **options,
     ),
-    head=layers.BallHead(embedding_dim, c=c, clip_radius=clip_radius),
-    mean=tuple(mean),
-    std=tuple(std),
+    head=layers.BallHead(
+      embedding_dim,
+      c=c,
+      clip_radius=clip_radius,
+      last_norm=last_norm,
+      radial_scale=radial_scale,
+    ),
+    mean=mean,
+    std=std,
   )

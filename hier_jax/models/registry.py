@@ -1,7 +1,15 @@
-"""Backbones by name."""
+"""Backbones by name: `<architecture>[.<tag>]`, as timm names them.
 
+An architecture is a row of `resnet.VARIANTS`, or `vit_<size>_patch<P>` or
+`deit_<size>[_distilled]_patch<P>` with a size of `vit.VARIANTS`, patches of
+P x P pixels and, after that, `_reg<R>` for R register tokens, `_dinov2`, or the
+side of its images. A tag names weights that were published for it.
+"""
+
+import dataclasses
 import difflib
 import re
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,47 +18,178 @@ from jax.typing import DTypeLike
 from hier_jax.errors import UserError
 from hier_jax.models import resnet, vit
 
-__all__ = ['create_backbone']
+__all__ = ['ALIASES', 'PUBLISHED', 'Spec', 'create', 'spec']
+
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+# Tag of weights -> mean and standard deviation of the pixels they expect.
+_PIXELS = {
+  'augreg_in21k': (_HALF, _HALF),
+  'augreg_in21k_ft_in1k': (_HALF, _HALF),
+  'dino': (_IMAGENET_MEAN, _IMAGENET_STD),
+  'fb_in1k': (_IMAGENET_MEAN, _IMAGENET_STD),
+  'lvd142m': (_IMAGENET_MEAN, _IMAGENET_STD),
+  'tv_in1k': (_IMAGENET_MEAN, _IMAGENET_STD),
+}
+
+_AUGREG = 'augreg_in21k_ft_in1k', 'augreg_in21k'
+# Architecture -> tags of its published weights, the one meant by none first.
+PUBLISHED: dict[str, tuple[str, ...]] = {
+  'vit_tiny_patch16_224': _AUGREG,
+  'vit_small_patch16_224': (*_AUGREG, 'dino'),
+  'vit_base_patch16_224': (*_AUGREG, 'dino'),
+  'vit_large_patch16_224': _AUGREG,
+  'vit_small_patch8_224': ('dino',),
+  'vit_base_patch8_224': (*_AUGREG, 'dino'),
+  **{
+    f'deit_{size}{distilled}_patch16_224': ('fb_in1k',)
+    for size in ('tiny', 'small', 'base')
+    for distilled in ('', '_distilled')
+  },
+  **{
+    f'vit_{size}_patch14{registers}_dinov2': ('lvd142m',)
+    for size in ('small', 'base', 'large', 'giant')
+    for registers in ('', '_reg4')
+  },
+  'resnet50': ('tv_in1k',),
+}
+# Names of the authors' own -> ours.
+ALIASES = {
+  'dino_vits16': 'vit_small_patch16_224.dino',
+  'dino_vits8': 'vit_small_patch8_224.dino',
+  'dino_vitb16': 'vit_base_patch16_224.dino',
+  'dino_vitb8': 'vit_base_patch8_224.dino',
+  'dinov2_vits14': 'vit_small_patch14_dinov2.lvd142m',
+  'dinov2_vitb14': 'vit_base_patch14_dinov2.lvd142m',
+  'dinov2_vitl14': 'vit_large_patch14_dinov2.lvd142m',
+  'dinov2_vitg14': 'vit_giant_patch14_dinov2.lvd142m',
+}
+_VIT = re.compile(
+  r'(?P<family>vit|deit)_(?P<size>[a-z]+)(?P<distilled>_distilled)?'
+  r'_patch(?P<patch>[1-9]\d*)(_reg(?P<registers>[1-9]\d*))?'
+  r'((?P<dinov2>_dinov2)|_(?P<image_size>[1-9]\d*))?'
+)
+# Attributes of a module that are no options: Flax's, and arguments of `create`.
+_OTHERS = 'parent', 'name', 'image_size', 'dtype', 'axis_name'
 
 
-def create_backbone(
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What a backbone's name says.
+
+  Attributes:
+    architecture: the name without tag.
+    tag: of published weights; None for an architecture that has none.
+    image_size: side of the images it is made for, pixels.
+    mean: of the pixels in [0, 1] that it expects, by channel.
+    std: their standard deviation.
+    hub: repository of the weights on the Hugging Face hub, or None.
+  """
+
+  architecture: str
+  tag: str | None
+  image_size: int
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  hub: str | None
+
+
+def spec(name: str) -> Spec:
+  """Looks a name or alias up.
+
+  Raises:
+    UserError: there is no such backbone, or it has no such tag.
+  """
+  architecture, _, tag = ALIASES.get(name, name).partition('.')
+  fields = _fields(name, architecture)
+  tags = PUBLISHED.get(architecture, ())
+  if tag and tag not in tags:
+    raise UserError(
+      f'backbone {architecture!r} has no weights {tag!r}; '
+      + _did_you_mean(name, [f'{architecture}.{t}' for t in tags])
+    )
+  tag = tag or next(iter(tags), '')
+  mean, std = _PIXELS.get(tag, (_HALF, _HALF))
+  return Spec(
+    architecture=architecture,
+    tag=tag or None,
+    image_size=fields.get('image_size', 224),
+    mean=mean,
+    std=std,
+    hub=f'timm/{architecture}.{tag}' if tag else None,
+  )
+
+
+def create(
   name: str,
   *,
-  image_size: int,
+  image_size: int | None = None,
   dtype: DTypeLike = jnp.float32,
   axis_name: str | None = None,
+  **options: Any,
 ) -> nn.Module:
-  """Makes the backbone of a name.
+  """Makes the backbone of a name, with parameters to be drawn or loaded.
 
   Args:
-    name: a row of `resnet.VARIANTS`, or `vit_<row of vit.VARIANTS>_patch<P>`
-      with patches of P x P pixels: 'resnet_thin', 'vit_small_patch16'.
+    name: `<architecture>[.<tag>]` or an alias: 'vit_small_patch16_224.dino',
+      'dino_vits16', 'resnet50.tv_in1k', 'vit_tiny_patch4', 'resnet_thin'.
     image_size: side of the training images in pixels, for which a ViT's
-      position embeddings are made.
+      position embeddings are made; None for that of the name.
     dtype: of the computation; parameters and features are float32.
-    axis_name: mapped axis of the devices that share a batch, over which
-      BatchNorm gathers its statistics; None for one device.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+    **options: other attributes of `vit.ViT` or `resnet.ResNet`, such as `pool`,
+      `drop_path` or `frozen_stats`; None leaves one as the name has it.
 
   Returns:
     A module called as `(images [b, H, W, 3], *, train) -> [b, F]` float32.
 
   Raises:
-    UserError: there is no such backbone.
+    UserError: there is no such backbone, tag or option.
   """
-  if name in resnet.VARIANTS:
-    row = resnet.VARIANTS[name]
-    return resnet.ResNet(**row, dtype=dtype, axis_name=axis_name)
-  match = re.fullmatch(r'vit_([a-z]+)_patch([1-9]\d*)', name)
-  if match and match[1] in vit.VARIANTS:
-    return vit.ViT(
-      **vit.VARIANTS[match[1]],
-      patch_size=int(match[2]),
-      image_size=image_size,
-      dtype=dtype,
+  made_for = spec(name)
+  fields = _fields(name, made_for.architecture)
+  if 'stages' in fields:
+    kind: type[nn.Module] = resnet.ResNet
+  else:
+    kind = vit.ViT
+    fields['image_size'] = image_size or made_for.image_size
+  given = {key: value for key, value in options.items() if value is not None}
+  known = [f.name for f in dataclasses.fields(kind) if f.name not in _OTHERS]
+  unknown = sorted(set(given) - set(known))
+  if unknown:
+    raise UserError(
+      f'backbone {name!r} has no option {", ".join(map(repr, unknown))}; it'
+      f' has {", ".join(known)}'
     )
-  known = [*resnet.VARIANTS, *(f'vit_{v}_patch16' for v in vit.VARIANTS)]
+  return kind(**{**fields, **given}, dtype=dtype, axis_name=axis_name)
+
+
+def _fields(name: str, architecture: str) -> dict[str, Any]:
+  """The attributes that an architecture sets."""
+  if architecture in resnet.VARIANTS:
+    return dict(resnet.VARIANTS[architecture])
+  match = _VIT.fullmatch(architecture)
+  if not match or match['size'] not in vit.VARIANTS:
+    sizes = [f'vit_{size}_patch16' for size in vit.VARIANTS]
+    known = [*resnet.VARIANTS, *sizes, *PUBLISHED, *ALIASES]
+    raise UserError(
+      f'there is no backbone {name!r}; {_did_you_mean(name, known)} The number'
+      ' after "patch" is free.'
+    )
+  fields = vit.VARIANTS[match['size']] | {'patch_size': int(match['patch'])}
+  if match['distilled']:
+    fields['distilled'] = True
+  if match['registers']:
+    fields['num_registers'] = int(match['registers'])
+  if match['dinov2']:
+    fields |= {'layer_scale': 1e-5, 'image_size': 518}
+  if match['image_size']:
+    fields['image_size'] = int(match['image_size'])
+  return fields
+
+
+def _did_you_mean(name, known):
   close = difflib.get_close_matches(name, known) or known
-  raise UserError(
-    f'there is no backbone {name!r}; did you mean one of {", ".join(close)}? '
-    'The number after "patch" is free.'
-  )
+  return f'did you mean one of {", ".join(close)}?' if close else 'it has none'

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from hier_jax.errors import UserError
+
 __all__ = ['VARIANTS', 'BasicBlock', 'Bottleneck', 'ResNet']
 
 
@@ -65,7 +67,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-  """Images to features: the average and the maximum over pixels, summed.
+  """Images to features: the last stage's map, pooled over its pixels.
 
   Attributes:
     block: `BasicBlock` or `Bottleneck`.
@@ -73,6 +75,10 @@ class ResNet(nn.Module):
     stem_width: channels of the stem.
     stem_patch: side of the stem's patches; None for ImageNet's stem, a 7x7
       convolution and a 3x3 max pooling with strides of 2.
+    pool: 'avg', 'max', or 'avg_max' for their sum.
+    frozen_stats: whether BatchNorm uses its running statistics in training as
+      well and never updates them; its scale and bias are trained all the same.
+    remat: see `vit.ViT`.
     dtype: of the computation; parameters, running statistics and the returned
       features are float32.
     axis_name: mapped axis over which BatchNorm gathers its statistics, so that
@@ -83,38 +89,57 @@ class ResNet(nn.Module):
   stages: tuple[tuple[int, int, int], ...]
   stem_width: int
   stem_patch: int | None
+  pool: str = 'avg_max'
+  frozen_stats: bool = False
+  remat: bool = False
   dtype: DTypeLike = jnp.float32
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool,
+    return_intermediates: bool = False,
+  ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the features of a batch.
 
     Args:
       images: `[b, H, W, 3]` float, of any size.
       train: whether BatchNorm uses the statistics of the batch and updates the
         running ones (collection `batch_stats`, which the caller makes mutable)
-        or uses the running ones.
+        or uses the running ones, as it does with `frozen_stats` in any case.
+      return_intermediates: whether to return the feature maps as well.
 
     Returns:
-      `[b, F]` float32, F the channels of the last stage.
+      features `[b, F]` float32, F the channels of the last stage, or, with
+      `return_intermediates`, (features, maps): a dictionary of the maps
+      `[b, h, w, c]` that leave the stem ('stem') and each block ('layer1_0',
+      ...).
+
+    Raises:
+      UserError: there is no such `pool`.
     """
     conv = functools.partial(_conv, dtype=self.dtype)
     norm = functools.partial(
       nn.BatchNorm,
-      use_running_average=not train,
+      use_running_average=self.frozen_stats or not train,
       momentum=0.9,
       epsilon=1e-5,
       dtype=self.dtype,
       axis_name=self.axis_name,
     )
+    block = nn.remat(self.block) if self.remat else self.block
     x = self._stem(images.astype(self.dtype), conv, norm)
+    maps = {'stem': x}
     for i, (width, depth, stride) in enumerate(self.stages, start=1):
       for j in range(depth):
+        name = f'layer{i}_{j}'
         block_stride = stride if j == 0 else 1
-        x = self.block(width, block_stride, conv, norm, name=f'layer{i}_{j}')(x)
-    x = x.astype(jnp.float32)
-    return x.mean(axis=(1, 2)) + x.max(axis=(1, 2))
+        x = maps[name] = block(width, block_stride, conv, norm, name=name)(x)
+    features = self._pool(x.astype(jnp.float32))
+    return (features, maps) if return_intermediates else features
 
   def _stem(self, images, conv, norm):
     patch = self.stem_patch
@@ -124,6 +149,11 @@ class ResNet(nn.Module):
     if not patch:
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
     return x
+
+  def _pool(self, x):
+    if self.pool not in _POOLS:
+      raise UserError(f'pool is {self.pool!r}; choose one of {tuple(_POOLS)}')
+    return _POOLS[self.pool](x)
 
 
 def _conv(features: int, size: int, stride: int = 1, **kwargs) -> nn.Conv:
@@ -147,6 +177,14 @@ def _shortcut(block, x: jax.Array, features: int) -> jax.Array:
   x = block.conv(features, 1, block.stride, name='downsample_conv')(x)
   return block.norm(name='downsample_bn')(x)
 
+
+_average = lambda x: x.mean(axis=(1, 2))
+_maximum = lambda x: x.max(axis=(1, 2))
+_POOLS = {
+  'avg_max': lambda x: _average(x) + _maximum(x),
+  'avg': _average,
+  'max': _maximum,
+}
 
 VARIANTS: dict[str, dict[str, Any]] = {
   'resnet_test': {

@@ -1,14 +1,13 @@
 """Vision Transformer (Dosovitskiy et al., 2021) in Flax Linen.
 
 `VARIANTS` is the one table of sizes. The fields that are off by default make
-it DeiT's (`distilled`) and DINOv2's (`layer_scale`, `num_registers`).
+it DeiT's (`distilled`) and DINOv2's (`layer_scale`, `num_registers`, `swiglu`).
 
 Parameters map one to one onto timm's: `patch_embed.proj` is `patch_embed`,
 `blocks.3.attn.qkv` is `block3/attn/qkv`, `blocks.3.ls1.gamma` is `block3/ls1`;
 the others have timm's names.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -17,8 +16,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from hier_jax.errors import UserError
+from hier_jax.models.transformer import Block, LayerNorm, kernel_init
 
-__all__ = ['VARIANTS', 'ViT']
+__all__ = ['VARIANTS', 'ViT', 'resize_pos_embed']
 
 VARIANTS: dict[str, dict[str, Any]] = {
   'test': {'width': 32, 'depth': 2, 'num_heads': 2},
@@ -26,92 +26,47 @@ VARIANTS: dict[str, dict[str, Any]] = {
   'small': {'width': 384, 'depth': 12, 'num_heads': 6},
   'base': {'width': 768, 'depth': 12, 'num_heads': 12},
   'large': {'width': 1024, 'depth': 24, 'num_heads': 16},
+  'giant': {
+    'width': 1536,
+    'depth': 40,
+    'num_heads': 24,
+    'mlp_width': 4096,
+    'swiglu': True,
+  },
 }
-
-_init = nn.initializers.truncated_normal(stddev=0.02)
-_Dense = functools.partial(nn.Dense, kernel_init=_init)
-_LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6)
-
-
-class Attention(nn.Module):
-  """Multi-head self-attention, `[b, n, width] -> [b, n, width]`."""
-
-  num_heads: int
-  dtype: DTypeLike
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns the tokens after attention and the output projection."""
-    b, n, width = x.shape
-    qkv = _Dense(3 * width, dtype=self.dtype, name='qkv')(x)
-    # Queries of all heads, then keys, then values: timm's order of the rows.
-    qkv = qkv.reshape(b, n, 3, self.num_heads, width // self.num_heads)
-    y = jax.nn.dot_product_attention(*jnp.moveaxis(qkv, 2, 0))
-    return _Dense(width, dtype=self.dtype, name='proj')(y.reshape(b, n, width))
-
-
-class Mlp(nn.Module):
-  """Two dense layers around an exact GELU, `[b, n, width]` in and out."""
-
-  ratio: int
-  dtype: DTypeLike
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns the tokens after both layers."""
-    width = x.shape[-1]
-    y = _Dense(self.ratio * width, dtype=self.dtype, name='fc1')(x)
-    y = nn.gelu(y, approximate=False)
-    return _Dense(width, dtype=self.dtype, name='fc2')(y)
-
-
-class Block(nn.Module):
-  """Pre-norm transformer block, `[b, n, width] -> [b, n, width]`.
-
-  `layer_scale` is the initial value of the scales of both residual branches,
-  None for none.
-  """
-
-  num_heads: int
-  mlp_ratio: int
-  layer_scale: float | None
-  dtype: DTypeLike
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns the tokens after attention and MLP."""
-    y = _LayerNorm(dtype=self.dtype, name='norm1')(x)
-    y = Attention(self.num_heads, self.dtype, name='attn')(y)
-    x = x + self._scaled('ls1', y)
-    y = _LayerNorm(dtype=self.dtype, name='norm2')(x)
-    y = Mlp(self.mlp_ratio, self.dtype, name='mlp')(y)
-    return x + self._scaled('ls2', y)
-
-  def _scaled(self, name, y):
-    if self.layer_scale is None:
-      return y
-    init = nn.initializers.constant(self.layer_scale)
-    scale = self.param(name, init, (y.shape[-1],))
-    return y * scale.astype(y.dtype)[None, None]
 
 
 class ViT(nn.Module):
-  """Images to features: the class token after the final layer norm.
+  """Images to features: the tokens after the final layer norm, pooled.
 
   Attributes:
     patch_size: side of a patch in pixels.
-    width: of the tokens and the features.
+    width: of the tokens.
     depth: number of blocks.
     num_heads: of each attention; divides `width`.
     image_size: side of the images whose grid of patches the position
       embeddings are made for; for another grid they are resized.
-    mlp_ratio: hidden width of the MLPs over `width`.
+    mlp_width: hidden width of the MLPs; None for four times `width`.
+    swiglu: whether the MLPs are gated by a SiLU (Shazeer, arXiv 2002.05202).
     distilled: whether there is a distillation token after the class token.
-    deit_token: the features of a distilled model, 'cls', 'mean' (of class and
-      distillation token) or 'official': 'cls' in training, 'mean' otherwise.
-    num_registers: register tokens between class token and patches.
+    deit_token: which token stands for the class in the features of a distilled
+      model: 'cls', 'mean' (of class and distillation token) or 'official',
+      'cls' in training and 'mean' otherwise, as HIER's authors have it.
+    num_registers: register tokens (Darcet et al., arXiv 2309.16588).
     layer_scale: initial value of the residual branches' scales, None for none.
+    pool: what the features are: 'token', the class token; 'mean', the mean of
+      the patch tokens; 'token_mean', both, one after the other.
+    drop_path: rate at which the last block leaves out a residual branch for an
+      image in training; it grows from 0 linearly with depth (Huang et al.,
+      arXiv 1603.09382). Training then needs an rng 'drop_path', the same on
+      all devices.
+    remat: whether the backward pass computes each block anew, which costs a
+      forward pass and saves the memory of what is inside the blocks. On a CPU
+      it saves nothing: XLA drops the barrier that holds the second computation
+      back until the backward pass.
     dtype: of the computation; parameters and the returned features are float32.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
   """
 
   patch_size: int
@@ -119,12 +74,17 @@ class ViT(nn.Module):
   depth: int
   num_heads: int
   image_size: int = 224
-  mlp_ratio: int = 4
+  mlp_width: int | None = None
+  swiglu: bool = False
   distilled: bool = False
   deit_token: str = 'cls'
   num_registers: int = 0
   layer_scale: float | None = None
+  pool: str = 'token'
+  drop_path: float = 0.0
+  remat: bool = False
   dtype: DTypeLike = jnp.float32
+  axis_name: str | None = None
 
   @nn.compact
   def __call__(
@@ -138,50 +98,84 @@ class ViT(nn.Module):
 
     Args:
       images: `[b, H, W, 3]` float; H and W are multiples of the patch size.
-      train: matters only to `deit_token='official'`.
+      train: matters to `drop_path` and `deit_token='official'`.
       return_intermediates: whether to return the tokens as well.
 
     Returns:
-      features `[b, width]` float32, or, with `return_intermediates`, (features,
-      tokens): a dictionary of the tokens `[b, n, width]` that enter the first
-      block ('embed'), leave each block ('block0', ...) and leave the final
-      layer norm ('norm', float32). Their order is class, distillation,
-      registers, patches row by row.
+      features `[b, F]` float32, F = width, or 2 width for 'token_mean'; with
+      `return_intermediates`, (features, tokens): a dictionary of the tokens
+      `[b, n, width]` that enter the first block ('embed'), leave each block
+      ('block0', ...) and leave the final layer norm ('norm', float32).
+      `split_tokens` takes each of them apart.
 
     Raises:
-      UserError: the images do not divide into patches.
+      UserError: the images do not divide into patches, or an attribute has no
+        such value.
     """
+    self._check()
     x = self._embed(images)
     tokens = {'embed': x}
+    block = nn.remat(Block) if self.remat else Block
     for i in range(self.depth):
       name = f'block{i}'
-      x = tokens[name] = Block(
-        self.num_heads,
-        self.mlp_ratio,
-        self.layer_scale,
-        self.dtype,
+      x = tokens[name] = block(
+        num_heads=self.num_heads,
+        mlp_width=self.mlp_width or 4 * self.width,
+        swiglu=self.swiglu,
+        layer_scale=self.layer_scale,
+        drop_path=self.drop_path * i / max(self.depth - 1, 1) * train,
+        axis_name=self.axis_name,
+        dtype=self.dtype,
         name=name,
       )(x)
-    x = tokens['norm'] = _LayerNorm(dtype=jnp.float32, name='norm')(x)
+    norm = LayerNorm(jnp.float32, name='norm')
+    x = tokens['norm'] = norm(x.reshape(-1, self.width)).reshape(x.shape)
     features = self._pool(x, train)
     return (features, tokens) if return_intermediates else features
 
+  def split_tokens(self, tokens: jax.Array) -> dict[str, jax.Array]:
+    """Tokens `[b, n, width]` of an intermediate result by their kind.
+
+    Returns:
+      'class' `[b, 1, width]`, 'distillation' `[b, 0 or 1, width]`, 'registers'
+      `[b, num_registers, width]`, 'patches' `[b, rows * columns, width]`, row
+      by row of the image.
+    """
+    ends = 1, self._prefix, self._prefix + self.num_registers
+    parts = jnp.split(tokens, ends, axis=1)
+    names = 'class', 'distillation', 'registers', 'patches'
+    return dict(zip(names, parts, strict=True))
+
+  def _check(self):
+    for name, allowed in (
+      ('deit_token', ('cls', 'mean', 'official')),
+      ('pool', ('token', 'mean', 'token_mean')),
+    ):
+      if getattr(self, name) not in allowed:
+        raise UserError(
+          f'{name} is {getattr(self, name)!r}; choose one of {allowed}'
+        )
+    if not 0 <= self.drop_path < 1:
+      raise UserError(
+        f'drop_path is {self.drop_path}; choose a rate of at least 0 and'
+        ' below 1'
+      )
+    if self.deit_token != 'cls' and not self.distilled:
+      raise UserError(
+        f'deit_token is {self.deit_token!r}, but this model has no distillation'
+        " token: leave it at 'cls' or choose a distilled backbone"
+      )
+
   def _embed(self, images):
     grid = self._grid(*images.shape[1:3])
-    patches = nn.Conv(
-      self.width,
-      (self.patch_size, self.patch_size),
-      strides=self.patch_size,
-      padding='VALID',
-      kernel_init=_init,
-      dtype=self.dtype,
-      name='patch_embed',
+    patches = PatchEmbed(
+      self.width, self.patch_size, dtype=self.dtype, name='patch_embed'
     )(images)
-    b = patches.shape[0]
-    first = self._tokens('cls_token', b, 1)
+    b = len(patches)
+    first = [self._tokens('cls_token', b, 1)]
     if self.distilled:
-      first = jnp.concatenate([first, self._tokens('dist_token', b, 1)], 1)
-    x = jnp.concatenate([first, patches.reshape(b, -1, self.width)], 1)
+      first.append(self._tokens('dist_token', b, 1))
+    x = jnp.concatenate([*first, patches], 1)
     x = x + self._pos_embed(grid).astype(self.dtype)
     if self.num_registers:
       # After the position embeddings, of which registers have none.
@@ -196,24 +190,14 @@ class ViT(nn.Module):
     return 1 + self.distilled
 
   def _tokens(self, name, batch, count):
-    token = self.param(name, _init, (1, count, self.width))
+    token = self.param(name, kernel_init, (1, count, self.width))
     return jnp.tile(token.astype(self.dtype), (batch, 1, 1))
 
   def _pos_embed(self, grid):
     reference = self._grid(self.image_size, self.image_size)
     shape = (1, self._prefix + reference[0] * reference[1], self.width)
-    embed = self.param('pos_embed', _init, shape)
-    if grid == reference:
-      return embed
-    first, patches = jnp.split(embed, [self._prefix], axis=1)
-    # Without antialiasing, as DeiT and DINO resize theirs.
-    patches = jax.image.resize(
-      patches.reshape(1, *reference, self.width),
-      (1, *grid, self.width),
-      jax.image.ResizeMethod.CUBIC_PYTORCH,
-      antialias=False,
-    )
-    return jnp.concatenate([first, patches.reshape(1, -1, self.width)], 1)
+    embed = self.param('pos_embed', kernel_init, shape)
+    return resize_pos_embed(embed, self._prefix, reference, grid)
 
   def _grid(self, height, width):
     p = self.patch_size
@@ -226,11 +210,68 @@ class ViT(nn.Module):
     return height // p, width // p
 
   def _pool(self, x, train):
-    modes = {'cls': False, 'mean': True, 'official': not train}
-    if self.deit_token not in modes:
-      raise UserError(
-        f'deit_token is {self.deit_token!r}; choose one of {list(modes)}'
-      )
-    if self.distilled and modes[self.deit_token]:
-      return x[:, : self._prefix].mean(axis=1)
-    return x[:, 0]
+    parts = self.split_tokens(x)
+    token = parts['class'][:, 0]
+    if self.deit_token == 'mean' or (
+      self.deit_token == 'official' and not train
+    ):
+      token = (token + parts['distillation'][:, 0]) / 2
+    if self.pool == 'token':
+      return token
+    mean = parts['patches'].mean(axis=1)
+    return mean if self.pool == 'mean' else jnp.concatenate([token, mean], 1)
+
+
+class PatchEmbed(nn.Module):
+  """Dense layer over patches, `[b, H, W, 3] -> [b, patches, width]`.
+
+  The parameters are those of a convolution, `kernel` `[p, p, 3, width]`.
+  """
+
+  width: int
+  patch_size: int
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Returns one token a patch, row by row."""
+    b, height, width, channels = images.shape
+    p = self.patch_size
+    kernel = self.param('kernel', kernel_init, (p, p, channels, self.width))
+    bias = self.param('bias', nn.initializers.zeros, (self.width,))
+    x = images.astype(self.dtype)
+    x = x.reshape(b, height // p, p, width // p, p, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, p * p * channels)
+    x = x @ kernel.astype(self.dtype).reshape(-1, self.width)
+    return (x + bias.astype(self.dtype)[None]).reshape(b, -1, self.width)
+
+
+def resize_pos_embed(
+  pos_embed: jax.Array,
+  prefix: int,
+  old_grid: tuple[int, int],
+  new_grid: tuple[int, int],
+) -> jax.Array:
+  """Position embeddings of another grid of patches, bicubically.
+
+  Args:
+    pos_embed: `[1, prefix + rows * columns, width]` of the old grid.
+    prefix: tokens before the patches, whose embeddings stay.
+    old_grid: rows and columns.
+    new_grid: rows and columns.
+
+  Returns:
+    `[1, prefix + new rows * new columns, width]`.
+  """
+  if tuple(old_grid) == tuple(new_grid):
+    return pos_embed
+  width = pos_embed.shape[-1]
+  first, patches = jnp.split(pos_embed, [prefix], axis=1)
+  # Without antialiasing, as DeiT and DINO resize theirs.
+  patches = jax.image.resize(
+    patches.reshape(1, *old_grid, width),
+    (1, *new_grid, width),
+    jax.image.ResizeMethod.CUBIC_PYTORCH,
+    antialias=False,
+  )
+  return jnp.concatenate([first, patches.reshape(1, -1, width)], 1)

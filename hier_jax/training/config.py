@@ -6,12 +6,15 @@ break is checked here, before anything is read, compiled or written.
 """
 
 import difflib
+import functools
 
 import jax
+import numpy as np
 from ml_collections import config_dict
 
 from hier_jax.errors import UserError
 from hier_jax.losses.lca import ESTIMATORS
+from hier_jax.models import embedder
 from hier_jax.training import objective
 
 __all__ = ['default_config', 'differences', 'from_stored', 'validate']
@@ -39,15 +42,26 @@ def default_config():
   optional = config_dict.placeholder
   config = {
     'seed': 0,
+    # What the backbone begins with: None for drawn weights, 'hub' for those
+    # published under its name, else what `models.pretrained.load` takes.
+    'pretrained': optional(str),
     'model': {
       'backbone': 'vit_tiny_patch4',
       'image_size': 32,
       'embedding_dim': 128,
       'c': 0.1,
       'clip_radius': 2.3,
+      'last_norm': True,
+      'radial_scale': optional(float),
       'dtype': 'bfloat16',
-      'mean': (0.5, 0.5, 0.5),
-      'std': (0.5, 0.5, 0.5),
+      # None in what follows: as the backbone has it.
+      'mean': optional(tuple),
+      'std': optional(tuple),
+      'pool': optional(str),
+      'deit_token': optional(str),
+      'drop_path': optional(float),
+      'frozen_stats': optional(bool),
+      'remat': optional(bool),
     },
     'loss': {
       'metric': 'proxy_anchor',
@@ -223,6 +237,20 @@ def _check_loss(config, flat):
     raise UserError(f'config.loss.{name}: {error}') from error
 
 
+def _check_model(config):
+  """That the network can be made as it is set."""
+  settings = config.model.to_dict()
+  size = config.model.image_size
+  images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+  try:
+    model = embedder.create(**settings)
+    jax.eval_shape(
+      functools.partial(model.init, train=False), jax.random.key(0), images
+    )
+  except UserError as error:
+    raise UserError(f'config.model: {error}') from error
+
+
 def validate(config):
   """Raises UserError for an unknown or missing key or a value that cannot be.
 
@@ -235,6 +263,7 @@ def validate(config):
     'model.image_size',
     'model.embedding_dim',
     'model.clip_radius',
+    'model.radial_scale',
     'loss.num_proxies',
     'loss.hier.tau',
     'loss.hier.k',
@@ -281,6 +310,7 @@ def validate(config):
   _one_of(flat, 'optim.schedule', SCHEDULES)
   _check_batch(flat)
   _check_loss(config, flat)
+  _check_model(config)
 
 
 def from_stored(stored):

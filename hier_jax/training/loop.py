@@ -64,6 +64,10 @@ def train(config, workdir):
   with checkpoints:
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
+    elif config.pretrained is not None:
+      state, loaded = state_lib.with_pretrained(state, config, model)
+      if jax.process_index() == 0:
+        print(f'pretrained weights: {loaded.summary()}')
     run = _Run(config, workdir, splits, sampler, model, optimizer, state)
     return run.finish(checkpoints)
 

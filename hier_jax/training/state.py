@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax import losses
+from hier_jax.models import pretrained
 from hier_jax.training import objective
 
-__all__ = ['TrainState', 'create']
+__all__ = ['TrainState', 'create', 'with_pretrained']
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -50,11 +51,12 @@ def create(config, model, optimizer, num_classes):
     variables = model.init(key_model, images, train=False)
     loss = objective.init_params(key_class, config, num_classes)
     if config.loss.hier_weight > 0:
+      radius = config.model.clip_radius
       loss['hierarchical_proxies'] = losses.init_hierarchical_proxies(
         key_hier,
         config.loss.num_proxies,
         dim,
-        clip_radius=config.model.clip_radius,
+        **({} if radius is None else {'clip_radius': radius}),
       )
     params = {'model': variables['params'], 'loss': loss}
     return TrainState(
@@ -66,3 +68,33 @@ def create(config, model, optimizer, num_classes):
     )
 
   return jax.jit(init)(jax.random.key(config.seed))
+
+
+def with_pretrained(state, config, model):
+  """The state with the backbone's weights of `config.pretrained`.
+
+  Args:
+    state: at step 0.
+    config: the whole config.
+    model: `models.embedder.Embedder`.
+
+  Returns:
+    The state, and the `pretrained.Loaded` that was put into it.
+
+  Raises:
+    UserError: the weights cannot be had or are not the backbone's.
+  """
+  source = config.pretrained
+  source = config.model.backbone if source == 'hub' else source
+  loaded = pretrained.load(source, model.backbone)
+  put = lambda into, collection: (
+    {
+      **into,
+      'backbone': jax.tree.map(jnp.asarray, loaded.variables[collection]),
+    }
+    if collection in loaded.variables
+    else into
+  )
+  params = {**state.params, 'model': put(state.params['model'], 'params')}
+  stats = put(state.batch_stats, 'batch_stats')
+  return state.replace(params=params, batch_stats=stats), loaded

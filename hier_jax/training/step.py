@@ -9,6 +9,9 @@ from hier_jax.training.parallel import AXIS
 
 __all__ = ['make_embed', 'make_train_step']
 
+# split(key)[i] is fold_in(key, i): far from what the loss splits off the key.
+_DROP_PATH = 2**20
+
 
 def make_train_step(config, model, optimizer):
   """Returns step(state, batch) -> (state, metrics) for `parallel.map_step`.
@@ -24,7 +27,11 @@ def make_train_step(config, model, optimizer):
     def loss_of(params):
       variables = {'params': params['model'], 'batch_stats': state.batch_stats}
       z, updates = model.apply(
-        variables, batch['image'], train=True, mutable=['batch_stats']
+        variables,
+        batch['image'],
+        train=True,
+        mutable=['batch_stats'],
+        rngs={'drop_path': jax.random.fold_in(key, _DROP_PATH)},
       )
       loss, metrics = objective.loss(
         config,

@@ -1,0 +1,72 @@
+"""Weights from the Hugging Face hub, or from its cache without network."""
+
+import pathlib
+
+from hier_jax.errors import UserError
+
+__all__ = ['FILES', 'download']
+
+# What repositories of models call their weights, the one to prefer first.
+FILES = 'model.safetensors', 'pytorch_model.bin'
+
+
+def download(
+  repository: str, *, cache_dir: str | pathlib.Path | None = None
+) -> pathlib.Path:
+  """The weights of a repository, downloaded unless the cache has them.
+
+  Args:
+    repository: `<owner>/<name>`: 'timm/vit_small_patch16_224.dino'.
+    cache_dir: the cache; None for that of huggingface_hub, which the variables
+      HF_HOME and HF_HUB_CACHE of the environment set.
+
+  Returns:
+    The path of the file in the cache.
+
+  Raises:
+    UserError: huggingface_hub is not installed, there is no such repository or
+      it has no weights, or neither cache nor network has them.
+  """
+  try:
+    import huggingface_hub
+    from huggingface_hub import errors
+  except ImportError:
+    raise UserError(
+      f'{repository} lies on the Hugging Face hub, which needs huggingface_hub:'
+      " pip install 'hier_jax[hub]', or give the path of a file"
+    ) from None
+
+  # The cache first: without network, a look at the hub takes half a minute of
+  # retries, and published weights do not change.
+  for local in (True, False):
+    for name in FILES:
+      try:
+        return pathlib.Path(
+          huggingface_hub.hf_hub_download(
+            repository, name, cache_dir=cache_dir, local_files_only=local
+          )
+        )
+      except errors.LocalEntryNotFoundError as error:
+        if not local:
+          raise UserError(
+            f'{repository} is not in the cache and the hub cannot be reached:'
+            f' connect to a network once, or fetch {FILES[0]} elsewhere and'
+            ' give its path'
+          ) from error
+      except errors.EntryNotFoundError:
+        continue
+      except (errors.RepositoryNotFoundError, ValueError) as error:
+        raise UserError(
+          f'there is no public repository {repository!r} on the Hugging Face'
+          ' hub: check its name, or give the path of a file'
+        ) from error
+      except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+          f'{repository} cannot be fetched ({reason}): try again, or give the'
+          ' path of a file'
+        ) from error
+  raise UserError(
+    f'{repository} has none of {", ".join(FILES)}: fetch its weights elsewhere'
+    ' and give the path of the file'
+  )

@@ -1,0 +1,86 @@
+"""The block's layers against float64, where float32 is hard."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from hier_jax.models import transformer
+
+
+def test_gelu_and_its_derivative():
+  x = np.concatenate([np.linspace(-12, 12, 4001), [0.0, 1e-20, -1e-20]])
+  x = x.astype(np.float32)
+  wide = x.astype(np.float64)
+  normal = special.ndtr(wide)
+  density = np.exp(-(wide**2) / 2) / np.sqrt(2 * np.pi)
+  value, slope = jax.jvp(jax.jit(transformer.gelu), (x,), (np.ones_like(x),))
+  # Phi, of two roundings near 1, times x; its slope adds a rounded product.
+  ulp = np.finfo(np.float32).eps
+  scale = np.maximum(np.abs(wide), 1e-3)
+  assert np.max(np.abs(value - wide * normal) / scale) <= 2 * ulp
+  assert np.max(np.abs(slope - normal - wide * density)) <= 4 * ulp
+
+
+def test_gelu_has_one_derivative_forward_and_backward():
+  x = np.float32([-1.5, 0.2, 3.0])
+  _, forward = jax.jvp(transformer.gelu, (x,), (np.ones_like(x),))
+  backward = jax.grad(lambda x: jnp.sum(transformer.gelu(x)))(x)
+  np.testing.assert_array_equal(forward, backward)
+
+
+def _norm(x):
+  """A layer norm's output and vector-Jacobian product, float32."""
+  layer = transformer.LayerNorm(jnp.float32)
+  variables = layer.init(jax.random.key(0), x)
+  return jax.vjp(lambda x: layer.apply(variables, x), x)
+
+
+def test_layer_norm_of_rows_with_large_means():
+  rng = np.random.default_rng(0)
+  # Multiples of 2^-10 near 1000, which float32 holds exactly.
+  x = 1000 + np.round(rng.normal(size=(5, 64)) * 2**10) / 2**10
+  g = rng.normal(size=x.shape)
+  y, pull = _norm(np.float32(x))
+  centred = x - x.mean(1, keepdims=True)
+  deviation = np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
+  want = centred / deviation
+  # The mean rounds at 1000 * 2^-24 = 6e-5 of the deviation, 1.
+  np.testing.assert_allclose(y, want, atol=2e-4)
+  g = np.float32(g)
+  wide = g.astype(np.float64)
+  along = (wide * want).mean(1, keepdims=True)
+  slope = (wide - wide.mean(1, keepdims=True) - want * along) / deviation
+  np.testing.assert_allclose(pull(g)[0], slope, atol=1e-3)
+
+
+def test_layer_norm_of_a_constant_row_is_zero_with_a_finite_gradient():
+  x = np.full((1, 8), 3.0, np.float32)
+  y, pull = _norm(x)
+  np.testing.assert_array_equal(y, np.zeros_like(x))
+  assert np.all(np.isfinite(pull(np.arange(8, dtype='float32')[None])[0]))
+
+
+def test_attention_of_large_logits_does_not_overflow():
+  rng = np.random.default_rng(1)
+  q, k, v = rng.normal(size=(3, 2, 5, 4)).astype('float32')
+  q = 1e3 * q
+  loss = lambda *qkv: jnp.sum(transformer.attention(*qkv) ** 2)
+  grads = jax.grad(loss, (0, 1, 2))(q, k, v)
+  assert all(np.all(np.isfinite(g)) for g in grads)
+  got = transformer.attention(q, k, v)
+  wide = [a.astype(np.float64) for a in (q, k, v)]
+  logits = wide[0] @ wide[1].swapaxes(1, 2) / 2
+  weights = special.softmax(logits, axis=-1)
+  # Logits near 1e3 round at 1e3 * 2^-24, and so does, relatively, a weight.
+  np.testing.assert_allclose(got, weights @ wide[2], atol=1e-3)
+
+
+def test_attention_weighs_in_the_type_of_the_values():
+  rng = np.random.default_rng(2)
+  q, k, v = rng.normal(size=(3, 1, 50, 16))
+  want = special.softmax(q[0] @ k[0].T / 4, axis=-1) @ v[0]
+  got = transformer.attention(*(jnp.bfloat16(a) for a in (q, k, v)))
+  assert got.dtype == jnp.bfloat16
+  # Inputs and result round at 2^-9; a sum of 50 in bfloat16 would lose more.
+  assert np.abs(np.float64(got[0]) - want).max() < 0.03
