@@ -27,7 +27,7 @@ def scientific(value: float) -> str:
 
 
 def machine() -> str:
-  """The processor's name and the number of cores this process may use."""
+  """The processor, the cores this process may use, and malloc's settings."""
   name = platform.processor() or platform.machine()
   cpuinfo = pathlib.Path('/proc/cpuinfo')
   if cpuinfo.exists():
@@ -35,7 +35,10 @@ def machine() -> str:
     name = found[1] if found else name
   affinity = getattr(os, 'sched_getaffinity', None)
   cores = len(affinity(0)) if affinity else os.cpu_count()
-  return f'{name}, {cores} cores'
+  tuned = os.environ.get('GLIBC_TUNABLES')
+  return f'{name}, {cores} cores' + (
+    f', GLIBC_TUNABLES={tuned}' if tuned else ''
+  )
 
 
 def versions(packages: Iterable[str]) -> str:
