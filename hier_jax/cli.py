@@ -14,6 +14,9 @@ verbs:
   train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]
       trains, or goes on with the run that DIR holds
 
+  train --config FILE[:PRESET] --dry_run [--config.KEY=VALUE ...]
+      prints the config, parameters and their rates, batches and memory
+
   evaluate WORKDIR[/checkpoints/STEP] [--query SPLIT] [--gallery SPLIT] ...
   evaluate EMBEDDINGS.npz [--gallery NPZ] ...
            [--curvature C] [--taxonomy CSV] [--recall_at 1,2,4,8] [--out JSON]
@@ -21,6 +24,10 @@ verbs:
       figures of a run's checkpoint on its data set's test split, or of arrays
       'embeddings' and 'labels' of any framework; --export writes an index of
       the gallery beside them
+
+  report DIR... [--out FOLDER]
+      runs side by side, over seeds; DIR is a workdir or holds some; FOLDER gets
+      report.md, report.json and curves.png
 
   data prepare NAME [--from DIR] [--data_dir DIR]
       turns the images in DIR into checked records, or goes on with that
@@ -78,9 +85,11 @@ def _config_flags(argv):
     flags.DEFINE_string(
       'workdir', None, 'folder of the run', flag_values=values
     )
+    flags.DEFINE_bool('dry_run', False, 'only describe', flag_values=values)
 
   values, _ = _flags(argv, define)
-  if values['config'].value is None or values.workdir is None:
+  placed = values.dry_run or values.workdir is not None
+  if values['config'].value is None or not placed:
     raise UserError(f'{argv[0]} needs --config FILE[:PRESET] and --workdir DIR')
   if not isinstance(values.config, config_dict.ConfigDict):
     path = values['config'].config_filename
@@ -94,6 +103,11 @@ def _config_flags(argv):
 def _train(argv):
   values = _config_flags(argv)
   # Heavy imports wait until the arguments are known to be right.
+  if values.dry_run:
+    from hier_jax.training import dry_run
+
+    print(dry_run.describe(values.config))
+    return
   from hier_jax.training import loop
 
   loop.train(values.config, values.workdir)
@@ -163,6 +177,23 @@ def _integers(name, texts):
     ) from None
 
 
+def _report(argv):
+
+  def define(values):
+    flags.DEFINE_string('out', None, 'a folder', flag_values=values)
+
+  values, folders = _flags(argv, define, positional=len(argv))
+  if not folders:
+    raise UserError('report needs a DIR: a workdir, or a folder of workdirs')
+  from hier_jax.training import compare, runs
+
+  found = runs.load(folders)
+  if values.out is not None:
+    print(compare.write(found, values.out))
+  else:
+    print(compare.as_markdown(compare.summary(found)))
+
+
 def _data(argv):
 
   def define(values):
@@ -213,6 +244,7 @@ def _convert(argv):
 _VERBS = {
   'train': _train,
   'evaluate': _evaluate,
+  'report': _report,
   'data': _data,
   'convert': _convert,
 }

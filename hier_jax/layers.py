@@ -1,7 +1,7 @@
 """Linen layers whose inputs or outputs live on the ball.
 
-All of them compute in float32, whatever their inputs are. Each has a curvature
-of its own, the attribute `c`; a network that learns it makes one with
+All of them compute in float32, or in float64 where their inputs are. Each has a
+curvature of its own, the attribute `c`; a network that learns it makes one with
 `Curvature` and hands it to its layers' calls.
 """
 
@@ -77,7 +77,7 @@ class BallHead(nn.Module):
     """
     c = self.c if c is None else c
     sphere = isinstance(c, (int, float)) and c == 0
-    x = features.astype(jnp.float32)
+    x = numerics.widened(features)
     if self.last_norm:
       x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
     x = nn.Dense(
@@ -127,7 +127,7 @@ class HypLinear(nn.Module):
   def __call__(self, x, c=None):
     """Points `[..., d]` to points `[..., e]`; c replaces the attribute."""
     c = self.c if c is None else c
-    x = x.astype(jnp.float32)
+    x = numerics.widened(x)
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', self.kernel_init, shape)
     y = poincare.matvec(kernel.T, x, c=c)
@@ -172,7 +172,7 @@ class HypMLR(nn.Module):
     if self.form not in ('hnn', 'hnn++'):
       raise ValueError(f"form is {self.form!r}, expected 'hnn++' or 'hnn'")
     c = self.c if c is None else c
-    x = x.astype(jnp.float32)
+    x = numerics.widened(x)
     shape = (self.classes, x.shape[-1])
     kernel = self.param('kernel', self.kernel_init, shape)
     scale = 2 * numerics.sqrt(numerics.dot(kernel, kernel))[:, 0]
@@ -247,9 +247,9 @@ class HypDistance(nn.Module):
         f' points={self.points} and {"no" if y is None else "a"} second input'
       )
     c = self.c if c is None else c
-    x = x.astype(jnp.float32)
+    x = numerics.widened(x)
     if y is not None:
-      return poincare.dist(x, y.astype(jnp.float32), c=c)
+      return poincare.dist(x, numerics.widened(y), c=c)
     shape = (self.points, x.shape[-1])
     points = poincare.exp0(self.param('point', self.point_init, shape), c=c)
     rows = x.reshape(-1, x.shape[-1])

@@ -58,6 +58,10 @@ def test_train_prints_a_table_and_evaluate_the_same(
     assert 1 <= found['hierarchy/proxies/used'] <= 24
     assert 0 < found['hierarchy/tree/kind/purity'] <= 1
     assert f'{found["map@r"]:.4f}' in capsys.readouterr().out
+  assert run('report', workdir, '--out', tmp_path / 'report') == 0
+  mean = f'{100 * results["after training"]["map@r"]:.2f}'
+  assert mean in capsys.readouterr().out
+  assert (tmp_path / 'report' / 'curves.png').exists()
   splits = ['--query', 'train', '--gallery', 'test']
   # Train and test have no class in common.
   assert run('evaluate', workdir, *splits) == 2
@@ -68,6 +72,24 @@ def test_train_prints_a_table_and_evaluate_the_same(
   ):
     assert run('evaluate', path, *flags) == 2
     assert message in capsys.readouterr().err
+
+
+def test_dry_run_describes_and_writes_nothing(config_file, tmp_path, capsys):
+  before = set(tmp_path.iterdir())
+  args = ['--config.optim.warmup_epochs=2', '--config.epochs=4']
+  assert run('train', '--config', config_file, '--dry_run', *args) == 0
+  out = capsys.readouterr().out
+  assert '"backbone": "vit_test_patch4"' in out
+  rows = {
+    line.split()[0]: line.split()[1:] for line in out.splitlines() if line
+  }
+  # 24 proxies of 16 numbers, at 50 times lr * 16 / 180 of 1e-2.
+  assert rows['hierarchical_proxies'] == ['384'] + ['0.0444'] * 3
+  assert rows['backbone'][1:] == ['0', '0.000889', '0.000889']
+  assert '3 steps an epoch, 4 epochs, 12 steps' in out
+  assert 'batch of 16 (8 classes x 2 images): 4 on each of 4' in out
+  assert 'temporaries' in out
+  assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

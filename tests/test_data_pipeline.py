@@ -1,14 +1,16 @@
 """Batches: the same whatever the processes, threads and starting step."""
 
 import io
+import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hier_jax.data import pipeline, transforms
+from hier_jax.data import cache, pipeline, transforms
 from hier_jax.data.datasets import Split
-from hier_jax.data.sampler import Sampler
+from hier_jax.data.sampler import Sampler, Stream, generator
 from hier_jax.errors import UserError
 
 SIZE = 4
@@ -36,10 +38,21 @@ RANDOM = transforms.TrainView(
 )
 
 
-def train(view=RANDOM, *, n=120, batch_size=80, seed=5, **options):
+ON_DEVICE = transforms.DeviceView(transforms.TrainView(3), SIZE)
+
+
+def train(
+  view=RANDOM, *, n=120, batch_size=80, seed=5, kind='class', **options
+):
   split = toy(n)
   sampler = Sampler(
-    split.labels, batch_size=batch_size, images_per_class=2, seed=1
+    split.labels,
+    batch_size=batch_size,
+    images_per_class=2,
+    seed=1,
+    kind=kind,
+    groups=split.labels % 3,
+    num_groups=2,
   )
   options = {'num_steps': 3, 'num_threads': 2, **options}
   batches = pipeline.train_batches(split, sampler, view, seed=seed, **options)
@@ -71,9 +84,16 @@ def test_batches_are_what_the_sampler_drew():
 
 
 @pytest.mark.parametrize('count', [2, 4])
-def test_processes_together_make_the_batch_of_one(count):
-  whole, _ = train()
-  parts = [train(process_index=p, process_count=count)[0] for p in range(count)]
+@pytest.mark.parametrize(
+  ('view', 'kind'),
+  [(RANDOM, 'class'), (PLAIN, 'official'), (ON_DEVICE, 'hierarchical')],
+)
+def test_processes_together_make_the_batch_of_one(count, view, kind):
+  whole, _ = train(view, kind=kind)
+  parts = [
+    train(view, kind=kind, process_index=p, process_count=count)[0]
+    for p in range(count)
+  ]
   joined = [
     {key: np.concatenate([part[key] for part in step]) for key in step[0]}
     for step in zip(*parts, strict=True)
@@ -87,6 +107,66 @@ def test_starting_late_is_skipping():
   assert_same(late, whole[2:])
   far, _ = train(start_step=10**9, num_steps=1)
   assert len(far) == 1
+
+
+def test_a_cache_changes_nothing(tmp_path):
+  images = cache.open_images(toy(120), cache=str(tmp_path))
+  for view in (RANDOM, ON_DEVICE):
+    assert_same(train(view, images=images)[0], train(view)[0])
+
+
+def test_device_views_are_the_crops_of_host_views():
+  batches, sampler = train(ON_DEVICE)
+  side = ON_DEVICE.size
+  for step, batch in enumerate(batches):
+    assert batch['image'].shape == (80, side, side, 3)
+    assert batch['extent'].dtype == np.int32 and batch['flip'].dtype == bool
+    for slot, row in enumerate(sampler(step)):
+      rng = generator(5, Stream.VIEW, step, slot)
+      left, top, right, bottom = ON_DEVICE.view.box(SIZE, SIZE, rng)
+      height, width = batch['extent'][slot]
+      assert (height, width) == (bottom - top, right - left)
+      image = batch['image'][slot]
+      np.testing.assert_array_equal(image[:height, :width, 0], row)
+      assert not image[height:].any() and not image[:, width:].any()
+      assert batch['flip'][slot] == (rng.random() < 0.5)
+
+
+class Counting:
+  """A source that counts what is read."""
+
+  def __init__(self, records):
+    self.records, self.read, self.lock = records, 0, threading.Lock()
+
+  def __len__(self):
+    return len(self.records)
+
+  def __getitem__(self, index):
+    with self.lock:
+      self.read += 1
+    return self.records[index]
+
+
+def test_no_more_is_made_than_fits_the_buffer():
+  split = toy(96)
+  source = Counting(split.source)
+  sampler = Sampler(split.labels, batch_size=96, images_per_class=2, seed=1)
+  batches = pipeline.train_batches(
+    Split('toy', source, split.labels, {}),
+    sampler,
+    PLAIN,
+    seed=0,
+    num_steps=1000,
+    num_threads=2,
+    buffer_size=2,
+  )
+  next(batches)
+  before = -1
+  while source.read != before:
+    before = source.read
+    time.sleep(0.2)
+  # The batch taken, two ahead, and a chunk that each thread holds ready.
+  assert 3 * 96 <= source.read <= 3 * 96 + 2 * pipeline._CHUNK
 
 
 @pytest.mark.parametrize('threads', [0, 1, 5])

@@ -12,12 +12,13 @@ LABELS = np.random.default_rng(0).permutation(
 )
 
 
-def make(labels=LABELS, batch_size=6, images_per_class=2, seed=0):
+def make(labels=LABELS, batch_size=6, images_per_class=2, seed=0, **options):
   return Sampler(
     labels,
     batch_size=batch_size,
     images_per_class=images_per_class,
     seed=seed,
+    **options,
   )
 
 
@@ -108,9 +109,94 @@ def test_streams_of_a_seed_differ():
   assert len(draws) == 2 * 3 * 2 * 2
 
 
+@pytest.mark.parametrize('few', [False, True])
+def test_official_classes_are_those_of_the_program_whatever_the_seed(few):
+  labels, step = np.repeat(np.arange(5 if few else 20), 3), 17
+  first, other = (
+    make(labels, 12, seed=seed, kind='official') for seed in (0, 1)
+  )
+  epoch, batch = divmod(step, first.steps_per_epoch)
+  np.random.seed(10_000 * batch + epoch)
+  expected = np.random.choice(labels[::3], 6, replace=few)
+  for sampler in (first, other):
+    np.testing.assert_array_equal(labels[sampler(step)][::2], expected)
+  assert not np.array_equal(first(step), other(step))
+
+
+def test_official_images_are_drawn_with_replacement():
+  labels = np.repeat(np.arange(4), 3)
+  sampler = make(labels, 8, kind='official')
+  pairs = np.concatenate([sampler(s) for s in range(1000)]).reshape(-1, 2)
+  np.testing.assert_array_equal(labels[pairs[:, 0]], labels[pairs[:, 1]])
+  same = np.count_nonzero(pairs[:, 0] == pairs[:, 1])
+  # A class of 3 gives one twice with probability 1/3; five sigma.
+  n, p = len(pairs), 1 / 3
+  assert abs(same - n * p) < 5 * np.sqrt(n * p * (1 - p))
+
+
+# Classes 0 .. 19 of two images; groups of 10, 7, 2 and 1 classes.
+GROUP = np.repeat([5, 9, -1, 2], [10, 7, 2, 1])
+TREE = dict(labels=np.arange(40) // 2, groups=GROUP.repeat(2), batch_size=12)
+
+
+def relatives(**options):
+  return make(**{**TREE, 'kind': 'hierarchical', **options})
+
+
+def test_hierarchical_takes_as_many_classes_of_each_group():
+  sampler = relatives(num_groups=2)
+  shared = 0
+  for step in range(100):
+    classes = sampler(step)[::2] // 2
+    assert len(set(classes)) == 6
+    groups, counts = np.unique(GROUP[classes], return_counts=True)
+    if set(groups) == {5, 9}:
+      assert counts.tolist() == [3, 3]
+      shared += 1
+    else:  # what small groups lack comes of the next
+      assert counts.max() == 3 and len(groups) > 2
+  assert shared
+
+
+def test_hierarchical_fills_up_where_all_groups_are_small():
+  # Six of each group would be 6 + 6 + 2 + 1 of the 18 asked for.
+  sampler = relatives(batch_size=36, num_groups=3)
+  for step in range(20):
+    classes = sampler(step)[::2] // 2
+    assert len(set(classes)) == 18
+    counts = np.bincount(GROUP[classes] + 1, minlength=11)[[0, 3, 6, 10]]
+    assert counts[:2].tolist() == [2, 1] and counts[2:].min() >= 6
+  # More classes than there are: each once before any twice.
+  counts = np.bincount(relatives(batch_size=48)(0)[::2] // 2)
+  assert sorted(counts) == [1] * 16 + [2] * 4
+
+
+def test_hierarchical_draws_classes_uniformly_from_one_group():
+  sampler, steps = relatives(batch_size=2), 4000
+  seen = np.bincount([sampler(s)[0] // 2 for s in range(steps)], minlength=20)
+  p = 1 / 20
+  assert np.abs(seen - steps * p).max() < 5 * np.sqrt(steps * p * (1 - p))
+
+
+def test_hierarchical_depends_on_seed_and_step_alone():
+  first, again, other = (relatives(seed=seed) for seed in (0, 0, 1))
+  np.testing.assert_array_equal([first(s) for s in range(8)][7], again(7))
+  assert not np.array_equal(first(7), first(8))
+  assert not np.array_equal(first(7), other(7))
+
+
 @pytest.mark.parametrize(
   ('options', 'words'),
   [
+    (dict(kind='random'), ["'random'", 'class, official, hierarchical']),
+    (dict(kind='official', images_per_class=0), ["'official'", 'is 0']),
+    (dict(kind='hierarchical'), ['needs groups']),
+    ({**TREE, 'kind': 'hierarchical', 'num_groups': 4}, ['4 groups', '6 cl']),
+    ({**TREE, 'kind': 'hierarchical', 'num_groups': 6}, ['the 4 groups']),
+    (
+      dict(kind='hierarchical', groups=np.arange(18)),
+      ['4 classes lie in more than one group: 0, 1, 2, 3;'],
+    ),
     (dict(batch_size=7), ['7', '2 images per class']),
     (dict(batch_size=19, images_per_class=0), ['19', '18 images']),
     (dict(batch_size=0), ['batch size 0']),

@@ -2,9 +2,11 @@
 
 import io
 import math
+import pathlib
 
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 
 from hier_jax.data import transforms
@@ -74,6 +76,12 @@ def palette(**_):
     (Image.new('I;16', (2, 2), 0x8040), 'PNG', {}, (128, 128, 128)),
     (Image.new('I', (2, 2), 0x8040), 'TIFF', {}, (128, 128, 128)),
     (Image.new('CMYK', (2, 2), (0, 255, 255, 0)), 'TIFF', {}, (255, 0, 0)),
+    (
+      Image.new('CMYK', (2, 2), (0, 255, 255, 0)),
+      'JPEG',
+      {'quality': 100},
+      (255, 0, 0),
+    ),
     (
       Image.new('RGBA', (2, 2), (9, 9, 9, 0)),
       'WEBP',
@@ -283,3 +291,111 @@ def test_eval_view_resizes_the_short_side_and_rounds_the_long_one_down():
 def test_eval_view_refuses_a_crop_larger_than_the_image():
   with pytest.raises(UserError, match='resize 200 is smaller than size 224'):
     transforms.EvalView(224, resize=200)
+
+
+DATA = pathlib.Path(__file__).parent / 'data'
+
+
+@pytest.fixture(scope='module')
+def torchvision_views():
+  """What torchvision made; see experiments/parity/make_transforms.py."""
+  return np.load(DATA / 'transforms_views.npz')
+
+
+@pytest.mark.parametrize('i', range(6))
+def test_views_are_those_of_torchvision(torchvision_views, i):
+  made = torchvision_views
+  image = Image.fromarray(made[f'image_{i}'])
+  expected = made[f'eval_{i}']
+  view = transforms.EvalView(len(expected), resize=int(made['resize']))
+  np.testing.assert_array_equal(view(image), expected)
+  view = plain(made[f'crops_{i}'].shape[1])
+  for box, crop in zip(made[f'boxes_{i}'], made[f'crops_{i}'], strict=True):
+    part = image.crop(tuple(box.tolist()))
+    np.testing.assert_array_equal(view(part, Script(0.5)), crop)
+  view = plain(view.size, flip=1.0)
+  np.testing.assert_array_equal(view(part, Script(0.5)), made[f'flip_{i}'])
+
+
+@pytest.mark.parametrize('name', ['wide', 'narrow'])
+def test_crops_are_distributed_as_those_of_torchvision(name):
+  made = np.load(DATA / 'transforms_draws.npz')
+  theirs = made[name].astype(int)
+  size, scale = made[f'{name}_size'].tolist(), tuple(made[f'{name}_scale'])
+  rng = np.random.default_rng(0)
+  boxes = [transforms.crop_box(*size, scale, RATIO, rng) for _ in theirs]
+  left, top, right, bottom = np.array(boxes).T
+  ours = np.stack([top, left, bottom - top, right - left], 1)
+  columns = [*range(4), 'area', 'ratio']
+  of = {
+    'area': lambda b: b[:, 2] * b[:, 3],
+    'ratio': lambda b: b[:, 3] / b[:, 2],
+  }
+  for column in columns:
+    get = of.get(column, lambda b, column=column: b[:, column])
+    # Of twelve tests on fixed draws; a wrong scale, ratio or corner gives 0.
+    assert scipy.stats.ks_2samp(get(ours), get(theirs)).pvalue > 1e-3, column
+
+
+def test_crops_that_always_fit_have_uniform_area_and_log_ratio():
+  # Up to .5 of a square at 4/3 is .82 of its side.
+  n, rng = 5000, np.random.default_rng(0)
+  boxes = [
+    transforms.crop_box(n, n, (0.2, 0.5), RATIO, rng) for _ in range(2000)
+  ]
+  left, top, right, bottom = np.array(boxes).T
+  width, height = right - left, bottom - top
+  uniform = {
+    'area': (width * height / n**2 - 0.2) / 0.3,
+    'ratio': (np.log(width / height) / math.log(4 / 3) + 1) / 2,
+    'left': left / (n - width),
+    'top': top / (n - height),
+  }
+  for name, values in uniform.items():
+    assert scipy.stats.kstest(values, 'uniform').pvalue > 1e-3, name
+
+
+def test_width_is_resized_first_whatever_the_version_of_pillow():
+  image = noise(20, 90)
+  across = image.resize((16, 90), Image.Resampling.BICUBIC)
+  expected = across.resize((16, 16), Image.Resampling.BICUBIC)
+  np.testing.assert_array_equal(
+    plain(16)(image, Script(0.5)), np.asarray(expected)
+  )
+
+
+def on_device(short_side=20, **options):
+  return transforms.DeviceView(transforms.TrainView(16, **options), short_side)
+
+
+def test_device_view_cuts_the_crop_of_the_train_view():
+  image = noise(30, 20)
+  for seed in range(20):
+    view = on_device()
+    crop, flip = view(np.asarray(image), np.random.default_rng(seed))
+    made = plain(16, flip=float(flip))(Image.fromarray(crop), Script(0.5))
+    expected = view.view(image, np.random.default_rng(seed))
+    np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize('size', [(20, 20), (20, 33), (47, 20), (900, 19)])
+@pytest.mark.parametrize('ratio', [RATIO, (0.4, 1.0), (1.0, 1.7)])
+def test_device_view_has_room_for_every_crop(size, ratio):
+  view, rng = on_device(ratio=ratio), np.random.default_rng(0)
+  image = np.zeros((size[1], size[0], 3), np.uint8)
+  largest = max(max(view(image, rng)[0].shape) for _ in range(500))
+  assert largest <= view.size
+
+
+@pytest.mark.parametrize(
+  'options', [{'scale': None}, {'grayscale': 0.1}, {'brightness': 0.1}]
+)
+def test_device_view_refuses_what_devices_do_not_do(options):
+  with pytest.raises(UserError, match='a view is a crop and a flip'):
+    on_device(**options)
+
+
+def test_shrink_keeps_what_is_small():
+  image = noise(50, 30)
+  assert transforms.shrink(image, 30) is image
+  assert transforms.shrink(image, 16).size == (26, 16)

@@ -22,13 +22,15 @@ ALLOWED = {
   'layers': {'poincare'},
   'losses': {'poincare', 'triplets'},
   'models': {'layers', 'poincare'},
+  'augment': set(),
   'data': set(),
   'evaluation': set(),
-  'training': {'data', 'evaluation', 'losses', 'models', 'poincare'},
+  'training': {'augment', 'data', 'evaluation', 'losses', 'models', 'poincare'},
   'cli': {'data', 'evaluation', 'models', 'training'},
 }
 # Room -> outside packages it must not name.
 FORBIDDEN = {
+  'augment': {'flax', 'optax', 'numpy'},
   'data': {'jax', 'flax', 'optax', 'orbax'},
   'evaluation': {'flax', 'optax', 'orbax', 'ml_collections', 'grain'},
   'losses': {'flax', 'optax', 'ml_collections'},

@@ -33,6 +33,9 @@ def test_missing_key_is_named():
     ('loss.hier.tau', 0.0, 'tau is 0.0, must be above 0'),
     ('loss.metric', 'arcface', "'arcface', must be one of 'proxy_anchor'"),
     ('optim.schedule', 'linear', "'linear', must be one of 'constant'"),
+    ('data.sampler', 'random', "'random', must be one of 'class', 'official'"),
+    ('data.groups', 0, 'data.groups is 0, must be above 0'),
+    ('data.device_views', True, 'data.short_side is None: set the latter'),
     ('model.dtype', 'float8', "'float8', must be one of 'float32'"),
     ('data.batch_size', 183, '183 is not a multiple of .*images_per_class 2'),
     ('data.batch_size', 182, '182 does not divide among 4 devices'),
@@ -50,6 +53,30 @@ def test_missing_key_is_named():
     ('model.deit_token', 'mean', "config.model: deit_token is 'mean', but"),
     ('model.frozen_stats', True, "has no option 'frozen_stats'"),
     ('model.std', (1.0, 1.0), r'config.model: mean is .* std \(1.0, 1.0\)'),
+    ('nonfinite', 'ignore', "nonfinite is 'ignore', must be .* 'stop', 'skip'"),
+    ('optim.lr', float('inf'), 'config.optim.lr is inf, must be finite'),
+    (
+      'data.train_view.scale',
+      (0.2, float('nan')),
+      r'scale is .*nan\), must be',
+    ),
+    ('data.train_view.flip', 1.5, 'train_view.flip is 1.5, must be at most 1'),
+    ('data.train_view.scale', (0.5, 1.5), r'\(0.5, 1.5\), must .* high <= 1'),
+    (
+      'data.train_view.ratio',
+      (2.0, 1.0),
+      r'ratio is \(2.0, 1.0\), must be two',
+    ),
+    ('data.eval_resize', 16, 'config.data.eval_resize: '),
+    ('seed', 2**32, 'config.seed is 4294967296, must be at most 4294967295'),
+    ('optim.ema_decay', 1.0, 'optim.ema_decay is 1.0, must be below 1'),
+    ('optim.ema_decay', -0.1, 'optim.ema_decay is -0.1, must be at least 0'),
+    ('optim.b2', 1.0, 'optim.b2 is 1.0, must be below 1'),
+    ('optim.step_factor', 0.0, 'step_factor is 0.0, must be above 0'),
+    ('optim.freeze', ('(',), r"freeze holds '\(', which is no regular expr"),
+    ('optim.freeze', ('patch_embed', 'blocks'), "'blocks', which finds no par"),
+    ('data.micro_batch', 0, 'micro_batch is 0, must be above 0'),
+    ('data.micro_batch', 7, 'micro_batch 7 does not divide the 45 rows of a d'),
   ],
 )
 def test_wrong_values_are_named(key, value, message):
@@ -65,6 +92,10 @@ def test_wrong_values_are_named(key, value, message):
     (
       {'loss.metric': 'sup_con', 'loss.memory.size': 9},
       'size 9 is less than config.data.batch_size 180',
+    ),
+    (
+      {'model.backbone': 'resnet_thin', 'data.micro_batch': 9},
+      'micro_batch is 9, but the BatchNorm of resnet_thin .*frozen_stats',
     ),
     (
       {'loss.metric': 'hyp', 'data.images_per_class': 0},

@@ -1,5 +1,6 @@
 """Learning rates of the groups, against RECIPE 6 by hand."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,9 +83,16 @@ def test_adamw_by_hand_and_frozen_parts_stay():
   )
   config.optim.scales.class_proxies = 2.0
   optimizer = optim.optimizer(config, steps_per_epoch=STEPS)
-  p = params()
+  p, frozen = optim.split(params(), config.optim.freeze)
+  assert optim.paths(frozen) == ['model/backbone/patch_embed']
   grads = jax.tree.map(lambda a: jnp.array([0.0, 1e-4, -2.0]), p)
-  updates, _ = optimizer.update(grads, optimizer.init(p), p)
+  first = optimizer.init(p)
+  assert not [
+    path
+    for path, _ in jax.tree_util.tree_leaves_with_path(first)
+    if 'patch_embed' in str(path)
+  ]
+  updates, _ = optimizer.update(grads, first, p)
   # First step of Adam: g / (|g| + eps), eps 1e-4; decay 0.5 of 1, times rate.
   adam = np.array([0.0, 0.5, -2.0 / 2.0001])
   head = -0.1 * (adam + 0.5)
@@ -94,7 +102,7 @@ def test_adamw_by_hand_and_frozen_parts_stay():
     (updates['loss']['class_proxies'], 2 * head),
   ):
     np.testing.assert_allclose(got, want, rtol=3e-5)
-  assert not updates['model']['backbone']['patch_embed'].any()
+  assert 'patch_embed' not in updates['model']['backbone']
 
 
 def test_clips_come_before_adam():
@@ -109,6 +117,42 @@ def test_clips_come_before_adam():
   want = 0.1 * np.array([0.0, 1.0, -1.0]) * 0.1 / np.sqrt(8)
   got = inner.mu['model']['head']['linear']
   np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize('freeze', [(), ('block0', '^loss/'), ('.',)])
+def test_parts_make_the_whole(freeze):
+  whole = params()
+  trained, frozen = optim.split(whole, freeze)
+  assert not set(optim.paths(trained)) & set(optim.paths(frozen))
+  chex.assert_trees_all_equal(optim.merge(frozen, trained), whole)
+  assert all(optim.group_of(p, freeze) == 'frozen' for p in optim.paths(frozen))
+
+
+def test_empty_parts_remain():
+  whole = {'model': {'head': jnp.ones(2)}, 'loss': {}}
+  trained, frozen = optim.split(whole, ('head',))
+  assert optim.merge(frozen, trained) == whole
+  assert optim.merge(whole, trained) == whole
+
+
+def test_norms_of_groups():
+  grads = jax.tree.map(lambda a: jnp.array([2.0, -1.0, 2.0]), params())
+  got = optim.group_norms(grads)
+  # The backbone has two leaves.
+  want = {'backbone': 18**0.5, 'head': 3.0, 'class_proxies': 3.0}
+  assert got == pytest.approx(want, rel=1e-6)
+
+
+def test_average_begins_at_the_parameters_and_forgets_them():
+  rng, decay = np.random.default_rng(0), 0.5
+  values = rng.normal(size=(13, 3))
+  mean, want = {'a': jnp.asarray(values[0], jnp.float32)}, values[0]
+  for t, p in enumerate(values[1:]):
+    mean = optim.average(mean, {'a': jnp.asarray(p, jnp.float32)}, t, decay)
+    keep = min(decay, (1 + t) / (10 + t))
+    want = keep * want + (1 - keep) * p
+  # (1 + t) / (10 + t) passes a half at t = 8.
+  np.testing.assert_allclose(mean['a'], want, rtol=1e-6, atol=1e-6)
 
 
 def test_parameter_of_no_group_is_named():

@@ -1,6 +1,7 @@
-"""HIER and Proxy-Anchor on Emoji from scratch, for accelerators."""
+"""HIER on Emoji, for accelerators: from scratch, or as the paper trains."""
 
 from hier_jax.errors import UserError
+from hier_jax.training import presets
 from hier_jax.training.config import default_config
 
 BACKBONES = {
@@ -10,10 +11,12 @@ BACKBONES = {
 
 
 def get_config(preset='vit_tiny'):
-  """Config of one of `BACKBONES`."""
+  """Config of one of `BACKBONES` from scratch, or of `presets`."""
   if preset not in BACKBONES:
-    known = ', '.join(BACKBONES)
-    raise UserError(f'unknown preset {preset!r}: expected one of {known}')
+    try:
+      return presets.get_config('emoji', preset)
+    except UserError as error:
+      raise UserError(f'{error}; or {", ".join(BACKBONES)}') from error
   config = default_config()
   config.model.backbone = BACKBONES[preset]
   config.model.image_size = 40

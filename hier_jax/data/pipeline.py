@@ -7,13 +7,14 @@ exactly the batch of one, and resuming is a seek.
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
-from PIL import Image
 
 from hier_jax.data import transforms
+from hier_jax.data.cache import Decoded, Images
 from hier_jax.data.datasets import Split
 from hier_jax.data.sampler import Sampler, Stream, generator
 from hier_jax.errors import UserError
@@ -30,11 +31,12 @@ _THREADS = min(16, os.cpu_count() or 1)
 def train_batches(
   split: Split,
   sampler: Sampler,
-  view: transforms.TrainView,
+  view: transforms.TrainView | transforms.DeviceView,
   *,
   seed: int,
   num_steps: int,
   start_step: int = 0,
+  images: Images | None = None,
   process_index: int = 0,
   process_count: int = 1,
   num_threads: int = _THREADS,
@@ -43,12 +45,13 @@ def train_batches(
   """Yields this process's part of the batches of a run.
 
   Args:
-    split: the images.
+    split: the labels, and the images where `images` is None.
     sampler: draws the rows of each global batch of B.
     view: makes the training view of an image.
     seed: decides the views.
     num_steps: how many batches to yield.
     start_step: the step to begin at, at no cost.
+    images: of the split, see `cache.open_images`.
     process_index: which of the processes this is.
     process_count: the number of processes, a divisor of B.
     num_threads: threads that decode; 0 decodes in the caller's.
@@ -57,7 +60,9 @@ def train_batches(
   Returns:
     An iterator over dicts of 'image' uint8 [b, size, size, 3], 'label' int32
     [b] and 'index' int64 [b], the rows in `split`, with b = B /
-    process_count. Process p has the slots from p b to (p + 1) b.
+    process_count. Process p has the slots from p b to (p + 1) b. With a
+    `DeviceView`, 'image' holds crops in the upper left corner, and there are
+    'extent' int32 [b, 2], their heights and widths, and 'flip' bool [b].
 
   Raises:
     UserError: when `process_count` does not divide B, and, from the
@@ -66,20 +71,29 @@ def train_batches(
   slots = _slots(sampler.batch_size, process_index, process_count)
   rows_of = functools.lru_cache(maxsize=32)(sampler)
 
-  def make(step: int, slots: np.ndarray) -> Batch:
+  source = Decoded(split) if images is None else images
+
+  def empty() -> Batch:
+    batch = _empty(len(slots), view.size)
+    if isinstance(view, transforms.DeviceView):
+      batch['extent'] = np.zeros((len(slots), 2), np.int32)
+      batch['flip'] = np.zeros(len(slots), bool)
+    return batch
+
+  def fill(batch: Batch, step: int, slots: np.ndarray):
     rows = rows_of(step)[slots]
-    images = [
-      view(_image(split, row), generator(seed, Stream.VIEW, step, int(slot)))
-      for row, slot in zip(rows, slots, strict=True)
-    ]
-    return {
-      'image': np.stack(images),
-      'label': split.labels[rows],
-      'index': rows,
-    }
+    batch['label'][:], batch['index'][:] = split.labels[rows], rows
+    for i, (row, slot) in enumerate(zip(rows, slots, strict=True)):
+      rng = generator(seed, Stream.VIEW, step, int(slot))
+      if isinstance(view, transforms.DeviceView):
+        crop, batch['flip'][i] = view(source.array(row), rng)
+        height, width = batch['extent'][i] = crop.shape[:2]
+        batch['image'][i, :height, :width] = crop
+      else:
+        batch['image'][i] = view(source.image(row), rng)
 
   steps = range(start_step, start_step + num_steps)
-  return _run(make, steps, slots, num_threads, buffer_size)
+  return _run(empty, fill, steps, slots, num_threads, buffer_size)
 
 
 def eval_batches(
@@ -114,24 +128,23 @@ def eval_batches(
   """
   slots = _slots(batch_size, process_index, process_count)
 
-  def make(step: int, slots: np.ndarray) -> Batch:
+  images = Decoded(split)
+
+  def empty() -> Batch:
+    batch = _empty(len(slots), view.size)
+    return batch | {'mask': np.zeros(len(slots), bool)}
+
+  def fill(batch: Batch, step: int, slots: np.ndarray):
     index = step * batch_size + slots
-    mask = index < len(split)
-    rows = index[mask]
-    image = np.zeros((len(slots), view.size, view.size, 3), np.uint8)
+    batch['mask'][:] = index < len(split)
+    rows = index[batch['mask']]
     for i, row in enumerate(rows):
-      image[i] = view(_image(split, row))
-    label = np.full(len(slots), -1, np.int32)
-    label[mask] = split.labels[rows]
-    return {
-      'image': image,
-      'label': label,
-      'index': np.where(mask, index, -1),
-      'mask': mask,
-    }
+      batch['image'][i] = view(images.image(row))
+    batch['label'][: len(rows)] = split.labels[rows]
+    batch['index'][: len(rows)] = rows
 
   steps = range(-(-len(split) // batch_size))
-  return _run(make, steps, slots, num_threads, buffer_size)
+  return _run(empty, fill, steps, slots, num_threads, buffer_size)
 
 
 def _slots(batch_size: int, index: int, count: int) -> np.ndarray:
@@ -147,31 +160,67 @@ def _slots(batch_size: int, index: int, count: int) -> np.ndarray:
   return np.arange(index * size, (index + 1) * size)
 
 
-def _image(split: Split, row: int) -> Image.Image:
-  row = int(row)
-  return transforms.decode(
-    split.source[row]['image'], f'image {row} of {split.name}'
-  )
+def _empty(size: int, side: int) -> Batch:
+  return {
+    'image': np.zeros((size, side, side, 3), np.uint8),
+    'label': np.full(size, -1, np.int32),
+    'index': np.full(size, -1, np.int64),
+  }
+
+
+class _Unfinished:
+  """Batches whose chunks are being made, each into its place.
+
+  To join chunks made apart would take longer than to make them of cached
+  images.
+
+  Args:
+    empty: makes a batch to write into.
+    num_chunks: of a batch.
+  """
+
+  def __init__(self, empty: Callable[[], Batch], num_chunks: int):
+    self._empty, self._num_chunks = empty, num_chunks
+    self._batches: dict[int, tuple[Batch, set[int]]] = {}
+    self._lock = threading.Lock()
+
+  def get(self, step: int, chunk: int) -> Batch:
+    """Returns the batch of a step; forgets it with its last chunk."""
+    with self._lock:
+      if step not in self._batches:
+        self._batches[step] = self._empty(), set()
+      batch, begun = self._batches[step]
+      begun.add(chunk)
+      if len(begun) == self._num_chunks:
+        del self._batches[step]
+    return batch
 
 
 def _run(
-  make: Callable[[int, np.ndarray], Batch],
+  empty: Callable[[], Batch],
+  fill: Callable[[Batch, int, np.ndarray], None],
   steps: range,
   slots: np.ndarray,
   num_threads: int,
   buffer_size: int,
 ) -> Iterator[Batch]:
-  """Yields `make(step, slots)` of each step, made in chunks by threads."""
-  chunks = np.array_split(slots, -(-len(slots) // _CHUNK))
-  n = len(chunks)
-  dataset = grain.MapDataset.range(steps.start * n, steps.stop * n)
+  """Yields the batch of each step, filled in chunks by threads."""
+  n = -(-len(slots) // _CHUNK)
+  chunks = np.array_split(np.arange(len(slots)), n)
+  unfinished = _Unfinished(empty, n)
+
+  def make(i: int) -> Batch:
+    step, chunk = divmod(i, n)
+    batch = unfinished.get(step, chunk)
+    places = slice(chunks[chunk][0], chunks[chunk][-1] + 1)
+    part = {key: values[places] for key, values in batch.items()}
+    fill(part, step, slots[places])
+    return batch
+
   options = grain.ReadOptions(
     num_threads=num_threads,
     prefetch_buffer_size=max(num_threads, buffer_size * n),
   )
-  parts = dataset.map(lambda i: make(i // n, chunks[i % n]))
-  return iter(parts.to_iter_dataset(options).batch(n, batch_fn=_join))
-
-
-def _join(parts: Sequence[Batch]) -> Batch:
-  return {key: np.concatenate([p[key] for p in parts]) for key in parts[0]}
+  dataset = grain.MapDataset.range(steps.start * n, steps.stop * n).map(make)
+  whole = dataset.to_iter_dataset(options).batch(n, batch_fn=lambda b: b[0])
+  return iter(whole)

@@ -8,6 +8,8 @@ import numpy as np
 
 from hier_jax.errors import UserError
 
+KINDS = ('class', 'official', 'hierarchical')
+
 
 class Stream(enum.IntEnum):
   """Independent streams of random numbers of one seed."""
@@ -35,15 +37,29 @@ class Sampler:
   each is taken once before any is taken again. With `images_per_class` 0,
   an epoch is a permutation of the images; its last partial batch is dropped.
 
+  Kinds other than 'class':
+    'official' draws as the authors' program does: the K images with
+      replacement, so that an image may meet itself, and classes of a batch
+      that follow from the step alone, whatever the seed. They are the
+      program's own where classes are numbered as they first appear.
+    'hierarchical' takes the classes from few groups, so that a batch holds
+      near relatives: P / num_groups classes a group, and from further groups
+      what small ones lack. A group comes in proportion to its classes.
+
   Attributes:
     labels: int [n].
     batch_size: B, of all processes together.
     images_per_class: K, or 0 for plain shuffling.
     seed: also decides the order of the classes.
+    kind: one of `KINDS`.
+    groups: int [n], the same for all images of a class, as
+      `Split.fields[level]` is; of 'hierarchical' alone.
+    num_groups: how many of them a batch draws from, a divisor of P.
 
   Raises:
     UserError: when K does not divide B, when B exceeds n in plain shuffling,
-      and when K is at least 2 and a class has one image, thus no positive.
+      when K is at least 2 and a class has one image, thus no positive, and
+      for a kind that is unknown or whose groups are missing or no tree.
   """
 
   labels: np.ndarray
@@ -51,6 +67,9 @@ class Sampler:
   batch_size: int
   images_per_class: int
   seed: int
+  kind: str = 'class'
+  groups: np.ndarray | None = None
+  num_groups: int = 1
 
   def __post_init__(self):
     if self.batch_size < 1 or self.images_per_class < 0:
@@ -58,13 +77,22 @@ class Sampler:
         f'batch size {self.batch_size} must be positive and images per class '
         f'{self.images_per_class} at least 0'
       )
+    if self.kind not in KINDS:
+      raise UserError(f'sampler {self.kind!r} is not one of {", ".join(KINDS)}')
     if self.images_per_class:
       self._check_classes()
+    elif self.kind != 'class':
+      raise UserError(
+        f'sampler {self.kind!r} draws by class, but images per class is 0: '
+        'take at least 1'
+      )
     elif self.batch_size > len(self.labels):
       raise UserError(
         f'batch size {self.batch_size} exceeds the {len(self.labels)} images '
         'of the data set: take a smaller batch'
       )
+    if self.kind == 'hierarchical':
+      self._check_groups()
 
   def _check_classes(self):
     if self.batch_size % self.images_per_class:
@@ -77,8 +105,28 @@ class Sampler:
     if self.images_per_class > 1 and len(single):
       raise UserError(
         f'{len(single)} classes have a single image, thus no positive: '
-        f'{", ".join(map(str, single[:5]))}{", ..." * (len(single) > 5)}; '
-        'drop them or set images per class to 0'
+        f'{_listed(single)}; drop them or set images per class to 0'
+      )
+
+  def _check_groups(self):
+    if self.groups is None:
+      raise UserError("sampler 'hierarchical' needs groups of classes")
+    found = len(np.unique(self.groups))
+    if not (
+      1 <= self.num_groups <= found and self._num_classes % self.num_groups == 0
+    ):
+      raise UserError(
+        f'{self.num_groups} groups a batch: expected a divisor of its '
+        f'{self._num_classes} classes, up to the {found} groups there are'
+      )
+    order, starts, counts = self._classes
+    groups = self.groups[order]
+    split = groups != np.repeat(groups[starts], counts)
+    if split.any():
+      torn = np.unique(self.labels[order][split])
+      raise UserError(
+        f'{len(torn)} classes lie in more than one group: {_listed(torn)}; '
+        'take a level that is above the classes'
       )
 
   @property
@@ -91,21 +139,37 @@ class Sampler:
 
     Images of a class stand side by side when sampled by class.
     """
-    if self.images_per_class:
-      return self._by_class(step)
-    epoch, batch = divmod(step, self.steps_per_epoch)
-    order = generator(self.seed, Stream.EPOCH, epoch).permutation(
-      len(self.labels)
-    )
-    return order[batch * self.batch_size :][: self.batch_size]
-
-  def _by_class(self, step: int) -> np.ndarray:
+    if not self.images_per_class:
+      epoch, batch = divmod(step, self.steps_per_epoch)
+      return self._epoch(epoch)[batch * self.batch_size :][: self.batch_size]
     order, starts, counts = self._classes
     rng = generator(self.seed, Stream.BATCH, step)
-    num_classes = self.batch_size // self.images_per_class
-    (classes,) = _draw(rng, np.array([len(counts)]), num_classes)
-    images = _draw(rng, counts[classes], self.images_per_class)
+    classes = self._draw_classes(rng, step)
+    sizes, k = counts[classes], self.images_per_class
+    if self.kind == 'official':
+      images = rng.integers(sizes[:, None], size=(len(sizes), k))
+    else:
+      images = _draw(rng, sizes, k)
     return order[starts[classes][:, None] + images].ravel()
+
+  def _draw_classes(self, rng: np.random.Generator, step: int) -> np.ndarray:
+    """Returns places in `_classes`, int64 [P]."""
+    _, _, counts = self._classes
+    num_classes = self._num_classes
+    if self.kind == 'official':
+      epoch, batch = divmod(step, self.steps_per_epoch)
+      legacy = np.random.RandomState((10_000 * batch + epoch) % 2**32)
+      few = num_classes > len(counts)
+      return legacy.choice(len(counts), num_classes, replace=few)
+    if self.kind == 'hierarchical':
+      share = num_classes // self.num_groups
+      return np.resize(_relatives(rng, self._group, share), num_classes)
+    return _draw(rng, np.array([len(counts)]), num_classes)[0]
+
+  @property
+  def _num_classes(self) -> int:
+    """Classes a batch, P."""
+    return self.batch_size // self.images_per_class
 
   @functools.cached_property
   def _classes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -115,6 +179,21 @@ class Sampler:
       self.labels[order], return_index=True, return_counts=True
     )
     return order, starts, counts
+
+  @functools.cached_property
+  def _group(self) -> np.ndarray:
+    """Each class's group, numbered from 0, int [C]."""
+    order, starts, _ = self._classes
+    groups = np.asarray(self.groups)
+    return np.unique(groups[order[starts]], return_inverse=True)[1]
+
+  @functools.cached_property
+  def _epoch(self):
+    """The permutation of an epoch; a run asks for the same one n / B times."""
+    n = len(self.labels)
+    return functools.lru_cache(maxsize=2)(
+      lambda epoch: generator(self.seed, Stream.EPOCH, epoch).permutation(n)
+    )
 
 
 def _draw(rng: np.random.Generator, sizes: np.ndarray, k: int) -> np.ndarray:
@@ -132,3 +211,30 @@ def _draw(rng: np.random.Generator, sizes: np.ndarray, k: int) -> np.ndarray:
   noise[np.arange(sizes.max()) >= sizes[:, None]] = np.inf
   ranked = noise.argsort(axis=1)
   return np.take_along_axis(ranked, np.arange(k) % sizes[:, None], axis=1)
+
+
+def _relatives(
+  rng: np.random.Generator, group: np.ndarray, share: int
+) -> np.ndarray:
+  """Orders classes: `share` of one group, of the next, ..., then the rest.
+
+  Args:
+    rng: source of randomness.
+    group: int [C], of each class, every value of 0 .. max occurs.
+    share: classes of a group that come before those of others.
+
+  Returns:
+    A permutation, int64 [C].
+  """
+  sizes = np.bincount(group)
+  # The smallest of as many exponentials as a group has classes.
+  arrival = rng.exponential(size=len(sizes)) / sizes
+  order = np.lexsort((rng.random(len(group)), arrival[group]))
+  ordered = group[order]
+  starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+  place = np.arange(len(group)) - np.repeat(starts, sizes[ordered[starts]])
+  return order[np.argsort(place >= share, kind='stable')]
+
+
+def _listed(values: np.ndarray) -> str:
+  return ', '.join(map(str, values[:5])) + ', ...' * (len(values) > 5)

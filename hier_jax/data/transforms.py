@@ -119,9 +119,7 @@ class TrainView:
     self, image: Image.Image, rng: np.random.Generator
   ) -> np.ndarray:
     """Returns a view of an RGB image, uint8 [size, size, 3]."""
-    if self.scale is not None:
-      box = crop_box(*image.size, self.scale, self.ratio, rng)
-      image = image.crop(box)
+    image = image.crop(self.box(*image.size, rng))
     image = _resize(image, (self.size, self.size))
     if self.affine is not None:
       image = image.transform(
@@ -134,6 +132,14 @@ class TrainView:
     if rng.random() < self.flip:
       image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return self._recolour(image, rng)
+
+  def box(
+    self, width: int, height: int, rng: np.random.Generator
+  ) -> tuple[int, int, int, int]:
+    """Draws (left, top, right, bottom) of the crop, in pixels."""
+    if self.scale is None:
+      return 0, 0, width, height
+    return crop_box(width, height, self.scale, self.ratio, rng)
 
   def _recolour(
     self, image: Image.Image, rng: np.random.Generator
@@ -149,6 +155,50 @@ class TrainView:
       view = ground + gain * (view - ground)
       view = np.clip(np.rint(view), 0, 255).astype(np.uint8)
     return view
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceView:
+  """The crop that `augment.views` resizes and flips on the device.
+
+  Of the same generator it draws what `view` draws. Call it as `device_view(
+  image, rng)` with an array.
+
+  Attributes:
+    view: the training view, of crop and flip alone.
+    short_side: no image's short side is longer; see `shrink`.
+
+  Raises:
+    UserError: when the view does something else, or does not crop.
+  """
+
+  view: TrainView
+  short_side: int
+
+  def __post_init__(self):
+    view = self.view
+    plain = TrainView(view.size, view.scale, view.ratio, view.flip)
+    plain = dataclasses.replace(plain, fill=view.fill)
+    if view.scale is None or view != plain:
+      raise UserError(
+        f'{view}: on the device a view is a crop and a flip; leave the rest '
+        'out, or make views on the host'
+      )
+
+  @property
+  def size(self) -> int:
+    """The side of a square that holds every crop, in pixels."""
+    low, high = self.view.ratio
+    # Sides are rounded, so that a short one is within a half of its own.
+    return math.floor((self.short_side + 0.5) * max(high, 1 / low) + 0.5)
+
+  def __call__(
+    self, image: np.ndarray, rng: np.random.Generator
+  ) -> tuple[np.ndarray, bool]:
+    """Returns the crop, uint8 [h, w, 3], and whether to flip it."""
+    height, width, _ = image.shape
+    left, top, right, bottom = self.view.box(width, height, rng)
+    return image[top:bottom, left:right], rng.random() < self.view.flip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,14 +225,19 @@ class EvalView:
 
   def __call__(self, image: Image.Image) -> np.ndarray:
     """Returns the view of an RGB image, uint8 [size, size, 3]."""
-    short, resize = min(image.size), self.resize or self.size
-    # The long side is rounded down and the margin to even, as torchvision
-    # does: another rounding shifts the crop by a pixel.
-    width, height = (resize * side // short for side in image.size)
-    view = np.asarray(_resize(image, (width, height)))
-    left = round((width - self.size) / 2)
-    top = round((height - self.size) / 2)
+    image = _resize_short_side(image, self.resize or self.size)
+    # Margins are rounded to even, as torchvision does: another rounding
+    # shifts the crop by a pixel.
+    left, top = (round((side - self.size) / 2) for side in image.size)
+    view = np.asarray(image)
     return view[top : top + self.size, left : left + self.size]
+
+
+def shrink(image: Image.Image, short_side: int) -> Image.Image:
+  """Resizes to that short side what is larger; leaves the rest as it is."""
+  if min(image.size) <= short_side:
+    return image
+  return _resize_short_side(image, short_side)
 
 
 def crop_box(
@@ -219,6 +274,16 @@ def crop_box(
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-  if image.size == size:
-    return image
-  return image.resize(size, Image.Resampling.BICUBIC)
+  # One axis at a time, the width first, as Pillow did for all images before
+  # version 13: the order shows in pixels, since each pass rounds and clips.
+  for step in ((size[0], image.height), size):
+    if image.size != step:
+      image = image.resize(step, Image.Resampling.BICUBIC)
+  return image
+
+
+def _resize_short_side(image: Image.Image, short_side: int) -> Image.Image:
+  """The long side is rounded down, as torchvision does."""
+  short = min(image.size)
+  width, height = (short_side * side // short for side in image.size)
+  return _resize(image, (width, height))

@@ -66,9 +66,9 @@ class _Term(NamedTuple):
 def _terms(z, labels, proxies, c, clip_radius, axis_name):
   embed, distance = _geometry(c, clip_radius)
   rank, devices = sharding.position(axis_name)
-  z, labels = z.astype(jnp.float32), jnp.asarray(labels)
+  z, labels = numerics.widened(z), jnp.asarray(labels)
   nodes, classes = (sharding.gather(a, axis_name) for a in (z, labels))
-  rho = embed(proxies.astype(jnp.float32))
+  rho = embed(numerics.widened(proxies))
   same = (labels[:, None] == classes[None]).astype(jnp.float32)
   apart = distance(*map(lax.stop_gradient, (z, nodes)))
   data = _Term(

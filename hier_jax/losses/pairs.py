@@ -61,8 +61,8 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
 
 
 def cosine_similarity(x, y):
-  """Cosines `[n, m]` of the rows of `[n, d]` and `[m, d]`, in float32."""
-  x, y = (numerics.unit(a.astype(jnp.float32)) for a in (x, y))
+  """Cosines `[n, m]` of the rows of `[n, d]` and `[m, d]`, float32 at least."""
+  x, y = (numerics.unit(numerics.widened(a)) for a in (x, y))
   return jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
 
 

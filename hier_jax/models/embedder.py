@@ -27,13 +27,21 @@ class Embedder(nn.Module):
   mean: Sequence[float] = (0.5, 0.5, 0.5)
   std: Sequence[float] = (0.5, 0.5, 0.5)
 
-  def __call__(self, images, *, train=False):
-    """uint8 `[b, H, W, 3]` to float32 embeddings `[b, d]`."""
+  def __call__(self, images, *, train=False, **options):
+    """uint8 `[b, H, W, 3]` to float32 embeddings `[b, d]`.
+
+    Args:
+      images: pixels as they are stored.
+      train: of the backbone.
+      **options: of the backbone's call.
+    """
     mean = jnp.asarray(self.mean, jnp.float32)
     std = jnp.asarray(self.std, jnp.float32)
     shape = (1,) * (images.ndim - 1) + (3,)
     scaled = images.astype(jnp.float32) / 255 - mean.reshape(shape)
-    features = self.backbone(scaled / std.reshape(shape), train=train)
+    features = self.backbone(
+      scaled / std.reshape(shape), train=train, **options
+    )
     return self.head(features)
 
 

@@ -193,36 +193,36 @@ class Block(nn.Module):
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, tokens: jax.Array) -> jax.Array:
-    """Returns the tokens after attention and MLP."""
+  def __call__(
+    self, tokens: jax.Array, first: jax.Array | int | None = None
+  ) -> jax.Array:
+    """Returns the tokens after attention and MLP; `first` is `vit.ViT`'s."""
     b, _, width = tokens.shape
     x = tokens.reshape(-1, width)
     y = LayerNorm(self.dtype, name='norm1')(x)
     y = Attention(self.num_heads, self.dtype, name='attn')(y, b)
-    x = x + self._branch('ls1', y, b)
+    x = x + self._branch('ls1', y, b, first)
     y = LayerNorm(self.dtype, name='norm2')(x)
     y = Mlp(self.mlp_width, self.swiglu, self.dtype, name='mlp')(y)
-    x = x + self._branch('ls2', y, b)
+    x = x + self._branch('ls2', y, b, first)
     return x.reshape(tokens.shape)
 
-  def _branch(self, name, y, images):
+  def _branch(self, name, y, images, first):
     rows, width = y.shape
     if self.layer_scale is not None:
       init = nn.initializers.constant(self.layer_scale)
       y = y * self.param(name, init, (width,)).astype(y.dtype)[None]
     if self.drop_path:
       keep = 1 - self.drop_path
-      kept = jnp.repeat(self._draw(keep, images), rows // images)
+      kept = jnp.repeat(self._draw(keep, images, first), rows // images)
       # The mean over the draws is the whole branch.
       y = jnp.where(kept[:, None], y / keep, 0)
     return y
 
-  def _draw(self, chance, images):
-    """Booleans `[b]`, the same on however many devices the batch lies."""
+  def _draw(self, chance, images, first):
+    """Booleans `[b]`, each a function of the image's place in the batch."""
     key = self.make_rng('drop_path')
-    if self.axis_name is None:
-      return jax.random.bernoulli(key, chance, (images,))
-    everywhere = images * lax.axis_size(self.axis_name)
-    kept = jax.random.bernoulli(key, chance, (everywhere,))
-    first = images * lax.axis_index(self.axis_name)
-    return lax.dynamic_slice_in_dim(kept, first, images)
+    if first is None:
+      first = images * lax.axis_index(self.axis_name) if self.axis_name else 0
+    draw = lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), chance)
+    return jax.vmap(draw)(first + jnp.arange(images))

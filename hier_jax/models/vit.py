@@ -92,6 +92,7 @@ class ViT(nn.Module):
     images: jax.Array,
     *,
     train: bool,
+    first: jax.Array | int | None = None,
     return_intermediates: bool = False,
   ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the features of a batch.
@@ -99,6 +100,9 @@ class ViT(nn.Module):
     Args:
       images: `[b, H, W, 3]` float; H and W are multiples of the patch size.
       train: matters to `drop_path` and `deit_token='official'`.
+      first: place of the first of the images in a batch of all devices, which
+        decides what `drop_path` draws for them; None where each device has as
+        many of them and all at once.
       return_intermediates: whether to return the tokens as well.
 
     Returns:
@@ -127,7 +131,7 @@ class ViT(nn.Module):
         axis_name=self.axis_name,
         dtype=self.dtype,
         name=name,
-      )(x)
+      )(x, first)
     norm = LayerNorm(jnp.float32, name='norm')
     x = tokens['norm'] = norm(x.reshape(-1, self.width)).reshape(x.shape)
     features = self._pool(x, train)

@@ -18,6 +18,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+
+def widened(x):
+  """The array in float32, or in float64 where it is."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 # ---- sums and products with their errors ------------------------------------
 
 

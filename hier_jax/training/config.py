@@ -7,17 +7,36 @@ break is checked here, before anything is read, compiled or written.
 
 import difflib
 import functools
+import math
+import re
 
 import jax
 import numpy as np
 from ml_collections import config_dict
 
+from hier_jax.data import sampler, transforms
 from hier_jax.errors import UserError
 from hier_jax.losses.lca import ESTIMATORS
 from hier_jax.models import embedder
-from hier_jax.training import objective
+from hier_jax.training import guard, objective, optim, report
 
-__all__ = ['default_config', 'differences', 'from_stored', 'validate']
+__all__ = [
+  'FREE_KEYS',
+  'default_config',
+  'differences',
+  'from_stored',
+  'validate',
+]
+
+# Keys that say where or how fast, never what: a run may go on with others.
+FREE_KEYS = (
+  'data.cache',
+  'data.data_dir',
+  'data.micro_batch',
+  'data.num_threads',
+  'nonfinite',
+  'tensorboard',
+)
 
 SCHEDULES = ('constant', 'cosine', 'step', 'one_cycle')
 DTYPES = ('float32', 'bfloat16')
@@ -103,13 +122,29 @@ def default_config():
       'adam_eps': 1e-4,
       'clip_value': optional(float),
       'clip_norm': optional(float),
+      # Of the moving average of the parameters that is evaluated then.
+      'ema_decay': optional(float),
     },
     'data': {
       'name': 'emoji',
       'data_dir': optional(str),
       'batch_size': 180,
+      # Rows of a device that are embedded at a time, None for all: a batch of
+      # any size in the memory of so many rows, for a forward pass more.
+      'micro_batch': optional(int),
       'images_per_class': 2,
+      # How classes meet in a batch, see `data.sampler`; 'hierarchical' takes
+      # them from so many groups of a level, None for the coarsest.
+      'sampler': 'class',
+      'level': optional(str),
+      'groups': 1,
       'num_threads': 2,
+      # Larger images are shrunk to it before training views are made.
+      'short_side': optional(int),
+      # Decoded images on disk: 'off', 'auto' where they fit, or a folder.
+      'cache': 'off',
+      # Crops are resized and flipped on the devices.
+      'device_views': False,
       'train_view': {
         'scale': (0.2, 1.0),
         'ratio': (3 / 4, 4 / 3),
@@ -128,6 +163,10 @@ def default_config():
     },
     'epochs': 100,
     'log_every': 10,
+    # The logs for TensorBoard as well, in WORKDIR/tensorboard.
+    'tensorboard': False,
+    # What a step does that is not finite: 'stop' the run or 'skip' its update.
+    'nonfinite': 'stop',
     'eval': {
       'every_epochs': 10,
       'batch_size': 500,
@@ -174,10 +213,51 @@ def _at_least(flat, low, keys, *, above=False):
       raise UserError(f'config.{key} is {value}, must be {relation} {low}')
 
 
+def _check_finite(flat):
+  for key, value in flat.items():
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+      raise UserError(f'config.{key} is {value}, must be finite')
+
+
+def _at_most(flat, high, keys, *, below=False):
+  for key in keys:
+    value = flat[key]
+    if value is None:
+      continue
+    if not (value < high if below else value <= high):
+      relation = 'below' if below else 'at most'
+      raise UserError(f'config.{key} is {value}, must be {relation} {high}')
+
+
 def _one_of(flat, key, allowed):
   if flat[key] not in allowed:
     choices = ', '.join(map(repr, allowed))
     raise UserError(f'config.{key} is {flat[key]!r}, must be one of {choices}')
+
+
+def _check_views(flat):
+  """That images can be cropped and resized as they are to be."""
+  chances = [
+    f'data.train_view.{name}'
+    for name in ('flip', 'grayscale', 'channel_shuffle')
+  ]
+  _at_least(flat, 0, chances)
+  _at_most(flat, 1, chances)
+  for key, limit in (('scale', ' <= 1'), ('ratio', '')):
+    value = flat[f'data.train_view.{key}']
+    if value is None and key == 'scale':
+      continue
+    fits = len(value) == 2 and 0 < value[0] <= value[1]
+    if not fits or (limit and value[1] > 1):
+      raise UserError(
+        f'config.data.train_view.{key} is {value}, must be two numbers, 0 < low'
+        f' <= high{limit}'
+      )
+  try:
+    transforms.EvalView(flat['model.image_size'], flat['data.eval_resize'])
+  except UserError as error:
+    raise UserError(f'config.data.eval_resize: {error}') from error
 
 
 def _check_batch(flat):
@@ -193,6 +273,13 @@ def _check_batch(flat):
         f'config.{key} {flat[key]} does not divide among'
         f' {jax.device_count()} devices: choose a multiple'
       )
+  micro, local = flat['data.micro_batch'], batch // jax.device_count()
+  if micro is not None and local % micro:
+    raise UserError(
+      f'config.data.micro_batch {micro} does not divide the {local} rows of a'
+      f' device (config.data.batch_size {batch} on {jax.device_count()}'
+      ' devices)'
+    )
   if flat['loss.hier_weight'] > 0:
     smaller = min(batch, flat['loss.num_proxies'])
     if flat['loss.hier.k'] > smaller:
@@ -244,11 +331,39 @@ def _check_model(config):
   images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
   try:
     model = embedder.create(**settings)
-    jax.eval_shape(
+    shapes = jax.eval_shape(
       functools.partial(model.init, train=False), jax.random.key(0), images
     )
   except UserError as error:
     raise UserError(f'config.model: {error}') from error
+  proxies = dict.fromkeys(('class_proxies', 'hierarchical_proxies'))
+  params = {'model': shapes['params'], 'loss': proxies}
+  _check_freeze(config.optim.freeze, params)
+  statistics = 'batch_stats' in shapes and not model.backbone.frozen_stats
+  if config.data.micro_batch is not None and statistics:
+    raise UserError(
+      f'config.data.micro_batch is {config.data.micro_batch}, but the BatchNorm'
+      f' of {config.model.backbone} takes statistics of the whole batch: set it'
+      ' to None, or config.model.frozen_stats to True'
+    )
+
+
+def _check_freeze(freeze, params):
+  """That each pattern is one, and finds a parameter."""
+  for pattern in freeze:
+    try:
+      _, frozen = optim.split(params, (pattern,))
+    except re.error as error:
+      raise UserError(
+        f'config.optim.freeze holds {pattern!r}, which is no regular'
+        f' expression ({error})'
+      ) from error
+    if not frozen:
+      raise UserError(
+        f'config.optim.freeze holds {pattern!r}, which finds no parameter:'
+        ' expected a regular expression of paths such as'
+        f' {optim.paths(params)[0]!r}'
+      )
 
 
 def validate(config):
@@ -270,12 +385,16 @@ def validate(config):
     'loss.hier.triplets_per_anchor',
     *_temperatures(flat),
     'data.batch_size',
+    'data.micro_batch',
+    'data.groups',
     'data.num_threads',
+    'data.short_side',
     'eval.batch_size',
     'eval.every_epochs',
     'checkpoint.every_epochs',
     'checkpoint.keep',
     'optim.step_every',
+    'optim.step_factor',
     'optim.adam_eps',
     'optim.clip_value',
     'optim.clip_norm',
@@ -294,10 +413,18 @@ def validate(config):
     'optim.lr',
     'optim.warmup_epochs',
     'optim.weight_decay',
+    'optim.b1',
+    'optim.b2',
+    'optim.ema_decay',
     *(f'optim.scales.{group}' for group in GROUPS),
   ]
+  _check_finite(flat)
   _at_least(flat, 0, positive, above=True)
   _at_least(flat, 0, not_negative)
+  # Of a larger one JAX would silently drop bits.
+  _at_most(flat, 2**32 - 1, ('seed',))
+  decays = ('optim.b1', 'optim.b2', 'optim.ema_decay')
+  _at_most(flat, 1, decays, below=True)
   recall_at = flat['eval.recall_at']
   if not recall_at or min(recall_at) < 1:
     raise UserError(
@@ -308,6 +435,17 @@ def validate(config):
   _one_of(flat, 'loss.hier.normalise_by', ('all', 'valid'))
   _one_of(flat, 'loss.hier.estimator', ESTIMATORS)
   _one_of(flat, 'optim.schedule', SCHEDULES)
+  _one_of(flat, 'nonfinite', guard.MODES)
+  _one_of(flat, 'data.sampler', sampler.KINDS)
+  if flat['data.device_views'] and flat['data.short_side'] is None:
+    raise UserError(
+      'config.data.device_views is True, but config.data.short_side is None:'
+      ' set the latter, 256 for instance, since devices take crops of a'
+      ' bounded size'
+    )
+  if flat['tensorboard']:
+    report.check_tensorboard()
+  _check_views(flat)
   _check_batch(flat)
   _check_loss(config, flat)
   _check_model(config)

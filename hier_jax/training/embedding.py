@@ -151,7 +151,7 @@ def _embed(config, state):
   """The function of images that a state holds."""
   embed = parallel.map_embed(step_lib.make_embed(create_model(config)))
   variables = {
-    'params': state.params['model'],
+    'params': state.eval_params['model'],
     'batch_stats': state.batch_stats,
   }
   return lambda images: embed(variables, images)
@@ -161,7 +161,7 @@ def _proxies(config, state):
   """The hierarchical proxies `[P, d]` as points of the ball, or None."""
   model, tangent = (
     config.model,
-    state.params['loss'].get('hierarchical_proxies'),
+    state.eval_params['loss'].get('hierarchical_proxies'),
   )
   if tangent is None or not model.c:
     return None

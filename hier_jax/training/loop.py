@@ -1,5 +1,6 @@
 """A run from config to table."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -7,8 +8,7 @@ import pathlib
 import jax
 
 from hier_jax import atomic
-from hier_jax.data import datasets, pipeline, transforms
-from hier_jax.data.sampler import Sampler
+from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines, table
 from hier_jax.evaluation.retrieval import metrics as retrieval
@@ -17,18 +17,17 @@ from hier_jax.training import embedding, optim, parallel, report
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
+from hier_jax.training.guard import Guard
+from hier_jax.training.inputs import Inputs
 
 __all__ = ['train']
-
-# Keys that say where or how fast, never what: a run may go on with others.
-_FREE_KEYS = ('data.data_dir', 'data.num_threads')
 
 
 def train(config, workdir):
   """Trains as the config says, or goes on where the workdir's run stopped.
 
-  Writes `config.json`, `metrics.jsonl`, `checkpoints/` and, at the end,
-  `results.json` into the workdir. All random choices are functions of
+  Writes `config.json`, `metrics.jsonl`, `timing.jsonl`, `checkpoints/` and, at
+  the end, `results.json` into the workdir. All random choices are functions of
   (config.seed, step), so that a resumed run ends as the uninterrupted one.
 
   Args:
@@ -40,36 +39,63 @@ def train(config, workdir):
     of the table that is printed.
 
   Raises:
-    UserError: for a wrong config, data set or workdir, and for a loss that is
-      not finite.
+    UserError: for a wrong config, data set or workdir, for a loss that is not
+      finite, and where the workdir can't be written to, as on a full disk.
   """
-  config_lib.validate(config)
   workdir = pathlib.Path(workdir)
+  try:
+    return _train(config, workdir)
+  except report.WriteError as error:
+    raise UserError(
+      f'{error}: {_what_is_left(workdir)}. Make room or mend it, then the same'
+      ' command goes on from there'
+    ) from error
+
+
+def _train(config, workdir):
+  config_lib.validate(config)
   splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
-  sampler = Sampler(
-    splits['train'].labels,
-    batch_size=config.data.batch_size,
-    images_per_class=config.data.images_per_class,
-    seed=config.seed,
-  )
+  inputs = Inputs(config, splits['train'])
   model = embedding.create_model(config)
-  optimizer = optim.optimizer(config, steps_per_epoch=sampler.steps_per_epoch)
+  optimizer = optim.optimizer(
+    config, steps_per_epoch=inputs.sampler.steps_per_epoch
+  )
   state = state_lib.create(
     config, model, optimizer, splits['train'].num_classes
   )
   _claim(workdir, config)
-  checkpoints = Checkpoints(
-    workdir / 'checkpoints', keep=config.checkpoint.keep
-  )
-  with checkpoints:
+  with _checkpoints(workdir, config.checkpoint.keep) as checkpoints:
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
     elif config.pretrained is not None:
       state, loaded = state_lib.with_pretrained(state, config, model)
       if jax.process_index() == 0:
         print(f'pretrained weights: {loaded.summary()}')
-    run = _Run(config, workdir, splits, sampler, model, optimizer, state)
+    run = _Run(config, workdir, splits, inputs, model, optimizer, state)
     return run.finish(checkpoints)
+
+
+@contextlib.contextmanager
+def _checkpoints(workdir, keep):
+  """The run's checkpoints, all on disk when the block has ended."""
+  folder = workdir / 'checkpoints'
+  with report.writing(folder):
+    checkpoints = Checkpoints(folder, keep=keep)
+  try:
+    yield checkpoints
+  finally:
+    # What went wrong while one was written beside the steps shows only now.
+    with report.writing(folder, Exception), checkpoints:
+      pass
+
+
+def _what_is_left(workdir):
+  """The latest checkpoint in words; other processes need not be asked."""
+  names = (path.name for path in workdir.glob('checkpoints/*'))
+  steps = [int(name) for name in names if name.isdigit()]
+  if not steps:
+    return 'the run has no checkpoint yet'
+  return f'the checkpoint of step {max(steps)} is intact'
 
 
 def _claim(workdir, config):
@@ -79,7 +105,9 @@ def _claim(workdir, config):
   if path.exists():
     theirs = json.loads(path.read_text())
     differing = config_lib.differences(theirs, ours)
-    differing = {k: v for k, v in differing.items() if k not in _FREE_KEYS}
+    differing = {
+      k: v for k, v in differing.items() if k not in config_lib.FREE_KEYS
+    }
     if differing:
       key, (old, new) = next(iter(differing.items()))
       raise UserError(
@@ -94,76 +122,78 @@ def _claim(workdir, config):
       ' choose another'
     )
   if jax.process_index() == 0:
-    workdir.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(path, json.dumps(ours, indent=2) + '\n')
+    with report.writing(path):
+      workdir.mkdir(parents=True, exist_ok=True)
+      atomic.write_text(path, json.dumps(ours, indent=2) + '\n')
 
 
 class _Run:
   """The moving parts of one run, between its start and its table."""
 
-  def __init__(self, config, workdir, splits, sampler, model, optimizer, state):
+  def __init__(self, config, workdir, splits, inputs, model, optimizer, state):
     self.config, self.workdir, self.splits = config, workdir, splits
-    self.sampler, self.state = sampler, state
+    self.inputs, self.state = inputs, state
+    self.steps_per_epoch = inputs.sampler.steps_per_epoch
     self.step = int(state.step)
-    self.total_steps = config.epochs * sampler.steps_per_epoch
+    self.total_steps = config.epochs * self.steps_per_epoch
     self.train_step = parallel.map_step(
-      step_lib.make_train_step(config, model, optimizer)
+      inputs.with_views(step_lib.make_train_step(config, model, optimizer))
     )
     self.embed = parallel.map_embed(step_lib.make_embed(model))
     first = jax.process_index() == 0
-    self.log = report.MetricsLog(
-      workdir / 'metrics.jsonl',
-      # Without a checkpoint the run begins anew, first evaluations included.
-      step=self.step or -1,
-      enabled=first,
+    # Without a checkpoint the run begins anew, first evaluations included.
+    logged = self.step or -1
+    board = None
+    if config.tensorboard and first:
+      board = report.TensorBoard(workdir / 'tensorboard', step=logged)
+    self.log, self.timing = (
+      report.MetricsLog(workdir / name, step=logged, enabled=first, board=board)
+      for name in ('metrics.jsonl', 'timing.jsonl')
     )
+    self.clock = report.Clock(self.step, config.data.batch_size)
     self.progress = report.Progress(
-      self.total_steps,
-      start=self.step,
-      batch_size=config.data.batch_size,
-      enabled=first,
+      self.total_steps, start=self.step, enabled=first
     )
     self.pending = None
+    self.guard = Guard(
+      config, workdir, inputs.sampler, skipped=int(state.skipped)
+    )
 
   def finish(self, checkpoints):
     """Runs what is left of the run; returns and prints its table."""
     if self.step == 0:
-      self._evaluate_start()
-    for batch in self._batches():
-      self.state, metrics = self.train_step(self.state, batch)
+      with self.clock.spent('evaluation'):
+        self._evaluate_start()
+    for batch in self.clock.waiting(self._batches()):
+      with self.clock.spent('step'):
+        self.state, metrics = self.train_step(self.state, batch)
       self.step += 1
+      self.guard.watch(self.step, metrics)
       if self.step % self.config.log_every == 0 or self._is_last():
         self._log_pending()
         self.pending = self.step, metrics
       if self._ends_epoch(self.config.eval.every_epochs):
         self._log_pending()
-        self._evaluate(f'step {self.step}')
+        with self.clock.spent('evaluation'):
+          self._evaluate(f'step {self.step}')
       if self._ends_epoch(self.config.checkpoint.every_epochs):
         self._log_pending()
-        self._check_finite(self.step, float(metrics['loss']))
-        checkpoints.save(self.step, self.state)
+        self._check_finite(self.step)
+        self._save(checkpoints)
+      if self._is_last():
+        # The last evaluation and checkpoint came after the last metrics.
+        self.timing.write(self.clock.lap(self.step))
     self.progress.close()
     return self._results()
 
   def _batches(self):
-    batches = pipeline.train_batches(
-      self.splits['train'],
-      self.sampler,
-      _train_view(self.config),
-      seed=self.config.seed,
-      start_step=self.step,
-      num_steps=self.total_steps - self.step,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      num_threads=self.config.data.num_threads,
-    )
-    return ({'image': b['image'], 'label': b['label']} for b in batches)
+    return self.inputs.batches(self.step, self.total_steps - self.step)
 
   def _is_last(self):
     return self.step == self.total_steps
 
   def _ends_epoch(self, every):
-    epoch, rest = divmod(self.step, self.sampler.steps_per_epoch)
+    epoch, rest = divmod(self.step, self.steps_per_epoch)
     return self._is_last() or (rest == 0 and epoch % every == 0)
 
   def _log_pending(self):
@@ -172,20 +202,29 @@ class _Run:
       return
     step, metrics = self.pending
     self.pending = None
-    metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    self._check_finite(step, metrics['loss'])
-    epoch = step / self.sampler.steps_per_epoch
-    self.log.write({'kind': 'train', 'step': step, 'epoch': epoch} | metrics)
-    period = self.sampler.steps_per_epoch
+    with self.clock.spent('step'):
+      metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
+    self._check_finite(step)
+    epoch = step / self.steps_per_epoch
+    # JSON knows neither NaN nor infinity.
+    known = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+    self.log.write({'kind': 'train', 'step': step, 'epoch': epoch} | known)
+    period = self.steps_per_epoch
     new_period = step % period < self.config.log_every or self._is_last()
-    self.progress.update(step, metrics, new_period=new_period)
+    if self.step > self.clock.step:
+      self.timing.write(self.clock.lap(self.step))
+    timing = self.timing.records[-1]
+    self.progress.update(step, metrics, timing, new_period=new_period)
 
-  def _check_finite(self, step, loss):
-    if not math.isfinite(loss):
-      raise UserError(
-        f'the loss is {loss} at step {step}: lower config.optim.lr or set'
-        f' config.optim.clip_norm; the checkpoints in {self.workdir} are from'
-        ' before'
+  def _save(self, checkpoints):
+    writing = report.writing(self.workdir / 'checkpoints', Exception)
+    with self.clock.spent('checkpoint'), writing:
+      checkpoints.save(self.step, self.state)
+
+  def _check_finite(self, step):
+    for skipped in self.guard.check(step):
+      self.progress.say(
+        f'step {skipped} was not finite: its update is left out'
       )
 
   def _evaluate_start(self):
@@ -209,7 +248,7 @@ class _Run:
     if embedded is None:
       c = self.config.model.c
       variables = {
-        'params': self.state.params['model'],
+        'params': self.state.eval_params['model'],
         'batch_stats': self.state.batch_stats,
       }
       embedded = self._over_test(lambda image: self.embed(variables, image))
@@ -238,18 +277,8 @@ class _Run:
     rows = {name: evaluations[name] for name in names}
     rows['after training'] = last
     if jax.process_index() == 0:
-      atomic.write_text(
-        self.workdir / 'results.json', json.dumps(rows, indent=2) + '\n'
-      )
+      path = self.workdir / 'results.json'
+      with report.writing(path):
+        atomic.write_text(path, json.dumps(rows, indent=2) + '\n')
       print(table.format_table(rows, self.config.eval.recall_at))
     return rows
-
-
-def _train_view(config):
-  settings = config.data.train_view.to_dict()
-  affine = transforms.Affine(**settings.pop('affine'))
-  return transforms.TrainView(
-    config.model.image_size,
-    affine=None if affine == transforms.Affine() else affine,
-    **settings,
-  )

@@ -3,9 +3,20 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
-__all__ = ['group_of', 'learning_rate', 'optimizer']
+__all__ = [
+  'average',
+  'group_norms',
+  'group_of',
+  'learning_rate',
+  'merge',
+  'optimizer',
+  'paths',
+  'split',
+]
 
 _GROUPS = (
   (r'model/backbone/', 'backbone'),
@@ -14,6 +25,10 @@ _GROUPS = (
   (r'loss/class_proxies', 'class_proxies'),
 )
 _REFERENCE_BATCH = 180
+
+
+def _is_frozen(path, freeze):
+  return any(re.search(pattern, path) for pattern in freeze)
 
 
 def group_of(path, freeze=()):
@@ -26,12 +41,73 @@ def group_of(path, freeze=()):
   Raises:
     ValueError: for a path of no group.
   """
-  if any(re.search(pattern, path) for pattern in freeze):
+  if _is_frozen(path, freeze):
     return 'frozen'
   for pattern, group in _GROUPS:
     if re.match(pattern, path):
       return group
   raise ValueError(f'parameter {path!r} belongs to no group of {_GROUPS}')
+
+
+def _flatten(params):
+  return traverse_util.flatten_dict(params, keep_empty_nodes=True, sep='/')
+
+
+def paths(params):
+  """Paths 'model/backbone/...' of the parameters, as patterns see them."""
+  return list(traverse_util.flatten_dict(params, sep='/'))
+
+
+def split(params, freeze):
+  """What of the parameters is trained, and what is frozen.
+
+  Args:
+    params: nested dicts.
+    freeze: regular expressions; see `group_of`.
+
+  Returns:
+    Two nested dicts that `merge` puts together again.
+  """
+  flat = _flatten(params)
+
+  def part(frozen):
+    chosen = {k: v for k, v in flat.items() if _is_frozen(k, freeze) == frozen}
+    return traverse_util.unflatten_dict(chosen, sep='/')
+
+  return part(False), part(True)
+
+
+def merge(params, part):
+  """The parameters with those of `part`, nested dicts too, in their places."""
+  return traverse_util.unflatten_dict(
+    _flatten(params) | _flatten(part), sep='/'
+  )
+
+
+def group_norms(grads):
+  """Group -> norm of all gradients of its parameters, nested dicts of them."""
+  groups: dict[str, list[jax.Array]] = {}
+  for path, grad in traverse_util.flatten_dict(grads, sep='/').items():
+    groups.setdefault(group_of(path), []).append(grad)
+  return {group: optax.tree.norm(found) for group, found in groups.items()}
+
+
+def average(mean, params, step, decay):
+  """The next exponential moving average of the parameters.
+
+  It begins at the first parameters; so that they are soon forgotten, the decay
+  grows with the steps t taken: min(decay, (1 + t) / (10 + t)).
+
+  Args:
+    mean: the average so far.
+    params: after the step, like `mean`.
+    step: t before the step, int32 scalar.
+    decay: what of the average a step keeps in the end.
+  """
+  keep = jnp.minimum(decay, (1 + step) / (10 + step))
+  return jax.tree.map(
+    lambda m, p: m + (1 - keep).astype(p.dtype) * (p - m), mean, params
+  )
 
 
 def _shape(optim, steps_per_epoch, total_steps):
@@ -78,7 +154,8 @@ def optimizer(config, *, steps_per_epoch):
   """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
 
   Weight decay is decoupled, one value for every leaf. Gradients are clipped
-  before, by value and then by global norm, where the config says so.
+  before, by value and then by global norm, where the config says so. It takes
+  the trained part of the parameters alone, see `split`.
   """
   optim = config.optim
   adamw = {
@@ -93,9 +170,7 @@ def optimizer(config, *, steps_per_epoch):
   }
 
   def groups(params):
-    name = lambda path, _: group_of(
-      '/'.join(str(entry.key) for entry in path), optim.freeze
-    )
+    name = lambda path, _: group_of('/'.join(str(entry.key) for entry in path))
     return jax.tree_util.tree_map_with_path(name, params)
 
   clips = []
@@ -103,5 +178,4 @@ def optimizer(config, *, steps_per_epoch):
     clips.append(optax.clip(optim.clip_value))
   if optim.clip_norm is not None:
     clips.append(optax.clip_by_global_norm(optim.clip_norm))
-  frozen = {'frozen': optax.set_to_zero()}
-  return optax.chain(*clips, optax.partition(adamw | frozen, groups))
+  return optax.chain(*clips, optax.partition(adamw, groups))

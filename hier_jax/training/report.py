@@ -1,5 +1,11 @@
-"""What a run says: metrics.jsonl, a progress bar, a line a period."""
+"""What a run says: logs, TensorBoard, a progress bar, where its time went.
 
+What a resumed run must repeat bitwise is in metrics.jsonl, what the wall clock
+says in timing.jsonl.
+"""
+
+import contextlib
+import importlib.util
 import json
 import math
 import pathlib
@@ -9,8 +15,52 @@ import time
 import tqdm
 
 from hier_jax import atomic
+from hier_jax.errors import UserError
 
-__all__ = ['MetricsLog', 'Progress']
+__all__ = [
+  'Clock',
+  'MetricsLog',
+  'Progress',
+  'TensorBoard',
+  'WriteError',
+  'check_tensorboard',
+  'read',
+  'writing',
+]
+
+# What the time of a run goes into; the rest of it is not named.
+PARTS = ('data', 'step', 'evaluation', 'checkpoint')
+
+
+class WriteError(Exception):
+  """Something of the run cannot be written: a full disk, for instance."""
+
+
+@contextlib.contextmanager
+def writing(path, errors=OSError):
+  """Raises WriteError, which names the path, for errors of the block."""
+  try:
+    yield
+  except errors as error:
+    lines = str(error).splitlines() or ['']
+    why = getattr(error, 'strerror', None) or lines[0]
+    message = f'{path} cannot be written ({type(error).__name__}: {why})'
+    raise WriteError(message) from error
+
+
+def read(path):
+  """Records of a log, of a file that is not there none.
+
+  A line that a crash cut short ends them.
+  """
+  path = pathlib.Path(path)
+  records = []
+  for line in path.read_text().splitlines() if path.exists() else ():
+    try:
+      records.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return records
 
 
 class MetricsLog:
@@ -22,35 +72,156 @@ class MetricsLog:
       line twice.
     step: the step the run goes on from.
     enabled: False keeps the records in memory alone (processes other than 0).
+    board: a `TensorBoard` that is shown the records too.
   """
 
-  def __init__(self, path, *, step=0, enabled=True):
+  def __init__(self, path, *, step=0, enabled=True, board=None):
     self._path = pathlib.Path(path)
-    self._enabled = enabled
-    self.records = [r for r in self._read() if r['step'] <= step]
+    self._enabled, self._board = enabled, board
+    self.records = [r for r in read(path) if r['step'] <= step]
     if enabled:
       lines = ''.join(json.dumps(r) + '\n' for r in self.records)
-      atomic.write_text(self._path, lines)
-
-  def _read(self):
-    if not self._path.exists():
-      return
-    for line in self._path.read_text().splitlines():
-      try:
-        yield json.loads(line)
-      except json.JSONDecodeError:
-        return  # cut short by a crash; all that follows is lost with it
+      with writing(self._path):
+        atomic.write_text(self._path, lines)
 
   def write(self, record):
-    """Appends a record, which has a 'step'."""
+    """Appends a record, which has a 'kind' and a 'step'.
+
+    Raises:
+      WriteError: the file cannot be written.
+    """
     self.records.append(record)
     if self._enabled:
-      with self._path.open('a') as file:
+      with writing(self._path), self._path.open('a') as file:
         file.write(json.dumps(record) + '\n')
+    if self._board is not None:
+      self._board.write(record)
 
   def evaluations(self):
     """Evaluation records so far, by name, the latest of each."""
     return {r['name']: r for r in self.records if r['kind'] == 'eval'}
+
+
+def check_tensorboard():
+  """Raises UserError where tensorboardX is not installed."""
+  if importlib.util.find_spec('tensorboardX') is None:
+    raise UserError(
+      'config.tensorboard is True, but tensorboardX is not installed: pip'
+      " install 'hier_jax[tensorboard]', or set it to False"
+    )
+
+
+class TensorBoard:
+  """Scalars of a run's records for TensorBoard.
+
+  Events are written as they come and not by `SummaryWriter`, whose thread dies
+  of a full disk and leaves the run waiting for it.
+
+  Args:
+    folder: where event files lie, one for each start of the run.
+    step: the step the run goes on from; TensorBoard forgets what earlier files
+      hold of later ones.
+  """
+
+  def __init__(self, folder, *, step=0):
+    from tensorboardX import event_file_writer, proto
+
+    self._folder, self._proto = pathlib.Path(folder), proto
+    with writing(self._folder):
+      self._folder.mkdir(exist_ok=True)
+      self._writer = event_file_writer.EventsWriter(
+        # The library tells files by the second alone.
+        str(self._folder / 'events'),
+        f'.{time.time_ns()}',
+      )
+    started = proto.event_pb2.SessionLog(
+      status=proto.event_pb2.SessionLog.START
+    )
+    self._write(step=step + 1, session_log=started)
+
+  def write(self, record):
+    """Writes the numbers of a record at its step."""
+    kind = record['kind']
+    if kind == 'eval' and record['step'] == 0:
+      kind = record['name']
+    scalars = {k: v for k, v in record.items() if isinstance(v, float)}
+    proto = self._proto.summary_pb2
+    values = [
+      proto.Summary.Value(
+        tag=key if '/' in key else f'{kind}/{key}', simple_value=value
+      )
+      for key, value in scalars.items()
+    ]
+    self._write(step=record['step'], summary=proto.Summary(value=values))
+
+  def _write(self, **fields):
+    event = self._proto.event_pb2.Event(wall_time=time.time(), **fields)
+    with writing(self._folder):
+      self._writer.write_event(event)
+      self._writer.flush()
+
+
+class Clock:
+  """Where the time of a run goes, period by period.
+
+  Args:
+    step: the run goes on from.
+    batch_size: images a step.
+
+  Attributes:
+    step: the last one of the period before.
+  """
+
+  def __init__(self, step, batch_size):
+    self.step, self._batch_size = step, batch_size
+    self._start()
+
+  def _start(self):
+    self._began = time.monotonic()
+    self._seconds = dict.fromkeys(PARTS, 0.0)
+
+  @contextlib.contextmanager
+  def spent(self, part):
+    """Counts the block's time as spent on a part."""
+    began = time.monotonic()
+    try:
+      yield
+    finally:
+      self._seconds[part] += time.monotonic() - began
+
+  def waiting(self, batches):
+    """Yields the batches; the time until each is there is that of 'data'."""
+    batches = iter(batches)
+    while True:
+      with self.spent('data'):
+        batch = next(batches, None)
+      if batch is None:
+        return
+      yield batch
+
+  def lap(self, step):
+    """Ends a period.
+
+    Args:
+      step: the last one begun, which a device may be still at.
+
+    Returns:
+      A record: 'seconds' the period took, the 'share/<part>' of each part in
+      them and, where it took steps, 'images_per_second' while it neither
+      evaluated nor saved.
+    """
+    seconds, parts = time.monotonic() - self._began, self._seconds
+    images = (step - self.step) * self._batch_size
+    self.step = step
+    self._start()
+    record = {'kind': 'timing', 'step': step}
+    if images:
+      training = seconds - parts['evaluation'] - parts['checkpoint']
+      record['images_per_second'] = images / max(training, 1e-9)
+    record['seconds'] = seconds
+    for part, spent in parts.items():
+      record[f'share/{part}'] = spent / max(seconds, 1e-9)
+    return record
 
 
 class Progress:
@@ -59,16 +230,12 @@ class Progress:
   Args:
     total: steps of the run.
     start: steps already taken.
-    batch_size: images a step.
     enabled: False says nothing.
     file: where to write.
   """
 
-  def __init__(
-    self, total, *, start=0, batch_size, enabled=True, file=sys.stderr
-  ):
-    self._total, self._batch_size, self._file = total, batch_size, file
-    self._enabled = enabled
+  def __init__(self, total, *, start=0, enabled=True, file=sys.stderr):
+    self._total, self._file, self._enabled = total, file, enabled
     self._began, self._start = time.monotonic(), start
     self._bar = tqdm.tqdm(
       total=total,
@@ -88,8 +255,15 @@ class Progress:
     else:
       self._bar.write(text, file=self._file)
 
-  def update(self, step, metrics, *, new_period):
-    """Shows the losses of a step, images a second and the time left."""
+  def update(self, step, metrics, timing, *, new_period):
+    """Shows the losses of a step, its period's speed and the time left.
+
+    Args:
+      step: as far as the run is.
+      metrics: of the step.
+      timing: see `Clock.lap`.
+      new_period: whether a line is due where there is no bar.
+    """
     seconds = time.monotonic() - self._began
     rate = (step - self._start) / max(seconds, 1e-9)
     shown = {
@@ -97,7 +271,8 @@ class Progress:
       for name in ('loss', 'metric', 'hier')
       if name in metrics
     }
-    shown['img/s'] = f'{rate * self._batch_size:.0f}'
+    shown['img/s'] = f'{timing["images_per_second"]:.0f}'
+    shown['data'] = f'{timing["share/data"]:.0%}'
     self._bar.set_postfix(shown, refresh=False)
     self._bar.update(step - self._bar.n)
     if self._bar.disable and new_period:

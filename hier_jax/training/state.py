@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from hier_jax import losses
 from hier_jax.models import pretrained
-from hier_jax.training import objective
+from hier_jax.training import objective, optim
 
 __all__ = ['TrainState', 'create', 'with_pretrained']
 
@@ -21,15 +21,26 @@ class TrainState(flax.struct.PyTreeNode):
     params: {'model': ..., 'loss': {'class_proxies', 'hierarchical_proxies'}},
       the proxies as far as the loss has them.
     batch_stats: running statistics of the backbone, {} where it has none.
-    opt_state: that of the optimiser.
+    opt_state: that of the optimiser, for what is not frozen.
+    skipped: int32, steps whose update was not finite and was left out.
     memory: `losses.Memory` of past batches, or None.
+    mean: moving average of the parameters that are not frozen, or None.
   """
 
   step: jax.Array
   params: Any
   batch_stats: Any
   opt_state: Any
+  skipped: jax.Array
   memory: Any = None
+  mean: Any = None
+
+  @property
+  def eval_params(self):
+    """What is evaluated: the parameters, averaged where there is a mean."""
+    if self.mean is None:
+      return self.params
+    return optim.merge(self.params, self.mean)
 
 
 def create(config, model, optimizer, num_classes):
@@ -59,15 +70,26 @@ def create(config, model, optimizer, num_classes):
         **({} if radius is None else {'clip_radius': radius}),
       )
     params = {'model': variables['params'], 'loss': loss}
+    trained, _ = optim.split(params, config.optim.freeze)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       batch_stats=variables.get('batch_stats', {}),
-      opt_state=optimizer.init(params),
+      opt_state=optimizer.init(trained),
+      skipped=jnp.zeros((), jnp.int32),
       memory=objective.init_memory(config),
+      mean=_first_mean(config, params),
     )
 
   return jax.jit(init)(jax.random.key(config.seed))
+
+
+def _first_mean(config, params):
+  if config.optim.ema_decay is None:
+    return None
+  trained, _ = optim.split(params, config.optim.freeze)
+  # The step consumes its state, in which no two arrays may be one.
+  return jax.tree.map(jnp.copy, trained)
 
 
 def with_pretrained(state, config, model):
@@ -97,4 +119,7 @@ def with_pretrained(state, config, model):
   )
   params = {**state.params, 'model': put(state.params['model'], 'params')}
   stats = put(state.batch_stats, 'batch_stats')
-  return state.replace(params=params, batch_stats=stats), loaded
+  state = state.replace(
+    params=params, batch_stats=stats, mean=_first_mean(config, params)
+  )
+  return state, loaded

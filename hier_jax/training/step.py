@@ -1,10 +1,11 @@
 """One training step and one embedding pass, as one device sees them."""
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
-from hier_jax.training import objective
+from hier_jax.training import accumulate, guard, objective, optim
 from hier_jax.training.parallel import AXIS
 
 __all__ = ['make_embed', 'make_train_step']
@@ -17,22 +18,18 @@ def make_train_step(config, model, optimizer):
   """Returns step(state, batch) -> (state, metrics) for `parallel.map_step`.
 
   The batch holds 'image' uint8 `[b, H, W, 3]` and 'label' int32 `[b]`. The
-  metrics are float32 scalars, 'loss' among them. Nothing random is stored: the
-  key is a function of config.seed and the step.
+  metrics are float32 scalars, 'loss' among them, and 'skipped', the number of
+  steps so far that were not finite and left all but `state.step` as it was.
+  Nothing random is stored: the key is a function of config.seed and the step.
   """
 
   def step(state, batch):
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    key = guard.step_key(config.seed, state.step)
+    trained, frozen = optim.split(state.params, config.optim.freeze)
 
-    def loss_of(params):
-      variables = {'params': params['model'], 'batch_stats': state.batch_stats}
-      z, updates = model.apply(
-        variables,
-        batch['image'],
-        train=True,
-        mutable=['batch_stats'],
-        rngs={'drop_path': jax.random.fold_in(key, _DROP_PATH)},
-      )
+    def loss_of(trained):
+      params = optim.merge(frozen, trained)
+      z, batch_stats = _embed(config, model, params, state, batch, key)
       loss, metrics = objective.loss(
         config,
         params['loss'],
@@ -43,23 +40,63 @@ def make_train_step(config, model, optimizer):
         batch['label'],
         axis_name=AXIS,
       )
-      return loss, (metrics, z, updates.get('batch_stats', {}))
+      return loss, (metrics, z, batch_stats)
 
     grad = jax.grad(loss_of, has_aux=True)
-    grads, (metrics, z, batch_stats) = grad(state.params)
+    grads, (metrics, z, batch_stats) = grad(trained)
     grads = lax.pmean(grads, AXIS)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics['grad_norm'] = optax.tree.norm(grads)
-    state = state.replace(
-      step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    trained = optax.apply_updates(trained, updates)
+    new = state.replace(
+      params=optim.merge(frozen, trained),
       batch_stats=batch_stats,
       opt_state=opt_state,
       memory=objective.advance(state.memory, z, batch['label'], AXIS),
+      mean=_mean(config, state, trained),
     )
-    return state, metrics
+    metrics |= _norms(grads)
+    new, finite = guard.if_finite(
+      new, state, metrics['loss'], metrics['grad_norm']
+    )
+    skipped = state.skipped + ~finite
+    metrics['skipped'] = skipped.astype(jnp.float32)
+    return new.replace(step=state.step + 1, skipped=skipped), metrics
 
   return step
+
+
+def _embed(config, model, params, state, batch, key):
+  """Embeddings `[b, d]` of this device's images, and new running statistics."""
+  variables = {'params': params['model'], 'batch_stats': state.batch_stats}
+  rngs = {'drop_path': jax.random.fold_in(key, _DROP_PATH)}
+  images, rows = batch['image'], config.data.micro_batch
+  if rows is None:
+    z, updates = model.apply(
+      variables, images, train=True, mutable=['batch_stats'], rngs=rngs
+    )
+    return z, updates.get('batch_stats', {})
+
+  def embed(images, first):
+    placed = {'first': first} if config.model.drop_path else {}
+    return model.apply(variables, images, train=True, rngs=rngs, **placed)
+
+  first = lax.axis_index(AXIS) * len(images)
+  return accumulate.in_chunks(embed, rows)(images, first), state.batch_stats
+
+
+def _mean(config, state, trained):
+  if state.mean is None:
+    return None
+  decay = config.optim.ema_decay
+  return optim.average(state.mean, trained, state.step, decay)
+
+
+def _norms(grads):
+  """Norms of the gradient and of its groups, before any clip."""
+  groups = optim.group_norms(grads)
+  return {'grad_norm': optax.tree.norm(grads)} | {
+    f'grad_norm/{group}': norm for group, norm in groups.items()
+  }
 
 
 def make_embed(model):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import tqdm
 from array_record.python import array_record_module
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from hier_jax.data import transforms
@@ -151,10 +151,8 @@ def _prepare(
     return f'{record.path} ({"no known format" if unknown else cause})'
   if short_side is None or min(image.size) <= short_side:
     return data
-  short = min(image.size)
-  width, height = (short_side * side // short for side in image.size)
   file = io.BytesIO()
-  image = image.resize((width, height), Image.Resampling.BICUBIC)
+  image = transforms.shrink(image, short_side)
   image.save(file, 'JPEG', quality=_QUALITY, subsampling=0)
   return file.getvalue()
 

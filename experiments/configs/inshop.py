@@ -1,0 +1,8 @@
+"""HIER on In-Shop Clothes Retrieval, as the paper's table has it."""
+
+from hier_jax.training import presets
+
+
+def get_config(preset='dino_vits16'):
+  """Config of a preset, see `presets`."""
+  return presets.get_config('inshop', preset)

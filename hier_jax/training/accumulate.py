@@ -1,0 +1,34 @@
+"""Gradients of a whole batch in the memory of a few of its rows."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ['in_chunks']
+
+
+def in_chunks(embed, rows):
+  """Embeds so many rows at a time, and differentiates so, too.
+
+  A loss of the result sees all embeddings together. Its gradient by them is
+  taken back through one chunk after the other, each of which is embedded anew
+  for it, so that what a backward pass needs is there for one chunk alone.
+
+  Args:
+    embed: maps rows `[r, ...]` and the place of the first of them to `[r, d]`;
+      a row's result may depend on its place, not on other rows.
+    rows: r; divides the number of all rows.
+
+  Returns:
+    A function of rows `[b, ...]` and the place of the first, to `[b, d]`.
+  """
+  # In a loop nothing could be shared with the first computation anyway.
+  again = jax.checkpoint(embed, prevent_cse=False)
+
+  def whole(x, first):
+    chunks = x.reshape(-1, rows, *x.shape[1:])
+    places = first + rows * jnp.arange(len(chunks))
+    z = lax.map(lambda chunk: again(*chunk), (chunks, places))
+    return z.reshape(-1, *z.shape[2:])
+
+  return whole

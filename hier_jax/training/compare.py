@@ -1,0 +1,256 @@
+"""Runs side by side: figures over seeds, where time went, curves."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from hier_jax import atomic
+from hier_jax.errors import UserError
+from hier_jax.training import curves, report
+from hier_jax.training import runs as runs_lib
+
+__all__ = ['as_markdown', 'summary', 'write']
+
+_CONFIDENCE = 0.95
+
+
+def summary(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
+  """All figures, as `report.json` holds them.
+
+  Args:
+    runs: of `runs.load`.
+
+  Returns:
+    'groups', a list: 'label', 'folders', 'systems' (system -> metric -> its
+    'mean', 'std', 'low' and 'high' over seeds, and 'values' by seed) and, where
+    the runs have them, figures of 'time'; and 'unfinished', a list.
+  """
+  return {
+    'groups': [
+      {
+        'label': group.label,
+        'folders': [str(run.folder) for run in group.runs],
+        'systems': _systems(group.runs),
+        'time': _time([r for run in group.runs for r in run.timing]),
+      }
+      for group in runs_lib.groups(runs)
+    ],
+    'unfinished': [
+      {
+        'folder': str(run.folder),
+        'seed': run.seed,
+        'step': max((r['step'] for r in run.metrics), default=0),
+      }
+      for run in runs
+      if run.results is None
+    ],
+  }
+
+
+def _systems(runs):
+  return {
+    system: {
+      metric: _over_seeds(
+        {run.seed: run.figures(system)[metric] for run in runs}
+      )
+      for metric in _common(runs, system)
+    }
+    for system in runs[0].results
+    if all(system in run.results for run in runs)
+  }
+
+
+def _common(runs, system) -> list[str]:
+  """Metrics that all the runs have of a system, in the first one's order."""
+  first, *others = (run.figures(system) for run in runs)
+  return [metric for metric in first if all(metric in o for o in others)]
+
+
+def _over_seeds(values):
+  """Mean, its Student interval and the standard deviation, ddof 1."""
+  n, found = len(values), np.array(list(values.values()))
+  mean, std, half = float(found.mean()), None, None
+  if n > 1:
+    std = float(found.std(ddof=1))
+    quantile = stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1)
+    half = float(quantile * std / math.sqrt(n))
+  return {
+    'mean': mean,
+    'std': std,
+    'low': None if half is None else mean - half,
+    'high': None if half is None else mean + half,
+    'values': values,
+  }
+
+
+def _time(records):
+  """Where the time of a group's runs went, None without records."""
+  seconds = sum(r['seconds'] for r in records)
+  timed = [r for r in records if 'images_per_second' in r]
+  if not timed:
+    return None
+  share = lambda r, *parts: sum(r[f'share/{part}'] for part in parts)
+  training = [
+    r['seconds'] * (1 - share(r, 'evaluation', 'checkpoint')) for r in timed
+  ]
+  rates = [r['images_per_second'] for r in timed]
+  return {'hours': seconds / 3600} | {
+    'images_per_second': float(np.average(rates, weights=training)),
+    **{
+      part: sum(r['seconds'] * share(r, part) for r in records) / seconds
+      for part in report.PARTS
+    },
+  }
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+  """Tables of a `summary`, in Markdown."""
+  trained = [group['systems'][runs_lib.TRAINED] for group in found['groups']]
+  metrics = list(dict.fromkeys(m for of in trained for m in of))
+  seeds = sorted(
+    {s for of in trained for m in of.values() for s in m['values']}
+  )
+  parts = [
+    '# Runs compared',
+    'In per cent, mean and standard deviation over seeds.',
+    _table(
+      ['run', 'system', 'seeds', *map(_title, metrics)],
+      _overview(found['groups'], metrics),
+    ),
+    f'## {runs_lib.TRAINED.capitalize()}',
+    f"In per cent; the interval of the mean is Student's, {_CONFIDENCE:.0%},"
+    ' over seeds, and there is none of a single one.',
+    _table(
+      [
+        'run',
+        'metric',
+        'mean',
+        'std',
+        'interval',
+        *(f'seed {s}' for s in seeds),
+      ],
+      _by_seed(found['groups'], seeds),
+    ),
+  ]
+  times = [g for g in found['groups'] if g['time'] is not None]
+  if times:
+    parts += [
+      '## Time',
+      'Shares of the time of all runs of a group: waiting for data, in training'
+      ' steps, in evaluation, in saving; images a second while training.',
+      _table(
+        ['run', 'hours', 'images/s', *report.PARTS],
+        [[g['label'], *_time_cells(g['time'])] for g in times],
+      ),
+    ]
+  if found['unfinished']:
+    parts += [
+      '## Unfinished',
+      'Runs without a results.json, not counted above.',
+    ]
+    parts.append(
+      '\n'.join(
+        f'- `{run["folder"]}`, seed {run["seed"]}, at step {run["step"]}'
+        for run in found['unfinished']
+      )
+    )
+  return '\n\n'.join(parts) + '\n'
+
+
+def _title(metric):
+  """`recall@1` as R@1, `map@r` as MAP@R."""
+  return metric.replace('recall@', 'R@').upper()
+
+
+def _overview(groups, metrics) -> Iterator[list[str]]:
+  for group in groups:
+    for system, figures in group['systems'].items():
+      first = next(iter(figures.values()))
+      yield [
+        group['label'],
+        system,
+        str(len(first['values'])),
+        *(_spread(figures.get(metric)) for metric in metrics),
+      ]
+
+
+def _spread(figure):
+  if figure is None:
+    return ''
+  std = '' if figure['std'] is None else f' ± {100 * figure["std"]:.2f}'
+  return f'{100 * figure["mean"]:.2f}{std}'
+
+
+def _by_seed(groups, seeds) -> Iterator[list[str]]:
+  cell = lambda value: '' if value is None else f'{100 * value:.2f}'
+  for group in groups:
+    for metric, figure in group['systems'][runs_lib.TRAINED].items():
+      ends = [cell(figure[end]) for end in ('low', 'high')]
+      yield [
+        group['label'],
+        _title(metric),
+        cell(figure['mean']),
+        cell(figure['std']),
+        ' to '.join(ends) if all(ends) else '',
+        *(cell(figure['values'].get(seed)) for seed in seeds),
+      ]
+
+
+def _time_cells(time):
+  shares = (f'{time[part]:.1%}' for part in report.PARTS)
+  return [f'{time["hours"]:.2f}', f'{time["images_per_second"]:.0f}', *shares]
+
+
+def _table(titles, rows):
+  """Lines of a Markdown table, the first column of which is text."""
+  escape = lambda cell: cell.replace('|', r'\|')
+  rule = [':--', *['--:'] * (len(titles) - 1)]
+  lines = [titles, rule, *(map(escape, row) for row in rows)]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike) -> str:
+  """Writes report.md, report.json and curves.png into a folder.
+
+  Args:
+    runs: of `runs.load`.
+    folder: made if need be.
+
+  Returns:
+    The Markdown without the figure.
+
+  Raises:
+    UserError: Matplotlib is not installed, or the folder cannot be written to.
+  """
+  groups = runs_lib.groups(runs)
+  # The first of those that all have: the lowest K of Recall@K.
+  metric = _common([r for g in groups for r in g.runs], runs_lib.TRAINED)[0]
+  figure = curves.figure(groups, metric, _title(metric))
+  found = summary(runs)
+  text = as_markdown(found)
+  shown = (
+    f'{text}\n## Curves\n\n![loss and retrieval by epoch](curves.png)\n\n'
+    'Lines are means over seeds; bands go from the lowest to the highest.\n'
+  )
+  folder = pathlib.Path(folder)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(folder / 'curves.png') as path:
+      # The library's version would make equal figures unequal files.
+      figure.savefig(path, format='png', dpi=150, metadata={'Software': None})
+    atomic.write_text(
+      folder / 'report.json', json.dumps(found, indent=2) + '\n'
+    )
+    atomic.write_text(folder / 'report.md', shown)
+  except OSError as error:
+    raise UserError(
+      f'the report cannot be written to {folder} ({error}): choose another'
+      ' folder or make room'
+    ) from error
+  return text

@@ -1,0 +1,97 @@
+"""Curves of groups of runs by epoch."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from hier_jax.errors import UserError
+from hier_jax.training import runs as runs_lib
+
+__all__ = ['figure']
+
+# Okabe and Ito's colours, dark ones first; where two print in the same grey,
+# dashes tell them apart.
+_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_DASHES = ('-', '--', '-.', ':')
+
+
+def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
+  """Loss and a retrieval metric by epoch: a line a group, a band of its seeds.
+
+  Args:
+    groups: of `runs.groups`.
+    metric: a key of the evaluation records.
+    title: what to call it.
+
+  Returns:
+    A Matplotlib `Figure`, which no window knows.
+
+  Raises:
+    UserError: Matplotlib is not installed.
+  """
+  try:
+    from matplotlib import figure as figures
+  except ImportError as error:
+    raise UserError(
+      "curves need Matplotlib: pip install 'hier_jax[plots]'"
+    ) from error
+  drawn = figures.Figure(figsize=(9, 3.6), layout='constrained')
+  left, right = drawn.subplots(1, 2)
+  for i, group in enumerate(groups):
+    style = {
+      'color': _COLOURS[i % len(_COLOURS)],
+      'linestyle': _DASHES[i % len(_DASHES)],
+    }
+    losses = [_losses(run) for run in group.runs]
+    retrieval = [_retrieval(run, metric) for run in group.runs]
+    _draw(left, losses, style, label=group.label)
+    _draw(right, retrieval, style, marker='o', markersize=3)
+  left.set_ylabel('training loss, mean of an epoch')
+  right.set_ylabel(f'{title} on the test split (%)')
+  for axes in (left, right):
+    axes.set_xlabel('epoch')
+    axes.spines[['top', 'right']].set_visible(False)
+  drawn.legend(
+    loc='outside lower center', ncols=min(len(groups), 3), frameon=False
+  )
+  return drawn
+
+
+def _draw(axes, curves, style, **others):
+  """The mean of curves, each epoch -> value, and the band they lie in."""
+  epochs = sorted(set.intersection(*map(set, curves)))
+  values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
+  axes.plot(epochs, values.mean(0), linewidth=1.5, **style, **others)
+  if len(curves) > 1:
+    low, high = values.min(0), values.max(0)
+    axes.fill_between(
+      epochs, low, high, color=style['color'], alpha=0.2, linewidth=0
+    )
+
+
+def _train_records(run):
+  return [r for r in run.metrics if r['kind'] == 'train']
+
+
+def _losses(run) -> dict[int, float]:
+  """Mean loss of the steps logged in each epoch, the first being 1."""
+  losses: dict[int, list[float]] = {}
+  for record in _train_records(run):
+    if record['loss'] is not None:
+      losses.setdefault(math.ceil(record['epoch']), []).append(record['loss'])
+  return {epoch: float(np.mean(found)) for epoch, found in losses.items()}
+
+
+def _retrieval(run, metric) -> dict[float, float]:
+  """A metric in per cent by epoch, before training at 0."""
+  records = _train_records(run)
+  if not records:
+    return {}
+  per_epoch = round(records[-1]['step'] / records[-1]['epoch'])
+  # Of two at a step the later is the network: pixels come first.
+  return {
+    r['step'] / per_epoch: 100 * r[metric]
+    for r in run.metrics
+    if r['kind'] == 'eval'
+  }

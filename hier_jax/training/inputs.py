@@ -1,0 +1,106 @@
+"""What a run trains on: from a config and a split to batches on devices."""
+
+import jax
+
+from hier_jax import augment
+from hier_jax.data import cache, pipeline, transforms
+from hier_jax.data.sampler import Sampler
+from hier_jax.errors import UserError
+from hier_jax.training import parallel
+
+__all__ = ['Inputs']
+
+
+class Inputs:
+  """The batches of a run, each a function of config.seed and its step.
+
+  Args:
+    config: the whole config.
+    split: `datasets.Split` to train on.
+
+  Attributes:
+    sampler: decides which images make a batch.
+
+  Raises:
+    UserError: for a sampler or a view that cannot be as it is set.
+  """
+
+  def __init__(self, config, split):
+    data = config.data
+    self._config, self._split, self._view = config, split, _view(config)
+    self.sampler = Sampler(
+      split.labels,
+      batch_size=data.batch_size,
+      images_per_class=data.images_per_class,
+      seed=config.seed,
+      kind=data.sampler,
+      groups=_groups(data, split) if data.sampler == 'hierarchical' else None,
+      num_groups=data.groups,
+    )
+
+  def batches(self, start_step, num_steps):
+    """Yields this process's rows, placed on its devices, of so many steps."""
+    data = self._config.data
+    batches = pipeline.train_batches(
+      self._split,
+      self.sampler,
+      self._view,
+      seed=self._config.seed,
+      start_step=start_step,
+      num_steps=num_steps,
+      images=cache.open_images(
+        self._split,
+        cache=data.cache,
+        short_side=data.short_side,
+        num_threads=data.num_threads,
+      ),
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      num_threads=data.num_threads,
+    )
+    unused = {'index'}
+    return parallel.prefetch(
+      {k: v for k, v in batch.items() if k not in unused} for batch in batches
+    )
+
+  def with_views(self, step):
+    """A per-device step that first makes the views that the host left to it."""
+    if not isinstance(self._view, transforms.DeviceView):
+      return step
+
+    def with_views(state, batch):
+      image = augment.views(
+        batch['image'],
+        batch['extent'],
+        batch['flip'],
+        size=self._config.model.image_size,
+      )
+      return step(state, {'image': image, 'label': batch['label']})
+
+    return with_views
+
+
+def _view(config):
+  settings = config.data.train_view.to_dict()
+  affine = transforms.Affine(**settings.pop('affine'))
+  view = transforms.TrainView(
+    config.model.image_size,
+    affine=None if affine == transforms.Affine() else affine,
+    **settings,
+  )
+  if not config.data.device_views:
+    return view
+  return transforms.DeviceView(view, config.data.short_side)
+
+
+def _groups(data, split):
+  """Codes of the level whose values are the groups of a batch."""
+  levels = list(split.levels)
+  level = data.level or (levels[0] if levels else None)
+  if level not in split.fields:
+    known = ', '.join(levels) or 'none'
+    raise UserError(
+      f'config.data.level is {data.level!r}, but {split.name} has no such'
+      f' level for the hierarchical sampler: its levels are {known}'
+    )
+  return split.fields[level]
