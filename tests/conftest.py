@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 
 # With fewer threads than devices the collectives of fake devices deadlock.
 os.environ.setdefault('NPROC', '64')
@@ -16,6 +17,9 @@ _cache = tempfile.TemporaryDirectory(prefix='hier_jax_tests_')
 jax.config.update('jax_compilation_cache_dir', _cache.name)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
+# Seconds.
+_LONG = 5
+
 
 @pytest.fixture(autouse=True, scope='module')
 def _forget_programs():
@@ -26,3 +30,12 @@ def _forget_programs():
   """
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _forget_large_programs():
+  """Frees them after a long test too: a whole run has thousands of maps."""
+  start = time.monotonic()
+  yield
+  if time.monotonic() - start > _LONG:
+    jax.clear_caches()

@@ -26,13 +26,6 @@ def colours(monkeypatch):
   return made
 
 
-@pytest.fixture(autouse=True)
-def _forget_programs():
-  """As tests/conftest.py, after each test: a run has thousands of maps."""
-  yield
-  jax.clear_caches()
-
-
 def losses_on(devices, backbone, steps=20):
   """Losses of the first steps on so many devices."""
   config = training_data.config(
