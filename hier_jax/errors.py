@@ -8,3 +8,9 @@ class UserError(ValueError):
   line prints it as a single line and exits with code 2; any other exception
   is a fault of the program and keeps its traceback.
   """
+
+
+def listed(found, most: int = 5) -> str:
+  """The first of a sequence or array as text, for messages that count it."""
+  more = ', ...' if len(found) > most else ''
+  return ', '.join(map(str, found[:most])) + more

@@ -5,12 +5,9 @@ images a second and the share of the device's peak that the model's arithmetic
 reaches. On an accelerator the same command times that, in bfloat16.
 """
 
-import argparse
 import dataclasses
 import functools
 import math
-import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +16,6 @@ import report
 import timing
 
 from hier_jax import models
-from hier_jax.errors import UserError
 
 _SCRIPT = 'experiments/benchmarks/backbones.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'torch', 'numpy'
@@ -286,25 +282,13 @@ def section(name, sizes):
 
 def main():
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__)
+  parser = report.parser(__doc__, 'backbones.md')
   parser.add_argument(
     '--only',
     nargs='+',
     choices=_SECTIONS,
     default=list(_SECTIONS),
     help='measure these sections alone',
-  )
-  parser.add_argument(
-    '--quick', action='store_true', help='small sizes, to try the program'
-  )
-  parser.add_argument(
-    '--write', action='store_true', help='put what is measured into the page'
-  )
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=pathlib.Path(__file__).parent / 'results' / 'backbones.md',
-    help='the page between whose marks the tables go',
   )
   parser.add_argument('--backbone', help="the ViT compared with PyTorch's")
   parser.add_argument('--backbones', nargs='+', help='whose throughput')
@@ -313,20 +297,10 @@ def main():
   parser.add_argument('--seconds', type=int, help='after which none runs again')
   parser.add_argument('--peak', type=float, help='TFLOP/s of the device')
   args = parser.parse_args()
-  given = {
-    field.name: getattr(args, field.name)
-    for field in dataclasses.fields(Sizes)
-    if getattr(args, field.name) is not None
-  }
+  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
   sizes = dataclasses.replace(_QUICK if args.quick else Sizes(), **given)
   for name in args.only:
-    text = section(name, sizes)
-    print(text, end='\n\n', flush=True)
-    if args.write:
-      try:
-        report.write_section(args.out, f'{_SCRIPT} --only {name}', text)
-      except UserError as error:
-        sys.exit(f'error: {error}')
+    report.emit(args, f'{_SCRIPT} --only {name}', section(name, sizes))
 
 
 if __name__ == '__main__':

@@ -5,13 +5,10 @@ the definition, part by part, by source of noise, estimator and chunk, and
 beside a ViT's step. On an accelerator the same command times that.
 """
 
-import argparse
 import dataclasses
 import functools
 import math
-import pathlib
 import statistics
-import sys
 
 import chex
 import hier_agreement as agreement
@@ -34,7 +31,6 @@ from hier_cases import (
 )
 
 from hier_jax import losses, triplets
-from hier_jax.errors import UserError
 from hier_jax.losses import lca
 from hier_jax.losses import noise as noise_lib
 from hier_jax.models import embedder
@@ -451,25 +447,13 @@ def section(name, sizes):
 
 def main():
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__)
+  parser = report.parser(__doc__, 'hier_loss.md')
   parser.add_argument(
     '--only',
     nargs='+',
     choices=_SECTIONS,
     default=list(_SECTIONS),
     help='measure these sections alone',
-  )
-  parser.add_argument(
-    '--quick', action='store_true', help='small sizes, to try the program'
-  )
-  parser.add_argument(
-    '--write', action='store_true', help='put what is measured into the page'
-  )
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=pathlib.Path(__file__).parent / 'results' / 'hier_loss.md',
-    help='the page between whose marks the tables go',
   )
   for name, kind, help_ in (
     ('batches', '+', 'numbers of embeddings'),
@@ -483,22 +467,12 @@ def main():
   ):
     parser.add_argument(f'--{name}', type=int, nargs=kind, help=help_)
   args = parser.parse_args()
-  given = {
-    field.name: getattr(args, field.name, None)
-    for field in dataclasses.fields(Sizes)
-  }
-  given = {name: value for name, value in given.items() if value is not None}
+  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
   sizes = dataclasses.replace(
     hier_cases.QUICK if args.quick else Sizes(), **given
   )
   for name in args.only:
-    text = section(name, sizes)
-    print(text, end='\n\n', flush=True)
-    if args.write:
-      try:
-        report.write_section(args.out, f'{_SCRIPT} --only {name}', text)
-      except UserError as error:
-        sys.exit(f'error: {error}')
+    report.emit(args, f'{_SCRIPT} --only {name}', section(name, sizes))
 
 
 if __name__ == '__main__':

@@ -5,15 +5,12 @@ or cached, resized on the host or left to the device) and by a torch DataLoader
 with the same Pillow calls.
 """
 
-import argparse
 import dataclasses
 import io
 import math
 import os
-import pathlib
 import random
 import statistics
-import sys
 import tempfile
 import time
 
@@ -27,7 +24,6 @@ from hier_jax import augment
 from hier_jax.data import cache, pipeline, transforms
 from hier_jax.data.datasets import Split
 from hier_jax.data.sampler import Sampler
-from hier_jax.errors import UserError
 
 _SCRIPT = 'experiments/benchmarks/input_pipeline.py'
 _PACKAGES = 'hier_jax', 'grain', 'Pillow', 'jax', 'torch', 'numpy'
@@ -299,32 +295,13 @@ def measure(sizes):
 
 def main():
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument(
-    '--quick', action='store_true', help='small sizes, to try the program'
-  )
-  parser.add_argument(
-    '--write', action='store_true', help='put what is measured into the page'
-  )
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=pathlib.Path(__file__).parent / 'results' / 'input_pipeline.md',
-    help='the page between whose marks the tables go',
-  )
+  parser = report.parser(__doc__, 'input_pipeline.md')
   for field in dataclasses.fields(Sizes):
     parser.add_argument(f'--{field.name.replace("_", "-")}', type=int)
-  args = vars(parser.parse_args())
-  given = {f.name: args[f.name] for f in dataclasses.fields(Sizes)}
-  given = {name: value for name, value in given.items() if value is not None}
-  sizes = dataclasses.replace(QUICK if args['quick'] else Sizes(), **given)
-  text = measure(sizes)
-  print(text)
-  if args['write']:
-    try:
-      report.write_section(args['out'], _SCRIPT, text)
-    except UserError as error:
-      sys.exit(f'error: {error}')
+  args = parser.parse_args()
+  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
+  sizes = dataclasses.replace(QUICK if args.quick else Sizes(), **given)
+  report.emit(args, _SCRIPT, measure(sizes))
 
 
 if __name__ == '__main__':

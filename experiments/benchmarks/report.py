@@ -1,10 +1,12 @@
 """Markdown tables, and what they were measured with."""
 
+import argparse
 import importlib.metadata
 import os
 import pathlib
 import platform
 import re
+import sys
 from collections.abc import Iterable, Sequence
 
 from hier_jax.errors import UserError
@@ -74,3 +76,42 @@ def write_section(page: pathlib.Path, script: str, text: str):
       ' add them'
     )
   page.write_text(f'{head}{begin}\n\n{text}\n\n{_END}{tail}', 'utf-8')
+
+
+def parser(description: str, page: str) -> argparse.ArgumentParser:
+  """The arguments that every benchmark with a page takes.
+
+  Args:
+    description: of the benchmark.
+    page: name of its page in results/.
+  """
+  made = argparse.ArgumentParser(description=description)
+  made.add_argument(
+    '--quick', action='store_true', help='small sizes, to try the program'
+  )
+  made.add_argument(
+    '--write', action='store_true', help='put what is measured into the page'
+  )
+  made.add_argument(
+    '--out',
+    type=pathlib.Path,
+    default=pathlib.Path(__file__).parent / 'results' / page,
+    help='the page between whose marks the tables go',
+  )
+  return made
+
+
+def given(args: argparse.Namespace, names: Iterable[str]) -> dict:
+  """Those of the arguments of these names that were given."""
+  found = {name: getattr(args, name, None) for name in names}
+  return {name: value for name, value in found.items() if value is not None}
+
+
+def emit(args: argparse.Namespace, script: str, text: str):
+  """Prints a text and, where it is asked for, puts it into the page."""
+  print(text, end='\n\n', flush=True)
+  if args.write:
+    try:
+      write_section(args.out, script, text)
+    except UserError as error:
+      sys.exit(f'error: {error}')

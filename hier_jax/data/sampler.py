@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, listed
 
 KINDS = ('class', 'official', 'hierarchical')
 
@@ -105,7 +105,7 @@ class Sampler:
     if self.images_per_class > 1 and len(single):
       raise UserError(
         f'{len(single)} classes have a single image, thus no positive: '
-        f'{_listed(single)}; drop them or set images per class to 0'
+        f'{listed(single)}; drop them or set images per class to 0'
       )
 
   def _check_groups(self):
@@ -125,7 +125,7 @@ class Sampler:
     if split.any():
       torn = np.unique(self.labels[order][split])
       raise UserError(
-        f'{len(torn)} classes lie in more than one group: {_listed(torn)}; '
+        f'{len(torn)} classes lie in more than one group: {listed(torn)}; '
         'take a level that is above the classes'
       )
 
@@ -234,7 +234,3 @@ def _relatives(
   starts = np.flatnonzero(np.diff(ordered, prepend=-1))
   place = np.arange(len(group)) - np.repeat(starts, sizes[ordered[starts]])
   return order[np.argsort(place >= share, kind='stable')]
-
-
-def _listed(values: np.ndarray) -> str:
-  return ', '.join(map(str, values[:5])) + ', ...' * (len(values) > 5)

@@ -10,9 +10,8 @@ import operator
 import jax.numpy as jnp
 import numpy as np
 
+from hier_jax import errors
 from hier_jax.errors import UserError
-
-_MAX_LISTED = 5
 
 
 def positive_int(name: str, value) -> int:
@@ -104,6 +103,4 @@ def labelled(name: str, labels: np.ndarray):
 def listed(bad: np.ndarray) -> str:
   """How many rows are bad, and which come first."""
   rows = np.flatnonzero(bad)
-  shown = ', '.join(map(str, rows[:_MAX_LISTED]))
-  more = ', ...' if len(rows) > _MAX_LISTED else ''
-  return f'{len(rows)} of {len(bad)} rows (row {shown}{more})'
+  return f'{len(rows)} of {len(bad)} rows (row {errors.listed(rows)})'

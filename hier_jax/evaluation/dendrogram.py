@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hier_jax.errors import UserError
-
-_MAX_LISTED = 5
+from hier_jax.errors import UserError, listed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -241,5 +239,4 @@ def _depths(parent: np.ndarray) -> np.ndarray:
 def _listed(nodes: np.ndarray, before: str = '') -> str:
   if len(nodes) == 0:
     return ''
-  shown = ', '.join(map(str, nodes[:_MAX_LISTED]))
-  return f'{before}node {shown}{", ..." if len(nodes) > _MAX_LISTED else ""}'
+  return f'{before}node {listed(nodes)}'

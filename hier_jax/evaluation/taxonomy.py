@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, listed
 
-_MAX_LISTED = 5
 # Levels are counted in one byte.
 _MAX_LEVELS = 255
 _EDGES = ['child', 'parent']
@@ -327,10 +326,9 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 
 def _listed(found: Sequence, noun: str) -> str:
-  shown = ', '.join(repr(x) for x in found[:_MAX_LISTED])
-  more = ', ...' if len(found) > _MAX_LISTED else ''
+  shown = listed([repr(x) for x in found])
   plural = {'class': 'classes'}.get(noun, noun + 's')
-  return f'{len(found)} {noun if len(found) == 1 else plural}: {shown}{more}'
+  return f'{len(found)} {noun if len(found) == 1 else plural}: {shown}'
 
 
 def _as_text(label) -> str:

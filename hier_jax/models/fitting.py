@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, listed
 from hier_jax.models import layouts, vit
 
 __all__ = ['Loaded', 'detect', 'fit', 'image_size', 'names_fit']
 
-_SHOWN = 5
 _POS_EMBED = 'params/pos_embed'
 
 
@@ -49,7 +48,7 @@ class Loaded(NamedTuple):
       old, new = self.resized
       text += f'; position embeddings from {old}x{old} to {new}x{new}'
     if self.dropped:
-      text += f'; left out {len(self.dropped)}: {_listed(self.dropped)}'
+      text += f'; left out {len(self.dropped)}: {listed(self.dropped)}'
     return text
 
 
@@ -63,7 +62,7 @@ def detect(weights: Mapping[str, np.ndarray], path) -> layouts.Layout:
   if layout is None:
     known = ', '.join(known.name for known in layouts.LAYOUTS)
     raise UserError(
-      f'{path} is of no known layout: its arrays are {_listed(list(weights))};'
+      f'{path} is of no known layout: its arrays are {listed(list(weights))};'
       f' known are those of {known}'
     )
   return layout
@@ -220,7 +219,7 @@ def _regrid(pos_embed, want, prefix):
 def _raise_on(what, differing):
   """One error for all that differs, by kind."""
   parts = [
-    f'{len(names)} {kind} ({_listed(names)})'
+    f'{len(names)} {kind} ({listed(names)})'
     for kind, names in differing.items()
     if names
   ]
@@ -228,9 +227,3 @@ def _raise_on(what, differing):
     raise UserError(
       f'{what}: {"; ".join(parts)}. Choose the backbone that it was made for.'
     )
-
-
-def _listed(names):
-  """The first of many names."""
-  more = ', ...' if len(names) > _SHOWN else ''
-  return ', '.join(names[:_SHOWN]) + more

@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from hier_jax.data import datasets
 from hier_jax.training import config as config_lib
@@ -62,8 +63,7 @@ def _batch(config):
 def _parameters(config, params, steps_per_epoch):
   """A row a group: how many parameters, and their rate over time."""
   counts: collections.Counter = collections.Counter()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    name = '/'.join(str(entry.key) for entry in path)
+  for name, leaf in traverse_util.flatten_dict(params, sep='/').items():
     counts[optim.group_of(name, config.optim.freeze)] += math.prod(leaf.shape)
   last = config.epochs * steps_per_epoch - 1
   warm = min(config.optim.warmup_epochs * steps_per_epoch, last)

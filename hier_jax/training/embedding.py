@@ -1,5 +1,6 @@
 """Embeddings of a split of images, in a run and from what a run left."""
 
+import functools
 import json
 import pathlib
 
@@ -95,8 +96,11 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
   config = _read_config(workdir / 'config.json')
   splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
   ranked = chosen(splits, query, gallery)
-  state = _restored(config, splits['train'], workdir, step)
-  embed = _embed(config, state)
+  model = create_model(config)
+  state = _restored(config, model, splits['train'], workdir, step)
+  embed = functools.partial(
+    parallel.map_embed(step_lib.make_embed(model)), state.eval_variables
+  )
   proxies = _proxies(config, state)
   found = []
   for split in ranked:
@@ -134,35 +138,22 @@ def _read_config(path):
   return config
 
 
-def _restored(config, train, workdir, step):
+def _restored(config, model, train, workdir, step):
   """The state that a checkpoint holds."""
   folder = workdir / 'checkpoints'
   if not folder.is_dir():
     raise UserError(f'{workdir} holds no checkpoints: train it first')
   # The state's shapes do not depend on the schedule.
   optimizer = optim.optimizer(config, steps_per_epoch=1)
-  model = create_model(config)
   state = state_lib.create(config, model, optimizer, train.num_classes)
   with Checkpoints(folder) as checkpoints:
     return checkpoints.restore(state, step)
 
 
-def _embed(config, state):
-  """The function of images that a state holds."""
-  embed = parallel.map_embed(step_lib.make_embed(create_model(config)))
-  variables = {
-    'params': state.eval_params['model'],
-    'batch_stats': state.batch_stats,
-  }
-  return lambda images: embed(variables, images)
-
-
 def _proxies(config, state):
   """The hierarchical proxies `[P, d]` as points of the ball, or None."""
-  model, tangent = (
-    config.model,
-    state.eval_params['loss'].get('hierarchical_proxies'),
-  )
+  model = config.model
+  tangent = state.eval_params['loss'].get('hierarchical_proxies')
   if tangent is None or not model.c:
     return None
   return np.asarray(

@@ -247,10 +247,7 @@ class _Run:
     c = 0.0
     if embedded is None:
       c = self.config.model.c
-      variables = {
-        'params': self.state.eval_params['model'],
-        'batch_stats': self.state.batch_stats,
-      }
+      variables = self.state.eval_variables
       embedded = self._over_test(lambda image: self.embed(variables, image))
     (queries, labels), *others = embedded
     gallery, gallery_labels = others[0] if others else (None, None)

@@ -36,6 +36,12 @@ class TrainState(flax.struct.PyTreeNode):
   mean: Any = None
 
   @property
+  def eval_variables(self):
+    """What the model is evaluated with."""
+    model = self.eval_params['model']
+    return {'params': model, 'batch_stats': self.batch_stats}
+
+  @property
   def eval_params(self):
     """What is evaluated: the parameters, averaged where there is a mean."""
     if self.mean is None:

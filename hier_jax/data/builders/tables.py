@@ -4,6 +4,7 @@ import collections
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from hier_jax import errors
 from hier_jax.errors import UserError
 
 _MAX_LISTED = 10
@@ -11,8 +12,7 @@ _MAX_LISTED = 10
 
 def listed(found: Sequence[str]) -> str:
   """Returns the first ten of a list as text."""
-  more = ', ...' if len(found) > _MAX_LISTED else ''
-  return ', '.join(found[:_MAX_LISTED]) + more
+  return errors.listed(found, _MAX_LISTED)
 
 
 def locate(
