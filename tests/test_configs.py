@@ -6,8 +6,7 @@ import pathlib
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.training import config as config_lib
-from hier_jax.training import objective, presets
+from hier_jax.training import objective, presets, validation
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'experiments' / 'configs'
 OURS = {'quickstart': [None], 'emoji': ['vit_tiny', 'resnet_thin_wide']}
@@ -35,7 +34,7 @@ def test_every_file_is_listed():
   [(n, p) for n, presets in OURS.items() for p in presets],
 )
 def test_preset_is_valid(name, preset):
-  config_lib.validate(get_config(name, preset))
+  validation.validate(get_config(name, preset))
 
 
 @pytest.mark.parametrize('name', [*OURS, *PAPER])
@@ -59,7 +58,7 @@ RATES = {'dino_vits16': 5e-6, 'deit_small': 1e-5, 'vit_small': 1e-5}
 @pytest.mark.parametrize('name', PAPER)
 def test_numbers_of_the_paper(name, recipe, monkeypatch):
   # 180 rows do not divide among all numbers of devices.
-  monkeypatch.setattr(config_lib.jax, 'device_count', lambda: 2)
+  monkeypatch.setattr(validation.jax, 'device_count', lambda: 2)
   epochs, warmup, every, decay, scale, rate, factor, period = TABLE[name]
   backbones = [b + dim for b in RATES for dim in ('', '-384')]
   for backbone in [*backbones, 'resnet50']:
@@ -112,11 +111,11 @@ def test_recall_at_and_data(name):
 
 @pytest.mark.parametrize('backbone', presets.BACKBONES)
 def test_presets_are_valid(backbone, monkeypatch):
-  monkeypatch.setattr(config_lib.jax, 'device_count', lambda: 2)
-  monkeypatch.setattr(config_lib.jax, 'local_device_count', lambda: 2)
+  monkeypatch.setattr(validation.jax, 'device_count', lambda: 2)
+  monkeypatch.setattr(validation.jax, 'local_device_count', lambda: 2)
   config = get_config('cub', f'{backbone},official')
   config.eval.batch_size = 500
-  config_lib.validate(config)
+  validation.validate(config)
 
 
 def test_options_of_a_preset():

@@ -4,26 +4,27 @@ import pytest
 
 from hier_jax.errors import UserError
 from hier_jax.training import config as config_lib
+from hier_jax.training import validation
 from tests import training_data
 
 
 def test_default_is_valid():
-  config_lib.validate(config_lib.default_config())
-  config_lib.validate(training_data.config())
+  validation.validate(config_lib.default_config())
+  validation.validate(training_data.config())
 
 
 def test_unknown_key_is_named_with_the_nearest():
   config = config_lib.default_config().unlock()
   config.optim.weigth_decay = 0.1
   with pytest.raises(UserError, match=r"'optim.weigth_decay'.*'optim.weight_d"):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 def test_missing_key_is_named():
   config = config_lib.default_config().unlock()
   del config.loss.hier.tau
   with pytest.raises(UserError, match=r"'loss.hier.tau' is missing"):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_wrong_values_are_named(key, value, message):
   config = config_lib.default_config()
   config.update_from_flattened_dict({key: value})
   with pytest.raises(UserError, match=message):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_losses_that_cannot_be_are_named(settings, message):
   config = config_lib.default_config()
   config.update_from_flattened_dict(settings)
   with pytest.raises(UserError, match=message):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 def test_differences_open_nested_dicts():

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from hier_jax import losses, poincare
-from hier_jax.training import config as config_lib
-from hier_jax.training import objective
+from hier_jax.training import objective, validation
 from tests import spread, training_data
 
 CLASSES, ROWS, DIM = 8, 16, 16
@@ -55,7 +54,7 @@ def test_every_loss_trains_its_rows_and_parameters(name):
   config = training_data.config(
     **{'loss.metric': name, 'loss.hier_weight': 0.0}
   )
-  config_lib.validate(config)
+  validation.validate(config)
   z, labels = batch()
   params = params_of(config)
   del params['hierarchical_proxies']
@@ -75,7 +74,7 @@ def test_every_loss_trains_its_rows_and_parameters(name):
 
 def with_hier(name, **settings):
   config = training_data.config(**{'loss.metric': name, **settings})
-  config_lib.validate(config)
+  validation.validate(config)
   f = lambda z, labels, params, axis_name: objective.loss(
     config, params, None, 0, jax.random.key(5), z, labels, axis_name
   )
@@ -125,7 +124,7 @@ def test_memory_is_read_from_its_step_on_and_moves_on():
       'loss.memory.start_step': 3,
     }
   )
-  config_lib.validate(config)
+  validation.validate(config)
   z, labels = batch()
   memory = objective.advance(objective.init_memory(config), *batch(seed=1))
   assert int(memory.position) == ROWS

@@ -14,8 +14,7 @@ from tensorboardX.proto import event_pb2
 
 from hier_jax.data import datasets
 from hier_jax.errors import UserError
-from hier_jax.training import config as config_lib
-from hier_jax.training import loop, report
+from hier_jax.training import loop, report, validation
 from hier_jax.training.checkpoint import Checkpoints
 from tests import training_data
 
@@ -171,11 +170,11 @@ def test_tensorboard_shows_no_step_twice(tmp_path):
 
 def test_missing_tensorboardx_is_named_before_anything_starts(monkeypatch):
   config = training_data.config(tensorboard=True)
-  config_lib.validate(config)
+  validation.validate(config)
   monkeypatch.setattr(report.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(UserError, match=r"pip install 'hier_jax\[tensorboard\]'"):
-    config_lib.validate(config)
-  config_lib.validate(training_data.config())
+    validation.validate(config)
+  validation.validate(training_data.config())
 
 
 @pytest.fixture

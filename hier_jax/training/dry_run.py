@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from hier_jax.data import datasets
-from hier_jax.training import config as config_lib
-from hier_jax.training import embedding, optim, parallel
+from hier_jax.training import embedding, optim, parallel, validation
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.inputs import Inputs
@@ -28,7 +27,7 @@ def describe(config) -> str:
   Raises:
     UserError: for a wrong config or data set.
   """
-  config_lib.validate(config)
+  validation.validate(config)
   splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
   train = splits['train']
   steps_per_epoch = Inputs(config, train).sampler.steps_per_epoch

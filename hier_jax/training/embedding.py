@@ -14,7 +14,7 @@ from hier_jax.evaluation.files import Embedded, Task
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.models import embedder
 from hier_jax.training import config as config_lib
-from hier_jax.training import optim, parallel
+from hier_jax.training import optim, parallel, validation
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
@@ -134,7 +134,7 @@ def _read_config(path):
   except ValueError as error:
     raise UserError(f'{path} is no JSON ({error})') from error
   config = config_lib.from_stored(stored)
-  config_lib.validate(config)
+  validation.validate(config)
   return config
 
 

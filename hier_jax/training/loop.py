@@ -13,7 +13,7 @@ from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines, table
 from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.training import config as config_lib
-from hier_jax.training import embedding, optim, parallel, report
+from hier_jax.training import embedding, optim, parallel, report, validation
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
@@ -53,7 +53,7 @@ def train(config, workdir):
 
 
 def _train(config, workdir):
-  config_lib.validate(config)
+  validation.validate(config)
   splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
   inputs = Inputs(config, splits['train'])
   model = embedding.create_model(config)

@@ -1,0 +1,273 @@
+"""The checks on a config's values.
+
+All that a wrong value can break is found here, before anything is read,
+compiled or written.
+"""
+
+import functools
+import math
+import re
+
+import jax
+import numpy as np
+
+from hier_jax.data import sampler, transforms
+from hier_jax.errors import UserError
+from hier_jax.losses.lca import ESTIMATORS
+from hier_jax.models import embedder
+from hier_jax.training import config as config_lib
+from hier_jax.training import guard, objective, optim, report
+
+__all__ = ['validate']
+
+SCHEDULES = ('constant', 'cosine', 'step', 'one_cycle')
+DTYPES = ('float32', 'bfloat16')
+GROUPS = ('backbone', 'head', 'hierarchical_proxies', 'class_proxies')
+
+
+def _at_least(flat, low, keys, *, above=False):
+  for key in keys:
+    value = flat[key]
+    if value is None:
+      continue
+    if not (value > low if above else value >= low):
+      relation = 'above' if above else 'at least'
+      raise UserError(f'config.{key} is {value}, must be {relation} {low}')
+
+
+def _check_finite(flat):
+  for key, value in flat.items():
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+      raise UserError(f'config.{key} is {value}, must be finite')
+
+
+def _at_most(flat, high, keys, *, below=False):
+  for key in keys:
+    value = flat[key]
+    if value is None:
+      continue
+    if not (value < high if below else value <= high):
+      relation = 'below' if below else 'at most'
+      raise UserError(f'config.{key} is {value}, must be {relation} {high}')
+
+
+def _one_of(flat, key, allowed):
+  if flat[key] not in allowed:
+    choices = ', '.join(map(repr, allowed))
+    raise UserError(f'config.{key} is {flat[key]!r}, must be one of {choices}')
+
+
+def _check_views(flat):
+  """That images can be cropped and resized as they are to be."""
+  chances = [
+    f'data.train_view.{name}'
+    for name in ('flip', 'grayscale', 'channel_shuffle')
+  ]
+  _at_least(flat, 0, chances)
+  _at_most(flat, 1, chances)
+  for key, limit in (('scale', ' <= 1'), ('ratio', '')):
+    value = flat[f'data.train_view.{key}']
+    if value is None and key == 'scale':
+      continue
+    fits = len(value) == 2 and 0 < value[0] <= value[1]
+    if not fits or (limit and value[1] > 1):
+      raise UserError(
+        f'config.data.train_view.{key} is {value}, must be two numbers, 0 < low'
+        f' <= high{limit}'
+      )
+  try:
+    transforms.EvalView(flat['model.image_size'], flat['data.eval_resize'])
+  except UserError as error:
+    raise UserError(f'config.data.eval_resize: {error}') from error
+
+
+def _check_batch(flat):
+  batch, per_class = flat['data.batch_size'], flat['data.images_per_class']
+  if per_class and batch % per_class:
+    raise UserError(
+      f'config.data.batch_size {batch} is not a multiple of'
+      f' config.data.images_per_class {per_class}'
+    )
+  for key in ('data.batch_size', 'eval.batch_size'):
+    if flat[key] % jax.device_count():
+      raise UserError(
+        f'config.{key} {flat[key]} does not divide among'
+        f' {jax.device_count()} devices: choose a multiple'
+      )
+  micro, local = flat['data.micro_batch'], batch // jax.device_count()
+  if micro is not None and local % micro:
+    raise UserError(
+      f'config.data.micro_batch {micro} does not divide the {local} rows of a'
+      f' device (config.data.batch_size {batch} on {jax.device_count()}'
+      ' devices)'
+    )
+  if flat['loss.hier_weight'] > 0:
+    smaller = min(batch, flat['loss.num_proxies'])
+    if flat['loss.hier.k'] > smaller:
+      raise UserError(
+        f'config.loss.hier.k {flat["loss.hier.k"]} neighbours are more than'
+        f' the batch or the proxies hold ({smaller}): lower k'
+      )
+
+
+def _temperatures(flat):
+  return [
+    key
+    for key in flat
+    if key.startswith('loss.') and key.endswith('temperature')
+  ]
+
+
+def _check_loss(config, flat):
+  """That the metric loss can be computed as it is set."""
+  name, size = flat['loss.metric'], flat['loss.memory.size']
+  batch, views = flat['data.batch_size'], flat['data.images_per_class']
+  if size and not objective.takes_memory(name):
+    raise UserError(
+      f'config.loss.memory.size is {size}, but {name} has no use for a memory:'
+      ' set it to 0'
+    )
+  if size and size < batch:
+    raise UserError(
+      f'config.loss.memory.size {size} is less than config.data.batch_size'
+      f' {batch}: a memory holds a whole batch at least'
+    )
+  local = batch // jax.device_count()
+  if name == 'hyp' and (views < 2 or local % views):
+    raise UserError(
+      f'config.loss.metric hyp pairs the images of a class: {views} images per'
+      f' class (config.data.images_per_class) must be at least 2 and divide the'
+      f' {local} rows of a device'
+    )
+  try:
+    objective.trace(config)
+  except (TypeError, ValueError) as error:
+    raise UserError(f'config.loss.{name}: {error}') from error
+
+
+def _check_model(config):
+  """That the network can be made as it is set."""
+  settings = config.model.to_dict()
+  size = config.model.image_size
+  images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+  try:
+    model = embedder.create(**settings)
+    shapes = jax.eval_shape(
+      functools.partial(model.init, train=False), jax.random.key(0), images
+    )
+  except UserError as error:
+    raise UserError(f'config.model: {error}') from error
+  proxies = dict.fromkeys(('class_proxies', 'hierarchical_proxies'))
+  params = {'model': shapes['params'], 'loss': proxies}
+  _check_freeze(config.optim.freeze, params)
+  statistics = 'batch_stats' in shapes and not model.backbone.frozen_stats
+  if config.data.micro_batch is not None and statistics:
+    raise UserError(
+      f'config.data.micro_batch is {config.data.micro_batch}, but the BatchNorm'
+      f' of {config.model.backbone} takes statistics of the whole batch: set it'
+      ' to None, or config.model.frozen_stats to True'
+    )
+
+
+def _check_freeze(freeze, params):
+  """That each pattern is one, and finds a parameter."""
+  for pattern in freeze:
+    try:
+      _, frozen = optim.split(params, (pattern,))
+    except re.error as error:
+      raise UserError(
+        f'config.optim.freeze holds {pattern!r}, which is no regular'
+        f' expression ({error})'
+      ) from error
+    if not frozen:
+      raise UserError(
+        f'config.optim.freeze holds {pattern!r}, which finds no parameter:'
+        ' expected a regular expression of paths such as'
+        f' {optim.paths(params)[0]!r}'
+      )
+
+
+def validate(config):
+  """Raises UserError for an unknown or missing key or a value that cannot be.
+
+  Args:
+    config: the ConfigDict to train with.
+  """
+  flat = config_lib.flatten(config)
+  config_lib.check_keys(flat)
+  positive = [
+    'model.image_size',
+    'model.embedding_dim',
+    'model.clip_radius',
+    'model.radial_scale',
+    'loss.num_proxies',
+    'loss.hier.tau',
+    'loss.hier.k',
+    'loss.hier.triplets_per_anchor',
+    *_temperatures(flat),
+    'data.batch_size',
+    'data.micro_batch',
+    'data.groups',
+    'data.num_threads',
+    'data.short_side',
+    'eval.batch_size',
+    'eval.every_epochs',
+    'checkpoint.every_epochs',
+    'checkpoint.keep',
+    'optim.step_every',
+    'optim.step_factor',
+    'optim.adam_eps',
+    'optim.clip_value',
+    'optim.clip_norm',
+    'epochs',
+    'log_every',
+  ]
+  not_negative = [
+    'seed',
+    'model.c',
+    'loss.metric_weight',
+    'loss.hier_weight',
+    'loss.hier.margin',
+    'loss.memory.size',
+    'loss.memory.start_step',
+    'data.images_per_class',
+    'optim.lr',
+    'optim.warmup_epochs',
+    'optim.weight_decay',
+    'optim.b1',
+    'optim.b2',
+    'optim.ema_decay',
+    *(f'optim.scales.{group}' for group in GROUPS),
+  ]
+  _check_finite(flat)
+  _at_least(flat, 0, positive, above=True)
+  _at_least(flat, 0, not_negative)
+  # Of a larger one JAX would silently drop bits.
+  _at_most(flat, 2**32 - 1, ('seed',))
+  decays = ('optim.b1', 'optim.b2', 'optim.ema_decay')
+  _at_most(flat, 1, decays, below=True)
+  recall_at = flat['eval.recall_at']
+  if not recall_at or min(recall_at) < 1:
+    raise UserError(
+      f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
+    )
+  _one_of(flat, 'model.dtype', DTYPES)
+  _one_of(flat, 'loss.metric', objective.LOSSES)
+  _one_of(flat, 'loss.hier.normalise_by', ('all', 'valid'))
+  _one_of(flat, 'loss.hier.estimator', ESTIMATORS)
+  _one_of(flat, 'optim.schedule', SCHEDULES)
+  _one_of(flat, 'nonfinite', guard.MODES)
+  _one_of(flat, 'data.sampler', sampler.KINDS)
+  if flat['data.device_views'] and flat['data.short_side'] is None:
+    raise UserError(
+      'config.data.device_views is True, but config.data.short_side is None:'
+      ' set the latter, 256 for instance, since devices take crops of a'
+      ' bounded size'
+    )
+  if flat['tensorboard']:
+    report.check_tensorboard()
+  _check_views(flat)
+  _check_batch(flat)
+  _check_loss(config, flat)
+  _check_model(config)
