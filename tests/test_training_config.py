@@ -46,6 +46,13 @@ def test_missing_key_is_named():
     ('loss.memory.size', 9, 'memory.size is 9, but proxy_anchor has no use'),
     ('loss.hier.k', 500, 'k 500 neighbours .*180'),
     ('eval.recall_at', (0, 1), r'recall_at is \(0, 1\)'),
+    ('eval.hold_out', 1, 'eval.hold_out is 1, must be at least 2'),
+    (
+      'eval.select',
+      'recall@3',
+      "'recall@3', must be one of 'map@r'",
+    ),
+    ('eval.patience', 2, 'patience is 2, but nothing is held out'),
     ('model.radial_scale', 0.0, 'radial_scale is 0.0, must be above 0'),
     ('model.backbone', 'vit', "config.model: there is no backbone 'vit'"),
     ('model.image_size', 30, 'config.model: images of 30x30 .* of 4,'),

@@ -83,7 +83,13 @@ def assert_same_run(a, b, config):
   'settings',
   [
     {'model.backbone': 'resnet_test'},
-    {'loss.metric': 'multi_similarity', 'loss.memory.size': 32},
+    {
+      'loss.metric': 'multi_similarity',
+      'loss.memory.size': 32,
+      'eval.hold_out': 4,
+      'eval.every_epochs': 1,
+      'data.batch_size': 12,
+    },
   ],
   ids=['resnet', 'memory'],
 )
@@ -131,6 +137,62 @@ def test_records_and_results(tmp_path, capsys):
   table = capsys.readouterr().out
   assert 'after training' in table
   assert f'{100 * rows["after training"]["recall@1"]:.1f}' in table
+
+
+def test_the_best_on_held_out_classes_is_kept_and_tested(
+  tmp_path, monkeypatch, capsys
+):
+  scores = iter([0.2, 0.5, 0.3, 0.5, 0.4, 0.9])
+  ranked = loop.retrieval.retrieval_metrics
+
+  def judged(embeddings, labels, **settings):
+    found = ranked(embeddings, labels, **settings)
+    if len(labels) == 12:  # the four classes held out
+      found['map@r'] = next(scores)
+    return found
+
+  monkeypatch.setattr(loop.retrieval, 'retrieval_metrics', judged)
+  config = training_data.config(
+    **{
+      'epochs': 9,
+      'data.batch_size': 12,
+      'eval.hold_out': 4,
+      'eval.every_epochs': 1,
+      'eval.patience': 3,
+      'checkpoint.every_epochs': 1,
+      'checkpoint.keep': 1,
+    }
+  )
+  workdir = tmp_path / 'run'
+  rows = loop.train(config, workdir)
+  # 36 images are left to train on: 3 steps an epoch. The best of epoch 2 was
+  # never beaten, that of 4 was as good, and after 5 patience ended.
+  steps = sorted(int(p.name) for p in (workdir / 'checkpoints').iterdir())
+  assert steps == [6, 15]
+  records = loop.report.read(workdir / 'metrics.jsonl')
+  kinds = [(r['kind'], r['step']) for r in records if r['kind'] != 'train']
+  assert kinds == [
+    ('eval', 0),
+    *(('validation', step) for step in (3, 6, 9, 12, 15)),
+    *[('eval', 15)] * 2,
+  ]
+  assert list(rows) == [
+    'before training',
+    'after training',
+    'best by validation',
+  ]
+  assert rows['best by validation']['checkpoint'] == 6
+  assert 'best by validation' in capsys.readouterr().out
+  for system, step in (('after training', 15), ('best by validation', 6)):
+    task = embedding.from_checkpoint(workdir / 'checkpoints' / str(step))
+    want = ranked(task.queries.embeddings, task.queries.labels, c=0.1)
+    assert rows[system].items() >= want.items(), system
+  val = embedding.from_checkpoint(workdir, query='val')
+  assert len(val.queries.labels) == 12
+  # It is finished, and stays so.
+  before = (workdir / 'metrics.jsonl').read_bytes()
+  assert loop.train(config, workdir) == rows
+  assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
 def test_begins_with_pretrained_weights(tmp_path, capsys):

@@ -20,7 +20,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   Args:
     directory: where they lie, made if need be.
-    keep: how many of the latest are kept; None only reads, and leaves alone
+    keep: how many of the latest are kept, and besides them the first of those
+      that were saved with the highest score; None only reads, and leaves alone
       what another process may be writing.
   """
 
@@ -33,7 +34,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(
         1
       ),
-      preservation_policy=policies.preservation_policies.LatestN(keep),
+      preservation_policy=_kept(keep),
       cleanup_tmp_directories=keep is not None,
     )
 
@@ -46,9 +47,16 @@ class Checkpoints(contextlib.AbstractContextManager):
     latest = self._checkpointer.latest
     return None if latest is None else latest.step
 
-  def save(self, step, state):
-    """Begins to write the state; returns before it is on disk."""
-    self._checkpointer.save_async(step, state)
+  def save(self, step, state, score=None):
+    """Begins to write the state; returns before it is on disk.
+
+    Args:
+      step: of the state.
+      state: arrays.
+      score: how good it is, None where that is not known.
+    """
+    metrics = None if score is None else {'score': score, 'before': -step}
+    self._checkpointer.save_async(step, state, metrics=metrics)
 
   def restore(self, state, step=None):
     """A checkpoint, in the shapes and places of `state`.
@@ -77,3 +85,14 @@ class Checkpoints(contextlib.AbstractContextManager):
         f' ({type(error).__name__}: {str(error).splitlines()[0]}): remove its'
         ' folder to go on from the one before, or choose another workdir'
       ) from error
+
+
+def _kept(latest):
+  """The policy: so many of the latest, and the first of the best."""
+  policies = ocp.training.preservation_policies
+  best = policies.BestN(
+    get_metric_fn=lambda metrics: (metrics['score'], metrics['before']),
+    n=1,
+    keep_checkpoints_without_metrics=False,
+  )
+  return policies.AnyPreservationPolicy([policies.LatestN(latest), best])

@@ -18,6 +18,7 @@ from hier_jax.training import runs as runs_lib
 __all__ = ['as_markdown', 'summary', 'write']
 
 _CONFIDENCE = 0.95
+_BY_SEED = ('run', 'metric', 'mean', 'std', 'interval')
 
 
 def summary(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
@@ -111,7 +112,8 @@ def _time(records):
 
 def as_markdown(found: dict[str, Any]) -> str:
   """Tables of a `summary`, in Markdown."""
-  trained = [group['systems'][runs_lib.TRAINED] for group in found['groups']]
+  groups = found['groups']
+  trained = [group['systems'][runs_lib.TRAINED] for group in groups]
   metrics = list(dict.fromkeys(m for of in trained for m in of))
   seeds = sorted(
     {s for of in trained for m in of.values() for s in m['values']}
@@ -121,24 +123,19 @@ def as_markdown(found: dict[str, Any]) -> str:
     'In per cent, mean and standard deviation over seeds.',
     _table(
       ['run', 'system', 'seeds', *map(_title, metrics)],
-      _overview(found['groups'], metrics),
-    ),
-    f'## {runs_lib.TRAINED.capitalize()}',
-    f"In per cent; the interval of the mean is Student's, {_CONFIDENCE:.0%},"
-    ' over seeds, and there is none of a single one.',
-    _table(
-      [
-        'run',
-        'metric',
-        'mean',
-        'std',
-        'interval',
-        *(f'seed {s}' for s in seeds),
-      ],
-      _by_seed(found['groups'], seeds),
+      _overview(groups, metrics),
     ),
   ]
-  times = [g for g in found['groups'] if g['time'] is not None]
+  for system in (runs_lib.TRAINED, runs_lib.BEST):
+    rows = list(_by_seed(groups, system, seeds))
+    if rows:
+      parts += [
+        f'## {system.capitalize()}',
+        "In per cent; the interval of the mean is Student's,"
+        f' {_CONFIDENCE:.0%}, over seeds, and there is none of a single one.',
+        _table([*_BY_SEED, *(f'seed {s}' for s in seeds)], rows),
+      ]
+  times = [g for g in groups if g['time'] is not None]
   if times:
     parts += [
       '## Time',
@@ -187,10 +184,10 @@ def _spread(figure):
   return f'{100 * figure["mean"]:.2f}{std}'
 
 
-def _by_seed(groups, seeds) -> Iterator[list[str]]:
+def _by_seed(groups, system, seeds) -> Iterator[list[str]]:
   cell = lambda value: '' if value is None else f'{100 * value:.2f}'
   for group in groups:
-    for metric, figure in group['systems'][runs_lib.TRAINED].items():
+    for metric, figure in group['systems'].get(system, {}).items():
       ends = [cell(figure[end]) for end in ('low', 'high')]
       yield [
         group['label'],

@@ -7,6 +7,7 @@ import numpy as np
 
 from hier_jax.errors import UserError
 from hier_jax.training import runs as runs_lib
+from hier_jax.training import selection
 
 __all__ = ['figure']
 
@@ -48,7 +49,7 @@ def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
     _draw(left, losses, style, label=group.label)
     _draw(right, retrieval, style, marker='o', markersize=3)
   left.set_ylabel('training loss, mean of an epoch')
-  right.set_ylabel(f'{title} on the test split (%)')
+  right.set_ylabel(f'{title} on {_where(groups)} (%)')
   for axes in (left, right):
     axes.set_xlabel('epoch')
     axes.spines[['top', 'right']].set_visible(False)
@@ -83,6 +84,23 @@ def _losses(run) -> dict[int, float]:
   return {epoch: float(np.mean(found)) for epoch, found in losses.items()}
 
 
+def _evaluations(run):
+  """Those of a run over its time: on the test split, or on classes held out."""
+  held_out = [r for r in run.metrics if r['kind'] == selection.KIND]
+  return held_out or [r for r in run.metrics if r['kind'] == 'eval']
+
+
+def _where(groups):
+  kinds = {
+    record['kind']
+    for group in groups
+    for run in group.runs
+    for record in _evaluations(run)
+  }
+  names = {'eval': 'the test split', selection.KIND: 'classes held out'}
+  return ' or '.join(name for kind, name in names.items() if kind in kinds)
+
+
 def _retrieval(run, metric) -> dict[float, float]:
   """A metric in per cent by epoch, before training at 0."""
   records = _train_records(run)
@@ -90,8 +108,4 @@ def _retrieval(run, metric) -> dict[float, float]:
     return {}
   per_epoch = round(records[-1]['step'] / records[-1]['epoch'])
   # Of two at a step the later is the network: pixels come first.
-  return {
-    r['step'] / per_epoch: 100 * r[metric]
-    for r in run.metrics
-    if r['kind'] == 'eval'
-  }
+  return {r['step'] / per_epoch: 100 * r[metric] for r in _evaluations(run)}

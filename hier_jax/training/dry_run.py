@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from hier_jax.data import datasets
 from hier_jax.training import embedding, optim, parallel, validation
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
-from hier_jax.training.inputs import Inputs
+from hier_jax.training.inputs import Inputs, load_splits
 
 __all__ = ['describe']
 
@@ -28,8 +27,7 @@ def describe(config) -> str:
     UserError: for a wrong config or data set.
   """
   validation.validate(config)
-  splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
-  train = splits['train']
+  train = load_splits(config)['train']
   steps_per_epoch = Inputs(config, train).sampler.steps_per_epoch
   model = embedding.create_model(config)
   optimizer = optim.optimizer(config, steps_per_epoch=steps_per_epoch)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from hier_jax import poincare
-from hier_jax.data import datasets, pipeline, transforms
+from hier_jax.data import pipeline, transforms
 from hier_jax.errors import UserError
 from hier_jax.evaluation.files import Embedded, Task
 from hier_jax.evaluation.taxonomy import Taxonomy
@@ -18,6 +18,7 @@ from hier_jax.training import optim, parallel, validation
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
+from hier_jax.training.inputs import load_splits
 
 __all__ = ['chosen', 'create_model', 'from_checkpoint', 'over']
 
@@ -94,7 +95,7 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
   """
   workdir, step = _workdir_and_step(pathlib.Path(path))
   config = _read_config(workdir / 'config.json')
-  splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
+  splits = load_splits(config)
   ranked = chosen(splits, query, gallery)
   model = create_model(config)
   state = _restored(config, model, splits['train'], workdir, step)

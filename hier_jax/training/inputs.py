@@ -1,14 +1,34 @@
-"""What a run trains on: from a config and a split to batches on devices."""
+"""What a run trains on: from a config to splits, and to batches on devices."""
 
 import jax
 
 from hier_jax import augment
-from hier_jax.data import cache, pipeline, transforms
+from hier_jax.data import cache, datasets, pipeline, transforms
 from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
 from hier_jax.training import parallel
 
-__all__ = ['Inputs']
+__all__ = ['Inputs', 'load_splits']
+
+
+def load_splits(config):
+  """Name -> `datasets.Split` of the config's data set.
+
+  Where config.eval.hold_out is set, 'val' has one in so many of the classes of
+  'train', and 'train' the others.
+
+  Raises:
+    UserError: as `datasets.load` and `datasets.hold_out`.
+  """
+  splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
+  every = config.eval.hold_out
+  if every is None:
+    return splits
+  try:
+    fit, val = datasets.hold_out(splits['train'], every)
+  except UserError as error:
+    raise UserError(f'config.eval.hold_out is {every}: {error}') from error
+  return {**splits, 'train': fit, 'val': val}
 
 
 class Inputs:

@@ -8,17 +8,24 @@ import pathlib
 import jax
 
 from hier_jax import atomic
-from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines, table
 from hier_jax.evaluation.retrieval import metrics as retrieval
-from hier_jax.training import config as config_lib
-from hier_jax.training import embedding, optim, parallel, report, validation
+from hier_jax.training import (
+  embedding,
+  optim,
+  parallel,
+  report,
+  runs,
+  selection,
+  validation,
+)
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
+from hier_jax.training import workdir as workdirs
 from hier_jax.training.checkpoint import Checkpoints
 from hier_jax.training.guard import Guard
-from hier_jax.training.inputs import Inputs
+from hier_jax.training.inputs import Inputs, load_splits
 
 __all__ = ['train']
 
@@ -29,6 +36,9 @@ def train(config, workdir):
   Writes `config.json`, `metrics.jsonl`, `timing.jsonl`, `checkpoints/` and, at
   the end, `results.json` into the workdir. All random choices are functions of
   (config.seed, step), so that a resumed run ends as the uninterrupted one.
+
+  Where config.eval.hold_out is set, classes apart from training choose the best
+  state, and the test split is evaluated at the end alone.
 
   Args:
     config: see `config.default_config`.
@@ -46,15 +56,16 @@ def train(config, workdir):
   try:
     return _train(config, workdir)
   except report.WriteError as error:
+    left = workdirs.what_is_left(workdir)
     raise UserError(
-      f'{error}: {_what_is_left(workdir)}. Make room or mend it, then the same'
-      ' command goes on from there'
+      f'{error}: {left}. Make room or mend it, then the same command goes on'
+      ' from there'
     ) from error
 
 
 def _train(config, workdir):
   validation.validate(config)
-  splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
+  splits = load_splits(config)
   inputs = Inputs(config, splits['train'])
   model = embedding.create_model(config)
   optimizer = optim.optimizer(
@@ -63,8 +74,12 @@ def _train(config, workdir):
   state = state_lib.create(
     config, model, optimizer, splits['train'].num_classes
   )
-  _claim(workdir, config)
-  with _checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+  keep = config.checkpoint.keep
+  with (
+    workdirs.claimed(workdir, config),
+    _checkpoints(workdir, keep) as checkpoints,
+  ):
+    workdirs.check_room(workdir, state, keep)
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
     elif config.pretrained is not None:
@@ -89,44 +104,6 @@ def _checkpoints(workdir, keep):
       pass
 
 
-def _what_is_left(workdir):
-  """The latest checkpoint in words; other processes need not be asked."""
-  names = (path.name for path in workdir.glob('checkpoints/*'))
-  steps = [int(name) for name in names if name.isdigit()]
-  if not steps:
-    return 'the run has no checkpoint yet'
-  return f'the checkpoint of step {max(steps)} is intact'
-
-
-def _claim(workdir, config):
-  """Makes the workdir this run's, or raises where it is another's."""
-  path = workdir / 'config.json'
-  ours = json.loads(config.to_json())
-  if path.exists():
-    theirs = json.loads(path.read_text())
-    differing = config_lib.differences(theirs, ours)
-    differing = {
-      k: v for k, v in differing.items() if k not in config_lib.FREE_KEYS
-    }
-    if differing:
-      key, (old, new) = next(iter(differing.items()))
-      raise UserError(
-        f'workdir {workdir} holds a run of another config: {key} is {old!r}'
-        f' there and {new!r} here ({len(differing)} such keys); choose another'
-        ' workdir or remove that one'
-      )
-    return
-  if workdir.exists() and any(workdir.iterdir()):
-    raise UserError(
-      f'workdir {workdir} is not empty and holds no config.json of a run:'
-      ' choose another'
-    )
-  if jax.process_index() == 0:
-    with report.writing(path):
-      workdir.mkdir(parents=True, exist_ok=True)
-      atomic.write_text(path, json.dumps(ours, indent=2) + '\n')
-
-
 class _Run:
   """The moving parts of one run, between its start and its table."""
 
@@ -135,7 +112,6 @@ class _Run:
     self.inputs, self.state = inputs, state
     self.steps_per_epoch = inputs.sampler.steps_per_epoch
     self.step = int(state.step)
-    self.total_steps = config.epochs * self.steps_per_epoch
     self.train_step = parallel.map_step(
       inputs.with_views(step_lib.make_train_step(config, model, optimizer))
     )
@@ -150,6 +126,8 @@ class _Run:
       report.MetricsLog(workdir / name, step=logged, enabled=first, board=board)
       for name in ('metrics.jsonl', 'timing.jsonl')
     )
+    self.total_steps = config.epochs * self.steps_per_epoch
+    self._stop_early()
     self.clock = report.Clock(self.step, config.data.batch_size)
     self.progress = report.Progress(
       self.total_steps, start=self.step, enabled=first
@@ -162,8 +140,7 @@ class _Run:
   def finish(self, checkpoints):
     """Runs what is left of the run; returns and prints its table."""
     if self.step == 0:
-      with self.clock.spent('evaluation'):
-        self._evaluate_start()
+      self._evaluate_start()
     for batch in self.clock.waiting(self._batches()):
       with self.clock.spent('step'):
         self.state, metrics = self.train_step(self.state, batch)
@@ -172,19 +149,23 @@ class _Run:
       if self.step % self.config.log_every == 0 or self._is_last():
         self._log_pending()
         self.pending = self.step, metrics
+      score, better = None, False
       if self._ends_epoch(self.config.eval.every_epochs):
         self._log_pending()
-        with self.clock.spent('evaluation'):
-          self._evaluate(f'step {self.step}')
-      if self._ends_epoch(self.config.checkpoint.every_epochs):
+        score = self._evaluate_now()
+        better = self._best().get('step') == self.step
+        self._stop_early()
+      # A resumed run knows the best by the log, and must find it.
+      if better or self._ends_epoch(self.config.checkpoint.every_epochs):
         self._log_pending()
         self._check_finite(self.step)
-        self._save(checkpoints)
+        self._save(checkpoints, score)
       if self._is_last():
         # The last evaluation and checkpoint came after the last metrics.
         self.timing.write(self.clock.lap(self.step))
+        break
     self.progress.close()
-    return self._results()
+    return self._results(checkpoints)
 
   def _batches(self):
     return self.inputs.batches(self.step, self.total_steps - self.step)
@@ -195,6 +176,17 @@ class _Run:
   def _ends_epoch(self, every):
     epoch, rest = divmod(self.step, self.steps_per_epoch)
     return self._is_last() or (rest == 0 and epoch % every == 0)
+
+  def _best(self):
+    return selection.best(self.log.records, self.config.eval.select)
+
+  def _stop_early(self):
+    """Makes this step the last where it is no use to go on."""
+    settings = self.config.eval
+    if selection.exhausted(
+      self.log.records, settings.select, settings.patience
+    ):
+      self.total_steps = self.step
 
   def _log_pending(self):
     """Writes the metrics of the log step before, which are made by now."""
@@ -216,10 +208,10 @@ class _Run:
     timing = self.timing.records[-1]
     self.progress.update(step, metrics, timing, new_period=new_period)
 
-  def _save(self, checkpoints):
+  def _save(self, checkpoints, score):
     writing = report.writing(self.workdir / 'checkpoints', Exception)
     with self.clock.spent('checkpoint'), writing:
-      checkpoints.save(self.step, self.state)
+      checkpoints.save(self.step, self.state, score)
 
   def _check_finite(self, step):
     for skipped in self.guard.check(step):
@@ -229,29 +221,43 @@ class _Run:
 
   def _evaluate_start(self):
     """What there is to beat: the pixels, and the untrained network."""
-    if self.config.eval.pixels:
-      found = self._over_test(lambda image: image)
-      pixels = [(baselines.pixel_embedding(x), labels) for x, labels in found]
-      self._evaluate('raw pixels', pixels)
-    self._evaluate('before training')
+    with self.clock.spent('evaluation'):
+      if self.config.eval.pixels:
+        found = self._over(self._test(), lambda image: image)
+        pixels = [(baselines.pixel_embedding(x), y) for x, y in found]
+        self._record('eval', 'raw pixels', self._ranked(pixels, c=0.0))
+      self._evaluate(self._test(), 'eval', 'before training')
 
-  def _over_test(self, embed):
-    """`embed` over the queries and, where there is one, the gallery."""
-    return [
-      embedding.over(self.config, split, embed)
-      for split in embedding.chosen(self.splits)
-    ]
+  def _evaluate_now(self):
+    """Evaluates the state; returns its score where classes are held out."""
+    with self.clock.spent('evaluation'):
+      if self.config.eval.hold_out is None:
+        self._evaluate(self._test(), 'eval', f'step {self.step}')
+        return None
+      found = self._evaluate(
+        [self.splits['val']], selection.KIND, f'step {self.step}'
+      )
+      return found[self.config.eval.select]
 
-  def _evaluate(self, name, embedded=None):
-    """Retrieval on the test split, logged under a name."""
-    c = 0.0
-    if embedded is None:
-      c = self.config.model.c
-      variables = self.state.eval_variables
-      embedded = self._over_test(lambda image: self.embed(variables, image))
+  def _test(self):
+    """The queries and, where there is one, the gallery."""
+    return embedding.chosen(self.splits)
+
+  def _over(self, splits, embed):
+    return [embedding.over(self.config, split, embed) for split in splits]
+
+  def _evaluate(self, splits, kind, name, state=None, **others):
+    """Retrieval on splits, logged under a name."""
+    variables = (self.state if state is None else state).eval_variables
+    found = self._over(splits, lambda image: self.embed(variables, image))
+    return self._record(
+      kind, name, self._ranked(found, c=self.config.model.c) | others
+    )
+
+  def _ranked(self, embedded, c):
     (queries, labels), *others = embedded
     gallery, gallery_labels = others[0] if others else (None, None)
-    metrics = retrieval.retrieval_metrics(
+    return retrieval.retrieval_metrics(
       queries,
       labels,
       gallery=gallery,
@@ -259,23 +265,47 @@ class _Run:
       c=c,
       recall_at=self.config.eval.recall_at,
     )
-    record = {'kind': 'eval', 'step': self.step, 'name': name} | metrics
+
+  def _record(self, kind, name, metrics):
+    record = {'kind': kind, 'step': self.step, 'name': name} | metrics
     self.log.write(record)
     first = self.config.eval.recall_at[0]
+    shown = name if kind == 'eval' else f'{name}, {kind}'
     self.progress.say(
-      f'{name}: R@{first} {metrics[f"recall@{first}"]:.1%}'
+      f'{shown}: R@{first} {metrics[f"recall@{first}"]:.1%}'
       f' MAP@R {metrics["map@r"]:.1%}'
     )
+    return record
 
-  def _results(self):
+  def _results(self, checkpoints):
+    if self.config.eval.hold_out is not None:
+      self._evaluate_end(checkpoints)
     evaluations = self.log.evaluations()
-    last = evaluations[f'step {self.total_steps}']
-    names = [n for n in ('raw pixels', 'before training') if n in evaluations]
-    rows = {name: evaluations[name] for name in names}
-    rows['after training'] = last
+    rows = {
+      name: evaluations[name]
+      for name in ('raw pixels', 'before training')
+      if name in evaluations
+    }
+    rows[runs.TRAINED] = evaluations[f'step {self.total_steps}']
+    if runs.BEST in evaluations:
+      rows[runs.BEST] = evaluations[runs.BEST]
     if jax.process_index() == 0:
       path = self.workdir / 'results.json'
       with report.writing(path):
         atomic.write_text(path, json.dumps(rows, indent=2) + '\n')
       print(table.format_table(rows, self.config.eval.recall_at))
     return rows
+
+  def _evaluate_end(self, checkpoints):
+    """The test split, by the last state and by the best on validation."""
+    done, best = self.log.evaluations(), self._best()['step']
+    last = f'step {self.step}'
+    if last not in done:
+      self._evaluate(self._test(), 'eval', last)
+    if runs.BEST not in done:
+      state = self.state
+      if best != self.step:
+        state = checkpoints.restore(state, best)
+      self._evaluate(
+        self._test(), 'eval', runs.BEST, state=state, checkpoint=best
+      )

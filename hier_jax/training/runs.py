@@ -12,10 +12,12 @@ from hier_jax.errors import UserError
 from hier_jax.training import config as config_lib
 from hier_jax.training import report
 
-__all__ = ['TRAINED', 'Group', 'Run', 'groups', 'load']
+__all__ = ['BEST', 'TRAINED', 'Group', 'Run', 'groups', 'load']
 
 # The row of results.json that the run is for; the others are its baselines.
 TRAINED = 'after training'
+# That of the state that validated best, where classes were held out.
+BEST = 'best by validation'
 # A longer label says less than a folder's name.
 _LABEL = 60
 

@@ -213,6 +213,7 @@ def validate(config):
     'data.short_side',
     'eval.batch_size',
     'eval.every_epochs',
+    'eval.patience',
     'checkpoint.every_epochs',
     'checkpoint.keep',
     'optim.step_every',
@@ -251,6 +252,14 @@ def validate(config):
   if not recall_at or min(recall_at) < 1:
     raise UserError(
       f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
+    )
+  _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
+  _at_least(flat, 2, ['eval.hold_out'])
+  if flat['eval.patience'] is not None and flat['eval.hold_out'] is None:
+    raise UserError(
+      f'config.eval.patience is {flat["eval.patience"]}, but nothing is held'
+      ' out to judge by: set config.eval.hold_out, 5 for instance, or leave'
+      ' patience out'
     )
   _one_of(flat, 'model.dtype', DTYPES)
   _one_of(flat, 'loss.metric', objective.LOSSES)

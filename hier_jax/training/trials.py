@@ -1,0 +1,43 @@
+"""The same config with several seeds."""
+
+import pathlib
+from collections.abc import Sequence
+
+import jax
+
+from hier_jax.errors import UserError
+from hier_jax.training import compare, loop, runs
+
+__all__ = ['train']
+
+
+def train(config, workdir, seeds: Sequence[int]):
+  """Trains with one seed after the other, or goes on, and prints their table.
+
+  Args:
+    config: see `config.default_config`; its seed is not used.
+    workdir: the runs are in its folders `seed0`, `seed1` and so on.
+    seeds: each once.
+
+  Raises:
+    UserError: for seeds that are not such, a workdir that is itself that of a
+      run, and what `loop.train` raises.
+  """
+  workdir = pathlib.Path(workdir)
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise UserError(
+      f'seeds are {list(seeds)}: expected at least one, and none twice'
+    )
+  if (workdir / 'config.json').exists():
+    raise UserError(
+      f'workdir {workdir} holds a single run: with seeds it must be a folder of'
+      ' runs, choose another'
+    )
+  folders = [workdir / f'seed{seed}' for seed in seeds]
+  for seed, folder in zip(seeds, folders, strict=True):
+    trial = config.copy_and_resolve_references()
+    trial.seed = seed
+    loop.train(trial, folder)
+  # The results are written by process 0, and others may not have them yet.
+  if jax.process_index() == 0:
+    print(compare.as_markdown(compare.summary(runs.load(folders))))
