@@ -93,6 +93,7 @@ def test_numbers_of_the_paper(name, recipe, monkeypatch):
       assert config.model.embedding_dim == 512
       assert config.model.frozen_stats
     assert hier.self_negatives == official
+    assert optim.grad_scale == (0.5 if official else 1)
     assert config.data.sampler == ('official' if official else 'class')
     token = config.model.deit_token
     assert token == ('official' if official and 'deit' in backbone else None)

@@ -27,6 +27,12 @@ def test_missing_key_is_named():
     validation.validate(config)
 
 
+def test_images_that_are_too_small_for_the_pixels_are_named():
+  config = training_data.config(**{'eval.pixels': True})
+  with pytest.raises(UserError, match=r'pixels is True, .*image_size is 8: '):
+    validation.validate(config)
+
+
 @pytest.mark.parametrize(
   ('key', 'value', 'message'),
   [

@@ -195,6 +195,46 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
+class Watched:
+  """A value that notes how many steps had begun when it was read."""
+
+  def __init__(self, value, step, begun, read):
+    self.value, self.step, self.begun, self.read = value, step, begun, read
+
+  def __array__(self, *args, **kwargs):
+    self.read.append((self.step, len(self.begun)))
+    return np.asarray(self.value)
+
+
+def test_no_step_is_waited_for_before_the_next_is_logged(tmp_path, monkeypatch):
+  begun, read = [], []
+  mapped = loop.parallel.map_step
+
+  def map_step(*args, **kwargs):
+    step = mapped(*args, **kwargs)
+
+    def watched(state, batch):
+      state, metrics = step(state, batch)
+      begun.append(None)
+      now = len(begun)
+      return state, {
+        name: Watched(value, now, begun, read)
+        for name, value in metrics.items()
+      }
+
+    return watched
+
+  monkeypatch.setattr(loop.parallel, 'map_step', map_step)
+  config = training_data.config(
+    log_every=3, **{'eval.every_epochs': 4, 'checkpoint.every_epochs': 4}
+  )
+  loop.train(config, tmp_path / 'run')
+  assert {step for step, _ in read} == set(range(1, 13))
+  # The last are read at the evaluation that ends the run.
+  early = [(s, now) for s, now in read if now < min(s + 3, 12)]
+  assert not early
+
+
 def test_begins_with_pretrained_weights(tmp_path, capsys):
   path = tmp_path / 'weights.safetensors'
   config = training_data.config(epochs=1, pretrained=str(path))

@@ -119,6 +119,25 @@ def test_clips_come_before_adam():
   np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+def test_the_models_gradient_alone_is_scaled_and_before_the_clips():
+  config = default_config()
+  config.optim.update(grad_scale=0.5, clip_value=1.0)
+  optimizer = optim.optimizer(config, steps_per_epoch=STEPS)
+  p = params()
+  grads = jax.tree.map(lambda a: jnp.array([0.2, 1.6, -5.0]), p)
+  _, state = optimizer.update(grads, optimizer.init(p), p)
+  means = [
+    state[-1].inner_states[group].inner_state[0].mu
+    for group in ('head', 'class_proxies')
+  ]
+  np.testing.assert_allclose(
+    means[0]['model']['head']['linear'], [0.01, 0.08, -0.1], rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    means[1]['loss']['class_proxies'], [0.02, 0.1, -0.1], rtol=1e-6
+  )
+
+
 @pytest.mark.parametrize('freeze', [(), ('block0', '^loss/'), ('.',)])
 def test_parts_make_the_whole(freeze):
   whole = params()

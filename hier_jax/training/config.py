@@ -109,6 +109,9 @@ def default_config():
       'b1': 0.9,
       'b2': 0.999,
       'adam_eps': 1e-4,
+      # Of the gradient of backbone and head, before it is clipped: the authors'
+      # program on n devices has 1 / n.
+      'grad_scale': 1.0,
       'clip_value': optional(float),
       'clip_norm': optional(float),
       # Of the moving average of the parameters that is evaluated then.

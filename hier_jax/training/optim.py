@@ -150,12 +150,23 @@ def learning_rate(config, group, *, steps_per_epoch):
   return rate
 
 
+def _scale_model(factor):
+  """Multiplies the gradients of backbone and head."""
+  return optax.stateless(
+    lambda grads, _: {
+      part: optax.tree.scale(factor, of) if part == 'model' else of
+      for part, of in grads.items()
+    }
+  )
+
+
 def optimizer(config, *, steps_per_epoch):
   """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
 
   Weight decay is decoupled, one value for every leaf. Gradients are clipped
-  before, by value and then by global norm, where the config says so. It takes
-  the trained part of the parameters alone, see `split`.
+  before, by value and then by global norm, where the config says so, and those
+  of the model are scaled before that. It takes the trained part of the
+  parameters alone, see `split`.
   """
   optim = config.optim
   adamw = {
@@ -174,6 +185,8 @@ def optimizer(config, *, steps_per_epoch):
     return jax.tree_util.tree_map_with_path(name, params)
 
   clips = []
+  if optim.grad_scale != 1:
+    clips.append(_scale_model(optim.grad_scale))
   if optim.clip_value is not None:
     clips.append(optax.clip(optim.clip_value))
   if optim.clip_norm is not None:

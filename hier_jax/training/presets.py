@@ -164,6 +164,9 @@ def _set_optim(config, row, backbone, official):
     adam_eps=1e-4,
     clip_value=10.0,
   )
+  if official:
+    # The authors train on two devices.
+    config.optim.grad_scale = 0.5
   if backbone.lr is not None:
     config.optim.lr = backbone.lr
     config.optim.scales.head = row.head_scale

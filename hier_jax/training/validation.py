@@ -13,6 +13,7 @@ import numpy as np
 
 from hier_jax.data import sampler, transforms
 from hier_jax.errors import UserError
+from hier_jax.evaluation import baselines
 from hier_jax.losses.lca import ESTIMATORS
 from hier_jax.models import embedder
 from hier_jax.training import config as config_lib
@@ -80,6 +81,15 @@ def _check_views(flat):
     transforms.EvalView(flat['model.image_size'], flat['data.eval_resize'])
   except UserError as error:
     raise UserError(f'config.data.eval_resize: {error}') from error
+  size = flat['model.image_size']
+  if flat['eval.pixels']:
+    try:
+      baselines.pixel_embedding(np.zeros((1, size, size, 3), np.uint8))
+    except UserError as error:
+      raise UserError(
+        f'config.eval.pixels is True, but config.model.image_size is {size}:'
+        f' {error}; set the former to False'
+      ) from error
 
 
 def _check_batch(flat):
@@ -219,6 +229,7 @@ def validate(config):
     'optim.step_every',
     'optim.step_factor',
     'optim.adam_eps',
+    'optim.grad_scale',
     'optim.clip_value',
     'optim.clip_norm',
     'epochs',
