@@ -12,7 +12,9 @@ _USAGE = """usage: hier-jax VERB [--flag ...]
 
 verbs:
   train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]
-      trains, or goes on with the run that DIR holds
+        [--seeds 0,1,2]
+      trains, or goes on with the run that DIR holds; with seeds one run after
+      the other, in DIR/seed0 and so on, and a table over them
 
   train --config FILE[:PRESET] --dry_run [--config.KEY=VALUE ...]
       prints the config, parameters and their rates, batches and memory
@@ -86,6 +88,7 @@ def _config_flags(argv):
       'workdir', None, 'folder of the run', flag_values=values
     )
     flags.DEFINE_bool('dry_run', False, 'only describe', flag_values=values)
+    flags.DEFINE_list('seeds', None, 'a run with each', flag_values=values)
 
   values, _ = _flags(argv, define)
   placed = values.dry_run or values.workdir is not None
@@ -103,14 +106,22 @@ def _config_flags(argv):
 def _train(argv):
   values = _config_flags(argv)
   # Heavy imports wait until the arguments are known to be right.
+  from hier_jax.training import compilation
+
+  compilation.keep_programs()
   if values.dry_run:
     from hier_jax.training import dry_run
 
     print(dry_run.describe(values.config))
     return
-  from hier_jax.training import loop
+  seeds = values.seeds and _integers('seeds', values.seeds)
+  from hier_jax.training import loop, processes, trials
 
-  loop.train(values.config, values.workdir)
+  with processes.joined():
+    if seeds is None:
+      loop.train(values.config, values.workdir)
+    else:
+      trials.train(values.config, values.workdir, seeds)
 
 
 def _evaluate(argv):

@@ -1,6 +1,8 @@
 """A whole run in small: its devices, its interruptions, its complaints."""
 
 import json
+import os
+import signal
 
 import chex
 import jax
@@ -102,15 +104,24 @@ def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
 
   write = loop.report.MetricsLog.write
 
-  def stop_after_step_8(self, record):
-    write(self, record)
-    if record['step'] == 8:
-      raise KeyboardInterrupt
+  def at_step(step, signal):
+    def writing(self, record):
+      write(self, record)
+      if record['step'] == step:
+        os.kill(os.getpid(), signal)
+
+    return writing
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.report.MetricsLog, 'write', stop_after_step_8)
+    patch.setattr(loop.report.MetricsLog, 'write', at_step(8, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
       loop.train(config, cut)
+  with monkeypatch.context() as patch:
+    # A step's record is written while the next runs, and that one is the last.
+    patch.setattr(loop.report.MetricsLog, 'write', at_step(7, signal.SIGTERM))
+    assert loop.train(config, cut) is None
+  assert final_state(cut, config)[0] == 8
+  assert not (cut / 'results.json').exists()
   assert (cut / 'metrics.jsonl').read_bytes() != (
     whole / 'metrics.jsonl'
   ).read_bytes()

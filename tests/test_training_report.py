@@ -239,12 +239,12 @@ def test_a_checkpoint_that_fails_beside_the_steps_stops_the_run(
   limit = resource.getrlimit(resource.RLIMIT_FSIZE)
   save = Checkpoints.save
 
-  def save_on_a_full_disk(self, step, state):
+  def save_on_a_full_disk(self, step, state, score):
     if step == 6:
       while not (tmp_path / 'run' / 'checkpoints' / '3').is_dir():
         time.sleep(0.01)
       resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
-    save(self, step, state)
+    save(self, step, state, score)
 
   monkeypatch.setattr(Checkpoints, 'save', save_on_a_full_disk)
   match = (

@@ -1,98 +1,288 @@
 """Checkpoints of a run; the only module that knows Orbax.
 
 A checkpoint is written under a temporary name and renamed when it is whole, so
-that one that was cut short is never listed.
+that one that was cut short is never listed. Every process holds the whole
+state: process 0 alone writes it, beside the steps, and each reads it.
 """
 
+import concurrent.futures
 import contextlib
-import os
+import gc
+import json
+import logging
+import pathlib
+import zlib
 
 import jax
-from orbax.checkpoint import v1 as ocp
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
 
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, listed
+from hier_jax.training import agreement
 
 __all__ = ['Checkpoints']
+
+# Threads that copy a state.
+_COPIERS = 4
 
 
 class Checkpoints(contextlib.AbstractContextManager):
   """The checkpoints of one workdir.
 
+  All processes make the same calls in the same order.
+
   Args:
-    directory: where they lie, made if need be.
+    directory: where they lie, made if need be; all processes see it.
     keep: how many of the latest are kept, and besides them the first of those
       that were saved with the highest score; None only reads, and leaves alone
       what another process may be writing.
   """
 
   def __init__(self, directory, *, keep=None):
-    policies = ocp.training
-    self._directory = os.fspath(directory)
-    self._checkpointer = ocp.training.Checkpointer(
-      os.path.abspath(directory),
-      # When to save is the loop's decision.
-      save_decision_policy=policies.save_decision_policies.FixedIntervalPolicy(
-        1
+    self._directory = pathlib.Path(directory).absolute()
+    self._pending = None
+    if agreement.index() != 0:
+      return
+    self._directory.mkdir(parents=True, exist_ok=True)
+    self._kept = _Kept(keep)
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(
+        create=False,
+        cleanup_tmp_directories=keep is not None,
+        enable_async_checkpointing=False,
+        preservation_policy=self._kept,
+        # It does not read what may be damaged, to list what there is.
+        lightweight_initialize=True,
+        multiprocessing_options=_by_itself(),
       ),
-      preservation_policy=_kept(keep),
-      cleanup_tmp_directories=keep is not None,
     )
+    for step in self._manager.all_steps():
+      self._kept.scores[step] = _noted(self._directory / str(step))['score']
+    self._writer = concurrent.futures.ThreadPoolExecutor(1)
+    self._copiers = concurrent.futures.ThreadPoolExecutor(_COPIERS)
 
   def __exit__(self, *unused):
-    self._checkpointer.close()
+    try:
+      self._wait()
+    finally:
+      if agreement.index() == 0:
+        for pool in (self._writer, self._copiers):
+          pool.shutdown()
+        self._manager.close()
+
+  def _wait(self):
+    """Waits for what is being written, and raises what went wrong with it."""
+    pending, self._pending = self._pending, None
+    if pending is not None:
+      pending.result()
 
   @property
   def latest_step(self):
     """Step of the latest whole checkpoint, or None."""
-    latest = self._checkpointer.latest
-    return None if latest is None else latest.step
+    return agreement.from_first(lambda: max(self._steps(), default=None))
+
+  def _steps(self):
+    self._wait()
+    return sorted(self._manager.all_steps())
+
+  def warm_up(self, state):
+    """Takes, before the steps, the time that a first copy takes more.
+
+    Args:
+      state: as `save` will be given.
+    """
+    if agreement.index() == 0:
+      _copy(state, self._copiers)
 
   def save(self, step, state, score=None):
     """Begins to write the state; returns before it is on disk.
 
     Args:
       step: of the state.
-      state: arrays.
+      state: arrays, which may be consumed as soon as this returns.
       score: how good it is, None where that is not known.
+
+    Raises:
+      Exception: what went wrong while the one before was written.
     """
-    metrics = None if score is None else {'score': score, 'before': -step}
-    self._checkpointer.save_async(step, state, metrics=metrics)
+    if agreement.index() != 0:
+      return
+    self._wait()
+    copy = _copy(state, self._copiers)
+    self._pending = self._writer.submit(self._write, step, copy, score)
+
+  def _write(self, step, state, score):
+    arrays = {path: np.asarray(leaf) for path, leaf in _named(state)}
+    self._kept.scores[step] = score
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardSave(arrays)),
+      custom_metadata={'digest': _digest(arrays), 'score': score},
+      # When to save is the loop's decision.
+      force=True,
+    )
 
   def restore(self, state, step=None):
-    """A checkpoint, in the shapes and places of `state`.
+    """A checkpoint, as arrays of this process.
 
     Args:
       state: of the same model and optimiser.
       step: of the checkpoint, None for the latest.
 
     Raises:
-      UserError: when there is none, it cannot be read or is of another model.
+      UserError: when there is none, it is damaged or is of another model.
     """
-    steps = [found.step for found in self._checkpointer.checkpoints]
-    step = self.latest_step if step is None else step
+    step, before = agreement.from_first(lambda: self._choose(step))
+    where = self._directory / str(step)
+    try:
+      return _read(where, state)
+    except Exception as error:
+      offer = (
+        f'remove {where} to go on from the one before, of step {before}'
+        if before is not None
+        else 'there is none before it: choose another workdir'
+      )
+      raise UserError(
+        f'checkpoint {step} in {self._directory} cannot be restored'
+        f' ({_why(error)}); {offer}'
+      ) from error
+
+  def _choose(self, step):
+    """The step, the latest for None, and the one before it or None."""
+    steps = self._steps()
+    if step is None and steps:
+      step = steps[-1]
     if step not in steps:
-      known = ', '.join(map(str, sorted(steps))) or 'none'
       which = 'no checkpoint' if step is None else f'no checkpoint {step}'
+      known = ', '.join(map(str, steps)) or 'none'
       raise UserError(
         f'{self._directory} holds {which}; expected one of: {known}'
       )
-    abstract = jax.tree.map(ocp.arrays.to_shape_dtype_struct, state)
-    try:
-      return self._checkpointer.load(step, abstract)
-    except Exception as error:
-      raise UserError(
-        f'checkpoint {step} in {self._directory} cannot be restored'
-        f' ({type(error).__name__}: {str(error).splitlines()[0]}): remove its'
-        ' folder to go on from the one before, or choose another workdir'
-      ) from error
+    return step, max((s for s in steps if s < step), default=None)
 
 
-def _kept(latest):
-  """The policy: so many of the latest, and the first of the best."""
-  policies = ocp.training.preservation_policies
-  best = policies.BestN(
-    get_metric_fn=lambda metrics: (metrics['score'], metrics['before']),
-    n=1,
-    keep_checkpoints_without_metrics=False,
+class _Kept:
+  """Which are kept: so many of the latest, and the first of the best.
+
+  Attributes:
+    scores: step -> score, None where there is none.
+  """
+
+  def __init__(self, latest):
+    self._latest = latest
+    self.scores = {}
+
+  def should_preserve(self, checkpoints, *, context):
+    """Orbax asks of all of them, whether each is."""
+    del context
+    steps = [found.step for found in checkpoints]
+    if self._latest is None:
+      return [True] * len(steps)
+    scored = [s for s in sorted(steps) if self.scores.get(s) is not None]
+    best = max(scored, key=lambda step: self.scores[step], default=None)
+    kept = {*sorted(steps)[-self._latest :], best}
+    return [step in kept for step in steps]
+
+
+def _by_itself():
+  """What lets Orbax in a process wait for no other."""
+  me = agreement.index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}
   )
-  return policies.AnyPreservationPolicy([policies.LatestN(latest), best])
+
+
+def _copy(state, pool):
+  """The arrays of one device in others, which a step does not consume."""
+  leaves, tree = jax.tree.flatten(state)
+  one = [
+    a.addressable_data(0) if isinstance(a, jax.Array) else a for a in leaves
+  ]
+  # On the host, where a copy is made at once, threads share it.
+  copies = pool.map(
+    lambda part: jax.device_put(part, jax.local_devices()[0], may_alias=False),
+    [one[i::_COPIERS] for i in range(_COPIERS)],
+  )
+  for i, part in enumerate(copies):
+    leaves[i::_COPIERS] = part
+  return jax.tree.unflatten(tree, leaves)
+
+
+def _named(state):
+  """Pairs of the path of an array in a state, as a text, and the array."""
+  return [
+    (jax.tree_util.keystr(path, simple=True, separator='.'), leaf)
+    for path, leaf in jax.tree.leaves_with_path(state)
+  ]
+
+
+def _digest(arrays):
+  """Checksum of name -> array; tensorstore has none of their data."""
+  found = 0
+  for name, array in sorted(arrays.items()):
+    found = zlib.crc32(f'{name} {array.dtype} {array.shape}'.encode(), found)
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    found = zlib.crc32(data.data, found)
+  return f'{found:08x}'
+
+
+def _noted(folder):
+  """What was noted of a state; None for each that cannot be read."""
+  try:
+    stored = json.loads((folder / '_CHECKPOINT_METADATA').read_text())
+    noted = dict(stored['custom_metadata'])
+  except (OSError, ValueError, KeyError, TypeError):
+    noted = {}
+  return {key: noted.get(key) for key in ('digest', 'score')}
+
+
+def _read(folder, state):
+  """A state as another, of the arrays that a checkpoint holds.
+
+  Raises:
+    ValueError: they are not those that were saved, or are another model's.
+  """
+  options = {'multiprocessing_options': _by_itself()}
+  handler = ocp.StandardCheckpointHandler(**options)
+  with _quiet(), ocp.Checkpointer(handler, **options) as reader:
+    found = reader.restore(folder / 'state', args=ocp.args.StandardRestore())
+  if _digest(found) != _noted(folder)['digest']:
+    raise ValueError('its arrays are not those that were saved')
+  ours = {name: leaf.shape for name, leaf in _named(state)}
+  theirs = {name: array.shape for name, array in found.items()}
+  differing = [
+    f'{name} {theirs.get(name, "missing")} for {ours.get(name, "none")}'
+    for name in {**ours, **theirs}
+    if ours.get(name) != theirs.get(name)
+  ]
+  if differing:
+    raise ValueError(
+      f'it is of another model, with {len(differing)} other arrays:'
+      f' {listed(differing)}'
+    )
+  return jax.tree.unflatten(
+    jax.tree.structure(state), [jnp.asarray(found[name]) for name in ours]
+  )
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Keeps the tasks that fail beside the first from telling their errors."""
+  log = logging.getLogger('asyncio')
+  level = log.level
+  log.setLevel(logging.CRITICAL + 1)
+  try:
+    yield
+  finally:
+    # Each tells its own when it is collected.
+    gc.collect()
+    log.setLevel(level)
+
+
+def _why(error):
+  """An error in a line; tensorstore adds all it knows in brackets."""
+  line = (str(error).splitlines() or [''])[0].split(' [')[0]
+  kind = type(error)
+  return line if kind is ValueError else f'{kind.__name__}: {line}'

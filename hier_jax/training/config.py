@@ -16,17 +16,19 @@ __all__ = [
   'check_keys',
   'default_config',
   'differences',
+  'facts',
   'flatten',
   'from_stored',
 ]
 
-# Keys that say where or how fast, never what: a run may go on with others.
+# Keys whose values may differ between the processes of a run,
+_HOST_KEYS = ('data.cache', 'data.data_dir', 'data.num_threads')
+# and all that say where or how fast, never what: a run may go on with others.
 FREE_KEYS = (
-  'data.cache',
-  'data.data_dir',
+  *_HOST_KEYS,
   'data.micro_batch',
-  'data.num_threads',
   'nonfinite',
+  'parallel',
   'tensorboard',
 )
 
@@ -155,6 +157,8 @@ def default_config():
     },
     'epochs': 100,
     'log_every': 10,
+    # How the step is mapped over devices: 'pmap' or 'shard_map'.
+    'parallel': 'pmap',
     # The logs for TensorBoard as well, in WORKDIR/tensorboard.
     'tensorboard': False,
     # What a step does that is not finite: 'stop' the run or 'skip' its update.
@@ -202,6 +206,15 @@ def check_keys(flat):
       f'config key {missing[0]!r} is missing: start from'
       ' hier_jax.training.config.default_config()'
     )
+
+
+def facts(config):
+  """Dotted key -> value as text, what the processes of a run must share."""
+  return {
+    f'config.{key}': repr(value)
+    for key, value in flatten(config).items()
+    if key not in _HOST_KEYS
+  }
 
 
 def from_stored(stored):

@@ -35,7 +35,10 @@ def describe(config) -> str:
     lambda: state_lib.create(config, model, optimizer, train.num_classes)
   )
   compiled = parallel.compile_step(
-    step_lib.make_train_step(config, model, optimizer), state, _batch(config)
+    step_lib.make_train_step(config, model, optimizer),
+    state,
+    _batch(config),
+    by=config.parallel,
   )
   return '\n\n'.join(
     [

@@ -42,7 +42,10 @@ def if_finite(new, old, *others):
     for leaf in jax.tree.leaves((new, others))
     if jnp.issubdtype(leaf.dtype, jnp.floating)
   ]
-  finite = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floats]).all()
+  flags = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floats])
+  # The first that is not. XLA makes a chain of all() and repeats it in every
+  # update below: most of a ViT's program then, and of the time to compile it.
+  finite = flags[jnp.argmin(flags)]
   kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
   return kept, finite
 

@@ -12,6 +12,7 @@ from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines, table
 from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.training import (
+  agreement,
   embedding,
   optim,
   parallel,
@@ -20,12 +21,14 @@ from hier_jax.training import (
   selection,
   validation,
 )
+from hier_jax.training import config as config_lib
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training import workdir as workdirs
 from hier_jax.training.checkpoint import Checkpoints
 from hier_jax.training.guard import Guard
 from hier_jax.training.inputs import Inputs, load_splits
+from hier_jax.training.preemption import Preemption
 
 __all__ = ['train']
 
@@ -46,7 +49,8 @@ def train(config, workdir):
 
   Returns:
     name of a system -> its retrieval metrics on the test split, in the order
-    of the table that is printed.
+    of the table that is printed. None where SIGTERM came before the end: then
+    the state of the step it came in is saved, in all processes of the run.
 
   Raises:
     UserError: for a wrong config, data set or workdir, for a loss that is not
@@ -66,6 +70,9 @@ def train(config, workdir):
 def _train(config, workdir):
   validation.validate(config)
   splits = load_splits(config)
+  agreement.agree(
+    config_lib.facts(config) | agreement.data_fingerprints(splits)
+  )
   inputs = Inputs(config, splits['train'])
   model = embedding.create_model(config)
   optimizer = optim.optimizer(
@@ -78,6 +85,7 @@ def _train(config, workdir):
   with (
     workdirs.claimed(workdir, config),
     _checkpoints(workdir, keep) as checkpoints,
+    Preemption() as preemption,
   ):
     workdirs.check_room(workdir, state, keep)
     if checkpoints.latest_step is not None:
@@ -86,8 +94,9 @@ def _train(config, workdir):
       state, loaded = state_lib.with_pretrained(state, config, model)
       if jax.process_index() == 0:
         print(f'pretrained weights: {loaded.summary()}')
+    checkpoints.warm_up(state)
     run = _Run(config, workdir, splits, inputs, model, optimizer, state)
-    return run.finish(checkpoints)
+    return run.finish(checkpoints, preemption)
 
 
 @contextlib.contextmanager
@@ -113,9 +122,12 @@ class _Run:
     self.steps_per_epoch = inputs.sampler.steps_per_epoch
     self.step = int(state.step)
     self.train_step = parallel.map_step(
-      inputs.with_views(step_lib.make_train_step(config, model, optimizer))
+      inputs.with_views(step_lib.make_train_step(config, model, optimizer)),
+      by=config.parallel,
     )
-    self.embed = parallel.map_embed(step_lib.make_embed(model))
+    self.embed = parallel.map_embed(
+      step_lib.make_embed(model), by=config.parallel
+    )
     first = jax.process_index() == 0
     # Without a checkpoint the run begins anew, first evaluations included.
     logged = self.step or -1
@@ -137,8 +149,11 @@ class _Run:
       config, workdir, inputs.sampler, skipped=int(state.skipped)
     )
 
-  def finish(self, checkpoints):
-    """Runs what is left of the run; returns and prints its table."""
+  def finish(self, checkpoints, preemption):
+    """Runs what is left of the run; returns and prints its table.
+
+    Returns None after SIGTERM.
+    """
     if self.step == 0:
       self._evaluate_start()
     for batch in self.clock.waiting(self._batches()):
@@ -156,16 +171,24 @@ class _Run:
         better = self._best().get('step') == self.step
         self._stop_early()
       # A resumed run knows the best by the log, and must find it.
-      if better or self._ends_epoch(self.config.checkpoint.every_epochs):
+      saves = better or self._ends_epoch(self.config.checkpoint.every_epochs)
+      leaves = preemption.reached(self.step) and not self._is_last()
+      if saves or leaves:
         self._log_pending()
         self._check_finite(self.step)
         self._save(checkpoints, score)
-      if self._is_last():
+      if self._is_last() or leaves:
         # The last evaluation and checkpoint came after the last metrics.
         self.timing.write(self.clock.lap(self.step))
         break
     self.progress.close()
-    return self._results(checkpoints)
+    if self._is_last():
+      return self._results(checkpoints)
+    self.progress.say(
+      f'stopped by SIGTERM after step {self.step}, which is saved: the same'
+      ' command goes on'
+    )
+    return None
 
   def _batches(self):
     return self.inputs.batches(self.step, self.total_steps - self.step)

@@ -1,7 +1,10 @@
 """How a per-device function is mapped over the devices.
 
-The only module that says `pmap`. A mapped function sees one device's rows and
-the named axis `AXIS`; state is held once, not stacked.
+The only module that says `pmap` or `shard_map`. A mapped function sees one
+device's rows and the named axis `AXIS`; state is held once, not stacked. Both
+maps make the same numbers. They differ in what they hold between the steps: of
+several processes, `pmap` gives each arrays of its own, `shard_map` arrays that
+all of them share.
 """
 
 import collections
@@ -13,14 +16,28 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 __all__ = [
   'AXIS',
+  'MAPS',
   'compile_step',
   'gather_rows',
+  'lower_step',
   'map_embed',
   'map_step',
   'prefetch',
 ]
 
 AXIS = 'devices'
+MAPS = ('pmap', 'shard_map')
+_SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
+
+
+def _mesh(devices, by='pmap'):
+  """The devices that arrays lie on: this process's, or those of all.
+
+  All are in the order in which `pmap` counts them.
+  """
+  if by == 'shard_map' and jax.process_count() > 1:
+    devices = sorted(jax.devices(), key=lambda device: device.process_index)
+  return Mesh(np.array(devices), (AXIS,))
 
 
 def _spread(batch, devices):
@@ -44,8 +61,7 @@ def prefetch(batches, *, devices=None, depth=2):
     depth: batches placed at a time, that of the running step not counted.
   """
   devices = devices or jax.local_devices()
-  mesh = Mesh(np.array(devices), AXIS)
-  sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+  sharding = NamedSharding(_mesh(devices), _SPLIT)
   placed: collections.deque = collections.deque()
   for batch in batches:
     placed.append(jax.device_put(_spread(batch, devices), sharding))
@@ -55,65 +71,130 @@ def prefetch(batches, *, devices=None, depth=2):
     yield placed.popleft()
 
 
-def map_step(step, *, devices=None):
-  """Maps `step(state, batch) -> (state, metrics)` over the local devices.
+def map_step(step, *, devices=None, by='pmap'):
+  """Maps `step(state, batch) -> (state, metrics)` over the devices.
 
   Args:
     step: per-device function; what it returns must be the same on every device:
       it means its gradients and metrics over `AXIS`.
     devices: local devices to map over, all of them by default.
+    by: one of `MAPS`.
 
   Returns:
     A function of the state and of this process's rows, of the host or as
     `prefetch` places them; the state it is given is consumed.
   """
   devices = devices or jax.local_devices()
-  mapped = _map_step(step, devices)
-  return lambda state, batch: mapped(state, _spread(batch, devices))
+  mapped = _map(step, devices, by, out=_WHOLE, donate_argnums=0)
+  mesh = _mesh(devices, by)
+  return lambda state, batch: mapped(
+    _placed(state, mesh, _WHOLE), _placed(_spread(batch, devices), mesh, _SPLIT)
+  )
 
 
-def compile_step(step, state, batch):
-  """Compiles what `map_step` makes of a step, without running it.
+def lower_step(step, state, batch, *, devices=None, by='pmap'):
+  """What `map_step` makes of a step, before it is compiled.
 
   Args:
     step: see `map_step`.
     state: or its shapes.
     batch: this process's rows, or their shapes.
+    devices: see `map_step`.
+    by: see `map_step`.
   """
-  devices = jax.local_devices()
+  devices = devices or jax.local_devices()
+  # All devices' rows are one array under shard_map alone.
+  count = _mesh(devices, by).size
   rows = jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(
-      (len(devices), a.shape[0] // len(devices), *a.shape[1:]), a.dtype
+      (count, a.shape[0] // len(devices), *a.shape[1:]), a.dtype
     ),
     batch,
   )
-  return _map_step(step, devices).lower(state, rows).compile()
+  mapped = _map(step, devices, by, out=_WHOLE, donate_argnums=0)
+  return mapped.lower(state, rows)
 
 
-def _map_step(step, devices):
-  return jax.pmap(
-    step,
-    axis_name=AXIS,
-    in_axes=(None, 0),
-    out_axes=None,
-    donate_argnums=0,
-    devices=devices if jax.process_count() == 1 else None,
-  )
+def compile_step(step, state, batch, **options):
+  """Compiles what `map_step` makes of a step; see `lower_step`."""
+  return lower_step(step, state, batch, **options).compile()
 
 
-def map_embed(embed):
-  """Maps `embed(variables, images [b, ...]) -> [b, d]` over the local devices.
+def map_embed(embed, *, devices=None, by='pmap'):
+  """Maps `embed(variables, images [b, ...]) -> [b, d]` over the devices.
+
+  Args:
+    embed: per-device function.
+    devices: see `map_step`.
+    by: one of `MAPS`, that of the step whose variables they are.
 
   Returns:
     A function of the variables and of this process's images, to its rows.
   """
-  mapped = jax.pmap(embed, axis_name=AXIS, in_axes=(None, 0))
+  devices = devices or jax.local_devices()
+  mapped = _map(embed, devices, by, out=_SPLIT)
+  mesh = _mesh(devices, by)
 
   def call(variables, images):
-    rows = mapped(variables, _spread(images, jax.local_devices()))
+    rows = mapped(
+      _placed(variables, mesh, _WHOLE),
+      _placed(_spread(images, devices), mesh, _SPLIT),
+    )
+    if by == 'shard_map':
+      return multihost_utils.global_array_to_host_local_array(
+        rows, mesh, _SPLIT
+      )
     return rows.reshape(-1, *rows.shape[2:])
 
   return call
+
+
+def _map(function, devices, by, *, out, **options):
+  """Maps `function(whole, split)`, `split` having a row for each device.
+
+  Args:
+    function: per-device function.
+    devices: local devices.
+    by: one of `MAPS`.
+    out: what it returns is, of all devices, `_WHOLE` the same or `_SPLIT`.
+    **options: of `jax.jit`, which `jax.pmap` knows too.
+  """
+  if by == 'pmap':
+    return jax.pmap(
+      function,
+      axis_name=AXIS,
+      in_axes=(None, 0),
+      out_axes=None if out == _WHOLE else 0,
+      devices=devices if jax.process_count() == 1 else None,
+      **options,
+    )
+  mapped = jax.shard_map(
+    # A device's part of an array keeps the dimension that pmap takes off.
+    lambda whole, part: function(whole, jax.tree.map(lambda a: a[0], part)),
+    mesh=_mesh(devices, by),
+    in_specs=(_WHOLE, _SPLIT),
+    out_specs=out,
+    # Checked, gradients come summed over the devices that they are meant over.
+    check_vma=False,
+  )
+  return jax.jit(mapped, **options)
+
+
+def _placed(tree, mesh, spec):
+  """A process's arrays as those that the mapped function takes and makes.
+
+  With a state that lies elsewhere it would be compiled twice: for the first
+  step, and for what that step makes of it.
+  """
+  sharding = NamedSharding(mesh, spec)
+  return jax.tree.map(
+    lambda a: (
+      a
+      if isinstance(a, jax.Array) and a.sharding == sharding
+      else multihost_utils.host_local_array_to_global_array(a, mesh, spec)
+    ),
+    tree,
+  )
 
 
 def gather_rows(rows):

@@ -14,6 +14,8 @@ __all__ = ['train']
 def train(config, workdir, seeds: Sequence[int]):
   """Trains with one seed after the other, or goes on, and prints their table.
 
+  SIGTERM ends it, see `loop.train`.
+
   Args:
     config: see `config.default_config`; its seed is not used.
     workdir: the runs are in its folders `seed0`, `seed1` and so on.
@@ -37,7 +39,8 @@ def train(config, workdir, seeds: Sequence[int]):
   for seed, folder in zip(seeds, folders, strict=True):
     trial = config.copy_and_resolve_references()
     trial.seed = seed
-    loop.train(trial, folder)
+    if loop.train(trial, folder) is None:
+      return
   # The results are written by process 0, and others may not have them yet.
   if jax.process_index() == 0:
     print(compare.as_markdown(compare.summary(runs.load(folders))))

@@ -17,7 +17,7 @@ from hier_jax.evaluation import baselines
 from hier_jax.losses.lca import ESTIMATORS
 from hier_jax.models import embedder
 from hier_jax.training import config as config_lib
-from hier_jax.training import guard, objective, optim, report
+from hier_jax.training import guard, objective, optim, parallel, report
 
 __all__ = ['validate']
 
@@ -278,6 +278,7 @@ def validate(config):
   _one_of(flat, 'loss.hier.estimator', ESTIMATORS)
   _one_of(flat, 'optim.schedule', SCHEDULES)
   _one_of(flat, 'nonfinite', guard.MODES)
+  _one_of(flat, 'parallel', parallel.MAPS)
   _one_of(flat, 'data.sampler', sampler.KINDS)
   if flat['data.device_views'] and flat['data.short_side'] is None:
     raise UserError(

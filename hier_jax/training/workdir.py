@@ -121,11 +121,13 @@ def check_room(workdir, state, keep):
     state: what a checkpoint holds.
     keep: how many stay; one more is there while the next is written.
   """
+  if jax.process_index() != 0:
+    return
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   there = sum(name.isdigit() for name in _checkpoints(workdir))
   needed = max(keep + 1 - there, 1) * size
   free = shutil.disk_usage(workdir).free
-  if jax.process_index() == 0 and free < needed:
+  if free < needed:
     raise UserError(
       f'workdir {workdir} has {free / 1e6:,.0f} MB free, but its checkpoints'
       f' (config.checkpoint.keep {keep}) need {needed / 1e6:,.0f} MB more: make'

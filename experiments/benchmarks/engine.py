@@ -1,0 +1,95 @@
+"""The training step of a config file, as `hier-jax train` makes it."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import report
+
+from hier_jax.training import embedding, optim, parallel
+from hier_jax.training import state as state_lib
+from hier_jax.training import step as step_lib
+
+CONFIGS = report.ROOT / 'experiments' / 'configs'
+
+
+def config_of(name, *preset):
+  """The config of a file of experiments/configs.
+
+  Args:
+    name: of the file.
+    *preset: of its `get_config`.
+  """
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(*preset)
+
+
+class Engine:
+  """What a run of a config steps with, without its data.
+
+  Args:
+    config: the whole config.
+    num_classes: of the training split.
+
+  Attributes:
+    model: that is trained.
+    step: per-device function of state and batch.
+    state: shapes and types of the state.
+    batch: shapes and types of this process's batch.
+  """
+
+  def __init__(self, config, num_classes=100):
+    self.config, self._num_classes = config, num_classes
+    self.model = embedding.create_model(config)
+    # Any length of an epoch makes the same program.
+    self._optimizer = optim.optimizer(config, steps_per_epoch=30)
+    self.step = step_lib.make_train_step(config, self.model, self._optimizer)
+    self.state = jax.eval_shape(self.init)
+    rows, size = config.data.batch_size, config.model.image_size
+    self.batch = {
+      'image': jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),
+      'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
+    }
+
+  def init(self):
+    """The state at step 0."""
+    return state_lib.create(
+      self.config, self.model, self._optimizer, self._num_classes
+    )
+
+  def draw(self, seed=0):
+    """A batch of random images, so many of a class as the config says."""
+    images = self.batch['image']
+    pixels = jax.random.bits(jax.random.key(seed), images.shape, images.dtype)
+    per_class = self.config.data.images_per_class or 2
+    labels = jnp.arange(len(pixels), dtype=jnp.int32) // per_class
+    return {'image': pixels, 'label': labels % self._num_classes}
+
+  def compile(self, **options):
+    """The step, compiled; options are those of `parallel.compile_step`."""
+    return parallel.compile_step(self.step, self.state, self.batch, **options)
+
+
+def model_flops(engine):
+  """Operations of a training step of a ViT, two a multiply-add, by formula.
+
+  An image's n tokens of width w cost a block 2n (4w^2 + 2wm) for its dense
+  layers, m the width of its MLP, and 4 n^2 w for attention; its patches cost
+  6 n p^2 w, the head 2wd. A backward pass costs twice the forward's, but for
+  layers that are frozen and have none below them. Elementwise work, the losses
+  and what is computed anew to save memory do not count.
+  """
+  config, vit = engine.config, engine.model.backbone
+  patches = (config.model.image_size // vit.patch_size) ** 2
+  tokens = patches + 1 + vit.distilled + vit.num_registers
+  w, m = vit.width, vit.mlp_width or 4 * vit.width
+  dense = 2 * tokens * (4 * w * w + (2 + vit.swiglu) * w * m)
+  blocks = vit.depth * (dense + 4 * tokens**2 * w)
+  embed = 6 * patches * vit.patch_size**2 * w
+  head = 2 * w * config.model.embedding_dim
+  frozen = any('patch_embed' in pattern for pattern in config.optim.freeze)
+  # No gradient by the pixels is needed either.
+  image = 3 * (blocks + head) + (1 if frozen else 2) * embed
+  return config.data.batch_size * image

@@ -1,0 +1,63 @@
+"""Compiled programs on disk, so that a run that goes on starts at once."""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+import filelock
+import jax
+
+__all__ = ['keep_programs']
+
+# Hundreds of runs' programs; beyond it go those that were not used for longest.
+_MAX_BYTES = 10**9
+_LOCK_SECONDS = 10
+
+
+def keep_programs():
+  """Lets JAX keep what it compiles in the user's cache folder.
+
+  Comes before anything is compiled. A cache that the user chose for JAX, by its
+  own variables such as JAX_COMPILATION_CACHE_DIR, stays as it is. Where the
+  folder cannot be written, a line says so and programs are compiled anew.
+  """
+  # JAX's type of its options names none of them.
+  config: Any = jax.config
+  if not config.jax_enable_compilation_cache:
+    return
+  if config.jax_compilation_cache_dir is not None:
+    return
+  try:
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_torn(folder)
+  # RuntimeError: the user has no home.
+  except (OSError, RuntimeError) as error:
+    print(
+      f'compiled programs are not kept ({type(error).__name__}: {error});'
+      ' JAX_COMPILATION_CACHE_DIR=FOLDER keeps them elsewhere',
+      file=sys.stderr,
+    )
+    return
+  config.update('jax_compilation_cache_dir', str(folder))
+  config.update('jax_compilation_cache_max_size', _MAX_BYTES)
+  # Else JAX compiles anew what takes it less than a second.
+  config.update('jax_persistent_cache_min_compile_time_secs', 0)
+
+
+def _folder():
+  base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(base).expanduser() / 'hier_jax' / 'programs'
+
+
+def _remove_torn(folder):
+  """Removes what a process was killed while writing, which JAX never does.
+
+  It notes the time of use beside a program after it has written it.
+  """
+  with filelock.FileLock(folder / '.lockfile', timeout=_LOCK_SECONDS):
+    for program in folder.glob('*-cache'):
+      used = program.with_name(program.name.removesuffix('-cache') + '-atime')
+      if not used.exists():
+        program.unlink()

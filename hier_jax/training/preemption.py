@@ -1,0 +1,78 @@
+"""SIGTERM, on which all processes of a run stop after the same step."""
+
+import contextlib
+import itertools
+import signal
+import threading
+
+import jax
+
+from hier_jax.training import agreement
+
+__all__ = ['Preemption']
+
+
+class Preemption(contextlib.AbstractContextManager):
+  """Asks a run to stop once SIGTERM has reached any of its agreement.
+
+  SIGTERM is caught while the block runs, the first time alone: one more ends
+  the process as it would have. All processes enter such blocks in the same
+  order.
+  """
+
+  _blocks = itertools.count()
+
+  def __init__(self):
+    self._key = f'preemption/{next(self._blocks)}'
+    self._asked = self._told = False
+    self._previous = None
+    self._lock = threading.Lock()
+    self._step, self._last = 0, None
+
+  def __enter__(self):
+    # No other thread may, nor does it get one.
+    if threading.current_thread() is threading.main_thread():
+      self._previous = signal.signal(signal.SIGTERM, self._ask)
+    if not agreement.alone():
+      threading.Thread(target=self._find_last, daemon=True).start()
+    return self
+
+  def __exit__(self, *unused):
+    self._restore()
+
+  def _ask(self, *unused):
+    self._asked = True
+    self._restore()
+
+  def _restore(self):
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
+      self._previous = None
+
+  def reached(self, step):
+    """Whether the run is to stop after this step; the same in all agreement.
+
+    Args:
+      step: number of steps done; every process asks after each.
+    """
+    if agreement.alone():
+      return self._asked
+    if self._asked and not self._told:
+      self._told = True
+      agreement.tell(f'{self._key}/asked', '')
+    with self._lock:
+      self._step = step
+      return self._last is not None and step >= self._last
+
+  def _find_last(self):
+    """Once any process is asked, finds a step that none is past."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+      agreement.ask(f'{self._key}/asked', 10**7)
+      # None takes a step while they tell where they are.
+      with self._lock:
+        agreement.tell(f'{self._key}/{agreement.index()}', str(self._step))
+        steps = [
+          int(agreement.ask(f'{self._key}/{i}'))
+          for i in range(agreement.count())
+        ]
+        self._last = max(steps) + 1
