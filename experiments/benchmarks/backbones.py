@@ -221,7 +221,7 @@ def throughput(sizes):
   """Images a second, and the share of the peak."""
   cpu = jax.default_backend() == 'cpu'
   dtype = jnp.float32 if cpu else jnp.bfloat16
-  peak = sizes.peak or _known_peak()
+  peak = sizes.peak or known_peak()
   rows = []
   for name in sizes.backbones:
     case = Case.create(name, sizes.images, dtype)
@@ -258,7 +258,8 @@ def throughput(sizes):
   ]
 
 
-def _known_peak():
+def known_peak():
+  """TFLOP/s of the device, None where it is not in the table."""
   kind = jax.devices()[0].device_kind
   return next((p for name, p in _PEAKS.items() if kind.startswith(name)), None)
 
