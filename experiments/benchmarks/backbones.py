@@ -272,25 +272,9 @@ _SECTIONS = {
 }
 
 
-def section(name, sizes):
-  """Measures one; its Markdown."""
-  title, measure = _SECTIONS[name]
-  device = jax.devices()[0]
-  kind = '' if device.platform == 'cpu' else f' {device.device_kind},'
-  machine = f'{report.versions(_PACKAGES)}.{kind} {report.machine()}.'
-  return '\n\n'.join([f'## {title}', *measure(sizes), machine])
-
-
 def main():
   """Reads the command line."""
-  parser = report.parser(__doc__, 'backbones.md')
-  parser.add_argument(
-    '--only',
-    nargs='+',
-    choices=_SECTIONS,
-    default=list(_SECTIONS),
-    help='measure these sections alone',
-  )
+  parser = report.parser(__doc__, 'backbones.md', _SECTIONS)
   parser.add_argument('--backbone', help="the ViT compared with PyTorch's")
   parser.add_argument('--backbones', nargs='+', help='whose throughput')
   parser.add_argument('--images', type=int, help='of a batch')
@@ -300,8 +284,7 @@ def main():
   args = parser.parse_args()
   given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
   sizes = dataclasses.replace(_QUICK if args.quick else Sizes(), **given)
-  for name in args.only:
-    report.emit(args, f'{_SCRIPT} --only {name}', section(name, sizes))
+  report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 
 if __name__ == '__main__':

@@ -436,25 +436,9 @@ _SECTIONS = {
 }
 
 
-def section(name, sizes):
-  """Measures one; its Markdown."""
-  title, measure = _SECTIONS[name]
-  device = jax.devices()[0]
-  kind = '' if device.platform == 'cpu' else f' {device.device_kind},'
-  machine = f'{report.versions(_PACKAGES)}.{kind} {report.machine()}.'
-  return '\n\n'.join([f'## {title}', *measure(sizes), machine])
-
-
 def main():
   """Reads the command line."""
-  parser = report.parser(__doc__, 'hier_loss.md')
-  parser.add_argument(
-    '--only',
-    nargs='+',
-    choices=_SECTIONS,
-    default=list(_SECTIONS),
-    help='measure these sections alone',
-  )
+  parser = report.parser(__doc__, 'hier_loss.md', _SECTIONS)
   for name, kind, help_ in (
     ('batches', '+', 'numbers of embeddings'),
     ('proxies', '+', 'numbers of proxies'),
@@ -471,8 +455,7 @@ def main():
   sizes = dataclasses.replace(
     hier_cases.QUICK if args.quick else Sizes(), **given
   )
-  for name in args.only:
-    report.emit(args, f'{_SCRIPT} --only {name}', section(name, sizes))
+  report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 
 if __name__ == '__main__':

@@ -324,25 +324,9 @@ _SECTIONS = {
 }
 
 
-def section(name, sizes):
-  """Measures one; its Markdown."""
-  title, measure = _SECTIONS[name]
-  device = jax.devices()[0]
-  kind = '' if device.platform == 'cpu' else f' {device.device_kind},'
-  machine = f'{report.versions(_PACKAGES)}.{kind} {report.machine()}.'
-  return '\n\n'.join([f'## {title}', *measure(sizes), machine])
-
-
 def main():
   """Reads the command line."""
-  parser = report.parser(__doc__, 'mixed_precision.md')
-  parser.add_argument(
-    '--only',
-    nargs='+',
-    choices=_SECTIONS,
-    default=list(_SECTIONS),
-    help='do these sections alone',
-  )
+  parser = report.parser(__doc__, 'mixed_precision.md', _SECTIONS)
   parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
   parser.add_argument('--epochs', type=int, default=2, help='of a run')
   parser.add_argument(
@@ -352,8 +336,7 @@ def main():
   if args.quick:
     args.seeds, args.epochs = args.seeds[:2], 1
   args.figure = args.out.with_suffix('.png')
-  for name in args.only:
-    report.emit(args, f'{_SCRIPT} --only {name}', section(name, args))
+  report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, args)
 
 
 if __name__ == '__main__':

@@ -7,7 +7,9 @@ import pathlib
 import platform
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import jax
 
 from hier_jax.errors import UserError
 
@@ -78,12 +80,15 @@ def write_section(page: pathlib.Path, script: str, text: str):
   page.write_text(f'{head}{begin}\n\n{text}\n\n{_END}{tail}', 'utf-8')
 
 
-def parser(description: str, page: str) -> argparse.ArgumentParser:
+def parser(
+  description: str, page: str, sections: Iterable[str] = ()
+) -> argparse.ArgumentParser:
   """The arguments that every benchmark with a page takes.
 
   Args:
     description: of the benchmark.
     page: name of its page in results/.
+    sections: names of its parts, if it has any.
   """
   made = argparse.ArgumentParser(description=description)
   made.add_argument(
@@ -98,6 +103,14 @@ def parser(description: str, page: str) -> argparse.ArgumentParser:
     default=pathlib.Path(__file__).parent / 'results' / page,
     help='the page between whose marks the tables go',
   )
+  if sections:
+    made.add_argument(
+      '--only',
+      nargs='+',
+      choices=list(sections),
+      default=list(sections),
+      help='measure these sections alone',
+    )
   return made
 
 
@@ -115,3 +128,29 @@ def emit(args: argparse.Namespace, script: str, text: str):
       write_section(args.out, script, text)
     except UserError as error:
       sys.exit(f'error: {error}')
+
+
+def emit_sections(
+  args: argparse.Namespace,
+  script: str,
+  sections: Mapping[str, tuple[str, Callable]],
+  packages: Iterable[str],
+  sizes,
+):
+  """Measures the sections that are asked for, and emits each.
+
+  Args:
+    args: of a `parser` with sections.
+    script: path of the benchmark inside the repository.
+    sections: name -> title, and what makes the parts of its text of `sizes`.
+    packages: whose versions are told.
+    sizes: what is measured.
+  """
+  for name in args.only:
+    title, measure = sections[name]
+    parts = measure(sizes)
+    device = jax.devices()[0]
+    kind = '' if device.platform == 'cpu' else f' {device.device_kind},'
+    with_what = f'{versions(packages)}.{kind} {machine()}.'
+    text = '\n\n'.join([f'## {title}', *parts, with_what])
+    emit(args, f'{script} --only {name}', text)

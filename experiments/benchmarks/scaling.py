@@ -461,24 +461,9 @@ _SECTIONS = {
 }
 
 
-def section(name, sizes):
-  """Measures one; its Markdown."""
-  title, measure = _SECTIONS[name]
-  found = measure(sizes)
-  machine = f'{report.versions(_PACKAGES)}. {report.machine()}.'
-  return '\n\n'.join([f'## {title}', *found, machine])
-
-
 def main():
   """Reads the command line."""
-  parser = report.parser(__doc__, '../scaling.md')
-  parser.add_argument(
-    '--only',
-    nargs='+',
-    choices=_SECTIONS,
-    default=list(_SECTIONS),
-    help='these sections alone',
-  )
+  parser = report.parser(__doc__, '../scaling.md', _SECTIONS)
   parser.add_argument('--rounds', type=int, help='of the measured steps')
   parser.add_argument('--compile_once', type=json.loads, help='internal')
   args = parser.parse_args()
@@ -488,8 +473,7 @@ def main():
   base = _QUICK if args.quick else Sizes()
   given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
   sizes = dataclasses.replace(base, **given)
-  for name in args.only:
-    report.emit(args, f'{_SCRIPT} --only {name}', section(name, sizes))
+  report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 
 if __name__ == '__main__':

@@ -406,25 +406,9 @@ _SECTIONS = {
 }
 
 
-def section(name, sizes):
-  """Measures one; its Markdown."""
-  title, measure = _SECTIONS[name]
-  device = jax.devices()[0]
-  kind = '' if device.platform == 'cpu' else f' {device.device_kind},'
-  machine = f'{report.versions(_PACKAGES)}.{kind} {report.machine()}.'
-  return '\n\n'.join([f'## {title}', *measure(sizes), machine])
-
-
 def main():
   """Reads the command line."""
-  parser = report.parser(__doc__, 'train_step.md')
-  parser.add_argument(
-    '--only',
-    nargs='+',
-    choices=_SECTIONS,
-    default=list(_SECTIONS),
-    help='measure these sections alone',
-  )
+  parser = report.parser(__doc__, 'train_step.md', _SECTIONS)
   parser.add_argument('--images', type=int, help='of a batch')
   parser.add_argument(
     '--micro_batch', type=int, help='images embedded at a time, 0 for all'
@@ -442,8 +426,7 @@ def main():
     base = dataclasses.replace(base, micro_batch=0, steps=50)
   given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
   sizes = dataclasses.replace(base, **given)
-  for name in args.only:
-    report.emit(args, f'{_SCRIPT} --only {name}', section(name, sizes))
+  report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 
 if __name__ == '__main__':
