@@ -1,6 +1,7 @@
 """Four fake CPU devices, strict shapes, and each program compiled once."""
 
 import os
+import signal
 import tempfile
 import time
 
@@ -16,6 +17,9 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 _cache = tempfile.TemporaryDirectory(prefix='hier_jax_tests_')
 jax.config.update('jax_compilation_cache_dir', _cache.name)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+# A shell that runs the tests in the background has all of them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Seconds.
 _LONG = 5

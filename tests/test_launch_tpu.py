@@ -1,5 +1,6 @@
 """A TPU from its request to its deletion, with a gcloud that can fail."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -112,6 +113,7 @@ class Cloud:
   def launch(self, *flags):
     return launch_tpu.main(self.argv(*flags))
 
+  @contextlib.contextmanager
   def popen(self, *flags):
     """The launcher as a program of its own, with this one's mount."""
     code = (
@@ -120,12 +122,17 @@ class Cloud:
       f'commands.MOUNT = {commands.MOUNT!r}\n'
       'sys.exit(launch_tpu.main(sys.argv[1:]))'
     )
-    return subprocess.Popen(
+    with subprocess.Popen(
       [sys.executable, '-c', code, *self.argv(*flags)],
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
-    )
+    ) as process:
+      try:
+        yield process
+      finally:
+        # Else one that does not end would never let this go.
+        process.kill()
 
   @property
   def names(self):
@@ -377,7 +384,7 @@ def test_interrupted_training_saves_and_the_machine_goes(cloud, number):
   with cloud.popen() as process:
     until(lambda: cloud.starts == 2 and 'follow' in cloud.names)
     process.send_signal(number)
-    output = process.communicate()[0]
+    output = process.communicate(timeout=60)[0]
   assert process.returncode == 130
   assert cloud.names == [*BEGIN, 'stop', 'delete']
   assert 'interrupted' in output
@@ -390,7 +397,7 @@ def test_interrupted_while_it_waits(cloud):
   with cloud.popen() as process:
     until(lambda: len(cloud.names) > 2)
     process.send_signal(signal.SIGINT)
-    process.communicate()
+    process.communicate(timeout=60)
   assert process.returncode == 130
   assert 'delete' in cloud.names
   assert 'stop' not in cloud.names
@@ -402,7 +409,7 @@ def test_interrupted_while_it_requests(cloud):
   with cloud.popen() as process:
     until(lambda: cloud.is_there)
     process.send_signal(signal.SIGINT)
-    process.communicate()
+    process.communicate(timeout=60)
   assert process.returncode == 130
   # Cloud had its request, so that there was a machine to delete.
   assert cloud.names == ['create', 'delete']
@@ -414,7 +421,7 @@ def test_keep_leaves_training_for_attach(cloud, capsys):
   with cloud.popen('--keep') as process:
     until(lambda: cloud.starts == 2 and 'follow' in cloud.names)
     process.send_signal(signal.SIGINT)
-    output = process.communicate()[0]
+    output = process.communicate(timeout=60)[0]
   assert process.returncode == 130
   assert cloud.names == BEGIN
   assert 'costs money until: gcloud' in output
@@ -560,7 +567,7 @@ def test_local_processes_are_sent_the_signal(number):
   ) as process:
     ready = [process.stdout.readline() for _ in range(2)]
     process.send_signal(number)
-    rest = process.communicate()[0].splitlines()
+    rest = process.communicate(timeout=60)[0].splitlines()
   assert process.returncode == 0
   assert sorted(ready) == ['[0] ready\n', '[1] ready\n']
   assert sorted(rest) == ['[0] saved', '[1] saved']
@@ -648,7 +655,7 @@ def test_slurm_job_goes_on_until_finished(tmp_path, train, code, requeued):
   command = f'hier-jax train --config a b.py --workdir {tmp_path}'
   expected = [f'srun --kill-on-bad-exit=1 --label {command}']
   expected += ['scontrol requeue 7'] * requeued
-  assert process.communicate()[0].splitlines() == expected
+  assert process.communicate(timeout=60)[0].splitlines() == expected
   assert process.returncode == code
 
 
@@ -697,7 +704,7 @@ def test_pods_hand_on_sigterm(tmp_path):
   with run_script(argv, tmp_path, train, JOB_COMPLETION_INDEX='0') as process:
     assert process.stdout.readline() == 'ready\n'
     process.terminate()
-    assert process.communicate()[0] == 'saved\n'
+    assert process.communicate(timeout=60)[0] == 'saved\n'
   # Saved, not finished: the pod has failed, and all start again.
   assert process.returncode != 0
 
