@@ -282,8 +282,7 @@ def main():
   parser.add_argument('--seconds', type=int, help='after which none runs again')
   parser.add_argument('--peak', type=float, help='TFLOP/s of the device')
   args = parser.parse_args()
-  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
-  sizes = dataclasses.replace(_QUICK if args.quick else Sizes(), **given)
+  sizes = report.chosen(args, _QUICK if args.quick else Sizes())
   report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 

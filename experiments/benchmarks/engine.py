@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import report
 
-from hier_jax.training import embedding, optim, parallel
+from hier_jax.training import embedding, inputs, optim, parallel
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 
@@ -47,11 +47,7 @@ class Engine:
     self._optimizer = optim.optimizer(config, steps_per_epoch=30)
     self.step = step_lib.make_train_step(config, self.model, self._optimizer)
     self.state = jax.eval_shape(self.init)
-    rows, size = config.data.batch_size, config.model.image_size
-    self.batch = {
-      'image': jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),
-      'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
-    }
+    self.batch = inputs.batch_shapes(config)
 
   def init(self):
     """The state at step 0."""

@@ -5,7 +5,6 @@ the definition, part by part, by source of noise, estimator and chunk, and
 beside a ViT's step. On an accelerator the same command times that.
 """
 
-import dataclasses
 import functools
 import math
 import statistics
@@ -451,10 +450,7 @@ def main():
   ):
     parser.add_argument(f'--{name}', type=int, nargs=kind, help=help_)
   args = parser.parse_args()
-  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
-  sizes = dataclasses.replace(
-    hier_cases.QUICK if args.quick else Sizes(), **given
-  )
+  sizes = report.chosen(args, hier_cases.QUICK if args.quick else Sizes())
   report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 

@@ -299,8 +299,7 @@ def main():
   for field in dataclasses.fields(Sizes):
     parser.add_argument(f'--{field.name.replace("_", "-")}', type=int)
   args = parser.parse_args()
-  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
-  sizes = dataclasses.replace(QUICK if args.quick else Sizes(), **given)
+  sizes = report.chosen(args, QUICK if args.quick else Sizes())
   report.emit(args, _SCRIPT, measure(sizes))
 
 

@@ -1,6 +1,7 @@
 """Markdown tables, and what they were measured with."""
 
 import argparse
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -114,10 +115,12 @@ def parser(
   return made
 
 
-def given(args: argparse.Namespace, names: Iterable[str]) -> dict:
-  """Those of the arguments of these names that were given."""
+def chosen(args: argparse.Namespace, sizes):
+  """A dataclass of sizes, with what was given on the command line."""
+  names = [field.name for field in dataclasses.fields(sizes)]
   found = {name: getattr(args, name, None) for name in names}
-  return {name: value for name, value in found.items() if value is not None}
+  given = {name: value for name, value in found.items() if value is not None}
+  return dataclasses.replace(sizes, **given)
 
 
 def emit(args: argparse.Namespace, script: str, text: str):

@@ -470,9 +470,7 @@ def main():
   if args.compile_once:
     _compile_once(**args.compile_once)
     return
-  base = _QUICK if args.quick else Sizes()
-  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
-  sizes = dataclasses.replace(base, **given)
+  sizes = report.chosen(args, _QUICK if args.quick else Sizes())
   report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 

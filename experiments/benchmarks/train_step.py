@@ -424,8 +424,7 @@ def main():
   base = _QUICK if args.quick else Sizes()
   if not _on_cpu():
     base = dataclasses.replace(base, micro_batch=0, steps=50)
-  given = report.given(args, [f.name for f in dataclasses.fields(Sizes)])
-  sizes = dataclasses.replace(base, **given)
+  sizes = report.chosen(args, base)
   report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 

@@ -4,13 +4,12 @@ import collections
 import math
 
 import jax
-import jax.numpy as jnp
 from flax import traverse_util
 
 from hier_jax.training import embedding, optim, parallel, validation
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
-from hier_jax.training.inputs import Inputs, load_splits
+from hier_jax.training.inputs import Inputs, batch_shapes, load_splits
 
 __all__ = ['describe']
 
@@ -37,7 +36,7 @@ def describe(config) -> str:
   compiled = parallel.compile_step(
     step_lib.make_train_step(config, model, optimizer),
     state,
-    _batch(config),
+    batch_shapes(config),
     by=config.parallel,
   )
   return '\n\n'.join(
@@ -48,16 +47,6 @@ def describe(config) -> str:
       _memory(compiled.memory_analysis()),
     ]
   )
-
-
-def _batch(config):
-  """Shapes of this process's part of a batch."""
-  rows = config.data.batch_size // jax.process_count()
-  size = config.model.image_size
-  return {
-    'image': jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),
-    'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
-  }
 
 
 def _parameters(config, params, steps_per_epoch):

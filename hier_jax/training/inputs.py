@@ -1,6 +1,7 @@
 """What a run trains on: from a config to splits, and to batches on devices."""
 
 import jax
+import jax.numpy as jnp
 
 from hier_jax import augment
 from hier_jax.data import cache, datasets, pipeline, transforms
@@ -8,7 +9,7 @@ from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
 from hier_jax.training import parallel
 
-__all__ = ['Inputs', 'load_splits']
+__all__ = ['Inputs', 'batch_shapes', 'load_splits']
 
 
 def load_splits(config):
@@ -98,6 +99,16 @@ class Inputs:
       return step(state, {'image': image, 'label': batch['label']})
 
     return with_views
+
+
+def batch_shapes(config):
+  """Shapes and types of this process's part of a batch."""
+  rows = config.data.batch_size // jax.process_count()
+  size = config.model.image_size
+  return {
+    'image': jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),
+    'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
+  }
 
 
 def _view(config):

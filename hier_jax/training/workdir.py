@@ -124,8 +124,7 @@ def check_room(workdir, state, keep):
   if jax.process_index() != 0:
     return
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-  there = sum(name.isdigit() for name in _checkpoints(workdir))
-  needed = max(keep + 1 - there, 1) * size
+  needed = max(keep + 1 - len(_steps(workdir)), 1) * size
   free = shutil.disk_usage(workdir).free
   if free < needed:
     raise UserError(
@@ -137,11 +136,13 @@ def check_room(workdir, state, keep):
 
 def what_is_left(workdir):
   """The latest checkpoint in words; other processes need not be asked."""
-  steps = [int(name) for name in _checkpoints(workdir) if name.isdigit()]
+  steps = _steps(workdir)
   if not steps:
     return 'the run has no checkpoint yet'
   return f'the checkpoint of step {max(steps)} is intact'
 
 
-def _checkpoints(workdir):
-  return [path.name for path in pathlib.Path(workdir).glob('checkpoints/*')]
+def _steps(workdir):
+  """Those of the checkpoints that are whole."""
+  names = (path.name for path in pathlib.Path(workdir).glob('checkpoints/*'))
+  return [int(name) for name in names if name.isdigit()]
