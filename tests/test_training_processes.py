@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -30,12 +31,12 @@ def free_port():
     return found.getsockname()[1]
 
 
-def start(*args, **env):
+def start(*args, stdout=subprocess.PIPE, **env):
   return subprocess.Popen(
     [sys.executable, '-u', '-m', 'tests.process_child', *map(str, args)],
     cwd=ROOT,
     env={**os.environ, 'NPROC': '64', **env},
-    stdout=subprocess.PIPE,
+    stdout=stdout,
     stderr=subprocess.PIPE,
     text=True,
   )
@@ -46,10 +47,13 @@ class Pair:
 
   def __init__(self, *args, second=()):
     address = f'localhost:{free_port()}'
+    # Files can be read while the children write, and again at the end.
+    self.outputs = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
     self.children = [
       start(
         *args,
         *(second if i else ()),
+        stdout=self.outputs[i],
         JAX_COORDINATOR_ADDRESS=address,
         JAX_NUM_PROCESSES='2',
         JAX_PROCESS_ID=str(i),
@@ -64,24 +68,28 @@ class Pair:
     for child in self.children:
       child.kill()
       child.communicate()
+    for output in self.outputs:
+      output.close()
+
+  def lines(self, i):
+    """Whole lines of a child's output so far."""
+    # A descriptor is shared with the child, and so is its place in the file.
+    found = os.pread(self.outputs[i].fileno(), 2**20, 0).decode()
+    lines = found[: found.rfind('\n') + 1].splitlines()
+    return [line for line in lines if re.match('start|step|state', line)]
 
   def wait_for_step(self, step):
-    for child in self.children:
-      for line in child.stdout:
-        if line.startswith(f'step {step} '):
-          break
-      else:
-        raise AssertionError(child.stderr.read()[-2000:])
+    for i, child in enumerate(self.children):
+      while not any(line.startswith(f'step {step} ') for line in self.lines(i)):
+        if child.poll() is not None:
+          raise AssertionError(child.stderr.read()[-2000:])
+        time.sleep(0.01)
 
   def end(self):
     """Exit codes, lines of the outputs, and the errors."""
-    ended = [child.communicate(timeout=PATIENCE) for child in self.children]
+    errors = [c.communicate(timeout=PATIENCE)[1] for c in self.children]
     codes = [child.returncode for child in self.children]
-    lines = [
-      [line for line in out.splitlines() if re.match('start|step|state', line)]
-      for out, _ in ended
-    ]
-    return codes, lines, [error for _, error in ended]
+    return codes, [self.lines(i) for i in range(2)], errors
 
 
 def alone(*args):
@@ -152,6 +160,7 @@ def test_sigterm_to_one_stops_both_after_the_same_step(tmp_path):
   assert codes == [0, 0], errors
   assert first[-2:] == second[-2:]
   last = int(first[-2].split()[1])
+  assert last >= 3
   assert steps_in(tmp_path / 'run') == [last]
   with Pair(*args, '--steps', last + 2) as pair:
     codes, (first, second), errors = pair.end()
