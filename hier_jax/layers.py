@@ -81,7 +81,11 @@ class BallHead(nn.Module):
     if self.last_norm:
       x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
     x = nn.Dense(
-      self.dim, kernel_init=nn.initializers.orthogonal(), name='linear'
+      self.dim,
+      kernel_init=nn.initializers.orthogonal(),
+      # Accelerators round what they multiply to fewer bits by default.
+      precision=lax.Precision.HIGHEST,
+      name='linear',
     )(x)
     if self.radial_scale is not None:
       x = x * self._scale(self.radial_scale, sphere)

@@ -96,7 +96,7 @@ def digest(tree):
 
 
 def train(args):
-  """Steps, a save after each `save_every`, and what became of the state."""
+  """Steps, a save after each `save_every`, batches, and what became of all."""
   state, step, embed = vit() if args.vit else toy()
   step = parallel.map_step(step, by=args.by)
   with (
@@ -113,17 +113,22 @@ def train(args):
       done = int(state.step)
       print('step', done, metrics['loss'].item().hex(), flush=True)
       time.sleep(args.sleep)
-      stop = preempted.reached(done)
+      stop = preempted.reached()
       if stop or done % args.save_every == 0:
         checkpoints.save(done, state)
       if [done, jax.process_index()] == args.fail:
         raise UserError('no space left for step 3')
       if stop:
         break
-  embed = parallel.map_embed(embed, by=args.by)
-  images = local(batch(0)['image'])
-  variables = state.eval_variables if args.vit else state
-  rows = parallel.gather_rows(embed(variables, images))
+    embed = parallel.map_embed(embed, by=args.by)
+    variables = state.eval_variables if args.vit else state
+    for i in range(args.batches):
+      if i and preempted.reached():
+        break
+      images = local(batch(i)['image'])
+      rows = parallel.gather_rows(embed(variables, images))
+      print('batch', i, flush=True)
+      time.sleep(args.sleep)
   print('state', digest(state), digest(rows), flush=True)
 
 
@@ -135,6 +140,7 @@ def main(argv=None):
   parser.add_argument('--by', default='pmap')
   parser.add_argument('--steps', type=int, default=3)
   parser.add_argument('--save_every', type=int, default=3)
+  parser.add_argument('--batches', type=int, default=1, help='to embed')
   parser.add_argument('--sleep', type=float, default=0)
   parser.add_argument('--seed', default='0')
   parser.add_argument('--fail', type=int, nargs=2, help='step and process')

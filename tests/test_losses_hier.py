@@ -59,6 +59,19 @@ def batch(n=48, dim=16, num_proxies=40):
 SMALL = dict(k=6, triplets_per_anchor=10)
 
 
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
+  """To the bit, whichever way round they are made; gradients too."""
+  z = batch()[0].astype(dtype)
+  f = functools.partial(poincare.dist_matrix, c=0.1)
+  for run in (lambda g: g, jax.jit):
+    for g in (f, jax.grad(lambda x, y: jnp.sum(f(x, y)), (0, 1))):
+      many = run(g)(z, z[:5])
+      few = run(g)(z[:5], z)
+      few = few[::-1] if isinstance(few, tuple) else few.T
+      chex.assert_trees_all_equal(many, few)
+
+
 @pytest.mark.parametrize('c', [0.1, 1.0, 0])
 def test_hier_is_finite_and_moves_data_and_proxies(c):
   z, labels, proxies = batch()
@@ -205,14 +218,14 @@ def shard_map(step, devices, check_vma=False):
   )
 
 
-def sharded(devices, mapped):
+def sharded(devices, mapped, **options):
   """Loss, gradient of the rows and of the proxies on so many devices."""
   # 41 proxies do not divide among devices.
   z, labels, proxies = batch(num_proxies=41)
 
   def step(z, labels, v):
     f = lambda z, v: losses.hier(
-      jax.random.key(0), z, labels, v, axis_name='i', **SMALL
+      jax.random.key(0), z, labels, v, axis_name='i', **SMALL | options
     )
     (loss, aux), (grad_z, grad_v) = jax.value_and_grad(f, (0, 1), has_aux=True)(
       z, v
@@ -235,9 +248,11 @@ def sharded(devices, mapped):
 
 
 @functools.cache
-def on_one_device():
+def on_one_device(**options):
   z, labels, proxies = batch(num_proxies=41)
-  f = lambda z, v: losses.hier(jax.random.key(0), z, labels, v, **SMALL)
+  f = lambda z, v: losses.hier(
+    jax.random.key(0), z, labels, v, **SMALL | options
+  )
   (loss, aux), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
     z, proxies
   )
@@ -258,6 +273,24 @@ def on_one_device():
 def test_results_do_not_depend_on_the_number_of_devices(devices, mapped):
   *got, aux = sharded(devices, mapped)
   *want, want_aux = on_one_device()
+  near = functools.partial(vectors.assert_near, tolerance=1e-6)
+  jax.tree.map(near, got, want)
+  chex.assert_trees_all_close(aux, want_aux, rtol=1e-5)
+
+
+def test_distances_of_few_rows_give_the_loss_of_all(monkeypatch):
+  module, rows = importlib.import_module('hier_jax.losses.hier'), []
+
+  def spy(key, dist, triplets, **kwargs):
+    rows.append(len(dist))
+    return losses.lca_loss(key, dist, triplets, **kwargs)
+
+  monkeypatch.setattr(module, 'lca_loss', spy)
+  options = dict(triplets_per_anchor=6, exclude_self_lca=True)
+  *got, aux = sharded(16, 'vmap', **options)
+  # 3 (1 + 6 + 6) of 48 rows and of 41 proxies.
+  assert set(rows) == {39}
+  *want, want_aux = on_one_device(**options)
   near = functools.partial(vectors.assert_near, tolerance=1e-6)
   jax.tree.map(near, got, want)
   chex.assert_trees_all_close(aux, want_aux, rtol=1e-5)

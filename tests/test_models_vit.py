@@ -425,6 +425,21 @@ def test_every_parameter_has_a_gradient(fields):
   ]
 
 
+@pytest.mark.parametrize('remat', [False, True])
+def test_padding_tokens_change_nothing(remat):
+  plain = _model(token_multiple=1)
+  params = _params(plain)
+  padded = plain.clone(token_multiple=8, remat=remat)
+
+  def run(model):
+    apply = lambda params: _apply(model, params, return_intermediates=True)
+    (features, tokens), pull = jax.vjp(jax.jit(apply), params)
+    ones = jax.tree.map(jnp.ones_like, tokens)
+    return features, tokens, pull((features, ones))
+
+  chex.assert_trees_all_close(run(padded), run(plain), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('shape', [(18, 16), (16, 18), (0, 16)])
 def test_images_that_are_no_multiple_of_the_patch(shape):
   model = _model()

@@ -28,10 +28,10 @@ def make_state(seed=0):
   }
 
 
-def written(folder, steps, **scores):
+def written(folder, steps, best=None):
   with Checkpoints(folder, keep=2) as checkpoints:
     for step in steps:
-      checkpoints.save(step, make_state(step), scores.get(f'at_{step}'))
+      checkpoints.save(step, make_state(step), best)
   return folder
 
 
@@ -74,17 +74,16 @@ def steps_in(folder):
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
-def test_the_latest_and_the_first_of_the_best_are_kept(tmp_path):
-  written(tmp_path, [1, 2, 3, 4], at_1=0.5, at_2=0.7, at_3=0.7)
+def test_the_latest_and_the_best_are_kept(tmp_path):
+  written(tmp_path, [1, 2, 3, 4], best=2)
   assert steps_in(tmp_path) == [2, 3, 4]
-  # Those of an earlier process count too.
-  written(tmp_path, [5, 6], at_5=0.6)
-  assert steps_in(tmp_path) == [2, 5, 6]
-  written(tmp_path, [7, 8, 9], at_7=0.8)
-  assert steps_in(tmp_path) == [7, 8, 9]
+  written(tmp_path, [5, 6, 7], best=6)
+  assert steps_in(tmp_path) == [6, 7]
+  written(tmp_path, [8, 9], best=6)
+  assert steps_in(tmp_path) == [6, 8, 9]
 
 
-def test_without_scores_the_latest_are_kept(tmp_path):
+def test_without_a_best_the_latest_are_kept(tmp_path):
   written(tmp_path, [1, 2, 3, 4])
   assert steps_in(tmp_path) == [3, 4]
 
@@ -157,7 +156,7 @@ def test_changed_data_are_noticed_which_tensorstore_reads_happily(tmp_path):
 
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_a_checkpoint_without_its_checksum_is_refused(tmp_path, damage):
-  written(tmp_path, [1, 2], at_2=0.5)
+  written(tmp_path, [1, 2])
   path = tmp_path / '2' / '_CHECKPOINT_METADATA'
   path.write_bytes(DAMAGES[damage](path.read_bytes()))
   message = refusal(tmp_path)

@@ -1,5 +1,7 @@
 """The config's keys and values, and what is said of wrong ones."""
 
+import fnmatch
+
 import pytest
 
 from hier_jax.errors import UserError
@@ -11,6 +13,12 @@ from tests import training_data
 def test_default_is_valid():
   validation.validate(config_lib.default_config())
   validation.validate(training_data.config())
+
+
+def test_bounds_are_of_keys_that_are_there():
+  keys = config_lib.flatten(config_lib.default_config())
+  for patterns in validation._BOUNDS.values():
+    assert all(fnmatch.filter(keys, pattern) for pattern in patterns)
 
 
 def test_unknown_key_is_named_with_the_nearest():

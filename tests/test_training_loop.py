@@ -81,6 +81,28 @@ def assert_same_run(a, b, config):
   assert all(jax.tree.leaves(same))
 
 
+def terminated(monkeypatch, config, workdir, call):
+  """What a run returns that gets SIGTERM in so manyth batch it embeds."""
+  mapped, calls = parallel.map_embed, []
+
+  def map_embed(*args, **kwargs):
+    embed = mapped(*args, **kwargs)
+
+    def called(variables, images):
+      calls.append(None)
+      if len(calls) == call:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return embed(variables, images)
+
+    return called
+
+  with monkeypatch.context() as patch:
+    patch.setattr(parallel, 'map_embed', map_embed)
+    found = loop.train(config, workdir)
+  assert len(calls) == call
+  return found
+
+
 @pytest.mark.parametrize(
   'settings',
   [
@@ -125,9 +147,28 @@ def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
   assert (cut / 'metrics.jsonl').read_bytes() != (
     whole / 'metrics.jsonl'
   ).read_bytes()
+  if config.eval.hold_out is not None:
+    # Validations of one batch at 9 and 12, three of the last, then the best.
+    assert terminated(monkeypatch, config, cut, 2 + 3 + 2) is None
+    assert not (cut / 'results.json').exists()
   loop.train(config, cut)
   assert_same_run(whole, cut, config)
   loop.train(config, cut)  # a finished run only prints its table again
+  assert_same_run(whole, cut, config)
+
+
+def test_sigterm_stops_within_a_batch_of_an_evaluation(tmp_path, monkeypatch):
+  # Three batches each: before training, after step 6, and after 12, the last.
+  config = training_data.config()
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  loop.train(config, whole)
+  # What is cut is done again.
+  for call, saved in ((2, None), (3 + 2, 6), (3 + 1, 12)):
+    assert terminated(monkeypatch, config, cut, call) is None
+    with Checkpoints(cut / 'checkpoints') as checkpoints:
+      assert checkpoints.latest_step == saved
+    assert not (cut / 'results.json').exists()
+  loop.train(config, cut)
   assert_same_run(whole, cut, config)
 
 
@@ -167,6 +208,7 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
     **{
       'epochs': 9,
       'data.batch_size': 12,
+      'eval.batch_size': 4,
       'eval.hold_out': 4,
       'eval.every_epochs': 1,
       'eval.patience': 3,
@@ -175,6 +217,9 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
     }
   )
   workdir = tmp_path / 'run'
+  # In its validation, of three batches as that before, the best is cut.
+  assert terminated(monkeypatch, config, workdir, 12 + 3 + 2) is None
+  assert len(loop.report.read(workdir / 'metrics.jsonl')) == 1 + 3 + 1 + 3
   rows = loop.train(config, workdir)
   # 36 images are left to train on: 3 steps an epoch. The best of epoch 2 was
   # never beaten, that of 4 was as good, and after 5 patience ended.

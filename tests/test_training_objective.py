@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hier_jax import losses, poincare
+from hier_jax import layers, losses, poincare
 from hier_jax.training import objective, validation
 from tests import spread, training_data
 
@@ -102,6 +102,45 @@ def test_sum_of_metric_and_hier(name):
   np.testing.assert_allclose(aux['hier'], hier, rtol=1e-6)
   np.testing.assert_allclose(total, metric + 2 * hier, rtol=1e-6)
   assert {f'hier/{key}' for key in stats} < set(aux)
+
+
+@pytest.mark.parametrize('name', objective.LOSSES)
+def test_no_product_of_head_and_losses_has_a_lower_precision(name):
+  config = training_data.config(**{'loss.metric': name})
+  head = layers.BallHead(DIM)
+  features = np.zeros((ROWS, 8), np.float32)
+  variables = head.init(jax.random.key(0), features)
+  labels = np.arange(ROWS, dtype=np.int32) // 2
+
+  def loss(variables, params, features):
+    z = head.apply(variables, features)
+    key = jax.random.key(0)
+    return objective.loss(config, params, None, 0, key, z, labels)[0]
+
+  traced = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(
+    variables, params_of(config), features
+  )
+  found = [
+    eqn.params['precision']
+    for eqn in equations(traced.jaxpr)
+    if eqn.primitive.name == 'dot_general'
+  ]
+  highest = jax.lax.Precision.HIGHEST
+  assert found
+  assert set(found) == {(highest, highest)}
+
+
+def equations(jaxpr):
+  """Those of a jaxpr and of all that is inside them."""
+  for eqn in jaxpr.eqns:
+    yield eqn
+    for inner in jax.tree.leaves(eqn.params, is_leaf=is_jaxpr):
+      if is_jaxpr(inner):
+        yield from equations(getattr(inner, 'jaxpr', inner))
+
+
+def is_jaxpr(leaf):
+  return hasattr(leaf, 'eqns') or hasattr(leaf, 'jaxpr')
 
 
 def test_hyp_with_hier_on_devices_is_that_of_one():

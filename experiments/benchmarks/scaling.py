@@ -2,8 +2,9 @@
 
 Bytes from the compiled step at 1 to 256 devices, beside a formula; the work of
 the loss that grows with all devices' batch; the efficiency that follows on
-slices of TPU v5e, with its arithmetic; and what four devices in place of one
-cost here. Nothing is run on more devices than this machine pretends to have.
+slices of TPU v5e, for which programs are compiled (`pip install 'jax[tpu]'`);
+and what four devices in place of one cost here. Nothing is run on more devices
+than this machine pretends to have.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from unittest import mock
 
 # With fewer threads than devices the collectives of fake devices deadlock.
 os.environ.setdefault('NPROC', '64')
@@ -22,12 +24,13 @@ import jax
 import jax.numpy as jnp
 import report
 import timing
+import tpu
 from jax.sharding import Mesh, PartitionSpec
 
 from hier_jax.training import objective, optim, parallel
 
 _SCRIPT = 'experiments/benchmarks/scaling.py'
-_PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
+_PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'numpy'
 _CLASSES = 100
 _MB = 1e6
 
@@ -68,7 +71,6 @@ class Slice:
     peak: bfloat16 FLOP/s of a chip.
     utilisation: of it, by the model's arithmetic.
     links: bytes/s that a chip sends: two of its four ports of 400 Gbps.
-    memory: bytes/s.
     hop: seconds.
   """
 
@@ -77,7 +79,6 @@ class Slice:
   peak: float = 197e12
   utilisation: float = 0.4
   links: float = 2 * 400e9 / 8
-  memory: float = 819e9
   hop: float = 1e-6
 
 
@@ -226,7 +227,7 @@ def growing(sizes):
     f'A device, value and gradient, {sizes.images} rows a device, P = 512, D ='
     " 128: XLA's own figures of the program for CPU, in which a loop counts"
     ' once (that over the triplets, of which each device has as many on any'
-    ' number of devices).',
+    ' number of devices), and of two branches the larger.',
   ]
 
 
@@ -238,7 +239,7 @@ _LOSSES = (
 
 
 def _compile_loss(sizes, devices, metric, hier_weight):
-  config = _vits(sizes, devices)
+  config = _vits(sizes, len(devices))
   config.loss.metric, config.loss.hier_weight = metric, hier_weight
   dim = config.model.embedding_dim
   shapes = {
@@ -262,7 +263,7 @@ def _compile_loss(sizes, devices, metric, hier_weight):
   split, whole = PartitionSpec('i'), PartitionSpec()
   mapped = jax.shard_map(
     jax.value_and_grad(loss, (0, 1)),
-    mesh=Mesh(jax.devices(), ('i',)),
+    mesh=Mesh(devices, ('i',)),
     in_specs=(split, whole, split),
     out_specs=(whole, (split, whole)),
     check_vma=False,
@@ -276,10 +277,10 @@ def _compile_loss(sizes, devices, metric, hier_weight):
 # ---- compiling for many devices ---------------------------------------------
 
 
-def _in_new_process(what, devices, sizes, **options):
+def _in_new_process(what, devices, sizes, target='cpu', **options):
   """What `_compile_once` prints in a process with so many devices."""
   given = {'what': what, 'devices': devices, 'options': options}
-  given['sizes'] = dataclasses.asdict(sizes)
+  given |= {'sizes': dataclasses.asdict(sizes), 'target': target}
   ran = subprocess.run(
     [sys.executable, __file__, '--compile_once', json.dumps(given)],
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
@@ -290,112 +291,156 @@ def _in_new_process(what, devices, sizes, **options):
   return json.loads(ran.stdout.splitlines()[-1])
 
 
-def _compile_once(what, devices, sizes, options):
-  jax.config.update('jax_num_cpu_devices', devices)
+def _compile_once(what, devices, sizes, options, target):
   sizes = Sizes(**sizes)
-  if what == 'loss':
-    compiled = _compile_loss(sizes, devices, **options)
+  if target == 'tpu':
+    given = tpu.devices(devices)
   else:
-    config = (_small if options['small'] else _vits)(sizes, devices)
-    compiled = engine.Engine(config, _CLASSES).compile()
-  found = collectives.parse(compiled.as_text(), devices)
+    jax.config.update('jax_num_cpu_devices', devices)
+    given = jax.devices()
+  # The losses ask it how much they should do at a time.
+  with mock.patch.object(jax, 'default_backend', lambda: target):
+    if what == 'loss':
+      compiled = _compile_loss(sizes, given, **options)
+    else:
+      config = (_small if options['small'] else _vits)(sizes, devices)
+      compiled = engine.Engine(config, _CLASSES).compile()
+  print(json.dumps(_described(compiled, devices, target)))
+
+
+def _described(compiled, devices, target):
+  text = compiled.as_text()
+  if target == 'tpu':
+    return {
+      name: tpu.seconds(text, Slice.peak, choose)
+      for name, choose in (('seconds', min), ('if_close', max))
+    }
+  found = collectives.parse(text, devices)
   cost = compiled.cost_analysis()
-  print(
-    json.dumps(
-      {
-        'kinds': collectives.by_kind(found),
-        'exchanges': len(found),
-        'sent': sum(each.sent(devices) for each in found),
-        'flops': cost['flops'],
-        'accessed': cost['bytes accessed'],
-        'held': compiled.memory_analysis().temp_size_in_bytes,
-      }
-    )
-  )
+  return {
+    'kinds': collectives.by_kind(found),
+    'exchanges': len(found),
+    'sent': sum(each.sent(devices) for each in found),
+    'flops': cost['flops'],
+    'accessed': cost['bytes accessed'],
+    'held': compiled.memory_analysis().temp_size_in_bytes,
+  }
 
 
 # ---- efficiency -------------------------------------------------------------
 
 
+_WITH_HIER = {'metric': 'proxy_anchor', 'hier_weight': 0.5}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+  """Seconds of a step's parts on a slice, and what they are made of."""
+
+  chips: Slice
+  model: float
+  sent_gradient: float
+  sent_rows: float
+  exchanges: int
+  alone: float
+  losses: float
+  losses_if_close: float
+
+  @property
+  def gradient(self):
+    return self.sent_gradient / self.chips.links
+
+  @property
+  def rows(self):
+    return self.sent_rows / self.chips.links
+
+  @property
+  def latency(self):
+    return self.exchanges * self.chips.hops * self.chips.hop
+
+  def efficiency(self, more, without=0.0):
+    """Of a step that takes `more` than the model besides what is exchanged."""
+    one = self.model + (self.alone if more else 0)
+    exchanged = self.gradient + self.rows + self.latency - without
+    return one / (self.model + exchanged + more)
+
+
 def predicted(sizes):
   """The time of a step on slices of TPU v5e, and what of it is not model."""
-  alone = _in_new_process(
-    'loss', 1, sizes, metric='proxy_anchor', hier_weight=0.5
-  )
-  columns = []
+  alone = _in_new_process('loss', 1, sizes, 'tpu', **_WITH_HIER)
+  steps = []
   for chips in _SLICES:
     n = chips.chips
     made = engine.Engine(_vits(sizes, n), _CLASSES)
-    kinds = formula(made, n)
+    loss = _in_new_process('loss', n, sizes, 'tpu', **_WITH_HIER)
     step = _in_new_process('step', n, sizes, small=True)
-    loss = _in_new_process(
-      'loss', n, sizes, metric='proxy_anchor', hier_weight=0.5
-    )
+    kinds = formula(made, n)
     gradient = _sent({'all-reduce': kinds.pop('all-reduce')}, n)
-    embeddings = _sent(kinds, n)
-    seconds = [
-      engine.model_flops(made) / n / (chips.utilisation * chips.peak),
-      gradient / chips.links,
-      embeddings / chips.links,
-      step['exchanges'] * chips.hops * chips.hop,
-      (loss['accessed'] - alone['accessed']) / chips.memory,
-    ]
-    columns.append([*seconds, gradient, embeddings, step['exchanges'], loss])
-  return _arithmetic(sizes, columns, alone)
+    steps.append(
+      _Step(
+        chips,
+        engine.model_flops(made) / n / (chips.utilisation * chips.peak),
+        gradient,
+        _sent(kinds, n),
+        step['exchanges'],
+        alone['seconds'],
+        loss['seconds'],
+        loss['if_close'],
+      )
+    )
+  return _arithmetic(sizes, steps)
 
 
-def _arithmetic(sizes, columns, alone):
-  names = [f'v5e-{chips.chips}' for chips in _SLICES]
-  ms = lambda i: [f'{1e3 * c[i]:.2f}' for c in columns]
-  without = [c[0] / sum(c[:4]) for c in columns]
-  whole = [c[0] / sum(c[:5]) for c in columns]
-  percent = lambda values: [f'{100 * v:.1f} %' for v in values]
-  flops = engine.model_flops(engine.Engine(_vits(sizes, 1), _CLASSES))
-  first = _SLICES[0]
-  rows = [
-    [
-      f'model: {flops / 1e12:.2f} TFLOP / ({first.utilisation:g} x'
-      f' {first.peak / 1e12:g} TFLOP/s), ms',
-      *ms(0),
-    ],
-    [
-      'gradients: MB sent',
-      *(f'{c[5] / _MB:.0f}' for c in columns),
-    ],
-    [f'by {first.links / 1e9:g} GB/s, ms', *ms(1)],
-    [
-      'embeddings and neighbours: MB sent',
-      *(f'{c[6] / _MB:.0f}' for c in columns),
-    ],
-    ['by the same, ms', *ms(2)],
-    [
-      f'latency: exchanges x hops x {1e6 * first.hop:g} us',
-      *(
-        f'{c[7]} x {chips.hops}'
-        for c, chips in zip(columns, _SLICES, strict=True)
-      ),
-    ],
-    ['that is, ms', *ms(3)],
-    ['**efficiency by communication**', *percent(without)],
-    [
-      "losses' memory traffic above that on 1 device, MB",
-      *(
-        f'{(c[8]["accessed"] - alone["accessed"]) / _MB:,.0f}' for c in columns
-      ),
-    ],
-    [f'by {first.memory / 1e9:g} GB/s, ms', *ms(4)],
-    ['**efficiency with that**', *percent(whole)],
-  ]
+def _arithmetic(sizes, steps):
+  first, flops = (
+    _SLICES[0],
+    engine.model_flops(engine.Engine(_vits(sizes, 1), _CLASSES)),
+  )
+  ms = lambda value: lambda s: f'{1e3 * value(s):.2f}'
+  percent = lambda value: lambda s: f'{100 * value(s):.1f} %'
+  rows = {
+    f'model: {flops / 1e12:.2f} TFLOP / ({first.utilisation:g} x'
+    f' {first.peak / 1e12:g} TFLOP/s), ms': ms(lambda s: s.model),
+    'gradients: MB sent': lambda s: f'{s.sent_gradient / _MB:.0f}',
+    f'by {first.links / 1e9:g} GB/s, ms': ms(lambda s: s.gradient),
+    'embeddings and neighbours: MB sent': lambda s: f'{s.sent_rows / _MB:.0f}',
+    'by the same, ms': ms(lambda s: s.rows),
+    f'latency: exchanges x hops x {1e6 * first.hop:g} us': lambda s: (
+      f'{s.exchanges} x {s.chips.hops}'
+    ),
+    'that is, ms': ms(lambda s: s.latency),
+    '**efficiency by communication**': percent(lambda s: s.efficiency(0)),
+    'losses on one chip, ms': ms(lambda s: s.alone),
+    'losses on each of these, ms': ms(lambda s: s.losses),
+    '**efficiency with that**': percent(lambda s: s.efficiency(s.losses)),
+    'the same where a pair is close': percent(
+      lambda s: s.efficiency(s.losses_if_close)
+    ),
+    'the same where gradients are reduced meanwhile': percent(
+      lambda s: s.efficiency(s.losses, s.gradient)
+    ),
+  }
+  heading = [f'{sizes.images} images a chip']
+  heading += [f'v5e-{s.chips.chips}' for s in steps]
   return [
-    report.table([f'{sizes.images} images a chip', *names], rows),
+    report.table(
+      heading, [[name, *map(cell, steps)] for name, cell in rows.items()]
+    ),
     'Weak scaling: the time of a step on one chip over that on n with as many'
-    ' images each. Nothing overlaps: the worst case, since XLA does reduce'
-    ' gradients while others are computed. 197 TFLOP/s in bfloat16, 16 GB at'
-    ' 819 GB/s and 1,600 Gbps between chips (four ports) are those of'
-    ' <https://cloud.google.com/tpu/docs/v5e>; assumed are the utilisation of'
-    ' 40 %, half of the ports (a ring along one axis at a time), a microsecond'
-    ' a hop, and that the compiled program for TPU exchanges what that for CPU'
-    ' does. Sorting for the nearest neighbours is in no row.',
+    ' images each. Nothing overlaps, but in the last row: there the backward'
+    ' pass, two thirds of the model, hides all of the reduction of gradients.'
+    ' 197 TFLOP/s in bfloat16 and 1,600 Gbps between chips (four ports) are'
+    ' those of <https://cloud.google.com/tpu/docs/v5e>; assumed are the'
+    ' utilisation of 40 %, half of the ports (a ring along one axis at a'
+    ' time), a microsecond a hop, and that the compiled program for TPU'
+    ' exchanges what that for CPU does.',
+    "The losses' times are what the compiler for TPU expects of each operation"
+    ' ([`tpu.py`](tpu.py)), arithmetic and memory: estimates, of a compiler'
+    ' that says not how good they are. The loops over triplets are not in'
+    ' them, of which each device has as many or fewer on any number of'
+    ' devices; nor is `top_k`, for which there is no estimate. A pair is close'
+    " that is nearer than an eighth of its points' norm, but for coinciding"
+    ' ones: then the gradient of the distances is made row by row.',
   ]
 
 

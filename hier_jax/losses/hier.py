@@ -46,49 +46,69 @@ def _geometry(c, clip_radius):
 
 
 class _Term(NamedTuple):
-  """Nodes whose triplets are drawn, and how far they are from what.
+  """Nodes whose triplets are drawn.
 
   Attributes:
     nodes: `[n, d]`.
     classes: int `[n]`, or None.
-    dist: `[n, P]`, distances to the proxies.
     similarity: `[m, n]`, similarities of this device's nodes to all.
     first: index of the first of this device's nodes.
   """
 
   nodes: jax.Array
   classes: jax.Array | None
-  dist: jax.Array
   similarity: jax.Array
   first: jax.Array | int
 
 
-def _terms(z, labels, proxies, c, clip_radius, axis_name):
-  embed, distance = _geometry(c, clip_radius)
+def _terms(z, labels, rho, distance, axis_name):
   rank, devices = sharding.position(axis_name)
-  z, labels = numerics.widened(z), jnp.asarray(labels)
   nodes, classes = (sharding.gather(a, axis_name) for a in (z, labels))
-  rho = embed(numerics.widened(proxies))
   same = (labels[:, None] == classes[None]).astype(jnp.float32)
-  apart = distance(*map(lax.stop_gradient, (z, nodes)))
-  data = _Term(
-    nodes,
-    classes,
-    dist=distance(nodes, rho),
-    similarity=jnp.exp(-apart) + same,
-    first=rank * z.shape[0],
+  near = lambda *pair: jnp.exp(-distance(*map(lax.stop_gradient, pair)))
+  data = _Term(nodes, classes, near(z, nodes) + same, rank * z.shape[0])
+  own, share = rho, -(-rho.shape[0] // devices)
+  if devices > 1:
+    own = jnp.take(rho, rank * share + jnp.arange(share), axis=0, mode='clip')
+  return {
+    'data': data,
+    'proxy': _Term(rho, None, near(own, rho), rank * share),
+  }
+
+
+def _named(term, triplets, neighbors):
+  """The nodes that a device's triplets name: they alone have a loss.
+
+  Args:
+    term: `_Term` of n nodes, m of them this device's.
+    triplets: `Triplets`, t of each of these.
+    neighbors: int32 `[m, k]` of `triplets.reciprocal_neighbors`.
+
+  Returns:
+    index int32 `[r]` of nodes, the nodes `[r, d]`, and the triplets as rows of
+    them. They are the device's own, the table of neighbours and the negatives,
+    r = m (1 + k + t); an index from n on is padding. Where that is not fewer
+    than n, they are all nodes.
+  """
+  (n, _), (m, k) = term.nodes.shape, neighbors.shape
+  place = jnp.arange(triplets.weight.shape[0])
+  if m * (1 + k) + place.size >= n:
+    return jnp.arange(n), term.nodes, triplets
+  own = place // (place.size // m)
+  # The table is ascending.
+  column = jnp.sum(neighbors[own] < triplets.positive[:, None], 1)
+  index = jnp.concatenate(
+    [term.first + jnp.arange(m), neighbors.ravel(), triplets.negative]
   )
-  among = distance(rho, rho)
-  share = -(-rho.shape[0] // devices)
-  rows = rank * share + jnp.arange(share)
-  proxy = _Term(
-    rho,
-    None,
-    dist=among,
-    similarity=jnp.exp(-jnp.take(among, rows, axis=0, mode='clip')),
-    first=rank * share,
+  return (
+    index,
+    jnp.take(term.nodes, index, axis=0, mode='clip'),
+    triplets._replace(
+      anchor=own,
+      positive=m + own * k + column,
+      negative=m * (1 + k) + place,
+    ),
   )
-  return {'data': data, 'proxy': proxy}
 
 
 def _monitor(term, triplets, count, c, clip_radius, axis_name):
@@ -165,7 +185,8 @@ def hier(
       gathered; each device mines its own rows and its share of the proxies, and
       works on their triplets. The loss is the whole batch's on every device,
       and the mean over devices of its gradients (`lax.pmean`) is the whole
-      batch's gradient. Only the distances to the proxies are every device's.
+      batch's gradient. A device computes distances of its own rows to all, and
+      to the proxies those of the rows that its triplets name.
 
   Returns:
     loss, a float32 scalar; and a dict of scalars for monitoring, under 'data/'
@@ -189,7 +210,10 @@ def hier(
     )
   loss = 0.0
   aux: dict[str, jax.Array] = {}
-  terms = _terms(z, labels, proxies, c, clip_radius, axis_name)
+  z, labels = numerics.widened(z), jnp.asarray(labels)
+  embed, distance = _geometry(c, clip_radius)
+  rho = embed(numerics.widened(proxies))
+  terms = _terms(z, labels, rho, distance, axis_name)
   for name, term in terms.items():
     key, key_draw, key_pick = jax.random.split(key, 3)
     neighbors, count = triplets_lib.reciprocal_neighbors(
@@ -207,13 +231,15 @@ def hier(
       first=term.first,
       self_negatives=self_negatives,
     )
-    dist = term.dist
+    index, named, among = _named(term, triplets, neighbors)
+    dist = distance(named, rho)
     if exclude_self_lca and name == 'proxy':
-      dist = jnp.where(jnp.eye(dist.shape[0], dtype=bool), _FAR, dist)
+      itself = index[:, None] == jnp.arange(rho.shape[0])[None]
+      dist = jnp.where(itself, _FAR, dist)
     value, picks = lca_loss(
       key_pick,
       dist,
-      triplets,
+      among,
       tau=tau,
       margin=margin,
       estimator=estimator,

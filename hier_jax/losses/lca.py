@@ -21,7 +21,7 @@ __all__ = ['ESTIMATORS', 'lca_loss']
 ESTIMATORS = ('gumbel', 'gumbel_rao', 'softmax', 'argmax')
 # Elements of a chunk, triplets times proxies: on CPU what XLA shares out among
 # the cores and their caches hold, elsewhere what fills the machine.
-_CHUNK = {'cpu': 2**18}
+_CHUNK = {'cpu': 2**18, 'gpu': 2**23}
 _CHUNK_ELSEWHERE = 2**21
 # Draws of the noise that 'gumbel_rao' averages over.
 _RAO_DRAWS = 8
@@ -70,8 +70,9 @@ def _coincide(a, b):
 def _count(pick, weight, size):
   """How often each proxy was picked, `[P]`."""
   if pick.ndim == 2:
-    return weight @ pick
-  return jnp.zeros(size).at[pick].add(weight)
+    return jnp.sum(weight[:, None] * pick, 0)
+  pick = jnp.where(weight > 0, pick, size)
+  return jnp.zeros(size).at[pick].add(weight, mode='drop')
 
 
 def _slope(unnormalised, v):
@@ -212,17 +213,19 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
   num_proxies = dist.shape[1]
   total = triplets.weight.shape[0]
   elements = _CHUNK.get(jax.default_backend(), _CHUNK_ELSEWHERE)
-  size = max(1, min(total, elements // num_proxies))
+  steps = max(1, -(-total * num_proxies // elements))
+  size = -(-total // steps)
   # The triplets that count, so that the loop can end after them.
   counts = triplets.weight > 0
   number = jnp.sum(counts)
-  (order,) = jnp.nonzero(counts, size=-(-total // size) * size, fill_value=0)
+  (order,) = jnp.nonzero(counts, size=steps * size, fill_value=0)
   seeds = None
   if not jnp.issubdtype(noise.dtype, jnp.floating):
     rank, _ = sharding.position(settings.axis_name)
     streams = 2 * settings.draws()
     seeds = noise_lib.triplet_seeds(noise, rank * total, total, streams)
   nodes = triplets.anchor, triplets.positive, triplets.negative
+  nowhere = dist.shape[0]
 
   def body(step, carry):
     loss, grad, used, apart = carry
@@ -239,10 +242,15 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
       settings.estimator,
     )
     for node, by_row in zip(ijk, by_rows, strict=True):
-      grad = grad.at[node].add(by_row)
+      # Many additions to one row take turns on a GPU, those of zeros too.
+      node = jnp.where(weight > 0, node, nowhere)
+      grad = grad.at[node].add(by_row, mode='drop')
     return loss + more, grad, used + picked, apart + differ
 
-  steps = -(-number // size)
+  if jax.default_backend() != 'gpu':
+    # There the host would wait for a loop whose end depends on data, and what
+    # is launched after it for the host: for longer than the whole loop takes.
+    steps = -(-number // size)
   zero = jnp.zeros((), dist.dtype)
   start = (zero, jnp.zeros_like(dist), jnp.zeros(num_proxies), zero)
   own = functools.partial(sharding.varying, axis_name=settings.axis_name)
@@ -268,7 +276,8 @@ def _lca_sums_fwd(dist, triplets, noise, tau, margin, settings):
   loss, grad, used, apart = _one_pass(
     dist, triplets, noise, tau, margin, settings
   )
-  return (loss, used, apart), grad
+  # What is made of it would otherwise decide how the chunks lay it out.
+  return (loss, used, apart), lax.optimization_barrier(grad)
 
 
 def _lca_sums_bwd(settings, grad, cotangents):

@@ -45,60 +45,107 @@ class LayerNorm(nn.Module):
     """Returns the rows `[m, d]`, computed in float32."""
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
     bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
-    y = _standardised(x.astype(jnp.float32)) * scale[None] + bias[None]
-    return y.astype(self.dtype)
+    return _layer_norm(x, scale, bias, self.dtype)
 
 
 _EPSILON = 1e-6
 
 
-@jax.custom_vjp
-def _standardised(x):
-  """(x - mean) / sqrt(variance + epsilon) of each row of `[m, d]`.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _layer_norm(x, scale, bias, dtype):
+  """(x - mean) / sqrt(variance + epsilon) * scale + bias of rows `[m, d]`.
 
   With a backward pass of its own, since that of autodiff goes over the rows
-  once for the mean and again for the variance, and keeps more of them.
+  once for the mean and again for the variance, and keeps them in float32.
   """
-  return _standardise(x)[0]
+  return _layer_norm_fwd(x, scale, bias, dtype)[0]
 
 
-def _standardise(x):
+def _layer_norm_fwd(x, scale, bias, dtype):
   # The mean of squares less the square of the mean would lose digits in rows
   # with a few large numbers, as DINOv2 has them.
-  mean = x.mean(axis=1, keepdims=True)
-  variance = jnp.square(x - mean).mean(axis=1, keepdims=True)
+  wide = x.astype(jnp.float32)
+  mean = wide.mean(axis=1, keepdims=True)
+  variance = jnp.square(wide - mean).mean(axis=1, keepdims=True)
   rate = lax.rsqrt(variance + _EPSILON)
-  return (x - mean) * rate, (x, mean, rate)
+  y = (wide - mean) * rate * scale[None] + bias[None]
+  return y.astype(dtype), (x, mean, rate, scale)
 
 
-def _standardise_bwd(residuals, g):
-  x, mean, rate = residuals
-  y = (x - mean) * rate
-  along = (g * y).mean(axis=1, keepdims=True)
-  return ((g - g.mean(axis=1, keepdims=True) - y * along) * rate,)
+def _layer_norm_bwd(dtype, residuals, given):
+  del dtype
+  x, mean, rate, scale = residuals
+  g = given.astype(jnp.float32)
+  y = (x.astype(jnp.float32) - mean) * rate
+  h = g * scale[None]
+  along = (h * y).mean(axis=1, keepdims=True)
+  by_x = (h - h.mean(axis=1, keepdims=True) - y * along) * rate
+  if jax.default_backend() == 'gpu':
+    # Together, sums over the rows and along them would share matrices in
+    # float32, and write and read those.
+    x, given = lax.optimization_barrier((x, given))
+    g = given.astype(jnp.float32)
+    y = (x.astype(jnp.float32) - mean) * rate
+  return by_x.astype(x.dtype), (g * y).sum(0), g.sum(0)
 
 
-_standardised.defvjp(_standardise, _standardise_bwd)
+_layer_norm.defvjp(_layer_norm_fwd, _layer_norm_bwd)
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def attention(
+  q: jax.Array, k: jax.Array, v: jax.Array, count: int | None = None
+) -> jax.Array:
   """softmax(q k^T / sqrt(d)) v (Vaswani et al., 2017, equation 1).
 
-  The softmax is that of float32, and divides what it weighs: d numbers a query
-  and not one a key.
+  The softmax is that of float32. NVIDIA GPUs take 16-bit types through cuDNN,
+  which stores no `[n, m]` matrix.
 
   Args:
-    q: queries `[..., n, d]`.
-    k: keys `[..., m, d]`.
-    v: values `[..., m, d]`.
+    q: queries `[b, n, h, d]`.
+    k: keys `[b, m, h, d]`.
+    v: values `[b, m, h, d]`.
+    count: how many of the keys count, the first ones; None for all.
 
   Returns:
-    `[..., n, d]` of the type of v.
+    `[b, n, h, d]` of the type of v. Queries from `count` on, where n = m, are
+    padding: what they lead to means nothing.
   """
+  if _fused(q, k):
+    lengths = None
+    if count is not None:
+      lengths = jnp.full(len(k), count, jnp.int32)
+    return jax.nn.dot_product_attention(
+      *(q, k, v),
+      query_seq_lengths=lengths,
+      key_value_seq_lengths=lengths,
+      implementation='cudnn',
+    )
+  q, k, v = (a.swapaxes(1, 2) for a in (q, k, v))
+  return _attention(q, k, v, count).swapaxes(1, 2)
+
+
+def _fused(q, k):
+  """Whether cuDNN has a kernel for it."""
+  device = jax.devices()[0]
+  return (
+    device.device_kind.startswith('NVIDIA')
+    and float(device.compute_capability) >= 8
+    and q.dtype in (jnp.bfloat16, jnp.float16)
+    and q.shape[1] % 2 == k.shape[1] % 2 == 0
+    and q.shape[3] % 8 == 0
+    and q.shape[3] <= 128
+  )
+
+
+def _attention(q, k, v, count):
+  """Of `[b, h, n, d]`; divides what it weighs, d numbers a query."""
   product = functools.partial(
     jnp.einsum, preferred_element_type=jnp.float32, optimize=False
   )
   logits = product('...nd,...md->...nm', q, k)
+  if count is not None:
+    place = lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    logits = jnp.where(place < count, logits, jnp.finfo(logits.dtype).min)
   # The result does not depend on the shift, so neither does its gradient.
   shift = lax.stop_gradient(logits.max(axis=-1, keepdims=True))
   weights = jnp.exp((logits - shift) / math.sqrt(q.shape[-1]))
@@ -135,16 +182,18 @@ class Attention(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array, images: int) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, images: int, count: int | None = None
+  ) -> jax.Array:
     """Returns `[b * n, width]` after the output projection; b is `images`."""
     rows, width = x.shape
     size = width // self.num_heads
     qkv = Dense(3 * width, self.dtype, name='qkv')(x)
     # Queries of all heads, then keys, then values: timm's order of the rows.
     qkv = qkv.reshape(images, rows // images, 3, self.num_heads, size)
-    y = attention(*qkv.transpose(2, 0, 3, 1, 4))
-    y = y.transpose(0, 2, 1, 3).reshape(rows, width)
-    return Dense(width, self.dtype, name='proj')(y)
+    q, k, v = jnp.moveaxis(qkv, 2, 0)
+    y = attention(q, k, v, count)
+    return Dense(width, self.dtype, name='proj')(y.reshape(rows, width))
 
 
 class Mlp(nn.Module):
@@ -194,13 +243,22 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(
-    self, tokens: jax.Array, first: jax.Array | int | None = None
+    self,
+    tokens: jax.Array,
+    first: jax.Array | int | None = None,
+    count: int | None = None,
   ) -> jax.Array:
-    """Returns the tokens after attention and MLP; `first` is `vit.ViT`'s."""
+    """Computes the tokens after attention and MLP.
+
+    Args:
+      tokens: `[b, n, width]`.
+      first: `vit.ViT`'s.
+      count: how many of an image's tokens count, the first ones; None for all.
+    """
     b, _, width = tokens.shape
     x = tokens.reshape(-1, width)
     y = LayerNorm(self.dtype, name='norm1')(x)
-    y = Attention(self.num_heads, self.dtype, name='attn')(y, b)
+    y = Attention(self.num_heads, self.dtype, name='attn')(y, b, count)
     x = x + self._branch('ls1', y, b, first)
     y = LayerNorm(self.dtype, name='norm2')(x)
     y = Mlp(self.mlp_width, self.swiglu, self.dtype, name='mlp')(y)

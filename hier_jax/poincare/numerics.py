@@ -54,7 +54,7 @@ def split(x):
   return high, x - high
 
 
-# Partial sums of a row: enough to fill a vector register.
+# Partial sums of a row: on CPU enough to fill a vector register.
 _LANES = 8
 
 
@@ -79,7 +79,9 @@ def _sqnorm_pair(x):
   The pieces' products are exact and their sum carries its own error, so neither
   contraction to FMA nor the order of the reduction can spoil it.
   """
-  lanes = min(_LANES, x.shape[-1])
+  lanes = x.shape[-1]
+  if jax.default_backend() != 'gpu':
+    lanes = min(_LANES, lanes)
   blocks = -(-x.shape[-1] // lanes)
   pad = [(0, 0)] * (x.ndim - 1) + [(0, blocks * lanes - x.shape[-1])]
   rows = jnp.pad(x, pad).reshape(*x.shape[:-1], blocks, lanes)

@@ -15,6 +15,9 @@ from hier_jax.poincare import numerics
 # Features, or rows, handled in one fused loop over a matrix: enough to hide the
 # traffic of its accumulator, few enough to compile fast.
 _BLOCK = 64
+# How much taller than wide a matrix is made the other way round: along the
+# lanes of a TPU the longer side takes half the time.
+_TALL = 8
 
 
 def _blocks(x):
@@ -44,6 +47,9 @@ def _sum_blocks(term, rows, like, compensate=False):
   Returns:
     The sum.
   """
+  if jax.default_backend() == 'gpu':
+    # One kernel, which makes the terms as it sums them.
+    return jnp.sum(jax.vmap(term)(*rows), 0)
 
   def add(sums, block):
     part = _tree_sum([term(*row) for row in zip(*block, strict=True)])
@@ -88,7 +94,8 @@ def pulls(g, x, y, sq, backward):
     y: `[m, d]`.
     sq: `[n, m]`, the squared distances.
     backward: 'rowwise' keeps the digits that x_i and y_j share, 'matmul' is
-      faster and loses them; 'auto' is row-wise where any pair is close.
+      faster and loses them; 'auto' is row-wise where any pair is close, and
+      on a GPU, which would wait for its host to decide.
 
   Returns:
     sum_j g_ij (x_i - y_j) `[n, d]` and sum_i g_ij (y_j - x_i) `[m, d]`.
@@ -98,6 +105,8 @@ def pulls(g, x, y, sq, backward):
     pull = _PULLS[name]
     return lambda: (pull(g, x, y), pull(g.T, y, x))
 
+  if backward == 'auto' and jax.default_backend() == 'gpu':
+    backward = 'rowwise'
   if backward != 'auto':
     return both(backward)()
   close = (sq > 0) & (sq < _CLOSE * (numerics.dot(x, x) + numerics.dot(y, y).T))
@@ -110,6 +119,8 @@ def sqdist(x, y):
   Direct differences: nothing of size n m d is stored, and close pairs keep the
   digits that |x|^2 + |y|^2 - 2<x, y> would cancel.
   """
+  if x.shape[0] > _TALL * y.shape[0]:
+    return sqdist(y, x).T
   term = lambda x_k, y_k: (x_k[:, None] - y_k[None]) ** 2
   like = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
   # A sum of two blocks is a pairwise sum still.

@@ -44,7 +44,7 @@ def alone():
 
 
 def index():
-  """Number of this process; asks for no device, as `jax.process_index` does."""
+  """Number of this process; `jax.process_index` would ask for a device."""
   return distributed.global_state.process_id
 
 

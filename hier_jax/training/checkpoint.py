@@ -34,9 +34,8 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   Args:
     directory: where they lie, made if need be; all processes see it.
-    keep: how many of the latest are kept, and besides them the first of those
-      that were saved with the highest score; None only reads, and leaves alone
-      what another process may be writing.
+    keep: how many of the latest are kept, besides the best; None only reads,
+      and leaves alone what another process may be writing.
   """
 
   def __init__(self, directory, *, keep=None):
@@ -58,8 +57,6 @@ class Checkpoints(contextlib.AbstractContextManager):
         multiprocessing_options=_by_itself(),
       ),
     )
-    for step in self._manager.all_steps():
-      self._kept.scores[step] = _noted(self._directory / str(step))['score']
     self._writer = concurrent.futures.ThreadPoolExecutor(1)
     self._copiers = concurrent.futures.ThreadPoolExecutor(_COPIERS)
 
@@ -96,13 +93,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     if agreement.index() == 0:
       _copy(state, self._copiers)
 
-  def save(self, step, state, score=None):
+  def save(self, step, state, best=None):
     """Begins to write the state; returns before it is on disk.
 
     Args:
       step: of the state.
       state: arrays, which may be consumed as soon as this returns.
-      score: how good it is, None where that is not known.
+      best: step of the one that is kept whatever comes, None for none.
 
     Raises:
       Exception: what went wrong while the one before was written.
@@ -111,15 +108,15 @@ class Checkpoints(contextlib.AbstractContextManager):
       return
     self._wait()
     copy = _copy(state, self._copiers)
-    self._pending = self._writer.submit(self._write, step, copy, score)
+    self._pending = self._writer.submit(self._write, step, copy, best)
 
-  def _write(self, step, state, score):
+  def _write(self, step, state, best):
     arrays = {path: np.asarray(leaf) for path, leaf in _named(state)}
-    self._kept.scores[step] = score
+    self._kept.best = best
     self._manager.save(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardSave(arrays)),
-      custom_metadata={'digest': _digest(arrays), 'score': score},
+      custom_metadata={'digest': _digest(arrays)},
       # When to save is the loop's decision.
       force=True,
     )
@@ -164,15 +161,14 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 
 class _Kept:
-  """Which are kept: so many of the latest, and the first of the best.
+  """Which are kept: so many of the latest, and the best.
 
   Attributes:
-    scores: step -> score, None where there is none.
+    best: its step, or None.
   """
 
   def __init__(self, latest):
-    self._latest = latest
-    self.scores = {}
+    self._latest, self.best = latest, None
 
   def should_preserve(self, checkpoints, *, context):
     """Orbax asks of all of them, whether each is."""
@@ -180,9 +176,7 @@ class _Kept:
     steps = [found.step for found in checkpoints]
     if self._latest is None:
       return [True] * len(steps)
-    scored = [s for s in sorted(steps) if self.scores.get(s) is not None]
-    best = max(scored, key=lambda step: self.scores[step], default=None)
-    kept = {*sorted(steps)[-self._latest :], best}
+    kept = {*sorted(steps)[-self._latest :], self.best}
     return [step in kept for step in steps]
 
 
@@ -229,13 +223,12 @@ def _digest(arrays):
 
 
 def _noted(folder):
-  """What was noted of a state; None for each that cannot be read."""
+  """The checksum that was noted of a state; None where it cannot be read."""
   try:
     stored = json.loads((folder / '_CHECKPOINT_METADATA').read_text())
-    noted = dict(stored['custom_metadata'])
+    return stored['custom_metadata']['digest']
   except (OSError, ValueError, KeyError, TypeError):
-    noted = {}
-  return {key: noted.get(key) for key in ('digest', 'score')}
+    return None
 
 
 def _read(folder, state):
@@ -248,7 +241,7 @@ def _read(folder, state):
   handler = ocp.StandardCheckpointHandler(**options)
   with _quiet(), ocp.Checkpointer(handler, **options) as reader:
     found = reader.restore(folder / 'state', args=ocp.args.StandardRestore())
-  if _digest(found) != _noted(folder)['digest']:
+  if _digest(found) != _noted(folder):
     raise ValueError('its arrays are not those that were saved')
   ours = {name: leaf.shape for name, leaf in _named(state)}
   theirs = {name: array.shape for name, array in found.items()}

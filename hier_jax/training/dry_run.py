@@ -6,7 +6,13 @@ import math
 import jax
 from flax import traverse_util
 
-from hier_jax.training import embedding, optim, parallel, validation
+from hier_jax.training import (
+  agreement,
+  embedding,
+  optim,
+  parallel,
+  validation,
+)
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.inputs import Inputs, batch_shapes, load_splits
@@ -71,7 +77,7 @@ def _parameters(config, params, steps_per_epoch):
 
 def _batches(config, train, steps_per_epoch):
   batch, per_class = config.data.batch_size, config.data.images_per_class
-  devices, processes = jax.device_count(), jax.process_count()
+  devices, processes = jax.device_count(), agreement.count()
   drawn = (
     f'{batch // per_class} classes x {per_class} images'
     if per_class

@@ -4,7 +4,6 @@ import functools
 import json
 import pathlib
 
-import jax
 import numpy as np
 
 from hier_jax import poincare
@@ -13,8 +12,8 @@ from hier_jax.errors import UserError
 from hier_jax.evaluation.files import Embedded, Task
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.models import embedder
+from hier_jax.training import agreement, optim, parallel, validation
 from hier_jax.training import config as config_lib
-from hier_jax.training import optim, parallel, validation
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
@@ -43,8 +42,8 @@ def over(config, split, embed):
     split,
     transforms.EvalView(config.model.image_size, config.data.eval_resize),
     batch_size=config.eval.batch_size,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=agreement.index(),
+    process_count=agreement.count(),
     num_threads=config.data.num_threads,
   ):
     mask = parallel.gather_rows(batch['mask'])

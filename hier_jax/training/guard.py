@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from hier_jax import atomic
 from hier_jax.errors import UserError
-from hier_jax.training import report
+from hier_jax.training import agreement, report
 
 __all__ = ['MODES', 'Guard', 'if_finite', 'step_key']
 
@@ -92,7 +92,7 @@ class Guard:
   def _found(self, step, metrics):
     bad = {k: str(v) for k, v in metrics.items() if not math.isfinite(v)}
     path = self._workdir / f'nonfinite_{step}.json'
-    if jax.process_index() == 0:
+    if agreement.index() == 0:
       with report.writing(path):
         atomic.write_text(path, json.dumps(self._record(step, bad)) + '\n')
     if self._config.nonfinite == 'skip':

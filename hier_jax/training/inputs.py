@@ -7,7 +7,7 @@ from hier_jax import augment
 from hier_jax.data import cache, datasets, pipeline, transforms
 from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
-from hier_jax.training import parallel
+from hier_jax.training import agreement, parallel
 
 __all__ = ['Inputs', 'batch_shapes', 'load_splits']
 
@@ -75,8 +75,8 @@ class Inputs:
         short_side=data.short_side,
         num_threads=data.num_threads,
       ),
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      process_index=agreement.index(),
+      process_count=agreement.count(),
       num_threads=data.num_threads,
     )
     unused = {'index'}
@@ -103,7 +103,7 @@ class Inputs:
 
 def batch_shapes(config):
   """Shapes and types of this process's part of a batch."""
-  rows = config.data.batch_size // jax.process_count()
+  rows = config.data.batch_size // agreement.count()
   size = config.model.image_size
   return {
     'image': jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),

@@ -50,7 +50,8 @@ def train(config, workdir):
   Returns:
     name of a system -> its retrieval metrics on the test split, in the order
     of the table that is printed. None where SIGTERM came before the end: then
-    the state of the step it came in is saved, in all processes of the run.
+    all processes of the run have stopped after the same step, or the same batch
+    of an evaluation, and its state is saved.
 
   Raises:
     UserError: for a wrong config, data set or workdir, for a loss that is not
@@ -92,11 +93,13 @@ def _train(config, workdir):
       state = checkpoints.restore(state)
     elif config.pretrained is not None:
       state, loaded = state_lib.with_pretrained(state, config, model)
-      if jax.process_index() == 0:
+      if agreement.index() == 0:
         print(f'pretrained weights: {loaded.summary()}')
     checkpoints.warm_up(state)
-    run = _Run(config, workdir, splits, inputs, model, optimizer, state)
-    return run.finish(checkpoints, preemption)
+    run = _Run(
+      config, workdir, splits, inputs, model, optimizer, state, preemption
+    )
+    return run.finish(checkpoints)
 
 
 @contextlib.contextmanager
@@ -113,14 +116,21 @@ def _checkpoints(workdir, keep):
       pass
 
 
+class _Stopped(BaseException):
+  """SIGTERM has come to a process of the run; no error, as an interrupt."""
+
+
 class _Run:
   """The moving parts of one run, between its start and its table."""
 
-  def __init__(self, config, workdir, splits, inputs, model, optimizer, state):
+  def __init__(
+    self, config, workdir, splits, inputs, model, optimizer, state, preemption
+  ):
     self.config, self.workdir, self.splits = config, workdir, splits
-    self.inputs, self.state = inputs, state
+    self.inputs, self.state, self.preemption = inputs, state, preemption
     self.steps_per_epoch = inputs.sampler.steps_per_epoch
-    self.step = int(state.step)
+    # Step 0 needs no saving: a run without a checkpoint begins with it.
+    self.step = self.saved = int(state.step)
     self.train_step = parallel.map_step(
       inputs.with_views(step_lib.make_train_step(config, model, optimizer)),
       by=config.parallel,
@@ -128,7 +138,7 @@ class _Run:
     self.embed = parallel.map_embed(
       step_lib.make_embed(model), by=config.parallel
     )
-    first = jax.process_index() == 0
+    first = agreement.index() == 0
     # Without a checkpoint the run begins anew, first evaluations included.
     logged = self.step or -1
     board = None
@@ -149,13 +159,29 @@ class _Run:
       config, workdir, inputs.sampler, skipped=int(state.skipped)
     )
 
-  def finish(self, checkpoints, preemption):
+  def finish(self, checkpoints):
     """Runs what is left of the run; returns and prints its table.
 
     Returns None after SIGTERM.
     """
-    if self.step == 0:
-      self._evaluate_start()
+    try:
+      self._take_steps(checkpoints)
+      self.progress.close()
+      return self._results(checkpoints)
+    except _Stopped:
+      self._save(checkpoints)
+      self.timing.write(self.clock.lap(self.step))
+      self.progress.close()
+      self.progress.say(
+        f'stopped by SIGTERM after step {self.step}, which is saved: the same'
+        ' command goes on'
+        if self.step
+        else 'stopped by SIGTERM before step 1: the same command begins anew'
+      )
+      return None
+
+  def _take_steps(self, checkpoints):
+    self._evaluate_due()
     for batch in self.clock.waiting(self._batches()):
       with self.clock.spent('step'):
         self.state, metrics = self.train_step(self.state, batch)
@@ -164,31 +190,19 @@ class _Run:
       if self.step % self.config.log_every == 0 or self._is_last():
         self._log_pending()
         self.pending = self.step, metrics
-      score, better = None, False
-      if self._ends_epoch(self.config.eval.every_epochs):
-        self._log_pending()
-        score = self._evaluate_now()
-        better = self._best().get('step') == self.step
-        self._stop_early()
+      better = self._evaluate_due()
       # A resumed run knows the best by the log, and must find it.
-      saves = better or self._ends_epoch(self.config.checkpoint.every_epochs)
-      leaves = preemption.reached(self.step) and not self._is_last()
-      if saves or leaves:
-        self._log_pending()
-        self._check_finite(self.step)
-        self._save(checkpoints, score)
-      if self._is_last() or leaves:
+      if better or self._ends_epoch(self.config.checkpoint.every_epochs):
+        self._save(checkpoints)
+      if self._is_last():
         # The last evaluation and checkpoint came after the last metrics.
         self.timing.write(self.clock.lap(self.step))
         break
-    self.progress.close()
-    if self._is_last():
-      return self._results(checkpoints)
-    self.progress.say(
-      f'stopped by SIGTERM after step {self.step}, which is saved: the same'
-      ' command goes on'
-    )
-    return None
+      self._stop_if_asked()
+
+  def _stop_if_asked(self):
+    if self.preemption.reached():
+      raise _Stopped
 
   def _batches(self):
     return self.inputs.batches(self.step, self.total_steps - self.step)
@@ -231,16 +245,40 @@ class _Run:
     timing = self.timing.records[-1]
     self.progress.update(step, metrics, timing, new_period=new_period)
 
-  def _save(self, checkpoints, score):
+  def _save(self, checkpoints):
+    """Saves the state, if that has not been done."""
+    if self.saved == self.step:
+      return
+    self._log_pending()
+    self._check_finite(self.step)
+    self.saved = self.step
     writing = report.writing(self.workdir / 'checkpoints', Exception)
     with self.clock.spent('checkpoint'), writing:
-      checkpoints.save(self.step, self.state, score)
+      checkpoints.save(self.step, self.state, self._best().get('step'))
 
   def _check_finite(self, step):
     for skipped in self.guard.check(step):
       self.progress.say(
         f'step {skipped} was not finite: its update is left out'
       )
+
+  def _evaluate_due(self):
+    """Evaluates the state where its step asks for it and the log lacks it.
+
+    Returns whether it then is the best on classes held out.
+    """
+    if self.step == 0:
+      self._evaluate_start()
+      return False
+    if not self._ends_epoch(self.config.eval.every_epochs) or any(
+      record['step'] == self.step and record['kind'] != 'train'
+      for record in self.log.records
+    ):
+      return False
+    self._log_pending()
+    self._evaluate_now()
+    self._stop_early()
+    return self._best().get('step') == self.step
 
   def _evaluate_start(self):
     """What there is to beat: the pixels, and the untrained network."""
@@ -252,22 +290,28 @@ class _Run:
       self._evaluate(self._test(), 'eval', 'before training')
 
   def _evaluate_now(self):
-    """Evaluates the state; returns its score where classes are held out."""
+    """Evaluates the state, on classes held out where there are any."""
+    if self.config.eval.hold_out is None:
+      splits, kind = self._test(), 'eval'
+    else:
+      splits, kind = [self.splits['val']], selection.KIND
     with self.clock.spent('evaluation'):
-      if self.config.eval.hold_out is None:
-        self._evaluate(self._test(), 'eval', f'step {self.step}')
-        return None
-      found = self._evaluate(
-        [self.splits['val']], selection.KIND, f'step {self.step}'
-      )
-      return found[self.config.eval.select]
+      self._evaluate(splits, kind, f'step {self.step}')
 
   def _test(self):
     """The queries and, where there is one, the gallery."""
     return embedding.chosen(self.splits)
 
   def _over(self, splits, embed):
-    return [embedding.over(self.config, split, embed) for split in splits]
+    """Embeds splits; SIGTERM ends it before a batch."""
+
+    def unless_asked(image):
+      self._stop_if_asked()
+      return embed(image)
+
+    return [
+      embedding.over(self.config, split, unless_asked) for split in splits
+    ]
 
   def _evaluate(self, splits, kind, name, state=None, **others):
     """Retrieval on splits, logged under a name."""
@@ -312,7 +356,7 @@ class _Run:
     rows[runs.TRAINED] = evaluations[f'step {self.total_steps}']
     if runs.BEST in evaluations:
       rows[runs.BEST] = evaluations[runs.BEST]
-    if jax.process_index() == 0:
+    if agreement.index() == 0:
       path = self.workdir / 'results.json'
       with report.writing(path):
         atomic.write_text(path, json.dumps(rows, indent=2) + '\n')

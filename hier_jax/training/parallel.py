@@ -23,6 +23,7 @@ __all__ = [
   'map_embed',
   'map_step',
   'prefetch',
+  'spread',
 ]
 
 AXIS = 'devices'
@@ -40,8 +41,14 @@ def _mesh(devices, by='pmap'):
   return Mesh(np.array(devices), (AXIS,))
 
 
-def _spread(batch, devices):
-  """Local arrays `[B, ...]` to `[devices, b, ...]`; those of `prefetch` are."""
+def spread(batch, devices=None):
+  """Rows `[B, ...]` as `[devices, b, ...]`, those of each device apart.
+
+  Args:
+    batch: this process's rows, NumPy arrays; what `prefetch` has placed stays.
+    devices: the local devices that the rows are for, all of them by default.
+  """
+  devices = devices or jax.local_devices()
   return jax.tree.map(
     lambda a: (
       a
@@ -64,7 +71,7 @@ def prefetch(batches, *, devices=None, depth=2):
   sharding = NamedSharding(_mesh(devices), _SPLIT)
   placed: collections.deque = collections.deque()
   for batch in batches:
-    placed.append(jax.device_put(_spread(batch, devices), sharding))
+    placed.append(jax.device_put(spread(batch, devices), sharding))
     if len(placed) == depth:
       yield placed.popleft()
   while placed:
@@ -88,7 +95,7 @@ def map_step(step, *, devices=None, by='pmap'):
   mapped = _map(step, devices, by, out=_WHOLE, donate_argnums=0)
   mesh = _mesh(devices, by)
   return lambda state, batch: mapped(
-    _placed(state, mesh, _WHOLE), _placed(_spread(batch, devices), mesh, _SPLIT)
+    _placed(state, mesh, _WHOLE), _placed(spread(batch, devices), mesh, _SPLIT)
   )
 
 
@@ -138,7 +145,7 @@ def map_embed(embed, *, devices=None, by='pmap'):
   def call(variables, images):
     rows = mapped(
       _placed(variables, mesh, _WHOLE),
-      _placed(_spread(images, devices), mesh, _SPLIT),
+      _placed(spread(images, devices), mesh, _SPLIT),
     )
     if by == 'shard_map':
       return multihost_utils.global_array_to_host_local_array(

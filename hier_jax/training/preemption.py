@@ -1,4 +1,4 @@
-"""SIGTERM, on which all processes of a run stop after the same step."""
+"""SIGTERM, on which all processes of a run stop in the same place."""
 
 import contextlib
 import itertools
@@ -27,7 +27,7 @@ class Preemption(contextlib.AbstractContextManager):
     self._asked = self._told = False
     self._previous = None
     self._lock = threading.Lock()
-    self._step, self._last = 0, None
+    self._place, self._last = 0, None
 
   def __enter__(self):
     # No other thread may, nor does it get one.
@@ -49,11 +49,10 @@ class Preemption(contextlib.AbstractContextManager):
       signal.signal(signal.SIGTERM, self._previous)
       self._previous = None
 
-  def reached(self, step):
-    """Whether the run is to stop after this step; the same in all agreement.
+  def reached(self):
+    """Whether the run is to stop here; the same in all agreement.
 
-    Args:
-      step: number of steps done; every process asks after each.
+    Every process asks in the same places, such as after each step.
     """
     if agreement.alone():
       return self._asked
@@ -61,18 +60,18 @@ class Preemption(contextlib.AbstractContextManager):
       self._told = True
       agreement.tell(f'{self._key}/asked', '')
     with self._lock:
-      self._step = step
-      return self._last is not None and step >= self._last
+      self._place += 1
+      return self._last is not None and self._place >= self._last
 
   def _find_last(self):
-    """Once any process is asked, finds a step that none is past."""
+    """Once any process is asked, finds a place that none is past."""
     with contextlib.suppress(jax.errors.JaxRuntimeError):
       agreement.ask(f'{self._key}/asked', 10**7)
-      # None takes a step while they tell where they are.
+      # None goes on while they tell where they are.
       with self._lock:
-        agreement.tell(f'{self._key}/{agreement.index()}', str(self._step))
-        steps = [
+        agreement.tell(f'{self._key}/{agreement.index()}', str(self._place))
+        places = [
           int(agreement.ask(f'{self._key}/{i}'))
           for i in range(agreement.count())
         ]
-        self._last = max(steps) + 1
+        self._last = max(places) + 1

@@ -3,10 +3,8 @@
 import pathlib
 from collections.abc import Sequence
 
-import jax
-
 from hier_jax.errors import UserError
-from hier_jax.training import compare, loop, runs
+from hier_jax.training import agreement, compare, loop, runs
 
 __all__ = ['train']
 
@@ -42,5 +40,5 @@ def train(config, workdir, seeds: Sequence[int]):
     if loop.train(trial, folder) is None:
       return
   # The results are written by process 0, and others may not have them yet.
-  if jax.process_index() == 0:
+  if agreement.index() == 0:
     print(compare.as_markdown(compare.summary(runs.load(folders))))

@@ -4,8 +4,10 @@ All that a wrong value can break is found here, before anything is read,
 compiled or written.
 """
 
+import fnmatch
 import functools
 import math
+import operator
 import re
 
 import jax
@@ -21,19 +23,92 @@ from hier_jax.training import guard, objective, optim, parallel, report
 
 __all__ = ['validate']
 
-SCHEDULES = ('constant', 'cosine', 'step', 'one_cycle')
-DTYPES = ('float32', 'bfloat16')
-GROUPS = ('backbone', 'head', 'hierarchical_proxies', 'class_proxies')
+_RELATIONS = {
+  'above': operator.gt,
+  'at least': operator.ge,
+  'at most': operator.le,
+  'below': operator.lt,
+}
+# What holds of the values that are not None, of keys given as patterns.
+_BOUNDS = {
+  ('above', 0): (
+    'model.image_size',
+    'model.embedding_dim',
+    'model.clip_radius',
+    'model.radial_scale',
+    'loss.num_proxies',
+    'loss.hier.tau',
+    'loss.hier.k',
+    'loss.hier.triplets_per_anchor',
+    'loss.*temperature',
+    'data.batch_size',
+    'data.micro_batch',
+    'data.groups',
+    'data.num_threads',
+    'data.short_side',
+    'eval.batch_size',
+    'eval.every_epochs',
+    'eval.patience',
+    'checkpoint.*',
+    'optim.step_every',
+    'optim.step_factor',
+    'optim.adam_eps',
+    'optim.grad_scale',
+    'optim.clip_value',
+    'optim.clip_norm',
+    'epochs',
+    'log_every',
+  ),
+  ('at least', 0): (
+    'seed',
+    'model.c',
+    'loss.metric_weight',
+    'loss.hier_weight',
+    'loss.hier.margin',
+    'loss.memory.*',
+    'data.images_per_class',
+    'data.train_view.flip',
+    'data.train_view.grayscale',
+    'data.train_view.channel_shuffle',
+    'optim.lr',
+    'optim.warmup_epochs',
+    'optim.weight_decay',
+    'optim.b1',
+    'optim.b2',
+    'optim.ema_decay',
+    'optim.scales.*',
+  ),
+  ('at least', 2): ('eval.hold_out',),
+  ('below', 1): ('optim.b1', 'optim.b2', 'optim.ema_decay'),
+  ('at most', 1): (
+    'data.train_view.flip',
+    'data.train_view.grayscale',
+    'data.train_view.channel_shuffle',
+  ),
+  # Of a larger one JAX would silently drop bits.
+  ('at most', 2**32 - 1): ('seed',),
+}
+_CHOICES = {
+  'model.dtype': ('float32', 'bfloat16'),
+  'loss.metric': objective.LOSSES,
+  'loss.hier.normalise_by': ('all', 'valid'),
+  'loss.hier.estimator': ESTIMATORS,
+  'optim.schedule': ('constant', 'cosine', 'step', 'one_cycle'),
+  'nonfinite': guard.MODES,
+  'parallel': parallel.MAPS,
+  'data.sampler': sampler.KINDS,
+}
 
 
-def _at_least(flat, low, keys, *, above=False):
-  for key in keys:
-    value = flat[key]
-    if value is None:
-      continue
-    if not (value > low if above else value >= low):
-      relation = 'above' if above else 'at least'
-      raise UserError(f'config.{key} is {value}, must be {relation} {low}')
+def _check_bounds(flat):
+  for (relation, bound), patterns in _BOUNDS.items():
+    for pattern in patterns:
+      for key in fnmatch.filter(flat, pattern):
+        value = flat[key]
+        if value is not None and not _RELATIONS[relation](value, bound):
+          raise UserError(
+            f'config.{key} is {value}, must be {relation} {bound}'
+          )
 
 
 def _check_finite(flat):
@@ -41,16 +116,6 @@ def _check_finite(flat):
     numbers = value if isinstance(value, tuple) else (value,)
     if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
       raise UserError(f'config.{key} is {value}, must be finite')
-
-
-def _at_most(flat, high, keys, *, below=False):
-  for key in keys:
-    value = flat[key]
-    if value is None:
-      continue
-    if not (value < high if below else value <= high):
-      relation = 'below' if below else 'at most'
-      raise UserError(f'config.{key} is {value}, must be {relation} {high}')
 
 
 def _one_of(flat, key, allowed):
@@ -61,12 +126,12 @@ def _one_of(flat, key, allowed):
 
 def _check_views(flat):
   """That images can be cropped and resized as they are to be."""
-  chances = [
-    f'data.train_view.{name}'
-    for name in ('flip', 'grayscale', 'channel_shuffle')
-  ]
-  _at_least(flat, 0, chances)
-  _at_most(flat, 1, chances)
+  if flat['data.device_views'] and flat['data.short_side'] is None:
+    raise UserError(
+      'config.data.device_views is True, but config.data.short_side is None:'
+      ' set the latter, 256 for instance, since devices take crops of a'
+      ' bounded size'
+    )
   for key, limit in (('scale', ' <= 1'), ('ratio', '')):
     value = flat[f'data.train_view.{key}']
     if value is None and key == 'scale':
@@ -121,12 +186,20 @@ def _check_batch(flat):
       )
 
 
-def _temperatures(flat):
-  return [
-    key
-    for key in flat
-    if key.startswith('loss.') and key.endswith('temperature')
-  ]
+def _check_evaluation(flat):
+  """That there is something to judge by where it is to be judged."""
+  recall_at = flat['eval.recall_at']
+  if not recall_at or min(recall_at) < 1:
+    raise UserError(
+      f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
+    )
+  _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
+  if flat['eval.patience'] is not None and flat['eval.hold_out'] is None:
+    raise UserError(
+      f'config.eval.patience is {flat["eval.patience"]}, but nothing is held'
+      ' out to judge by: set config.eval.hold_out, 5 for instance, or leave'
+      ' patience out'
+    )
 
 
 def _check_loss(config, flat):
@@ -206,88 +279,13 @@ def validate(config):
   """
   flat = config_lib.flatten(config)
   config_lib.check_keys(flat)
-  positive = [
-    'model.image_size',
-    'model.embedding_dim',
-    'model.clip_radius',
-    'model.radial_scale',
-    'loss.num_proxies',
-    'loss.hier.tau',
-    'loss.hier.k',
-    'loss.hier.triplets_per_anchor',
-    *_temperatures(flat),
-    'data.batch_size',
-    'data.micro_batch',
-    'data.groups',
-    'data.num_threads',
-    'data.short_side',
-    'eval.batch_size',
-    'eval.every_epochs',
-    'eval.patience',
-    'checkpoint.every_epochs',
-    'checkpoint.keep',
-    'optim.step_every',
-    'optim.step_factor',
-    'optim.adam_eps',
-    'optim.grad_scale',
-    'optim.clip_value',
-    'optim.clip_norm',
-    'epochs',
-    'log_every',
-  ]
-  not_negative = [
-    'seed',
-    'model.c',
-    'loss.metric_weight',
-    'loss.hier_weight',
-    'loss.hier.margin',
-    'loss.memory.size',
-    'loss.memory.start_step',
-    'data.images_per_class',
-    'optim.lr',
-    'optim.warmup_epochs',
-    'optim.weight_decay',
-    'optim.b1',
-    'optim.b2',
-    'optim.ema_decay',
-    *(f'optim.scales.{group}' for group in GROUPS),
-  ]
   _check_finite(flat)
-  _at_least(flat, 0, positive, above=True)
-  _at_least(flat, 0, not_negative)
-  # Of a larger one JAX would silently drop bits.
-  _at_most(flat, 2**32 - 1, ('seed',))
-  decays = ('optim.b1', 'optim.b2', 'optim.ema_decay')
-  _at_most(flat, 1, decays, below=True)
-  recall_at = flat['eval.recall_at']
-  if not recall_at or min(recall_at) < 1:
-    raise UserError(
-      f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
-    )
-  _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
-  _at_least(flat, 2, ['eval.hold_out'])
-  if flat['eval.patience'] is not None and flat['eval.hold_out'] is None:
-    raise UserError(
-      f'config.eval.patience is {flat["eval.patience"]}, but nothing is held'
-      ' out to judge by: set config.eval.hold_out, 5 for instance, or leave'
-      ' patience out'
-    )
-  _one_of(flat, 'model.dtype', DTYPES)
-  _one_of(flat, 'loss.metric', objective.LOSSES)
-  _one_of(flat, 'loss.hier.normalise_by', ('all', 'valid'))
-  _one_of(flat, 'loss.hier.estimator', ESTIMATORS)
-  _one_of(flat, 'optim.schedule', SCHEDULES)
-  _one_of(flat, 'nonfinite', guard.MODES)
-  _one_of(flat, 'parallel', parallel.MAPS)
-  _one_of(flat, 'data.sampler', sampler.KINDS)
-  if flat['data.device_views'] and flat['data.short_side'] is None:
-    raise UserError(
-      'config.data.device_views is True, but config.data.short_side is None:'
-      ' set the latter, 256 for instance, since devices take crops of a'
-      ' bounded size'
-    )
+  _check_bounds(flat)
+  for key, allowed in _CHOICES.items():
+    _one_of(flat, key, allowed)
   if flat['tensorboard']:
     report.check_tensorboard()
+  _check_evaluation(flat)
   _check_views(flat)
   _check_batch(flat)
   _check_loss(config, flat)

@@ -13,8 +13,8 @@ import jax
 
 from hier_jax import atomic
 from hier_jax.errors import UserError
+from hier_jax.training import agreement, report
 from hier_jax.training import config as config_lib
-from hier_jax.training import report
 
 __all__ = ['check_room', 'claimed', 'what_is_left']
 
@@ -41,7 +41,7 @@ def claimed(workdir, config):
   """
   config = json.loads(config.to_json())
   _check(workdir, config)
-  if jax.process_index() != 0:
+  if agreement.index() != 0:
     yield
     return
   with report.writing(workdir):
@@ -121,7 +121,7 @@ def check_room(workdir, state, keep):
     state: what a checkpoint holds.
     keep: how many stay; one more is there while the next is written.
   """
-  if jax.process_index() != 0:
+  if agreement.index() != 0:
     return
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   needed = max(keep + 1 - len(_steps(workdir)), 1) * size
