@@ -72,6 +72,24 @@ def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
       chex.assert_trees_all_equal(many, few)
 
 
+def test_what_a_gpu_is_given_computes_the_same(monkeypatch):
+  z, labels, proxies = batch()
+
+  def run():
+    jax.clear_caches()
+    f = lambda z, v: losses.hier(jax.random.key(0), z, labels, v, **SMALL)
+    return jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(z, proxies)
+
+  (want, _), want_grads = run()
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  (got, _), grads = run()
+  monkeypatch.undo()
+  jax.clear_caches()
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  near = functools.partial(vectors.assert_near, tolerance=1e-5)
+  jax.tree.map(near, grads, want_grads)
+
+
 @pytest.mark.parametrize('c', [0.1, 1.0, 0])
 def test_hier_is_finite_and_moves_data_and_proxies(c):
   z, labels, proxies = batch()

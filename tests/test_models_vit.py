@@ -440,6 +440,19 @@ def test_padding_tokens_change_nothing(remat):
   chex.assert_trees_all_close(run(padded), run(plain), rtol=1e-4, atol=1e-5)
 
 
+def test_what_a_gpu_is_given_computes_the_same(monkeypatch):
+  model = _model()
+  params = _params(model)
+
+  def run():
+    y, pull = jax.vjp(jax.jit(lambda p: _apply(model, p)), params)
+    return y, pull(jnp.ones_like(y))
+
+  want = run()
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  chex.assert_trees_all_close(run(), want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('shape', [(18, 16), (16, 18), (0, 16)])
 def test_images_that_are_no_multiple_of_the_patch(shape):
   model = _model()

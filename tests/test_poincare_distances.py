@@ -86,6 +86,16 @@ def test_gradients_keep_their_digits(d, regime):
       assert abs(np.asarray(got[2]) - want[2]) <= 4e-6 * terms[2]
 
 
+@pytest.mark.parametrize('regime', ['boundary', 'close'])
+def test_what_a_gpu_is_given_keeps_its_digits(regime, monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  jax.clear_caches()
+  test_distances_keep_their_digits(128, regime)
+  test_gradients_keep_their_digits(128, regime)
+  monkeypatch.undo()
+  jax.clear_caches()
+
+
 def test_the_matmul_backward_loses_close_pairs_and_auto_avoids_it():
   for regime, close in [('close', True), ('head', False)]:
     x, y = geometry.pairs(np.random.default_rng(0), 40, 30, 16, 1.0, regime)
