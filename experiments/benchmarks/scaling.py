@@ -392,10 +392,8 @@ def predicted(sizes):
 
 
 def _arithmetic(sizes, steps):
-  first, flops = (
-    _SLICES[0],
-    engine.model_flops(engine.Engine(_vits(sizes, 1), _CLASSES)),
-  )
+  first = _SLICES[0]
+  flops = engine.model_flops(engine.Engine(_vits(sizes, 1), _CLASSES))
   ms = lambda value: lambda s: f'{1e3 * value(s):.2f}'
   percent = lambda value: lambda s: f'{100 * value(s):.1f} %'
   rows = {

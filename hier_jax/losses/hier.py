@@ -51,7 +51,8 @@ class _Term(NamedTuple):
   Attributes:
     nodes: `[n, d]`.
     classes: int `[n]`, or None.
-    similarity: `[m, n]`, similarities of this device's nodes to all.
+    similarity: `[m, n]`, similarities of this device's nodes to all, without
+      a gradient.
     first: index of the first of this device's nodes.
   """
 
@@ -217,10 +218,7 @@ def hier(
   for name, term in terms.items():
     key, key_draw, key_pick = jax.random.split(key, 3)
     neighbors, count = triplets_lib.reciprocal_neighbors(
-      lax.stop_gradient(term.similarity),
-      k,
-      first=term.first,
-      axis_name=axis_name,
+      term.similarity, k, first=term.first, axis_name=axis_name
     )
     triplets = triplets_lib.sample_triplets(
       key_draw,
