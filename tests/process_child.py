@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import os
 import sys
+import threading
 import time
 
 # With fewer threads than devices the collectives of fake devices deadlock.
@@ -149,6 +150,7 @@ def main(argv=None):
   try:
     with processes.joined():
       train(args)
+    print('threads', *sorted(t.name for t in threading.enumerate()))
   except UserError as error:
     print(f'hier-jax: error: {error}', file=sys.stderr)
     return 2

@@ -76,7 +76,8 @@ class Pair:
     # A descriptor is shared with the child, and so is its place in the file.
     found = os.pread(self.outputs[i].fileno(), 2**20, 0).decode()
     lines = found[: found.rfind('\n') + 1].splitlines()
-    return [line for line in lines if re.match('start|step|batch|state', line)]
+    words = 'start|step|batch|state|threads'
+    return [line for line in lines if re.match(words, line)]
 
   def wait_for(self, word, number):
     begins = [word, str(number)]
@@ -90,7 +91,11 @@ class Pair:
     """Exit codes, lines of the outputs, and the errors."""
     errors = [c.communicate(timeout=PATIENCE)[1] for c in self.children]
     codes = [child.returncode for child in self.children]
-    return codes, [self.lines(i) for i in range(2)], errors
+    lines = [self.lines(i) for i in range(2)]
+    if codes == [0, 0]:
+      # Another that came back to Python while that ends would abort it.
+      assert [found.pop() for found in lines] == ['threads MainThread'] * 2
+    return codes, lines, errors
 
 
 def alone(*args):

@@ -4,10 +4,12 @@ JAX's coordinator, in process 0, carries it: that needs no device, and goes on
 while a step runs. All processes make the same calls in the same order.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
 import pathlib
+import threading
 
 import jax
 import numpy as np
@@ -16,6 +18,7 @@ from jax._src import distributed
 from hier_jax.errors import UserError, listed
 
 __all__ = [
+  'Listener',
   'agree',
   'alone',
   'ask',
@@ -26,10 +29,14 @@ __all__ = [
   'from_first',
   'index',
   'tell',
+  'tell_each',
+  'wait_for_all',
 ]
 
 # Seconds to wait for what another process does first, such as reading data.
 _PATIENCE = 600
+# For what may never come.
+_FOREVER = 10**7
 _calls = itertools.count()
 
 
@@ -68,6 +75,47 @@ def ask(key, seconds=_PATIENCE):
   """Waits for what a process tells; JaxRuntimeError when that is too long."""
   milliseconds = int(seconds * 1000)
   return client().blocking_key_value_get(f'hier_jax/{key}', milliseconds)
+
+
+def tell_each(key, value):
+  """Tells the `Listener`s of a key a text, that of this process first.
+
+  Returns whether this one had been told nothing before.
+  """
+  others = [i for i in range(count()) if i != index()]
+  first, *_ = [tell(f'{key}/{i}', value) for i in (index(), *others)]
+  return first
+
+
+class Listener(contextlib.AbstractContextManager):
+  """Calls a function once this process is told a key, or the block ends.
+
+  Both are done in a thread, which has ended when the block has: one that still
+  waited for the coordinator while Python ends would abort the process.
+  """
+
+  def __init__(self, key, heard):
+    """Takes `heard(text)`; at the end of the block the text is empty."""
+    self._key, self._heard = f'{key}/{index()}', heard
+    self._thread = threading.Thread(target=self._listen, daemon=True)
+
+  def __enter__(self):
+    self._thread.start()
+    return self
+
+  def __exit__(self, *unused):
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+      tell(self._key, '')
+      self._thread.join()
+
+  def _listen(self):
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+      self._heard(ask(self._key, _FOREVER))
+
+
+def wait_for_all(key):
+  """Returns once all processes have called it, whenever that is."""
+  client().wait_at_barrier(f'hier_jax/{key}', _FOREVER * 1000)
 
 
 def from_first(make):

@@ -5,8 +5,6 @@ import itertools
 import signal
 import threading
 
-import jax
-
 from hier_jax.training import agreement
 
 __all__ = ['Preemption']
@@ -28,17 +26,20 @@ class Preemption(contextlib.AbstractContextManager):
     self._previous = None
     self._lock = threading.Lock()
     self._place, self._last = 0, None
+    self._open = contextlib.ExitStack()
 
   def __enter__(self):
     # No other thread may, nor does it get one.
     if threading.current_thread() is threading.main_thread():
       self._previous = signal.signal(signal.SIGTERM, self._ask)
     if not agreement.alone():
-      threading.Thread(target=self._find_last, daemon=True).start()
+      listener = agreement.Listener(self._key, self._find_last)
+      self._open.enter_context(listener)
     return self
 
   def __exit__(self, *unused):
     self._restore()
+    self._open.close()
 
   def _ask(self, *unused):
     self._asked = True
@@ -58,20 +59,20 @@ class Preemption(contextlib.AbstractContextManager):
       return self._asked
     if self._asked and not self._told:
       self._told = True
-      agreement.tell(f'{self._key}/asked', '')
+      agreement.tell_each(self._key, 'asked')
     with self._lock:
       self._place += 1
       return self._last is not None and self._place >= self._last
 
-  def _find_last(self):
+  def _find_last(self, asked):
     """Once any process is asked, finds a place that none is past."""
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-      agreement.ask(f'{self._key}/asked', 10**7)
-      # None goes on while they tell where they are.
-      with self._lock:
-        agreement.tell(f'{self._key}/{agreement.index()}', str(self._place))
-        places = [
-          int(agreement.ask(f'{self._key}/{i}'))
-          for i in range(agreement.count())
-        ]
-        self._last = max(places) + 1
+    # None goes on while they tell where they are.
+    with self._lock:
+      here = f'{self._key}/place'
+      agreement.tell(f'{here}/{agreement.index()}', str(self._place))
+      if not asked:
+        return
+      places = [
+        int(agreement.ask(f'{here}/{i}')) for i in range(agreement.count())
+      ]
+      self._last = max(places) + 1

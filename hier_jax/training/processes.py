@@ -178,32 +178,29 @@ def joined():
     yield
     return
   leaving = threading.Event()
-  threading.Thread(target=_end_with_others, args=[leaving], daemon=True).start()
-  try:
-    agreement.agree(
-      {
-        'number of processes': str(agreement.count()),
-        'hier_jax code': agreement.code_fingerprint(),
-        'jax': jax.__version__,
-      }
-    )
-    yield
-  except BaseException as error:
-    leaving.set()
-    _end_others(error)
-    raise
+
+  def heard(notice):
+    # An error in which all processes agree is told by each.
+    if notice and not leaving.wait(_GRACE):
+      _leave(json.loads(notice))
+
+  with agreement.Listener('stopped', heard):
+    try:
+      agreement.agree(
+        {
+          'number of processes': str(agreement.count()),
+          'hier_jax code': agreement.code_fingerprint(),
+          'jax': jax.__version__,
+        }
+      )
+      yield
+      # Another may still fail.
+      agreement.wait_for_all('end')
+    except BaseException as error:
+      leaving.set()
+      _end_others(error)
+      raise
   jax.distributed.shutdown()
-
-
-def _end_with_others(leaving):
-  """Waits, in a thread of its own, for another process to end by an error."""
-  try:
-    notice = agreement.ask('stopped', 10**7)
-  except jax.errors.JaxRuntimeError:
-    return
-  # An error in which all processes agree is told by each.
-  if not leaving.wait(_GRACE):
-    _leave(json.loads(notice))
 
 
 def _leave(notice):
@@ -229,9 +226,9 @@ def _end_others(error):
     )
   notice = {'process': agreement.index(), 'code': code, 'error': text}
   with contextlib.suppress(jax.errors.JaxRuntimeError):
-    if not agreement.tell('stopped', json.dumps(notice)) and not known:
+    if not agreement.tell_each('stopped', json.dumps(notice)) and not known:
       # What another has ended by is the cause.
-      _leave(json.loads(agreement.ask('stopped')))
+      _leave(json.loads(agreement.ask(f'stopped/{agreement.index()}')))
     _farewell()
   # At its exit JAX would wait for the others.
   atexit.register(_exit, None, code)
