@@ -10,6 +10,7 @@ os.environ.setdefault('NPROC', '64')
 
 import jax
 import pytest
+from jax._src import compiler
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -23,6 +24,33 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Seconds.
 _LONG = 5
+
+
+_QUICK = {
+  'xla_backend_optimization_level': 0,
+  'xla_cpu_use_fusion_emitters': False,
+}
+
+
+@pytest.fixture(scope='module')
+def compiled_quickly():
+  """Programs run slower, and are compiled in a sixth of the time.
+
+  For tests of what whole steps do, not of digits; child processes too.
+  """
+  plain = compiler.get_compile_options
+
+  def quick(*args, env_options_overrides=None, **others):
+    overrides = _QUICK | (env_options_overrides or {})
+    return plain(*args, env_options_overrides=overrides, **others)
+
+  # XLA reads its flags once, which are to be those of other modules.
+  jax.devices()
+  flags = ' '.join(f'--{name}={value}' for name, value in _QUICK.items())
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(compiler, 'get_compile_options', quick)
+    patch.setenv('XLA_FLAGS', flags)
+    yield
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -18,6 +18,8 @@ from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from tests import training_data
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 AXIS = parallel.AXIS
 
 
@@ -170,9 +172,7 @@ print('equal')
 
 @pytest.mark.slow
 def test_train_steps_of_both_maps_are_equal_to_the_bit_on_1_2_4_8_devices():
-  # Code that is less optimised is compiled in half the time.
   env = {**os.environ, 'NPROC': '64'}
-  env['XLA_FLAGS'] = '--xla_backend_optimization_level=0'
   done = subprocess.run(
     [sys.executable, '-c', EIGHT], env=env, capture_output=True, text=True
   )

@@ -20,6 +20,8 @@ from hier_jax.training import agreement, parallel, preemption, processes
 from hier_jax.training.checkpoint import Checkpoints
 from tests import process_child, training_data
 
+pytestmark = pytest.mark.usefixtures('compiled_quickly')
+
 ROOT = pathlib.Path(__file__).parent.parent
 # Seconds in which a child that works has long ended, on a busy machine too.
 PATIENCE = 600
@@ -115,9 +117,7 @@ def losses(lines):
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_numbers_of_one(tmp_path, monkeypatch):
-  # Code that is less optimised is compiled in half the time.
-  monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=0')
+def test_two_processes_make_the_numbers_of_one(tmp_path):
   args, found = ('--vit', '--steps', 4), {}
   for by in parallel.MAPS:
     with Pair(tmp_path / by, *args, '--by', by) as pair:

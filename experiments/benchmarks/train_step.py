@@ -104,8 +104,8 @@ def whole_step(sizes):
   hier = losses[0].median - losses[1].median
   naive = step - statistics.median(without.milliseconds)
   rows = [
-    ['step, ms', _ms(step), _spread(with_hier.milliseconds)],
-    ['images/s', f'{1e3 * sizes.images / step:.3g}', ''],
+    ['step, ms', _number(step), _spread(with_hier.milliseconds)],
+    ['images/s', _number(1e3 * sizes.images / step), ''],
     *_peak_rows(with_hier.made, step),
     ['temporaries of the step, MB', f'{with_hier.temporary_mb:,.0f}', ''],
     ['its state and batch, MB', f'{with_hier.argument_mb:,.0f}', ''],
@@ -146,12 +146,12 @@ def _on_shares():
   )
 
 
-def _ms(value):
+def _number(value):
   return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def _spread(values):
-  return f'{_ms(min(values))} to {_ms(max(values))}'
+  return f'{_number(min(values))} to {_number(max(values))}'
 
 
 def _spread_of(contender):
