@@ -12,8 +12,6 @@ from hier_jax.data import datasets
 from hier_jax.models import pretrained
 from tests import archives, training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 CONFIG = """
 from hier_jax.errors import UserError
 from tests import training_data

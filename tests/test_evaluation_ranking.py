@@ -15,6 +15,8 @@ from hier_jax.evaluation.retrieval import tiles
 from hier_jax.evaluation.retrieval.layout import by_class
 from tests.rankings import assert_matches, cosine, in_ball, oracle
 
+pytestmark = pytest.mark.optimised
+
 
 def clustered(n, d, classes, noise, seed=0):
   """Points about random centres, and their classes."""

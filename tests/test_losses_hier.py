@@ -16,6 +16,7 @@ from tests import spread, vectors
 from tests.test_losses_lca import official_noise, official_triplets
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize('case', ['tiny', 'small', 'small_c1'])
 def test_whole_loss_matches_official_gradients(case):
   """Both terms from points to loss, as `hier` joins them."""
@@ -59,6 +60,7 @@ def batch(n=48, dim=16, num_proxies=40):
 SMALL = dict(k=6, triplets_per_anchor=10)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
   """To the bit, whichever way round they are made; gradients too."""
@@ -136,6 +138,7 @@ def test_other_estimators_move_data_and_proxies(estimator):
   assert all(jnp.any(g != 0) for g in grads)
 
 
+@pytest.mark.optimised
 def test_a_proxy_is_not_its_own_ancestor_where_excluded(monkeypatch):
   def spy(key, dist, triplets, **kwargs):
     value, stats = losses.lca_loss(key, dist, triplets, **kwargs)
@@ -350,6 +353,7 @@ def test_devices_exchange_embeddings_and_neighbours_alone():
     assert collectives(4, n, dim) <= allowed
 
 
+@pytest.mark.optimised
 def test_memory_of_value_and_gradient():
   f = lambda z, v, labels, key: losses.hier(key, z, labels, v)[0]
   z, v = jnp.ones((180, 128)), jnp.ones((512, 128))

@@ -14,6 +14,8 @@ from hier_jax.losses import lca
 from hier_jax.triplets import Triplets
 from tests import vectors
 
+pytestmark = pytest.mark.optimised
+
 OFFICIAL = ['tiny', 'small', 'small_c1']
 
 

@@ -198,6 +198,7 @@ def error(name, got, args, c):
   )
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize('name', OPS)
 def test_values_keep_their_digits(name):
   kinds, op, _ = OPS[name]
@@ -227,6 +228,7 @@ def test_exp_log_and_dist_are_within_two_ulp_and_a_bit(name):
   assert worst <= 2.5e-7
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize('name', OPS)
 def test_bfloat16_is_rounded_once(name):
   kinds, op, _ = OPS[name]
@@ -290,6 +292,7 @@ def edge_points(c):
   )
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize('name', OPS)
 def test_values_and_gradients_are_finite_everywhere(name, dtype):
@@ -313,6 +316,7 @@ def test_values_and_gradients_are_finite_everywhere(name, dtype):
     chex.assert_trees_all_equal_dtypes(list(gradients[1:]), args)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize('c', geometry.CURVATURES)
 def test_the_other_operations_are_finite_everywhere(c, dtype):

@@ -12,6 +12,8 @@ from jax.test_util import check_grads
 from hier_jax import poincare
 from tests import geometry
 
+pytestmark = pytest.mark.optimised
+
 REGIMES = [*geometry.REGIMES, 'close']
 all_cases = pytest.mark.parametrize('regime', REGIMES)
 

@@ -55,6 +55,7 @@ def test_frechet_mean_has_implicit_derivatives(c):
     check_grads(f, args, 1, ['fwd', 'rev'], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.optimised
 def test_derivatives_hold_nothing_of_the_steps():
   f = lambda x, n: jnp.sum(poincare.frechet_mean(x, c=1.0, max_steps=n))
   x = jnp.asarray(geometry.ball(np.random.default_rng(3), 50, 8, 1, 'mid'))

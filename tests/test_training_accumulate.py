@@ -15,8 +15,6 @@ from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from tests import training_data, vectors
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 # Its state after a step is the step's gradient.
 GRADIENT = optax.GradientTransformation(
   lambda params: jax.tree.map(jnp.zeros_like, params),

@@ -10,8 +10,6 @@ from hier_jax import cli
 from hier_jax.errors import UserError
 from hier_jax.training import compilation
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 ROOT = pathlib.Path(__file__).parent.parent
 QUICKSTART = ROOT / 'experiments' / 'configs' / 'quickstart.py'
 # A step on two devices, whose state is donated; prints bits and events.

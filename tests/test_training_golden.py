@@ -16,6 +16,8 @@ from hier_jax.training import step as step_lib
 from tests import golden, training_data
 from tests.test_losses_lca import oracle
 
+pytestmark = pytest.mark.optimised
+
 STEPS, STEPS_PER_EPOCH = 6, 3
 ROWS, CLASSES, PROXIES, DIM, WIDTH = 8, 5, 12, 6, 10
 TRIPLETS = {'data': 40, 'proxy': 60}

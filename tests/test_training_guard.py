@@ -18,8 +18,6 @@ from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
 from tests import training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 SETTINGS = {
   'loss.metric': 'multi_similarity',
   'loss.memory.size': 16,

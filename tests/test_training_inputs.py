@@ -10,8 +10,6 @@ from hier_jax.training import parallel
 from hier_jax.training.inputs import Inputs
 from tests import training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 
 @pytest.fixture(scope='module')
 def split():

@@ -7,8 +7,6 @@ import signal
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 BENCHMARKS = pathlib.Path(__file__).parents[1] / 'experiments' / 'benchmarks'
 
 

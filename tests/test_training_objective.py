@@ -12,8 +12,6 @@ from hier_jax import layers, losses, poincare
 from hier_jax.training import objective, validation
 from tests import spread, training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 CLASSES, ROWS, DIM = 8, 16, 16
 
 

@@ -18,8 +18,6 @@ from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from tests import training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 AXIS = parallel.AXIS
 
 

@@ -20,8 +20,6 @@ from hier_jax.training import agreement, parallel, preemption, processes
 from hier_jax.training.checkpoint import Checkpoints
 from tests import process_child, training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 ROOT = pathlib.Path(__file__).parent.parent
 # Seconds in which a child that works has long ended, on a busy machine too.
 PATIENCE = 600

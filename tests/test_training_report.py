@@ -18,8 +18,6 @@ from hier_jax.training import loop, report, validation
 from hier_jax.training.checkpoint import Checkpoints
 from tests import training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 
 def test_log_drops_what_came_after_the_checkpoint(tmp_path):
   path = tmp_path / 'metrics.jsonl'

@@ -11,8 +11,6 @@ from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from tests import training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 
 def _made(**settings):
   """Config, step and first state without HIER, and a batch."""

@@ -7,8 +7,6 @@ from hier_jax.errors import UserError
 from hier_jax.training import runs, trials
 from tests import training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 
 @pytest.fixture(autouse=True)
 def _colours(monkeypatch):

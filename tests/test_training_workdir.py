@@ -15,8 +15,6 @@ from hier_jax.errors import UserError
 from hier_jax.training import report, workdir
 from tests import training_data
 
-pytestmark = pytest.mark.usefixtures('compiled_quickly')
-
 
 def names(folder):
   return sorted(path.name for path in folder.iterdir())

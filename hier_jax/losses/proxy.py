@@ -256,7 +256,7 @@ def sub_center_arc_face(
     Noisy Web Faces" (ECCV 2020), equation 3.
   """
   where = _mask(z, labels, centers, where, centers=True)
-  similarity = jnp.max(_center_similarity(z, centers), 2)
+  similarity = numerics.largest(_center_similarity(z, centers), 2)
   logits = _arc_logits(similarity, labels, scale, margin)
   return _cross_entropy(logits, labels, where, axis_name)
 

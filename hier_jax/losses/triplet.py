@@ -5,14 +5,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from hier_jax.losses import pairs, sharding
+from hier_jax.poincare import numerics
 
 __all__ = ['triplet']
 
 
 def _batch_hard(distance, positive, negative):
   """Per anchor `[b, 1]`: farthest positive, nearest negative, which count."""
-  far = jnp.max(distance, 1, where=positive, initial=0)
-  near = jnp.min(distance, 1, where=negative, initial=jnp.inf)
+  far = numerics.largest(jnp.where(positive, distance, -1), 1)
+  near = -numerics.largest(jnp.where(negative, -distance, -jnp.inf), 1)
   counts = jnp.any(positive, 1) & jnp.any(negative, 1)
   return far[:, None], jnp.where(counts, near, 0)[:, None], counts[:, None]
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from hier_jax.errors import UserError
+from hier_jax.poincare import numerics
 
 __all__ = ['VARIANTS', 'BasicBlock', 'Bottleneck', 'ResNet']
 
@@ -179,7 +180,10 @@ def _shortcut(block, x: jax.Array, features: int) -> jax.Array:
 
 
 _average = lambda x: x.mean(axis=(1, 2))
-_maximum = lambda x: x.max(axis=(1, 2))
+
+_maximum = lambda x: numerics.largest(
+  x.reshape(x.shape[0], -1, x.shape[-1]), axis=1
+)
 _POOLS = {
   'avg_max': lambda x: _average(x) + _maximum(x),
   'avg': _average,

@@ -24,6 +24,17 @@ def widened(x):
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def largest(x, axis):
+  """The maximum along an axis; its first place has all of the gradient.
+
+  That of `jnp.max` is shared by the places that equal the maximum. Where the
+  compiler makes it of values that were rounded otherwise, in a product and sum
+  at once or in a wider type, there is none: 0 / 0.
+  """
+  place = jnp.argmax(lax.stop_gradient(x), axis, keepdims=True)
+  return jnp.squeeze(jnp.take_along_axis(x, place, axis), axis)
+
+
 # ---- sums and products with their errors ------------------------------------
 
 
