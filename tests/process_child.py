@@ -84,6 +84,12 @@ def batches(steps):
     yield {k: local(rows) for k, rows in batch(step).items()}
 
 
+def say(*words):
+  """A line of its own, whatever libraries print in the midst of theirs."""
+  line = ' '.join(map(str, words))
+  os.write(sys.stdout.fileno(), f'\n{line}\n'.encode())
+
+
 def leaves(tree):
   return jax.tree.leaves(jax.device_get(tree))
 
@@ -108,11 +114,11 @@ def train(args):
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
     start, last = int(state.step), args.steps
-    print('start', start, flush=True)
+    say('start', start)
     for rows in parallel.prefetch(batches(range(start, last))):
       state, metrics = step(state, rows)
       done = int(state.step)
-      print('step', done, metrics['loss'].item().hex(), flush=True)
+      say('step', done, metrics['loss'].item().hex())
       time.sleep(args.sleep)
       stop = preempted.reached()
       if stop or done % args.save_every == 0:
@@ -128,9 +134,9 @@ def train(args):
         break
       images = local(batch(i)['image'])
       rows = parallel.gather_rows(embed(variables, images))
-      print('batch', i, flush=True)
+      say('batch', i)
       time.sleep(args.sleep)
-  print('state', digest(state), digest(rows), flush=True)
+  say('state', digest(state), digest(rows))
 
 
 def main(argv=None):
@@ -150,7 +156,7 @@ def main(argv=None):
   try:
     with processes.joined():
       train(args)
-    print('threads', *sorted(t.name for t in threading.enumerate()))
+    say('threads', *sorted(t.name for t in threading.enumerate()))
   except UserError as error:
     print(f'hier-jax: error: {error}', file=sys.stderr)
     return 2

@@ -33,13 +33,19 @@ def free_port():
 
 def start(*args, stdout=subprocess.PIPE, **env):
   return subprocess.Popen(
-    [sys.executable, '-u', '-m', 'tests.process_child', *map(str, args)],
+    [sys.executable, '-m', 'tests.process_child', *map(str, args)],
     cwd=ROOT,
     env={**os.environ, 'NPROC': '64', **env},
     stdout=stdout,
     stderr=subprocess.PIPE,
     text=True,
   )
+
+
+def told(text):
+  """The lines that a child says, of all that was printed."""
+  words = 'start|step|batch|state|threads'
+  return [line for line in text.splitlines() if re.match(words, line)]
 
 
 class Pair:
@@ -75,9 +81,7 @@ class Pair:
     """Whole lines of a child's output so far."""
     # A descriptor is shared with the child, and so is its place in the file.
     found = os.pread(self.outputs[i].fileno(), 2**20, 0).decode()
-    lines = found[: found.rfind('\n') + 1].splitlines()
-    words = 'start|step|batch|state|threads'
-    return [line for line in lines if re.match(words, line)]
+    return told(found[: found.rfind('\n') + 1])
 
   def wait_for(self, word, number):
     begins = [word, str(number)]
@@ -102,7 +106,7 @@ def alone(*args):
   child = start(*args)
   out, error = child.communicate(timeout=PATIENCE)
   assert child.returncode == 0, error[-2000:]
-  return out.splitlines()
+  return told(out)
 
 
 def steps_in(folder):
