@@ -41,8 +41,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Seconds.
 _LONG = 5
-
-
 # As XLA has it, and as users' programs are compiled.
 _OPTIMISED = {
   'xla_backend_optimization_level': '3',

@@ -145,6 +145,7 @@ POINTS = {
 }
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize('name', POINTS)
 def test_derivatives_agree_with_differences_and_are_finite(name):
   f = jax.jit(POINTS[name])

@@ -214,6 +214,7 @@ def test_values_keep_their_digits(name):
           assert error(name, got, args, c) <= bound * U, (d, c, regime)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(
   'name', ['exp0', 'log0', 'round_trip', 'dist', 'dist0']
 )

@@ -180,7 +180,6 @@ def _shortcut(block, x: jax.Array, features: int) -> jax.Array:
 
 
 _average = lambda x: x.mean(axis=(1, 2))
-
 _maximum = lambda x: numerics.largest(
   x.reshape(x.shape[0], -1, x.shape[-1]), axis=1
 )

@@ -80,10 +80,13 @@ def ask(key, seconds=_PATIENCE):
 def tell_each(key, value):
   """Tells the `Listener`s of a key a text, that of this process first.
 
-  Returns whether this one had been told nothing before.
+  Returns what this one was told first.
   """
-  others = [i for i in range(count()) if i != index()]
-  first, *_ = [tell(f'{key}/{i}', value) for i in (index(), *others)]
+  ours = f'{key}/{index()}'
+  first = value if tell(ours, value) else ask(ours)
+  for i in range(count()):
+    if i != index():
+      tell(f'{key}/{i}', value)
   return first
 
 

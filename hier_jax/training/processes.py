@@ -224,11 +224,14 @@ def _end_others(error):
     error.add_note(
       f'process {agreement.index()} of {agreement.count()} ends: {hint}'
     )
-  notice = {'process': agreement.index(), 'code': code, 'error': text}
+  notice = json.dumps(
+    {'process': agreement.index(), 'code': code, 'error': text}
+  )
   with contextlib.suppress(jax.errors.JaxRuntimeError):
-    if not agreement.tell_each('stopped', json.dumps(notice)) and not known:
+    first = agreement.tell_each('stopped', notice)
+    if first != notice and not known:
       # What another has ended by is the cause.
-      _leave(json.loads(agreement.ask(f'stopped/{agreement.index()}')))
+      _leave(json.loads(first))
     _farewell()
   # At its exit JAX would wait for the others.
   atexit.register(_exit, None, code)
