@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / 'hier_jax'
 
 # What any room may import.
-COMMON = {'atomic', 'errors'}
+COMMON = {'errors', 'paths'}
 # Room -> rooms of this package it may import besides.
 ALLOWED = {
   'poincare': set(),

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training import report, workdir
 from tests import training_data
@@ -70,7 +70,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path, monkeypatch):
   monkeypatch.setattr('pathlib.Path.unlink', lambda self, missing_ok: None)
   with (
     pytest.raises(RuntimeError),
-    atomic.replacing(tmp_path / 'config.json') as path,
+    paths.replacing(tmp_path / 'config.json') as path,
   ):
     path.write_text('{')
     raise RuntimeError

@@ -17,7 +17,7 @@ import PIL
 import tqdm
 from PIL import Image
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.data import transforms
 from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
@@ -180,12 +180,12 @@ def _write(
   images: Decoded, pixels: pathlib.Path, table: pathlib.Path, num_threads: int
 ):
   shapes = np.zeros((len(images), 2), np.int32)
-  with atomic.replacing(pixels) as temporary, temporary.open('wb') as file:
+  with paths.replacing(pixels) as temporary, temporary.open('wb') as file:
     for row, array in enumerate(_in_order(images, num_threads)):
       shapes[row] = array.shape[:2]
       file.write(array.tobytes())
   # The table comes last: with it the cache is there.
-  with atomic.replacing(table) as temporary, temporary.open('wb') as file:
+  with paths.replacing(table) as temporary, temporary.open('wb') as file:
     np.save(file, shapes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageDraw, ImageOps
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.data import builders, datasets, transforms
 
 __all__ = ['as_text', 'contact_sheet', 'describe']
@@ -115,7 +115,7 @@ def contact_sheet(
       image = transforms.decode(record['image'], record['path'])
       image = ImageOps.contain(image, (_THUMB, _THUMB))
       sheet.paste(image, (_LABEL + column * cell, top))
-  with atomic.replacing(path) as temporary:
+  with paths.replacing(path) as temporary:
     sheet.save(temporary, 'PNG')
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, npz
 from hier_jax.evaluation.retrieval import spaces
@@ -90,8 +90,8 @@ def write_faiss(path, gallery, *, c: float = 0.0, metric: str | None = None):
   index = faiss.IndexFlatIP(vectors.shape[1])
   index.add(vectors)
   with (
-    atomic.replacing(path) as new_index,
-    atomic.replacing(_beside(path)) as new_lift,
+    paths.replacing(path) as new_index,
+    paths.replacing(_beside(path)) as new_lift,
   ):
     faiss.write_index(index, str(new_index))
     with new_lift.open('wb') as file:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.evaluation import npz
 from hier_jax.evaluation.faiss_index import write_faiss
@@ -146,7 +146,7 @@ def write_json(path, found):
     for key, value in found.items()
   }
   text = json.dumps(known, indent=2, allow_nan=False)
-  atomic.write_text(path, f'{text}\n')
+  paths.write_text(path, f'{text}\n')
 
 
 def as_lines(found) -> str:

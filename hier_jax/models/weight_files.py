@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.models import torch_files
 
@@ -110,7 +110,7 @@ def write(
   """Writes a .safetensors, which is either the old file or whole."""
   # The library writes the buffers of arrays, whatever their strides.
   packed = {name: np.array(a, order='C') for name, a in arrays.items()}
-  with atomic.replacing(path) as temporary:
+  with paths.replacing(path) as temporary:
     # The library leaves a file that its owner alone may read.
     temporary.touch()
     mode = temporary.stat().st_mode

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training import curves, report
 from hier_jax.training import runs as runs_lib
@@ -238,13 +238,11 @@ def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike) -> str:
   folder = pathlib.Path(folder)
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(folder / 'curves.png') as path:
+    with paths.replacing(folder / 'curves.png') as path:
       # The library's version would make equal figures unequal files.
       figure.savefig(path, format='png', dpi=150, metadata={'Software': None})
-    atomic.write_text(
-      folder / 'report.json', json.dumps(found, indent=2) + '\n'
-    )
-    atomic.write_text(folder / 'report.md', shown)
+    paths.write_text(folder / 'report.json', json.dumps(found, indent=2) + '\n')
+    paths.write_text(folder / 'report.md', shown)
   except OSError as error:
     raise UserError(
       f'the report cannot be written to {folder} ({error}): choose another'

@@ -12,7 +12,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training import agreement, report
 
@@ -94,7 +94,7 @@ class Guard:
     path = self._workdir / f'nonfinite_{step}.json'
     if agreement.index() == 0:
       with report.writing(path):
-        atomic.write_text(path, json.dumps(self._record(step, bad)) + '\n')
+        paths.write_text(path, json.dumps(self._record(step, bad)) + '\n')
     if self._config.nonfinite == 'skip':
       return
     name = next((k for k in ('loss', 'grad_norm') if k in bad), 'update')

@@ -7,7 +7,7 @@ import pathlib
 
 import jax
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines, table
 from hier_jax.evaluation.retrieval import metrics as retrieval
@@ -359,7 +359,7 @@ class _Run:
     if agreement.index() == 0:
       path = self.workdir / 'results.json'
       with report.writing(path):
-        atomic.write_text(path, json.dumps(rows, indent=2) + '\n')
+        paths.write_text(path, json.dumps(rows, indent=2) + '\n')
       print(table.format_table(rows, self.config.eval.recall_at))
     return rows
 

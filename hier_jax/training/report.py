@@ -14,7 +14,7 @@ import time
 
 import tqdm
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 
 __all__ = [
@@ -82,7 +82,7 @@ class MetricsLog:
     if enabled:
       lines = ''.join(json.dumps(r) + '\n' for r in self.records)
       with writing(self._path):
-        atomic.write_text(self._path, lines)
+        paths.write_text(self._path, lines)
 
   def write(self, record):
     """Appends a record, which has a 'kind' and a 'step'.

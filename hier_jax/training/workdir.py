@@ -11,7 +11,7 @@ import socket
 
 import jax
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training import agreement, report
 from hier_jax.training import config as config_lib
@@ -19,7 +19,7 @@ from hier_jax.training import config as config_lib
 __all__ = ['check_room', 'claimed', 'what_is_left']
 
 _LOCK = 'lock'
-# What a writer that was killed leaves, see `atomic.replacing`.
+# What a writer that was killed leaves, see `paths.replacing`.
 _UNFINISHED = re.compile(r'.+\.[0-9a-f]{32}\.tmp')
 
 
@@ -56,7 +56,7 @@ def claimed(workdir, config):
     path = workdir / 'config.json'
     if not path.exists():
       with report.writing(path):
-        atomic.write_text(path, json.dumps(config, indent=2) + '\n')
+        paths.write_text(path, json.dumps(config, indent=2) + '\n')
     yield
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hier_jax import atomic
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.evaluation.tree.structure import Tree, check_tree
 
@@ -40,7 +40,7 @@ def write_tree(path, tree: Tree):
     )
   if not path.parent.is_dir():
     raise UserError(f'{path.parent} is not a folder; make it first')
-  atomic.write_text(path, _WRITERS[path.suffix](tree))
+  paths.write_text(path, _WRITERS[path.suffix](tree))
 
 
 def read_json(path) -> Tree:

@@ -1,0 +1,141 @@
+"""Paths as people write them, and outputs that are whole or not there."""
+
+import contextlib
+import importlib.util
+import os
+import pathlib
+import typing
+import uuid
+from collections.abc import Iterable, Iterator
+
+from etils import epath
+
+from hier_jax.errors import UserError
+
+__all__ = ['as_path', 'check_output', 'is_remote', 'replacing', 'write_text']
+
+# Scheme -> the package that its file system takes, and the extra that has it.
+_REMOTE = {'gs': ('gcsfs', 'gs'), 's3': ('s3fs', 's3')}
+
+
+def as_path(path: str | os.PathLike) -> pathlib.Path:
+  """A path, local or remote, with `~` expanded.
+
+  Args:
+    path: `runs/a`, `~/runs/a`, `gs://bucket/runs/a` or `s3://bucket/runs/a`.
+
+  Returns:
+    A `pathlib.Path`, or for a remote path an `etils.epath.Path`, which has the
+    same methods. (epath's own local paths do not list names that end in `~`.)
+
+  Raises:
+    UserError: it is empty, of another scheme, its user is not known, or the
+      package for its scheme is not installed.
+
+  Example:
+    >>> as_path('~/runs').is_absolute()
+    True
+  """
+  text = os.fspath(path)
+  scheme, separator, _ = text.partition('://')
+  if not separator:
+    if not text:
+      raise UserError('a path is empty: name a file or a folder')
+    try:
+      return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+      raise UserError(f'path {text!r}: {error}') from error
+  if scheme not in _REMOTE:
+    known = ', '.join(f'{name}://' for name in _REMOTE)
+    raise UserError(
+      f'path {text!r} begins with {scheme}://; expected a local path or one of'
+      f' {known}'
+    )
+  package, extra = _REMOTE[scheme]
+  if importlib.util.find_spec(package) is None:
+    raise UserError(
+      f'path {text!r} needs the package {package}: pip install'
+      f" 'hier_jax[{extra}]'"
+    )
+  return typing.cast(pathlib.Path, epath.Path(text))
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+  """Whether a path lies in an object store."""
+  scheme, separator, _ = os.fspath(path).partition('://')
+  return bool(separator) and scheme in _REMOTE
+
+
+def check_output(
+  path: str | os.PathLike,
+  *,
+  inputs: Iterable[str | os.PathLike] = (),
+  suffixes: Iterable[str] = (),
+  folder: bool = False,
+) -> pathlib.Path:
+  """Checks, before any work, that an output can be written; writes nothing.
+
+  Args:
+    path: file or folder to write; its parents may not exist yet.
+    inputs: what is read, and must not be written over.
+    suffixes: the suffixes a file may have; none for any.
+    folder: whether the output is a folder.
+
+  Returns:
+    The path as `as_path` has it.
+
+  Raises:
+    UserError: it is one of the inputs, has another suffix, is a folder where a
+      file is wanted or the reverse, or lies where nothing can be written.
+  """
+  path, suffixes = as_path(path), tuple(suffixes)
+  if any(_same(path, as_path(other)) for other in inputs):
+    raise UserError(f'output {path} is an input: choose another place')
+  if suffixes and path.suffix not in suffixes:
+    raise UserError(
+      f'output {path} ends with {path.suffix!r}; expected'
+      f' {" or ".join(suffixes)}'
+    )
+  if is_remote(path):
+    return path
+  if path.exists() and path.is_dir() != folder:
+    found, wanted = ('a file', 'a folder') if folder else ('a folder', 'a file')
+    raise UserError(f'output {path} is {found}; expected the path of {wanted}')
+  place = path if folder else path.parent
+  while not os.path.lexists(place):
+    place = place.parent
+  if not place.is_dir():
+    raise UserError(f'output {path} lies below {place}, which is no folder')
+  if not os.access(place, os.W_OK | os.X_OK):
+    raise UserError(f'output {path} cannot be written: {place} is not writable')
+  return path
+
+
+def _same(path, other):
+  if path.exists() and other.exists() and not is_remote(path):
+    return os.path.samefile(path, other)
+  return path.absolute() == other.absolute()
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """The path of a file to write, which takes another's place at the end.
+
+  Where the block raises, the old file stays and the new one is removed. Parents
+  are made.
+  """
+  path = as_path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Not the process's number: hosts that share a file system may share that.
+  temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
+  try:
+    yield temporary
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file so that it is either the old one or whole."""
+  with replacing(path) as temporary:
+    temporary.write_bytes(text.encode())

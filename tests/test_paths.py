@@ -1,0 +1,94 @@
+"""Paths as people write them, and outputs that are whole or not there."""
+
+import os
+import pathlib
+
+import pytest
+
+from hier_jax import paths
+from hier_jax.errors import UserError
+
+
+def test_a_local_path_may_have_the_name_of_a_scheme():
+  assert not paths.is_remote('gs')
+  assert paths.is_remote('gs://bucket/a')
+
+
+def test_home_is_expanded(monkeypatch):
+  monkeypatch.setenv('HOME', '/somewhere')
+  assert os.fspath(paths.as_path('~/runs')) == '/somewhere/runs'
+  assert os.fspath(paths.as_path('runs/~')) == 'runs/~'
+
+
+@pytest.mark.parametrize(
+  ('path', 'message'),
+  [
+    ('', 'is empty'),
+    ('ftp://host/a', r'begins with ftp://; expected .* gs://, s3://'),
+    ('~nobody-of-this-name/a', r'~nobody-of-this-name/a.*home'),
+  ],
+)
+def test_what_is_no_path_is_refused(path, message):
+  with pytest.raises(UserError, match=message):
+    paths.as_path(path)
+
+
+def test_a_remote_path_names_the_package_it_needs(monkeypatch):
+  monkeypatch.setattr(paths.importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(UserError, match=r"gcsfs: pip install 'hier_jax\[gs\]'"):
+    paths.as_path('gs://bucket/run')
+
+
+def test_no_temporary_file_is_left(tmp_path):
+  path = tmp_path / 'new' / 'a.json'
+  paths.write_text(path, 'old')
+  paths.write_text(path, 'new')
+  assert path.read_text() == 'new'
+  assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_old_file_outlives_a_failure(tmp_path):
+  path = tmp_path / 'a.json'
+  path.write_text('old')
+  with (
+    pytest.raises(OSError, match='no space left'),
+    paths.replacing(path) as temporary,
+  ):
+    temporary.write_text('n')
+    raise OSError('no space left')
+  assert path.read_text() == 'old'
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_that_can_be_written_is_not_made(tmp_path):
+  path = tmp_path / 'a' / 'b.json'
+  assert paths.check_output(path, suffixes=['.json']) == path
+  assert paths.check_output(path.parent, folder=True) == path.parent
+  assert not path.parent.exists()
+
+
+def test_an_output_is_no_input_under_any_name(tmp_path):
+  path = tmp_path / 'a.npz'
+  path.touch()
+  link = tmp_path / 'b.npz'
+  link.symlink_to(path)
+  for name in (path, link, tmp_path / '..' / tmp_path.name / 'a.npz'):
+    with pytest.raises(UserError, match=r'is an input'):
+      paths.check_output(name, inputs=[path])
+
+
+def test_where_an_output_cannot_go_is_said(tmp_path, monkeypatch):
+  file = tmp_path / 'file'
+  file.touch()
+  with pytest.raises(UserError, match=r'is a folder; expected .* a file'):
+    paths.check_output(tmp_path)
+  with pytest.raises(UserError, match=r'is a file; expected .* a folder'):
+    paths.check_output(file, folder=True)
+  with pytest.raises(UserError, match=r'below .*file, which is no folder'):
+    paths.check_output(file / 'a' / 'b')
+  with pytest.raises(UserError, match=r"ends with '.npz'; expected .json or"):
+    paths.check_output('a.npz', suffixes=['.json', '.csv'])
+  # Root may write anywhere, so that the mode of a folder says nothing to it.
+  monkeypatch.setattr(os, 'access', lambda place, mode: False)
+  with pytest.raises(UserError, match='is not writable'):
+    paths.check_output(pathlib.Path('a.json'))
