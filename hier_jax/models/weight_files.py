@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -17,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, shown
 from hier_jax.models import torch_files
 
 __all__ = ['metadata', 'read', 'write']
@@ -32,7 +33,10 @@ _DAMAGE = (
   IndexError,
   KeyError,
   OSError,
+  MemoryError,
   OverflowError,
+  # Of an archive with a password or an unknown compression.
+  RuntimeError,
   StopIteration,
   TypeError,
   ValueError,
@@ -40,6 +44,7 @@ _DAMAGE = (
   safetensors.SafetensorError,
   struct.error,
   zipfile.BadZipFile,
+  zlib.error,
 )
 
 
@@ -166,7 +171,7 @@ def _network(saved):
     if isinstance(value, np.ndarray)
   }
   if not arrays:
-    held = ', '.join(map(repr, list(saved)[:5])) or 'nothing'
+    held = ', '.join(map(shown, list(saved)[:5])) or 'nothing'
     raise UserError(
       f'holds no tensors by name, but {held}; they are looked for at the top'
       f' and under {", ".join(map(repr, _NESTED))}'
