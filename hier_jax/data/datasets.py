@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from hier_jax.data import builders, prepare
+from hier_jax.data import builders, prepare, stored
 from hier_jax.errors import UserError
 
 
@@ -164,7 +164,7 @@ def open_prepared(
         'same data_dir'
       )
     prepare.prepare(name, data_dir=data_dir)
-  return tfds.builder_from_directory(place)
+  return stored.read_builder(place)
 
 
 def hold_out(split: Split, every: int = 5) -> tuple[Split, Split]:

@@ -7,10 +7,9 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-import tensorflow_datasets as tfds
 from absl import logging
 
-from hier_jax.data import builders
+from hier_jax.data import builders, stored
 from hier_jax.errors import UserError
 
 __all__ = ['prepare']
@@ -56,7 +55,7 @@ def prepare(
           f'cannot prepare data set {name} in {place} ({error}); choose a '
           'writable folder with data_dir or TFDS_DATA_DIR'
         ) from error
-  made = tfds.builder_from_directory(place).info.metadata['about']['digest']
+  made = stored.read_builder(place).info.metadata['about']['digest']
   if made != builder.contents.digest:
     raise UserError(
       f'{place} was prepared from other images or names than those of '
