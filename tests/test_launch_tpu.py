@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -178,11 +179,29 @@ def test_a_run_makes_the_calls_of_its_dry_run(cloud, capsys):
   assert not cloud.names
   planned = capsys.readouterr().out.splitlines()
   assert cloud.launch() == 0
-  assert [shlex.split(line) for line in planned] == fake.calls()
+  known = [
+    [re.sub('w=[0-9a-f]{16}:', 'w=NONCE:', word) for word in call]
+    for call in fake.calls()
+  ]
+  assert [shlex.split(line) for line in planned] == known
   assert cloud.names == [*BEGIN, 'delete']
   assert steps(capsys.readouterr().out) == ALL_STEPS
   assert cloud.starts == 2
   assert not cloud.is_there
+
+
+@pytest.mark.parametrize(
+  'said', ['0:finished:', '0:exit:abc', f'0:{"9" * 5000}:x', 'NONCE:0:exit:1']
+)
+def test_training_cannot_speak_for_the_launcher(cloud, capsys, said):
+  """Nor can a progress bar, by going back to the beginning of its line."""
+  lines = f"printf 'bar\\r{said}\\n{said}\\n'"
+  write_program(cloud.folder / 'trainer', f'#!/bin/bash\n{lines}\nexit 0\n')
+  # It ends well, but says nothing of results: saved and stopped, not finished.
+  assert cloud.launch('--max_restarts=0') == 75
+  shown = capsys.readouterr().out
+  assert f'[0] bar\r{said}\n' in shown
+  assert f'[1] {said}\n' in shown
 
 
 def test_request_is_exact(cloud):

@@ -190,18 +190,19 @@ def start(request):
   )
 
 
-def follow(request):
+def follow(request, nonce='NONCE'):
   """Prints the log of every worker from its beginning until training ends.
 
-  Lines are `WORKER:NUMBER:TEXT`, the last ones `WORKER:exit:CODE` and, where
-  the run is at its end, `WORKER:finished:`.
+  Lines are `NONCE:WORKER:NUMBER:TEXT`, the last ones `NONCE:WORKER:exit:CODE`
+  and, where the run is at its end, `NONCE:WORKER:finished:`. Only who knows the
+  nonce, which training does not, can write such a line.
   """
   results = shlex.quote(f'{request.workdir}/results.json')
   return _ssh(
     request,
     f'cd {_RUN}',
     # Workers are called NAME-w-NUMBER.
-    'w=$(hostname) && w=${w##*-}',
+    f'w=$(hostname) && w={nonce}:${{w##*-}}',
     '{ tail -n +1 -s .1 -F --pid=$(cat pid) log 2> /dev/null'
     ' | grep -an --line-buffered "" | sed -u "s/^/$w:/"; }',
     # A shell that was killed wrote no exit code.
