@@ -37,6 +37,8 @@ class Split:
     names: what the values mean, `names['label'][k]` being class k's name.
     levels: the fields that make a tree above the classes, coarsest first;
       they have one value for all images of a class.
+    numbers: int [C], what tells the classes of all splits of a data set apart;
+      0 .. C - 1 by default.
   """
 
   name: str
@@ -45,6 +47,11 @@ class Split:
   fields: Mapping[str, np.ndarray]
   names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   levels: Sequence[str] = ()
+  numbers: np.ndarray = None  # type: ignore[assignment]
+
+  def __post_init__(self):
+    if self.numbers is None:
+      object.__setattr__(self, 'numbers', np.arange(self.num_classes))
 
   def __len__(self) -> int:
     return len(self.labels)
@@ -83,6 +90,7 @@ class Split:
       {field: values[rows] for field, values in self.fields.items()},
       _label_names(self.names, labels),
       self.levels,
+      self.numbers[np.unique(labels)],
     )
 
 
@@ -204,6 +212,7 @@ def _from_builder(
     fields,
     _label_names(names, labels),
     info.metadata['about']['levels'],
+    np.unique(labels),
   )
 
 
