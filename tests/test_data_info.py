@@ -60,7 +60,7 @@ def test_figures_are_those_of_the_images(data_dir):
 def test_text_says_it_all(data_dir):
   text = info.as_text(info.describe('folder/pets', data_dir=data_dir))
   for line in (
-    f'folder/pets in {data_dir}/folder/pets/1.0.0',
+    f'folder/pets in {data_dir}/folder/pets/1.1.0',
     '  images    as published',
     '  taxonomy  kind > class',
     '  licence   that of your images',

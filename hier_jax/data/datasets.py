@@ -126,7 +126,9 @@ class _Images:
     feature = example.features.feature
     return {
       'image': feature['image'].bytes_list.value[0],
-      'path': feature['path'].bytes_list.value[0].decode(),
+      'path': feature['path']
+      .bytes_list.value[0]
+      .decode(errors='surrogateescape'),
     }
 
 

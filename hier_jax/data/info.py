@@ -33,10 +33,10 @@ def describe(
     data_dir: where prepared data sets lie; TFDS's own place by default.
 
   Returns:
-    'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side'
-    and, under 'splits', of each split: 'images', 'classes', 'bytes',
-    'images_per_class', 'width' and 'height' as (smallest, median, largest),
-    'modes' and 'formats' as counts.
+    'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side',
+    'notes' on what was left out and, under 'splits', of each split: 'images',
+    'classes', 'bytes', 'images_per_class', 'width' and 'height' as (smallest,
+    median, largest), 'modes' and 'formats' as counts.
 
   Raises:
     UserError: as `datasets.load`.
@@ -46,6 +46,8 @@ def describe(
   return {
     'name': name,
     'place': str(builders.place(name, data_dir)),
+    # Older ones have no notes.
+    'notes': [],
     **{k: v for k, v in about.items() if k != 'digest'},
     'splits': {k: _describe_split(split) for k, split in splits.items()},
   }
@@ -62,6 +64,7 @@ def as_text(figures: Mapping[str, Any]) -> str:
     f'  taxonomy  {" > ".join([*figures["levels"], "class"])}',
     f'  licence   {figures["licence"]}',
     f'  homepage  {figures["homepage"] or "none"}',
+    *(f'  note      {note}' for note in figures['notes']),
   ]
   for split, found in figures['splits'].items():
     lines += [

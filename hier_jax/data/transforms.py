@@ -11,7 +11,7 @@ from hier_jax.errors import UserError
 
 # Pillow's own list of fifty takes as long to try as a small drawing takes to
 # decode, and runs interpreters such as EPS's on files of any origin.
-_FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
 _WHITE = (255, 255, 255)
 _TAG = ExifTags.Base
 
@@ -33,14 +33,14 @@ def decode(data: bytes, name: str = 'image') -> Image.Image:
       integers without a stated range.
   """
   try:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
       image.load()
     return _to_rgb(image)
   # Decoders raise what their format's parser trips over, of any type.
   except Exception as error:
     raise UserError(
       f'{name} is not a readable image ({error}); expected one of '
-      f'{", ".join(_FORMATS)}: replace or remove it'
+      f'{", ".join(FORMATS)}: replace or remove it'
     ) from error
 
 

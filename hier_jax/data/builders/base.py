@@ -16,8 +16,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hier_jax.data.builders import shards
-from hier_jax.data.builders.contents import Contents
+from hier_jax.data.builders import contents, shards
 from hier_jax.errors import UserError
 
 
@@ -93,7 +92,7 @@ class ImageBuilder(  # type: ignore[call-arg]
     return configs[name or cls.BUILDER_CONFIGS[0].name]
 
   @abc.abstractmethod
-  def _contents(self) -> Contents:
+  def _contents(self) -> contents.Contents:
     """Returns what the data set holds.
 
     Raises:
@@ -116,9 +115,10 @@ class ImageBuilder(  # type: ignore[call-arg]
     return source
 
   @functools.cached_property
-  def contents(self) -> Contents:
-    """What the data set holds, its counts being those of the protocol."""
+  def contents(self) -> contents.Contents:
+    """What the data set holds; its names and counts are checked."""
     found = self._contents()
+    contents.check_names(found.names)
     counts = {
       split: (len(rows), len({row.fields['label'] for row in rows}))
       for split, rows in found.splits.items()
@@ -186,6 +186,7 @@ class ImageBuilder(  # type: ignore[call-arg]
       }
     self.info.metadata['about'] = {
       'layout': self.contents.layout,
+      'notes': list(self.contents.notes),
       'levels': list(self.contents.levels),
       'licence': self.licence,
       'homepage': self.homepage,

@@ -188,8 +188,10 @@ def _write_shard(
 def _example(image: bytes, record: Record) -> bytes:
   example = tf_example_pb2.Example()
   feature = example.features.feature
+  # As the file system has it, which may not be UTF-8.
+  path = record.path.encode(errors='surrogateescape')
   feature['image'].bytes_list.value.append(image)
-  feature['path'].bytes_list.value.append(record.path.encode())
+  feature['path'].bytes_list.value.append(path)
   for field, value in record.fields.items():
     feature[field].int64_list.value.append(value)
   return example.SerializeToString(deterministic=True)
