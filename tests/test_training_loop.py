@@ -252,6 +252,20 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
+def test_a_data_sets_own_validation_split_is_used(tmp_path, colours):
+  colours['train'], colours['val'] = datasets.hold_out(colours['train'], 4)
+  config = training_data.config(
+    **{'epochs': 1, 'data.batch_size': 12, 'eval.batch_size': 4}
+  )
+  rows = loop.train(config, tmp_path)
+  records = loop.report.read(tmp_path / 'metrics.jsonl')
+  kinds = [(r['kind'], r['step']) for r in records if r['kind'] != 'train']
+  assert kinds == [('eval', 0), ('validation', 3), ('eval', 3), ('eval', 3)]
+  assert rows['best by validation']['checkpoint'] == 3
+  val = embedding.from_checkpoint(tmp_path, query='val')
+  assert np.unique(val.queries.labels).tolist() == [3, 7, 11, 15]
+
+
 class Watched:
   """A value that notes how many steps had begun when it was read."""
 
