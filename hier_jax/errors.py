@@ -11,6 +11,11 @@ class UserError(ValueError):
 
 
 def listed(found, most: int = 5) -> str:
-  """The first of a sequence or array as text, for messages that count it."""
+  """The first of a sequence or array as text, for messages that count it.
+
+  What would break a line, or cannot be printed, is shown as Python writes it.
+  """
   more = ', ...' if len(found) > most else ''
-  return ', '.join(map(str, found[:most])) + more
+  texts = map(str, found[:most])
+  shown = (text if text.isprintable() else repr(text) for text in texts)
+  return ', '.join(shown) + more

@@ -48,6 +48,7 @@ def test_figures_are_those_of_the_images(data_dir):
     'height': (8, 20.0, 50),
     'modes': {'RGB': 4, 'L': 1},
     'formats': {'PNG': 4, 'JPEG': 1},
+    'single': ['cow'],
   }
   assert figures['splits']['test']['classes'] == 2
   assert figures['layout'] == 'train and test'
@@ -69,6 +70,9 @@ def test_text_says_it_all(data_dir):
     '  height          8 to 50, median 20',
     '  colour modes    RGB 4, L 1',
     '  formats         PNG 4, JPEG 1',
+    '  one image       1 classes: cow (other views of it are its positives)',
+    '  one image       2 classes: ant, bee (it is no query, but others may '
+    'retrieve it)',
   ):
     assert line in text.splitlines()
   resized = info.describe('folder/pets', data_dir=data_dir) | {'short_side': 9}

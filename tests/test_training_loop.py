@@ -398,17 +398,6 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert checkpoints.latest_step is None
 
 
-def test_single_image_class_is_named(tmp_path, colours):
-  train = colours['train']
-  colours['train'] = train.select(np.arange(len(train)) != 0, 'colours:train')
-  colours['train'] = colours['train'].select(
-    np.arange(len(train) - 1) != 0, 'colours:train'
-  )
-  with pytest.raises(UserError, match=r'1 classes have a single image.*: 0;'):
-    loop.train(training_data.config(), tmp_path / 'run')
-  assert not (tmp_path / 'run').exists()
-
-
 def test_unreadable_image_is_named(tmp_path, colours):
   colours['train'].source[5]['image'] = b'not an image'
   with pytest.raises(UserError, match='image 5 of colours:train'):

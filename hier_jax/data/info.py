@@ -3,7 +3,7 @@
 import collections
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from hier_jax import paths
 from hier_jax.data import builders, datasets, transforms
+from hier_jax.errors import listed
 
 __all__ = ['as_text', 'contact_sheet', 'describe']
 
@@ -36,7 +37,8 @@ def describe(
     'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side',
     'notes' on what was left out and, under 'splits', of each split: 'images',
     'classes', 'bytes', 'images_per_class', 'width' and 'height' as (smallest,
-    median, largest), 'modes' and 'formats' as counts.
+    median, largest), 'modes' and 'formats' as counts, and 'single', the names
+    of the classes with one image.
 
   Raises:
     UserError: as `datasets.load`.
@@ -76,6 +78,9 @@ def as_text(figures: Mapping[str, Any]) -> str:
       f'  colour modes    {_counts(found["modes"])}',
       f'  formats         {_counts(found["formats"])}',
     ]
+    # A query meets the gallery, and may be the only one of its class.
+    if found['single'] and split not in ('query', 'gallery'):
+      lines.append(f'  one image       {_singles(found["single"], split)}')
   return '\n'.join(lines)
 
 
@@ -135,11 +140,15 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
       modes[image.mode] += 1
       formats[image.format] += 1
     num_bytes += len(data)
+  counts = np.bincount(split.labels)
   return {
     'images': len(split),
     'classes': split.num_classes,
     'bytes': num_bytes,
-    'images_per_class': _spans(np.bincount(split.labels)),
+    'images_per_class': _spans(counts),
+    'single': [
+      split.names['label'][k] for k in np.flatnonzero(counts == 1).tolist()
+    ],
     'width': _spans(sizes[:, 0]),
     'height': _spans(sizes[:, 1]),
     'modes': dict(modes.most_common()),
@@ -158,6 +167,13 @@ def _range(span: tuple[int, float, int]) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
   return ', '.join(f'{key} {count:,}' for key, count in counts.items())
+
+
+def _singles(names: Sequence[str], split: str) -> str:
+  meaning = 'other views of it are its positives'
+  if split != 'train':
+    meaning = 'it is no query, but others may retrieve it'
+  return f'{len(names):,} classes: {listed(names)} ({meaning})'
 
 
 def _spread(n: int, k: int) -> list[int]:

@@ -11,9 +11,8 @@ _MAX_LISTED = 10
 
 
 def listed(found: Sequence[str]) -> str:
-  """Returns the first ten of a list as text, on one line."""
-  shown = [x if x.isprintable() else repr(x) for x in found]
-  return errors.listed(shown, _MAX_LISTED)
+  """Returns the first ten of a list as text."""
+  return errors.listed(found, _MAX_LISTED)
 
 
 def locate(
