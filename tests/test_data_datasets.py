@@ -1,6 +1,7 @@
 """Builders and splits, on a tiny archive and on the bundled one."""
 
 import csv
+import dataclasses
 import io
 import zipfile
 
@@ -262,6 +263,19 @@ def test_select_takes_rows_in_their_order():
   assert chosen.names['label'] == ['d', 'f']
   # -1 is a class that lies higher.
   assert chosen.ancestors() == [[''], ['y']]
+
+
+def test_a_selection_has_a_digest_of_its_own():
+  split = dataclasses.replace(toy(), digest='a')
+  found = {
+    part.digest
+    for rows in ([0, 8], [8, 0], np.arange(9) < 2)
+    for part in (split, split.select(np.array(rows), 'part'))
+  }
+  assert len(found) == 4
+  assert split.select(np.array([0, 8]), 'other').digest in found
+  # What has none can't give one.
+  assert toy().select(np.array([0]), 'part').digest == ''
 
 
 def test_bundled_archive_has_the_protocols_counts(data_dir):

@@ -16,6 +16,8 @@ from hier_jax.errors import listed
 
 __all__ = ['as_text', 'contact_sheet', 'describe']
 
+# What the metadata holds to tell data sets apart.
+_HASHES = ('digest', 'stamp', 'content')
 _ROWS = 6
 _COLUMNS = 8
 _THUMB = 96
@@ -50,7 +52,7 @@ def describe(
     'place': str(builders.place(name, data_dir)),
     # Older ones have no notes.
     'notes': [],
-    **{k: v for k, v in about.items() if k != 'digest'},
+    **{k: v for k, v in about.items() if k not in _HASHES},
     'splits': {k: _describe_split(split) for k, split in splits.items()},
   }
 

@@ -7,6 +7,7 @@ the records are written as array_record, which grain reads at random.
 import abc
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 import shutil
@@ -137,6 +138,32 @@ class ImageBuilder(  # type: ignore[call-arg]
       )
     return found
 
+  @functools.cached_property
+  def stamps(self) -> Mapping[pathlib.Path, str]:
+    """What changes with the files of the images; see `shards.stamps_of`."""
+    return shards.stamps_of(self._records(), self.name)
+
+  @property
+  def stamp(self) -> str:
+    """A hash of all `stamps`."""
+    return shards.key_of(self._records(), self.stamps)
+
+  def changed(self, written: Mapping[str, Sequence[bytes]]) -> list[str]:
+    """Paths of the images that differ from those of written records."""
+    return [
+      path
+      for split, records in self.contents.splits.items()
+      for path in shards.changed(
+        records,
+        written[split],
+        read=self._read,
+        short_side=self.builder_config.short_side,
+      )
+    ]
+
+  def _records(self) -> list[shards.Record]:
+    return [row for rows in self.contents.splits.values() for row in rows]
+
   def _read(self, record: shards.Record) -> bytes:
     """Returns the encoded image of a record; called by several threads."""
     return record.file.read_bytes()
@@ -170,6 +197,7 @@ class ImageBuilder(  # type: ignore[call-arg]
     written = shards.write(
       self.contents.splits,
       self.unfinished,
+      stamps=self.stamps,
       read=self._read,
       short_side=short_side,
       name=self.name,
@@ -192,6 +220,8 @@ class ImageBuilder(  # type: ignore[call-arg]
       'homepage': self.homepage,
       'short_side': short_side,
       'digest': self.contents.digest,
+      'stamp': self.stamp,
+      'content': {k: _content(parts) for k, parts in written.items()},
     }
 
   def _adopt(
@@ -223,3 +253,12 @@ class ImageBuilder(  # type: ignore[call-arg]
       'read with as_data_source, or as tf.data after '
       f'tfds.builder_from_directory({str(self.data_dir)!r})'
     )
+
+
+def _content(parts: Sequence[shards.Shard]) -> str:
+  """A hash of all records of a split."""
+  digests = []
+  for part in parts:
+    with part.file.open('rb') as file:
+      digests.append(hashlib.file_digest(file, 'sha256').hexdigest())
+  return hashlib.sha256(' '.join(digests).encode()).hexdigest()
