@@ -157,3 +157,11 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
     UserError, match=r"cannot cache .* set the cache to 'off'"
   ):
     cache.open_images(toy(), cache=str(tmp_path / 'file'))
+
+
+def test_a_folder_at_home_and_none_far_away(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  cache.open_images(toy(), cache='~/pixels')
+  assert len(list((tmp_path / 'pixels').iterdir())) == 2
+  with pytest.raises(UserError, match='the cache gs://b/c is remote'):
+    cache.open_images(toy(), cache='gs://b/c')

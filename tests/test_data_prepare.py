@@ -189,3 +189,23 @@ def test_a_killed_process_leaves_nothing_that_misleads(
       file = source / 'images' / split.source[i]['path']
       assert split.source[i]['image'] == file.read_bytes()
   assert not (data_dir / 'cub200/original/1.0.0.unfinished').exists()
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  pets(tmp_path / 'pets')
+  place = prepare.prepare('folder/pets', '~/pets', data_dir='~/prepared')
+  assert place == tmp_path / 'prepared/folder/pets/1.1.0'
+  monkeypatch.setenv('TFDS_DATA_DIR', '~/prepared')
+  assert len(datasets.load('folder/pets')['test']) == 1
+
+
+def test_remote_folders_are_refused_at_once(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(
+    UserError, match=r'data_dir gs://b/d is remote; .*gcsfuse'
+  ):
+    datasets.load('emoji', data_dir='gs://b/d')
+  with pytest.raises(UserError, match='folder of images s3://b/x is remote'):
+    prepare.prepare('folder/pets', 's3://b/x', data_dir=tmp_path / 'out')
+  assert not list(tmp_path.rglob('*:*'))

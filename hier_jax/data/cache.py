@@ -114,12 +114,13 @@ def open_images(
     num_threads: threads that decode; 0 decodes in the caller's.
 
   Raises:
-    UserError: when the cache cannot be written, and for a broken image.
+    UserError: when the cache is remote or cannot be written, and for a broken
+      image.
   """
   decoded = Decoded(split, short_side)
   if cache == 'off':
     return decoded
-  where = folder() if cache == 'auto' else pathlib.Path(cache)
+  where = folder() if cache == 'auto' else paths.as_local(cache, 'the cache')
   stem = f'{split.name.translate(_PLAIN)}-{_fingerprint(split, short_side)}'
   pixels, table = where / f'{stem}.raw', where / f'{stem}.npy'
   try:

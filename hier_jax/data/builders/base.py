@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
+from hier_jax import paths
 from hier_jax.data.builders import contents, shards
 from hier_jax.errors import UserError
 
@@ -108,7 +109,7 @@ class ImageBuilder(  # type: ignore[call-arg]
         f'{self.name} is made from images that you have: name their folder '
         f'with --from DIR. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
       )
-    source = pathlib.Path(self._manual_dir).expanduser()
+    source = paths.as_local(self._manual_dir, 'the folder of images')
     if not source.is_dir():
       raise UserError(
         f'there is no folder {source}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
