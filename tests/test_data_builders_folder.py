@@ -134,6 +134,7 @@ def notes(source):
 def test_what_is_left_out_is_told(source):
   for name in ('Thumbs.db', 'readme.txt', 'list.TXT', 'b\nc.mp4'):
     (source / 'dog' / name).touch()
+  os.mkfifo(source / 'dog/pipe.jpg')
   archives.write_image(source / 'dog/@eaDir/b.JPG')
   archives.write_image(source / '__MACOSX/dog/b.JPG')
   archives.write_image(source / 'lone.png')
@@ -141,8 +142,8 @@ def test_what_is_left_out_is_told(source):
   assert sum(map(len, splits.values())) == 5
   assert splits['test'].names['label'] == ['bee', 'dog']
   assert notes(source) == [
-    r"skipped 3 files that are no images: 'dog/b\nc.mp4', dog/list.TXT, "
-    'dog/readme.txt',
+    r"skipped 4 files that are no images by name: 'dog/b\nc.mp4', "
+    'dog/list.TXT, dog/pipe.jpg, dog/readme.txt',
     'skipped 6 hidden or system files and folders: .cache, __MACOSX, '
     'dog/.DS_Store, dog/.thumbs, dog/@eaDir, dog/Thumbs.db',
     'skipped 2 files outside of class folders: README, lone.png',
@@ -234,8 +235,9 @@ def test_names_that_are_not_utf_8(source):
   (source / os.fsdecode(b'ant/caf\xe9.txt')).touch()
   train = load(source)['train']
   assert [train.source[i]['path'] for i in range(2)] == ['ant/1.gif', path]
-  assert r"skipped 1 files that are no images: 'ant/caf\udce9.txt'" in notes(
-    source
+  assert (
+    r"skipped 1 files that are no images by name: 'ant/caf\udce9.txt'"
+    in notes(source)
   )
   (source / 'ant').rename(source / os.fsdecode(b'caf\xe9'))
   refuse(source, r"1 classes have names .*: 'caf\\udce9'; expected UTF-8")

@@ -49,6 +49,7 @@ def test_figures_are_those_of_the_images(data_dir):
     'modes': {'RGB': 4, 'L': 1},
     'formats': {'PNG': 4, 'JPEG': 1},
     'single': ['cow'],
+    'animated': 0,
   }
   assert figures['splits']['test']['classes'] == 2
   assert figures['layout'] == 'train and test'
@@ -107,6 +108,22 @@ def test_names_no_font_knows_are_drawn_all_the_same(tmp_path):
     archives.write_image(source / name / '1.png')
   prepare.prepare('folder/wide', source, data_dir=data_dir)
   info.contact_sheet('folder/wide', tmp_path / 'sheet.png', data_dir=data_dir)
+
+
+def test_several_frames_are_told(tmp_path):
+  frames = [Image.new('RGB', (4, 4), (40 * i, 0, 0)) for i in range(3)]
+  for name in ('cat/1.gif', 'cat/2.tiff', 'dog/1.webp'):
+    archives.write_image(tmp_path / 'pets' / name)
+    path = tmp_path / 'pets' / name
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+  archives.write_image(tmp_path / 'pets/cat/3.gif')
+  out = tmp_path / 'out'
+  prepare.prepare('folder/pets', tmp_path / 'pets', data_dir=out)
+  figures = info.describe('folder/pets', data_dir=out)
+  assert [x['animated'] for x in figures['splits'].values()] == [2, 1]
+  assert '  several frames  2 images (the first is used)' in info.as_text(
+    figures
+  )
 
 
 def test_what_is_not_prepared_has_no_figures(tmp_path):

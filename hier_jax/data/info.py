@@ -39,8 +39,8 @@ def describe(
     'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side',
     'notes' on what was left out and, under 'splits', of each split: 'images',
     'classes', 'bytes', 'images_per_class', 'width' and 'height' as (smallest,
-    median, largest), 'modes' and 'formats' as counts, and 'single', the names
-    of the classes with one image.
+    median, largest), 'modes' and 'formats' as counts, 'animated', how many
+    have several frames, and 'single', the names of the classes with one image.
 
   Raises:
     UserError: as `datasets.load`.
@@ -80,6 +80,10 @@ def as_text(figures: Mapping[str, Any]) -> str:
       f'  colour modes    {_counts(found["modes"])}',
       f'  formats         {_counts(found["formats"])}',
     ]
+    if found['animated']:
+      lines.append(
+        f'  several frames  {found["animated"]:,} images (the first is used)'
+      )
     # A query meets the gallery, and may be the only one of its class.
     if found['single'] and split not in ('query', 'gallery'):
       lines.append(f'  one image       {_singles(found["single"], split)}')
@@ -96,12 +100,13 @@ def contact_sheet(
 
   Args:
     name: the data set, see `datasets.load`.
-    path: the file to write.
+    path: the file to write, a .png.
     data_dir: where prepared data sets lie; TFDS's own place by default.
 
   Raises:
-    UserError: as `datasets.load`.
+    UserError: as `datasets.load`, and as `paths.check_output`.
   """
+  path = paths.check_output(path, suffixes=['.png'])
   splits = datasets.load(name, data_dir=data_dir)
   rows = [
     (split, label)
@@ -133,7 +138,7 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
   sizes = np.empty((len(split), 2), np.int64)
   modes: collections.Counter = collections.Counter()
   formats: collections.Counter = collections.Counter()
-  num_bytes = 0
+  num_bytes = animated = 0
   for i in tqdm.trange(len(split), desc=split.name, disable=None):
     data = split.source[i]['image']
     # Only the header is read: all were decoded when they were prepared.
@@ -141,6 +146,7 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
       sizes[i] = image.size
       modes[image.mode] += 1
       formats[image.format] += 1
+      animated += getattr(image, 'is_animated', False)
     num_bytes += len(data)
   counts = np.bincount(split.labels)
   return {
@@ -155,6 +161,7 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
     'height': _spans(sizes[:, 1]),
     'modes': dict(modes.most_common()),
     'formats': dict(formats.most_common()),
+    'animated': animated,
   }
 
 

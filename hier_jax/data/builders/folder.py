@@ -119,8 +119,8 @@ def _find_splits(
   if others or several or not (found['train'] and found['test']):
     raise UserError(
       f'{source} holds folders of splits, {", ".join(folders)}; expected one '
-      'for training (train), one for testing (test), perhaps one for '
-      'validation (val), and none besides: rename or move the others'
+      'for training (train) and one for testing (test), perhaps one for '
+      'validation (val), and no other folders: rename or move some'
     )
   return {split: folders[names[0]] for split, names in found.items() if names}
 

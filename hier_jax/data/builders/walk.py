@@ -24,7 +24,7 @@ _SYSTEM = {
 }
 # Kind of finding -> what it is.
 _NOTES = {
-  'stray': 'skipped {} files that are no images',
+  'stray': 'skipped {} files that are no images by name',
   'system': 'skipped {} hidden or system files and folders',
   'outside': 'skipped {} files outside of class folders',
   'deeper': 'took {} images from folders within class folders',
@@ -122,10 +122,11 @@ class Walk:
         elif path.is_dir():
           if self._is_new(path):
             folders.append(path)
-        elif path.is_symlink() and not path.exists():
-          self._found['lost'].append(path)
-        else:
+        elif path.is_file():
           files.append(path)
+        else:
+          # A link to nothing; or a pipe, a socket or a device.
+          self._found['stray' if path.exists() else 'lost'].append(path)
     except OSError as error:
       raise UserError(f'{folder} cannot be read: {error.strerror}') from error
     return folders, files
