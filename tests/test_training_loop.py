@@ -349,8 +349,8 @@ def test_queries_are_ranked_against_a_gallery_of_their_own(
   rows = loop.train(config, tmp_path / 'run')
   assert [row['num_queries'] for row in rows.values()] == [32] * 2
   task = embedding.from_checkpoint(tmp_path / 'run')
-  assert task.queries.labels.tolist() == np.arange(16).repeat(2).tolist()
-  assert task.gallery.labels.tolist() == list(range(1, 16))
+  assert task.queries.labels.tolist() == np.arange(16, 32).repeat(2).tolist()
+  assert task.gallery.labels.tolist() == list(range(17, 32))
   want = retrieval_metrics(
     task.queries.embeddings,
     task.queries.labels,

@@ -118,9 +118,9 @@ def _find_splits(
   several = any(len(names) > 1 for names in found.values())
   if others or several or not (found['train'] and found['test']):
     raise UserError(
-      f'{source} holds folders of splits, {", ".join(folders)}; expected one '
-      'for training (train) and one for testing (test), perhaps one for '
-      'validation (val), and no other folders: rename or move some'
+      f'{source} holds folders of splits, {tables.listed(list(folders))}; '
+      'expected one for training (train) and one for testing (test), perhaps '
+      'one for validation (val), and no other folders: rename or move some'
     )
   return {split: folders[names[0]] for split, names in found.items() if names}
 
