@@ -1,6 +1,8 @@
 """The command line: one verb a function; parse, call, print."""
 
+import os
 import pathlib
+import signal
 import sys
 
 from absl import flags
@@ -273,6 +275,12 @@ def main(argv=None):
       known = ', '.join(_VERBS)
       raise UserError(f'unknown verb {verb!r}; the known ones are {known}')
     _VERBS[verb](rest)
+    sys.stdout.flush()
+  except BrokenPipeError:
+    # Whoever read has what it wants, as `| head` does. Python flushes what is
+    # left when it ends, and must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
   except UserError as error:
     if '--traceback' in rest:
       raise

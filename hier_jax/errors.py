@@ -2,9 +2,11 @@
 
 import reprlib
 
+# Characters of a value in a message.
+_MOST = 200
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
-_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 200
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _MOST
 
 
 class UserError(ValueError):
@@ -17,11 +19,19 @@ class UserError(ValueError):
 
 
 def listed(found, most: int = 5) -> str:
-  """The first of a sequence or array as text, for messages that count it."""
+  """The first of a sequence or array as text, for messages that count it.
+
+  What would break a line, or cannot be printed, is shown as Python writes it.
+  """
   more = ', ...' if len(found) > most else ''
-  return ', '.join(map(str, found[:most])) + more
+  return ', '.join(map(plain, map(str, found[:most]))) + more
+
+
+def plain(text: str) -> str:
+  """A stranger's text as it is where it is short and fits a line."""
+  return text if text.isprintable() and len(text) <= _MOST else shown(text)
 
 
 def shown(value) -> str:
-  """A value of a stranger's file for a message: about 200 characters of it."""
+  """A stranger's value as Python writes it, about 200 characters of it."""
   return _SHORT.repr(value)

@@ -12,7 +12,14 @@ from etils import epath
 
 from hier_jax.errors import UserError
 
-__all__ = ['as_path', 'check_output', 'is_remote', 'replacing', 'write_text']
+__all__ = [
+  'as_local',
+  'as_path',
+  'check_output',
+  'is_remote',
+  'replacing',
+  'write_text',
+]
 
 # Scheme -> the package that its file system takes, and the extra that has it.
 _REMOTE = {'gs': ('gcsfs', 'gs'), 's3': ('s3fs', 's3')}
@@ -58,6 +65,24 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
       f" 'hier_jax[{extra}]'"
     )
   return typing.cast(pathlib.Path, epath.Path(text))
+
+
+def as_local(path: str | os.PathLike, name: str) -> pathlib.Path:
+  """As `as_path`, of what is read at random, linked or mapped into memory.
+
+  Args:
+    path: what a person wrote.
+    name: what messages call it.
+
+  Raises:
+    UserError: it is remote, or as of `as_path`.
+  """
+  if is_remote(path):
+    raise UserError(
+      f'{name} {os.fspath(path)} is remote; images and records are read from '
+      'local folders alone: copy it, or mount the bucket, as with gcsfuse'
+    )
+  return as_path(path)
 
 
 def is_remote(path: str | os.PathLike) -> bool:

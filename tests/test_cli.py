@@ -1,6 +1,10 @@
 """What the command line says and the code it exits with."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import chex
 import jax
@@ -190,3 +194,18 @@ def test_convert_there_and_back(tmp_path, capsys):
   chex.assert_trees_all_equal(found, variables)
   assert run('convert', ours) == 2
   assert 'convert needs a SOURCE' in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error():
+  program = (
+    'import sys; from hier_jax import cli;'
+    "cli._VERBS['data'] = lambda _: print('x');"
+    "sys.exit(cli.main(['hier-jax', 'data']))"
+  )
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run(
+    [sys.executable, '-c', program], stdout=write, stderr=subprocess.PIPE
+  )
+  os.close(write)
+  assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b'')

@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,6 +65,7 @@ class Task(NamedTuple):
     gallery: None means the queries, each left out of its own ranking.
     taxonomy: tree of the classes; None for no figures of hierarchy.
     recall_at: the K of Recall@K.
+    names: what the taxonomy calls the labels; None means their own text.
   """
 
   queries: Embedded
@@ -72,6 +73,7 @@ class Task(NamedTuple):
   gallery: Embedded | None = None
   taxonomy: Taxonomy | None = None
   recall_at: Sequence[int] = RECALL_AT
+  names: Mapping[int, str] | None = None
 
   def curvature(self, c: float | None = None) -> float:
     """The c given, else what the queries' file says, else 0 (cosine)."""
@@ -109,14 +111,17 @@ def figures(task: Task, *, c: float | None = None) -> dict[str, float | int]:
   data = task.queries.embeddings, task.queries.labels
   found: dict[str, float | int] = {'c': c}
   found |= retrieval_metrics(*data, figures=FIGURES, **options)
-  if task.taxonomy is not None:
+  taxonomy = task.taxonomy
+  if taxonomy is not None:
+    if task.names is not None:
+      taxonomy = taxonomy.labelled(task.names)
     tree = None
     if task.queries.proxies is not None and c:
       x, proxies = task.queries.embeddings, task.queries.proxies
       tree = proxy_tree(x, proxies, c=c)
-    of_tree = hierarchy_metrics(*data, task.taxonomy, tree=tree, **options)
+    of_tree = hierarchy_metrics(*data, taxonomy, tree=tree, **options)
     if tree is not None:
-      of_tree |= _of_proxies(tree, task.queries.labels, task.taxonomy)
+      of_tree |= _of_proxies(tree, task.queries.labels, taxonomy)
     found |= {f'hierarchy/{key}': value for key, value in of_tree.items()}
   return found
 

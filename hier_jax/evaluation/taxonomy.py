@@ -155,6 +155,23 @@ class Taxonomy:
       )
     return np.array([row[x] for x in used], np.int64)[inverse.reshape(-1)]
 
+  def labelled(self, names: Mapping[int, str]) -> 'Taxonomy':
+    """The classes that labels stand for, called by these.
+
+    Args:
+      names: label -> name of its class.
+
+    Raises:
+      UserError: names that the taxonomy lacks.
+    """
+    rows = self.codes(list(names.values()))
+    return dataclasses.replace(
+      self,
+      classes=tuple(map(str, names)),
+      path=self.path[rows],
+      depth=self.depth[rows],
+    )
+
   def common_levels(self, a, b) -> np.ndarray:
     """How many levels, from the coarsest, two classes share: uint8.
 

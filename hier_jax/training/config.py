@@ -168,9 +168,10 @@ def default_config():
       'batch_size': 500,
       'recall_at': (1, 2, 4, 8),
       'pixels': False,
-      # One training class in so many is kept from training, for validation:
-      # the test split is then evaluated at the end alone, for the last state
-      # and for the first of those that validate best.
+      # One training class in so many is kept from training, for validation;
+      # not where the data set has a split 'val' of its own. With either the
+      # test split is evaluated at the end alone, for the last state and for
+      # the first of those that validate best.
       'hold_out': optional(int),
       'select': 'map@r',
       # The run ends after so many evaluations without a better one.

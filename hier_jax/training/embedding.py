@@ -30,7 +30,7 @@ def create_model(config):
 
 
 def over(config, split, embed):
-  """Rows `[n, d]` of `embed(images)` over a split, and their labels `[n]`.
+  """Rows `[n, d]` of `embed(images)` over a split, and `split.numbers` `[n]`.
 
   Args:
     config: the whole config.
@@ -49,7 +49,7 @@ def over(config, split, embed):
     mask = parallel.gather_rows(batch['mask'])
     rows.append(parallel.gather_rows(embed(batch['image']))[mask])
     labels.append(parallel.gather_rows(batch['label'])[mask])
-  return np.concatenate(rows), np.concatenate(labels)
+  return np.concatenate(rows), split.numbers[np.concatenate(labels)]
 
 
 def chosen(splits, query=None, gallery=None):
@@ -86,8 +86,8 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
     gallery: name of the split of the gallery.
 
   Returns:
-    The task, labels being the names of classes, with the data set's taxonomy
-    where it has one and the K of the config.
+    The task, labels being the numbers of classes, with their names, the data
+    set's taxonomy where it has one and the K of the config.
 
   Raises:
     UserError: no such run, checkpoint or split, and what loading them raises.
@@ -104,15 +104,15 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
   proxies = _proxies(config, state)
   found = []
   for split in ranked:
-    rows, labels = over(config, split, embed)
-    classes = _names(split)[labels]
-    found.append(Embedded(rows, classes, config.model.c, proxies))
+    rows, numbers = over(config, split, embed)
+    found.append(Embedded(rows, numbers, config.model.c, proxies))
   return Task(
     found[0],
     workdir / 'embeddings',
     found[1] if len(found) == 2 else None,
     _taxonomy(ranked),
     config.eval.recall_at,
+    _names(ranked),
   )
 
 
@@ -161,18 +161,24 @@ def _proxies(config, state):
   )
 
 
-def _names(split):
-  """Names of the classes `[C]`; their numbers where they have none."""
-  numbers = [str(k) for k in range(split.num_classes)]
-  return np.array(split.names.get('label', numbers))
+def _names(splits):
+  """Number -> name of the classes; their numbers where they have none."""
+  names: dict[int, str] = {}
+  for split in splits:
+    numbers = split.numbers.tolist()
+    named = split.names.get('label', map(str, numbers))
+    names |= dict(zip(numbers, named, strict=True))
+  return names
 
 
 def _taxonomy(splits):
   """The tree of the classes of all splits, or None."""
   if not splits[0].levels:
     return None
-  rows: dict[str, list[str]] = {}
+  rows: dict[int, list[str]] = {}
   for split in splits:
-    rows |= dict(zip(_names(split).tolist(), split.ancestors(), strict=True))
+    numbers = split.numbers.tolist()
+    rows |= dict(zip(numbers, split.ancestors(), strict=True))
+  names = [_names(splits)[number] for number in rows]
   levels = [*splits[0].levels, 'class']
-  return Taxonomy.from_levels(list(rows.values()), list(rows), levels)
+  return Taxonomy.from_levels(list(rows.values()), names, levels)

@@ -194,12 +194,6 @@ def _check_evaluation(flat):
       f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
     )
   _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
-  if flat['eval.patience'] is not None and flat['eval.hold_out'] is None:
-    raise UserError(
-      f'config.eval.patience is {flat["eval.patience"]}, but nothing is held'
-      ' out to judge by: set config.eval.hold_out, 5 for instance, or leave'
-      ' patience out'
-    )
 
 
 def _check_loss(config, flat):
