@@ -50,12 +50,14 @@ class Verb:
     except flags.UnrecognizedFlagError as error:
       hint = _like(error.flagname, values) or f'; {see}'
       raise UserError(f'unknown flag --{error.flagname}{hint}') from error
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
       raise UserError(f'{" ".join(str(error).split())}; {see}') from error
     for name in values:
       value = values[name].value
       if isinstance(value, str) and value.startswith('--'):
         raise UserError(f'--{name} has no value, but is followed by {value}')
+      if values[name].present and value in ('', []):
+        raise UserError(f'--{name} is empty; {see}')
     if self.positional is not None and len(extra) > self.positional:
       raise UserError(f'unexpected argument {extra[self.positional]!r}; {see}')
     return values, extra

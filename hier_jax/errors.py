@@ -32,7 +32,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
   def likeness(other):
     ours, theirs = _last(name), _last(other)
-    short = ours == _initials(theirs) or theirs == _initials(ours)
+    short = _initials(theirs) == ours or _initials(ours) == theirs
     last = difflib.SequenceMatcher(None, theirs, ours).ratio()
     whole = difflib.SequenceMatcher(None, other, name).ratio()
     return (1.0 if short else last if last >= _LIKE else 0.0), whole
@@ -53,6 +53,6 @@ def _last(name):
 
 
 def _initials(name):
-  """Of the words of a name that has several, else ''."""
+  """Of the words of a name that has several, else None."""
   words = [word for word in name.split('_') if word]
-  return ''.join(word[0] for word in words) if len(words) > 1 else ''
+  return ''.join(word[0] for word in words) if len(words) > 1 else None
