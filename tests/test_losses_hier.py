@@ -173,6 +173,15 @@ def test_a_proxy_is_not_its_own_ancestor_where_excluded(monkeypatch):
     )
 
 
+def test_without_a_clip_nothing_is_clipped():
+  def told(clip_radius):
+    f = functools.partial(losses.hier, k=3, clip_radius=clip_radius)
+    rows, labels = jnp.zeros((8, 4)), jnp.arange(8)
+    return set(jax.eval_shape(f, jax.random.key(0), rows, labels, rows)[1])
+
+  assert told(2.3) - told(None) == {'data/clipped', 'proxy/clipped'}
+
+
 def test_monitoring_is_what_it_says():
   z, labels, proxies = batch()
   k = SMALL['k']

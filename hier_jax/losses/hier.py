@@ -126,7 +126,7 @@ def _monitor(term, triplets, count, c, clip_radius, axis_name):
     'no_neighbors': mean(count == 0),
     'radius': mean(radius),
   }
-  if not _is_sphere(c):
+  if clip_radius is not None and not _is_sphere(c):
     # On the clip sphere up to rounding, that of bfloat16 included.
     root = jnp.sqrt(jnp.asarray(c, jnp.float32))
     edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
@@ -171,7 +171,8 @@ def hier(
     proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
       (`init_hierarchical_proxies`).
     c: curvature; the number 0 for cosine distances on the sphere.
-    clip_radius: the clip of the proxies, as in the embedding head.
+    clip_radius: the clip of the proxies, as in the embedding head; None for no
+      clip.
     tau: temperature of the LCA picks; may be traced, to anneal it.
     margin: hinge margin; may be traced.
     k: nearest neighbours that make reciprocal ones, the row itself included.

@@ -18,18 +18,22 @@ def curvature(c, dtype, flat=True):
   """The curvature as an array of `dtype`, checked where its value is known.
 
   Args:
-    c: a number or an array.
+    c: a number or an array, or what `__jax_array__` makes one (`nnx.Param`).
     dtype: of the result.
     flat: whether the limit c = 0 exists.
 
   Raises:
+    TypeError: for what is no number.
     ValueError: for a number, or an array of the host, that is negative, NaN or
       infinite. Of a traced or device array, whose values are not known here,
       negative entries count as 0.
   """
+  if hasattr(c, '__jax_array__') and not isinstance(c, jax.Array):
+    c = c.__jax_array__()
   if not isinstance(c, jax.Array):
-    values = c.ravel().tolist() if hasattr(c, 'ravel') else [c]
-    for value in values:
+    for value in c.ravel().tolist() if hasattr(c, 'ravel') else [c]:
+      if not isinstance(value, (int, float)):
+        raise TypeError(f'curvature c must be a number or an array, got {c!r}')
       if not (value > 0 or (flat and value == 0)) or math.isinf(value):
         limit = ', or 0 for the Euclidean limit,' if flat else ''
         raise ValueError(
