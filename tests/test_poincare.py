@@ -361,7 +361,9 @@ def test_any_leading_dimensions_and_one_curvature_a_point(name):
   batch = op(*args, c=c)
   chex.assert_trees_all_close(batch, rows, rtol=1e-5, atol=1e-6)
   grid = op(*(a.reshape(2, 3, *a.shape[1:]) for a in args), c=c.reshape(2, 3))
-  chex.assert_trees_all_equal(grid.reshape(batch.shape), batch)
+  chex.assert_trees_all_close(
+    grid.reshape(batch.shape), batch, rtol=1e-5, atol=1e-6
+  )
   mapped = jax.vmap(lambda c, *a: op(*a, c=c))(c, *args)
   chex.assert_trees_all_close(mapped, batch, rtol=1e-5, atol=1e-6)
 

@@ -96,7 +96,12 @@ def _lift(a, rank):
   return a.reshape((1,) * (rank - a.ndim) + a.shape)
 
 
-def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
+# Radii of the ball beyond which the coordinates of a point are not told apart:
+# far outside, and near enough for all products of them to be finite.
+_OUTSIDE = 2.0**10
+
+
+def op(*points, vectors=(), scalars=(), axes=1, static=(), jit=True, flat=True):
   """Makes a formula in wide floats a function of the ball.
 
   The formula receives its points as arrays `[..., d]` of one rank, in at least
@@ -105,7 +110,8 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
   points.
 
   Args:
-    *points: names of the arguments that are arrays `[..., d]`.
+    *points: names of the arguments that are points of the ball `[..., d]`.
+    vectors: names of other arrays `[..., d]`, of any length.
     scalars: names of the arguments that are numbers, arrays `[...]` or None.
     axes: trailing dimensions of the points that the curvature does not have.
     static: names of the arguments that are Python values.
@@ -118,14 +124,26 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
 
   def decorate(formula: F) -> F:
     signature = inspect.signature(formula)
-    compiled = jax.jit(formula, static_argnames=static) if jit else formula
+
+    @functools.wraps(formula)
+    def limited(*args, **kwargs):
+      bound = signature.bind(*args, **kwargs)
+      values = bound.arguments
+      limit = _OUTSIDE * numerics.radius(values['c'])
+      limit = limit.reshape(limit.shape + (1,) * (axes - 1))
+      for name in points:
+        values[name] = numerics.limited(values[name], limit)
+      return formula(*bound.args, **bound.kwargs)
+
+    compiled = jax.jit(limited, static_argnames=static) if jit else limited
 
     @functools.wraps(formula)
     def function(*args, **kwargs):
       bound = signature.bind(*args, **kwargs)
       bound.apply_defaults()
       values = bound.arguments
-      arrays = {name: jnp.asarray(values[name]) for name in points}
+      names = (*points, *vectors)
+      arrays = {name: jnp.asarray(values[name]) for name in names}
       dtype = check_points(arrays)
       wide = jnp.promote_types(dtype, jnp.float32)
       leading = {
