@@ -22,7 +22,7 @@ verbs:
   evaluate WORKDIR[/checkpoints/STEP] [--query SPLIT] [--gallery SPLIT] ...
   evaluate EMBEDDINGS.npz [--gallery NPZ] ...
            [--curvature C] [--taxonomy CSV] [--recall_at 1,2,4,8] [--out JSON]
-           [--export faiss]
+           [--ties pessimistic|optimistic|mean|expected] [--export faiss]
       figures of a run's checkpoint on its data set's test split, or of arrays
       'embeddings' and 'labels' of any framework; --export writes an index of
       the gallery beside them
@@ -134,6 +134,13 @@ def _evaluate(argv):
     flags.DEFINE_string('out', None, 'a JSON file', flag_values=values)
     flags.DEFINE_list('recall_at', None, 'the K', flag_values=values)
     flags.DEFINE_enum(
+      'ties',
+      'pessimistic',
+      ['pessimistic', 'optimistic', 'mean', 'expected'],
+      'how ties rank',
+      flag_values=values,
+    )
+    flags.DEFINE_enum(
       'export', None, ['faiss'], 'kind of index', flag_values=values
     )
 
@@ -145,7 +152,7 @@ def _evaluate(argv):
   task, c = _task(paths[0], values), values.curvature
   from hier_jax.evaluation import files
 
-  found = files.figures(task, c=c)
+  found = files.figures(task, c=c, progress=sys.stderr.isatty())
   if values.out is not None:
     files.write_json(values.out, found)
   print(files.as_lines(found))
@@ -155,7 +162,7 @@ def _evaluate(argv):
 
 def _task(path, values):
   """What `evaluate` is to rank, of a run or of files."""
-  changed = {}
+  changed = {'ties': values.ties}
   if values.recall_at is not None:
     changed['recall_at'] = _integers('recall_at', values.recall_at)
   # Heavy imports wait until the arguments are known to be right.

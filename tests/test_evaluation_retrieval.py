@@ -406,6 +406,19 @@ def test_format_table():
     'before            5.1   50.0    1.0',
     'after training  100.0  100.0   45.7',
   ]
+  how = {'metric': 'hyperbolic, c = 0.1', 'ties': 'pessimistic'}
+  table = format_table({'a': before | how, 'b': after | how}, (1, 10))
+  assert table.split('\n')[3:] == [
+    'In per cent, by hyperbolic, c = 0.1; ties pessimistic.'
+  ]
+  raw = {'metric': 'cosine', 'ties': 'expected'}
+  table = format_table(
+    {'a': before | raw, 'b': after | how, 'c': after | how}, (1, 10)
+  )
+  assert table.split('\n')[4:] == [
+    'a: in per cent, by cosine; ties expected.',
+    'b, c: in per cent, by hyperbolic, c = 0.1; ties pessimistic.',
+  ]
 
 
 @pytest.mark.skipif(

@@ -27,11 +27,15 @@ def positive_int(name: str, value) -> int:
 
 def curvature(name: str, value) -> float:
   """The value as a finite float of 0 or more."""
-  number = float(value)
+  try:
+    number = float(value)
+  except (TypeError, ValueError):
+    number = math.nan
   if not 0 <= number < math.inf:
+    shown = value if isinstance(value, str) else number
     raise UserError(
-      f'`{name}` is {number}; expected 0 (cosine) or the positive c of a ball '
-      'of curvature -c'
+      f'`{name}` is {shown!r}; expected 0 (cosine) or the positive c '
+      'of a ball of curvature -c'
     )
   return number
 

@@ -13,6 +13,7 @@ import tqdm
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, distances
+from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.retrieval import exact, spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 from hier_jax.evaluation.taxonomy import Taxonomy
@@ -121,6 +122,7 @@ def graded_per_query(
     )
   block = checks.positive_int('block', block)
   c = checks.curvature('c', c)
+  taxonomy = taxonomy_lib.expect(taxonomy)
   metric = spaces.resolve(metric, c)
   x = spaces.points('embeddings', embeddings, metric, c)
   codes = taxonomy.codes(checks.class_labels('labels', labels, len(x)))
