@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import Mesh
 
 from hier_jax.evaluation import per_query
-from hier_jax.evaluation.retrieval import lift, ranking, tiles
+from hier_jax.evaluation.retrieval import lift, metrics, ranking, tiles
 from hier_jax.evaluation.retrieval.layout import Layout, by_class
 from tests.rankings import assert_matches, cosine, in_ball, oracle
 
@@ -113,6 +113,38 @@ def test_large_classes(ties, on_cpu, monkeypatch):
     x, y, ties=ties, precision_at=(10, 600), tile=128, block=96
   )
   assert_matches(result, expected)
+
+
+def test_a_cpu_looks_no_score_up(monkeypatch):
+  # In XLA's loop over single scores a class of 5,000 took two minutes.
+  asked = []
+  count_ahead = tiles.count_ahead
+
+  def noted(*args, slots, **others):
+    asked.append(slots)
+    return count_ahead(*args, slots=slots, **others)
+
+  monkeypatch.setattr(tiles, 'count_ahead', noted)
+  x, _ = clustered(700, 4, 1, 1.0)
+  per_query(x, np.maximum(np.arange(700), 400) // 4 * (np.arange(700) > 400))
+  assert max(asked) <= tiles.MANY
+
+
+def test_a_bar_counts_queries_where_asked(monkeypatch):
+  bars = []
+
+  class Bar(metrics.tqdm.tqdm):
+    def close(self):
+      bars.append((self.disable, self.n, self.total))
+      super().close()
+
+  monkeypatch.setattr(metrics.tqdm, 'tqdm', Bar)
+  x, y = clustered(90, 4, 9, 1.0)
+  x[::9] = x[0]
+  per_query(x, y, progress=True)
+  per_query(x, y)
+  assert bars[0] == (False, 90, 90)
+  assert bars[1][0]
 
 
 def test_a_class_over_all_and_no_positive_at_all():

@@ -345,8 +345,10 @@ class _Ranking:
       left = self._take(found, bar)
       if in_narrow:
         self._num_repeated = len(left)
+    unresolved = left[self._affordable() :]
     self._settle(np.concatenate([late, left[: self._affordable()]]), bar)
-    self._mark('unresolved', left[self._affordable() :])
+    self._mark('unresolved', unresolved)
+    bar.update(bar.total - bar.n)
 
   def _settle(self, places, bar):
     """Ranks queries in float64: what is open after that are ties."""

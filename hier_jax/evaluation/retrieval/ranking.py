@@ -128,7 +128,11 @@ class Ranker:
     """
     length = _norm(rows)
     rounding = self._lift.query_error() + (rows.shape[2] + 8) * _FLOAT32
-    lost = _norm(rows - cut.astype(np.float32)) + _FLOAT32 * length + error
+    # Tile by tile, for a copy of all rows may not fit.
+    lost = [
+      _norm(x - y.astype(x.dtype)) for x, y in zip(rows, cut, strict=True)
+    ]
+    lost = np.stack(lost) + _FLOAT32 * length + error
     # `fmax` knows no NaN; a tile of nothing else may have any radius.
     most = lambda x: np.fmax.reduce(1.02 * x, 1, initial=0).astype(np.float32)
     radius = most(rounding * length + lost)
