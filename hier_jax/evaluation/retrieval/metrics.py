@@ -1,8 +1,9 @@
 """Exact retrieval figures of embeddings: Recall@K, MAP@R and their kin.
 
-Works on plain arrays. Memory is O(block x tile) beside the embeddings: no array
-of queries x gallery is ever made. All figures come from the ranks of a query's
-positives: see `ranking`.
+Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings,
+in float32 and, where queries go through in float64, in that: no array of queries
+x gallery is ever made. All metrics come from the ranks of a query's positives:
+see `ranking`, and `exact` for what float32 leaves open.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -299,7 +300,7 @@ def _per_query(
   codes, gallery_codes = checks.class_codes(labels, gallery_labels)
   if own[0] < 0:
     checks.not_same('gallery', gallery, queries)
-  ranking_of = _Ranking(
+  work = _Ranking(
     queries,
     gallery,
     layout.by_class(codes, gallery_codes, own),
@@ -309,8 +310,8 @@ def _per_query(
   with tqdm.tqdm(
     total=len(queries), desc='ranking', delay=3, disable=not progress
   ) as bar:
-    ranking_of.run(bar, block, tile, product == 'bfloat16', devices)
-  return ranking_of.result()
+    work.run(bar, block, tile, product == 'bfloat16', devices)
+  return work.result()
 
 
 class _Ranking:
