@@ -1,8 +1,8 @@
 """Exact retrieval figures of embeddings: Recall@K, MAP@R and their kin.
 
-Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings,
-in float32 and, where queries go through in float64, in that: no array of queries
-x gallery is ever made. All metrics come from the ranks of a query's positives:
+Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings
+in float32 and, where queries go through float64, in that: no array of queries x
+gallery is ever made. All metrics come from the ranks of a query's positives:
 see `ranking`, and `exact` for what float32 leaves open.
 """
 
