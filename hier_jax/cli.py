@@ -63,7 +63,7 @@ def _evaluate(values, arguments):
   task, c = _task(path, values), values.curvature
   from hier_jax.evaluation import files
 
-  found = files.figures(task, c=c)
+  found = files.figures(task, c=c, progress=sys.stderr.isatty())
   # What was computed is told before anything is written.
   print(files.as_lines(found), flush=True)
   if values.out is not None:
@@ -104,7 +104,7 @@ def _home(path, values):
 
 def _task(path, values):
   """What `evaluate` is to rank, of a run or of files."""
-  changed = {}
+  changed = {'ties': values.ties}
   if values.recall_at is not None:
     changed['recall_at'] = _integers('recall_at', values.recall_at)
   # Heavy imports wait until the arguments are known to be right.

@@ -165,6 +165,14 @@ def _evaluate_flags(values):
   flags.DEFINE_list(
     'recall_at', None, '1,2,4,8: the K of Recall@K', flag_values=values
   )
+  flags.DEFINE_enum(
+    'ties',
+    'pessimistic',
+    ['pessimistic', 'optimistic', 'mean', 'expected'],
+    'how a positive and a negative at the same distance rank:'
+    ' pessimistic, optimistic, mean of both, or expected of a random order',
+    flag_values=values,
+  )
   _strings(values, out='JSON: also writes the metrics to this file')
   flags.DEFINE_enum(
     'export',
