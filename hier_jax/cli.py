@@ -1,11 +1,11 @@
 """The command line: one verb a function; parse, call, print."""
 
-import pathlib
 import sys
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from hier_jax import paths as paths_lib
 from hier_jax.errors import UserError
 
 _USAGE = """usage: hier-jax VERB [--flag ...]
@@ -16,10 +16,13 @@ verbs:
       trains, or goes on with the run that DIR holds; with seeds one run after
       the other, in DIR/seed0 and so on, and a table over them
 
-  train --config FILE[:PRESET] --dry_run [--config.KEY=VALUE ...]
-      prints the config, parameters and their rates, batches and memory
+  train --config FILE[:PRESET] --dry_run [--workdir DIR]
+        [--config.KEY=VALUE ...]
+      prints the config, parameters and their rates, batches and memory, and
+      checks what a run checks before it begins
 
-  evaluate WORKDIR[/checkpoints/STEP] [--query SPLIT] [--gallery SPLIT] ...
+  evaluate WORKDIR[/checkpoints/STEP] [--query SPLIT] [--gallery SPLIT]
+           [--data_dir DIR] ...
   evaluate EMBEDDINGS.npz [--gallery NPZ] ...
            [--curvature C] [--taxonomy CSV] [--recall_at 1,2,4,8] [--out JSON]
            [--export faiss]
@@ -112,7 +115,7 @@ def _train(argv):
   if values.dry_run:
     from hier_jax.training import dry_run
 
-    print(dry_run.describe(values.config))
+    print(dry_run.describe(values.config, values.workdir))
     return
   seeds = values.seeds and _integers('seeds', values.seeds)
   from hier_jax.training import loop, processes, trials
@@ -129,6 +132,7 @@ def _evaluate(argv):
   def define(values):
     flags.DEFINE_string('query', None, 'a split', flag_values=values)
     flags.DEFINE_string('gallery', None, 'split or .npz', flag_values=values)
+    flags.DEFINE_string('data_dir', None, 'prepared data', flag_values=values)
     flags.DEFINE_float('curvature', None, 'c', flag_values=values)
     flags.DEFINE_string('taxonomy', None, 'a CSV', flag_values=values)
     flags.DEFINE_string('out', None, 'a JSON file', flag_values=values)
@@ -161,19 +165,23 @@ def _task(path, values):
   # Heavy imports wait until the arguments are known to be right.
   from hier_jax.evaluation import files
 
-  if pathlib.Path(path).is_dir():
+  if paths_lib.as_path(path).is_dir():
     from hier_jax.training import embedding
 
     task = embedding.from_checkpoint(
-      path, query=values.query, gallery=values.gallery
+      path,
+      query=values.query,
+      gallery=values.gallery,
+      data_dir=values.data_dir,
     )
-  elif values.query is None:
-    task = files.read_task(path, values.gallery)
   else:
-    raise UserError(
-      f'--query {values.query} names a split of a run, but {path} is a file:'
-      ' the queries are what it holds'
-    )
+    for flag in ('query', 'data_dir'):
+      if values[flag].value is not None:
+        raise UserError(
+          f'--{flag} {values[flag].value} goes with the workdir of a run, but'
+          f' {path} is none: the queries are what the file holds'
+        )
+    task = files.read_task(path, values.gallery)
   if values.taxonomy is not None:
     changed['taxonomy'] = files.Taxonomy.from_csv(values.taxonomy)
   return task._replace(**changed)
