@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import shutil
+import tempfile
 import typing
 import uuid
 from collections.abc import Iterable, Iterator
@@ -119,12 +121,20 @@ def _same(path, other):
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-  """The path of a file to write, which takes another's place at the end.
+  """The local path of a file to write, which takes another's place at the end.
 
   Where the block raises, the old file stays and the new one is removed. Parents
   are made.
   """
   path = as_path(path)
+  if is_remote(path):
+    # An object is whole or not there by itself, and to rename it is to copy it.
+    with tempfile.TemporaryDirectory() as folder:
+      temporary = pathlib.Path(folder) / path.name
+      yield temporary
+      with temporary.open('rb') as source, path.open('wb') as target:
+        shutil.copyfileobj(source, target)
+    return
   path.parent.mkdir(parents=True, exist_ok=True)
   # Not the process's number: hosts that share a file system may share that.
   temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
