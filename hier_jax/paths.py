@@ -14,7 +14,16 @@ from etils import epath
 
 from hier_jax.errors import UserError
 
-__all__ = ['as_path', 'check_output', 'is_remote', 'replacing', 'write_text']
+__all__ = [
+  'WriteError',
+  'as_local',
+  'as_path',
+  'check_output',
+  'is_remote',
+  'replacing',
+  'write_text',
+  'writing',
+]
 
 # Scheme -> the package that its file system takes, and the extra that has it.
 _REMOTE = {'gs': ('gcsfs', 'gs'), 's3': ('s3fs', 's3')}
@@ -60,6 +69,24 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
       f" 'hier_jax[{extra}]'"
     )
   return typing.cast(pathlib.Path, epath.Path(text))
+
+
+def as_local(path: str | os.PathLike, name: str) -> pathlib.Path:
+  """As `as_path`, of what is read at random, linked or mapped into memory.
+
+  Args:
+    path: what a person wrote.
+    name: what messages call it.
+
+  Raises:
+    UserError: it is remote, or as of `as_path`.
+  """
+  if is_remote(path):
+    raise UserError(
+      f'{name} {os.fspath(path)} is remote; images and records are read from '
+      'local folders alone: copy it, or mount the bucket, as with gcsfuse'
+    )
+  return as_path(path)
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -119,30 +146,67 @@ def _same(path, other):
   return path.absolute() == other.absolute()
 
 
+class WriteError(UserError, OSError):
+  """An output that cannot be written: a full disk, for instance."""
+
+
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def writing(
+  path: str | os.PathLike,
+  errors: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[None]:
+  """Raises WriteError, which names the path, for errors of the block.
+
+  Those of an object store's library are of any kind.
+  """
+  caught = Exception if is_remote(path) else errors
+  try:
+    yield
+  except UserError:
+    # A WriteError names a path already, the one that failed.
+    raise
+  except caught as error:
+    lines = str(error).splitlines() or ['']
+    why = getattr(error, 'strerror', None) or lines[0]
+    message = f'{path} cannot be written ({type(error).__name__}: {why})'
+    raise WriteError(message) from error
+
+
+@contextlib.contextmanager
+def replacing(
+  path: str | os.PathLike,
+  errors: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[pathlib.Path]:
   """The local path of a file to write, which takes another's place at the end.
 
   Where the block raises, the old file stays and the new one is removed. Parents
   are made.
+
+  Args:
+    path: the file that is written in the end.
+    errors: what the block's writer raises where it cannot write.
+
+  Raises:
+    WriteError: for these errors.
   """
   path = as_path(path)
   if is_remote(path):
     # An object is whole or not there by itself, and to rename it is to copy it.
-    with tempfile.TemporaryDirectory() as folder:
+    with writing(path, errors), tempfile.TemporaryDirectory() as folder:
       temporary = pathlib.Path(folder) / path.name
       yield temporary
       with temporary.open('rb') as source, path.open('wb') as target:
         shutil.copyfileobj(source, target)
     return
-  path.parent.mkdir(parents=True, exist_ok=True)
   # Not the process's number: hosts that share a file system may share that.
   temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
-  try:
-    yield temporary
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with writing(path, errors):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      yield temporary
+      temporary.replace(path)
+    finally:
+      temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -1,5 +1,6 @@
 """Cached images: the same pixels, found again, and never of something else."""
 
+import dataclasses
 import io
 import os
 
@@ -67,23 +68,28 @@ def test_without_a_cache_nothing_is_written(tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
-def break_all_but(split, rows):
-  """Leaves the sampled records, of which the fingerprint is made."""
-  for row in set(range(len(split))) - set(rows):
-    split.source[row]['image'] = b''
-
-
 def test_a_cache_is_found_again(tmp_path):
   split = toy(80)
+  split = dataclasses.replace(split, digest='a')
   expected = [
     array.copy() for array in map(cache.Decoded(split).array, range(80))
   ]
   cache.open_images(split, cache=str(tmp_path))
-  break_all_but(split, cache._sample(80))
+  for row in range(80):
+    split.source[row]['image'] = b''
   again = cache.open_images(split, cache=str(tmp_path))
   for row, array in enumerate(expected):
     np.testing.assert_array_equal(again.array(row), array)
   assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize('digests', [('', ''), ('a', 'b')])
+def test_a_change_of_any_image_is_noticed(tmp_path, digests):
+  before, after = (dataclasses.replace(toy(200), digest=x) for x in digests)
+  after.source[1]['image'] = encoded(SIZES[1], 7)
+  cache.open_images(before, cache=str(tmp_path))
+  made = cache.open_images(after, cache=str(tmp_path))
+  np.testing.assert_array_equal(made.array(1), cache.Decoded(after).array(1))
 
 
 def relabelled(split):
@@ -151,3 +157,11 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
     UserError, match=r"cannot cache .* set the cache to 'off'"
   ):
     cache.open_images(toy(), cache=str(tmp_path / 'file'))
+
+
+def test_a_folder_at_home_and_none_far_away(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  cache.open_images(toy(), cache='~/pixels')
+  assert len(list((tmp_path / 'pixels').iterdir())) == 2
+  with pytest.raises(UserError, match='the cache gs://b/c is remote'):
+    cache.open_images(toy(), cache='gs://b/c')

@@ -1,6 +1,7 @@
 """Builders and splits, on a tiny archive and on the bundled one."""
 
 import csv
+import dataclasses
 import io
 import zipfile
 
@@ -84,6 +85,7 @@ def test_records_come_back_as_they_were(assets, data_dir):
   assert len(train) == 8 and train.num_classes == 3
   assert train.labels.dtype == np.int32
   np.testing.assert_array_equal(train.labels, [0, 0, 0, 1, 1, 2, 2, 2])
+  assert train.numbers.tolist() == [0, 2, 4]
   fields = {
     'index': [0, 1, 2, 6, 7, 11, 12, 13],
     'style': [0, 1, 2, 0, 2, 0, 1, 2],
@@ -240,6 +242,8 @@ def test_hold_out_takes_every_third_class():
   assert fit.names['label'] == ['a', 'b', 'd', 'e']
   assert fit.source[3] == {'image': bytes([4])}
   np.testing.assert_array_equal(val.labels, [0, 1, 1])
+  # What tells their classes apart.
+  assert (fit.numbers.tolist(), val.numbers.tolist()) == ([0, 1, 3, 4], [2, 5])
   np.testing.assert_array_equal(val.fields['index'], [103, 107, 108])
   assert val.names['label'] == ['c', 'f']
   assert val.labels.dtype == np.int32 and val.num_classes == 2
@@ -259,6 +263,19 @@ def test_select_takes_rows_in_their_order():
   assert chosen.names['label'] == ['d', 'f']
   # -1 is a class that lies higher.
   assert chosen.ancestors() == [[''], ['y']]
+
+
+def test_a_selection_has_a_digest_of_its_own():
+  split = dataclasses.replace(toy(), digest='a')
+  found = {
+    part.digest
+    for rows in ([0, 8], [8, 0], np.arange(9) < 2)
+    for part in (split, split.select(np.array(rows), 'part'))
+  }
+  assert len(found) == 4
+  assert split.select(np.array([0, 8]), 'other').digest in found
+  # What has none can't give one.
+  assert toy().select(np.array([0]), 'part').digest == ''
 
 
 def test_bundled_archive_has_the_protocols_counts(data_dir):

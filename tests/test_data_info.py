@@ -48,6 +48,8 @@ def test_figures_are_those_of_the_images(data_dir):
     'height': (8, 20.0, 50),
     'modes': {'RGB': 4, 'L': 1},
     'formats': {'PNG': 4, 'JPEG': 1},
+    'single': ['cow'],
+    'animated': 0,
   }
   assert figures['splits']['test']['classes'] == 2
   assert figures['layout'] == 'train and test'
@@ -60,7 +62,7 @@ def test_figures_are_those_of_the_images(data_dir):
 def test_text_says_it_all(data_dir):
   text = info.as_text(info.describe('folder/pets', data_dir=data_dir))
   for line in (
-    f'folder/pets in {data_dir}/folder/pets/1.0.0',
+    f'folder/pets in {data_dir}/folder/pets/1.1.0',
     '  images    as published',
     '  taxonomy  kind > class',
     '  licence   that of your images',
@@ -69,6 +71,9 @@ def test_text_says_it_all(data_dir):
     '  height          8 to 50, median 20',
     '  colour modes    RGB 4, L 1',
     '  formats         PNG 4, JPEG 1',
+    '  one image       1 classes: cow (other views of it are its positives)',
+    '  one image       2 classes: ant, bee (it is no query, but others may '
+    'retrieve it)',
   ):
     assert line in text.splitlines()
   resized = info.describe('folder/pets', data_dir=data_dir) | {'short_side': 9}
@@ -103,6 +108,22 @@ def test_names_no_font_knows_are_drawn_all_the_same(tmp_path):
     archives.write_image(source / name / '1.png')
   prepare.prepare('folder/wide', source, data_dir=data_dir)
   info.contact_sheet('folder/wide', tmp_path / 'sheet.png', data_dir=data_dir)
+
+
+def test_several_frames_are_told(tmp_path):
+  frames = [Image.new('RGB', (4, 4), (40 * i, 0, 0)) for i in range(3)]
+  for name in ('cat/1.gif', 'cat/2.tiff', 'dog/1.webp'):
+    archives.write_image(tmp_path / 'pets' / name)
+    path = tmp_path / 'pets' / name
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+  archives.write_image(tmp_path / 'pets/cat/3.gif')
+  out = tmp_path / 'out'
+  prepare.prepare('folder/pets', tmp_path / 'pets', data_dir=out)
+  figures = info.describe('folder/pets', data_dir=out)
+  assert [x['animated'] for x in figures['splits'].values()] == [2, 1]
+  assert '  several frames  2 images (the first is used)' in info.as_text(
+    figures
+  )
 
 
 def test_what_is_not_prepared_has_no_figures(tmp_path):

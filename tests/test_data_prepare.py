@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,64 @@ def test_other_images_of_the_same_name_are_refused(tmp_path, data_dir):
     prepare.prepare('folder/mine', birds, data_dir=data_dir)
   other = prepare.prepare('folder/yours', birds, data_dir=data_dir)
   assert other.parent.parent == place.parent.parent
+
+
+def pets(folder, value=0, mtime=None):
+  for name in ('cat', 'dog'):
+    archives.write_image(folder / name / '1.png', value, (300, 300))
+    if mtime is not None:
+      os.utime(folder / name / '1.png', ns=(mtime, mtime))
+  return folder
+
+
+def test_an_image_replaced_in_place_is_noticed(tmp_path, data_dir):
+  source = pets(tmp_path / 'pets')
+  place = prepare.prepare('folder/pets', source, data_dir=data_dir)
+  archives.write_image(source / 'dog/1.png', 200, (300, 300))
+  message = (
+    f'{place} was prepared from 1 other images of the same names than those of '
+    f'{source}: dog/1.png; remove that folder'
+  )
+  with pytest.raises(UserError, match=message):
+    prepare.prepare('folder/pets', source, data_dir=data_dir)
+  shutil.rmtree(place)
+  prepare.prepare('folder/pets', source, data_dir=data_dir)
+  split = datasets.load('folder/pets', data_dir=data_dir)['test']
+  assert split.source[0]['image'] == (source / 'dog/1.png').read_bytes()
+
+
+@pytest.mark.parametrize('config', ['original', 'short256'])
+def test_the_same_names_of_another_folder(source, tmp_path, data_dir, config):
+  name, other = f'cub200/{config}', tmp_path / 'other'
+  prepare.prepare(name, source, data_dir=data_dir)
+  # The same images, at another time and place.
+  archives.write_cub(other)
+  for path in other.rglob('*.jpg'):
+    os.utime(path, ns=(0, 0))
+  prepare.prepare(name, other, data_dir=data_dir)
+  path = next((other / 'images').rglob('*.jpg'))
+  archives.write_image(path, 250)
+  with pytest.raises(UserError, match=f'1 other images .* {other}: .*.jpg;'):
+    prepare.prepare(name, other, data_dir=data_dir)
+
+
+def test_an_image_that_broke_is_noticed(source, data_dir):
+  prepare.prepare('cub200', source, data_dir=data_dir)
+  next((source / 'images').rglob('*.jpg')).write_bytes(b'')
+  with pytest.raises(UserError, match='from 1 other images of the same names'):
+    prepare.prepare('cub200', source, data_dir=data_dir)
+
+
+def test_content_has_a_digest(tmp_path, data_dir):
+  def digests(name, value, mtime):
+    source = pets(tmp_path / name, value, mtime)
+    prepare.prepare(f'folder/{name}', source, data_dir=data_dir)
+    splits = datasets.load(f'folder/{name}', data_dir=data_dir)
+    return [split.digest for split in splits.values()]
+
+  first = digests('first', 1, 10**9)
+  assert first == digests('later', 1, 10**10) and len({*first}) == 2
+  assert not {*first} & {*digests('other', 2, 10**9)}
 
 
 def test_another_taxonomy_is_another_data_set(tmp_path, data_dir):
@@ -130,3 +189,23 @@ def test_a_killed_process_leaves_nothing_that_misleads(
       file = source / 'images' / split.source[i]['path']
       assert split.source[i]['image'] == file.read_bytes()
   assert not (data_dir / 'cub200/original/1.0.0.unfinished').exists()
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  pets(tmp_path / 'pets')
+  place = prepare.prepare('folder/pets', '~/pets', data_dir='~/prepared')
+  assert place == tmp_path / 'prepared/folder/pets/1.1.0'
+  monkeypatch.setenv('TFDS_DATA_DIR', '~/prepared')
+  assert len(datasets.load('folder/pets')['test']) == 1
+
+
+def test_remote_folders_are_refused_at_once(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(
+    UserError, match=r'data_dir gs://b/d is remote; .*gcsfuse'
+  ):
+    datasets.load('emoji', data_dir='gs://b/d')
+  with pytest.raises(UserError, match='folder of images s3://b/x is remote'):
+    prepare.prepare('folder/pets', 's3://b/x', data_dir=tmp_path / 'out')
+  assert not list(tmp_path.rglob('*:*'))

@@ -3,6 +3,7 @@
 import io
 import math
 import pathlib
+import struct
 
 import numpy as np
 import pytest
@@ -74,7 +75,6 @@ def palette(**_):
       (255, 255, 255),
     ),
     (Image.new('I;16', (2, 2), 0x8040), 'PNG', {}, (128, 128, 128)),
-    (Image.new('I', (2, 2), 0x8040), 'TIFF', {}, (128, 128, 128)),
     (Image.new('CMYK', (2, 2), (0, 255, 255, 0)), 'TIFF', {}, (255, 0, 0)),
     (
       Image.new('CMYK', (2, 2), (0, 255, 255, 0)),
@@ -96,6 +96,104 @@ def test_decode_reads_every_colour_mode(image, form, options, expected):
   np.testing.assert_array_equal(
     np.asarray(decoded), np.tile(np.uint8(expected), (2, 2, 1))
   )
+
+
+_SMIN, _SMAX, _PHOTOMETRIC = 340, 341, 262
+
+
+def tiff(values, tags=()):
+  return encode(Image.fromarray(values), 'TIFF', tiffinfo=dict(tags))
+
+
+def twelve_bits():
+  """A TIFF of 2 x 1 pixels, 0 and 4095, in twelve bits each."""
+  data = bytes.fromhex('000fff')
+  tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8)]
+  tags += [(277, 1), (278, 1), (279, len(data))]
+  entries = b''.join(struct.pack('<HHII', t, 4, 1, v) for t, v in tags)
+  end = 8 + len(data) + 1
+  head = b'II*\0' + struct.pack('<I', end)
+  return head + data + b'\0' + struct.pack('<H', 9) + entries + bytes(4)
+
+
+_SAMPLES = np.array([[0, 257, 0x8040, 65535]])
+_EIGHT = [0, 1, 128, 255]  # 0x8040 / 65535 * 255 = 127.75
+
+
+@pytest.mark.parametrize(
+  ('data', 'expected'),
+  [
+    (tiff(_SAMPLES.astype('<u2')), _EIGHT),
+    (encode(Image.fromarray(_SAMPLES.astype('<u2')), 'PNG'), _EIGHT),
+    (b'P5 4 1 65535\n' + _SAMPLES.astype('>u2').tobytes(), _EIGHT),
+    # 1023 is the largest: 512 / 1023 * 255 = 127.6.
+    (b'P2 3 1 1023\n0 512 1023', [0, 128, 255]),
+    (twelve_bits(), [0, 255]),
+    (
+      encode(Image.fromarray(_SAMPLES.astype('<u2')), 'PNG', transparency=257),
+      [0, 255, 128, 255],
+    ),
+    # White is zero.
+    (tiff(_SAMPLES.astype('<u2'), tags={_PHOTOMETRIC: 0}), [255, 254, 127, 0]),
+    # What the file says of its range.
+    (
+      tiff(np.float32([[-1, 0, 0.5, 1, 9]]), tags={_SMIN: 0.0, _SMAX: 1.0}),
+      [0, 0, 128, 255, 255],
+    ),
+    (
+      tiff(np.int32([[-500, 0, 500, 1500]]), tags={_SMIN: -500, _SMAX: 1500}),
+      [0, 64, 128, 255],
+    ),
+    (tiff(np.uint16([[0, 4095]]), tags={_SMIN: 0, _SMAX: 4095}), [0, 255]),
+  ],
+  ids=[
+    *('16 bits', 'PNG', 'PGM', '10 bits', '12 bits', 'transparent'),
+    *('inverted', 'floats', 'signed', '12 of 16 bits'),
+  ],
+)
+def test_many_bits_are_scaled_by_their_range(data, expected):
+  decoded = transforms.decode(data)
+  np.testing.assert_array_equal(decoded, np.stack([[expected]] * 3, -1))
+
+
+def big_endian():
+  # As Pillow writes no such file, the bytes of a little-endian one turned.
+  tags = [(256, 3, 2), (257, 3, 1), (258, 3, 16), (259, 3, 1), (262, 3, 1)]
+  tags += [(273, 4, 8), (277, 3, 1), (278, 3, 1), (279, 4, 4)]
+  entries = b''.join(
+    struct.pack('>HHIHH', t, k, 1, v, 0)
+    if k == 3
+    else struct.pack('>HHII', t, k, 1, v)
+    for t, k, v in tags
+  )
+  head = b'MM\0*' + struct.pack('>I', 12) + struct.pack('>HH', 0x8040, 65535)
+  return head + struct.pack('>H', 9) + entries + bytes(4)
+
+
+def test_big_endian_samples():
+  data = big_endian()
+  assert Image.open(io.BytesIO(data)).mode == 'I;16B'
+  assert np.asarray(transforms.decode(data))[0, :, 0].tolist() == [128, 255]
+
+
+@pytest.mark.parametrize(
+  ('values', 'tags', 'message'),
+  [
+    (np.float32([[0, 1]]), {}, 'mode F without a stated range'),
+    (np.int32([[0, 70000]]), {}, 'mode I without a stated range'),
+    (np.float32([[0, 1]]), {_SMIN: 1.0, _SMAX: 1.0}, 'a range from 1 to 1'),
+    (
+      np.float32([[0, np.nan]]),
+      {_SMIN: 0.0, _SMAX: 1.0},
+      '1 of 2 samples are not finite',
+    ),
+  ],
+)
+def test_samples_without_a_range_are_refused(values, tags, message):
+  with pytest.raises(
+    UserError, match=f'a/b is not a readable image.*{message}'
+  ):
+    transforms.decode(tiff(values, tags=tags), 'a/b')
 
 
 def test_decode_ignores_exif_orientation():

@@ -1,5 +1,7 @@
 """Taxonomies from files and arrays, and every way not to be a tree."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -204,10 +206,19 @@ def test_file_that_cannot_be_read(tmp_path):
     Taxonomy.from_csv(tmp_path / 'latin.csv')
 
 
-def test_too_many_levels(tmp_path):
-  edges = ''.join(f'{i + 1},{i}\n' for i in range(300))
-  with pytest.raises(UserError, match='has 300 levels; expected at most 255'):
+@pytest.mark.parametrize('upward', [True, False])
+def test_too_many_levels(tmp_path, upward):
+  """Found before the ways to the root are written out, which is quadratic."""
+  chain = [f'{i + 1},{i}\n' for i in range(20_000)]
+  edges = ''.join(reversed(chain) if upward else chain)
+  tracemalloc.start()
+  with pytest.raises(UserError, match='more than 255 levels; expected at most'):
     from_text(tmp_path, 'child,parent\n' + edges)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 100 * len(edges)
+  deepest = from_text(tmp_path, 'child,parent\n' + ''.join(chain[:255]))
+  assert deepest.num_levels == 255
 
 
 @pytest.mark.parametrize(
@@ -226,3 +237,12 @@ def test_too_many_levels(tmp_path):
 def test_bad_arrays(arguments, message):
   with pytest.raises(UserError, match=message):
     Taxonomy.from_levels(**arguments)
+
+
+def test_labels_stand_for_the_classes_they_name():
+  taxonomy = Taxonomy.from_levels([['a'], ['a'], ['b']], ['x', 'y', 'z'])
+  made = taxonomy.labelled({7: 'z', 3: 'x', 5: 'y'})
+  rows = made.codes([3, 5, 7])
+  np.testing.assert_array_equal(made.distance(rows[0], rows), [0, 2, 4])
+  with pytest.raises(UserError, match="holds 1 class: 'w' that"):
+    taxonomy.labelled({7: 'w'})

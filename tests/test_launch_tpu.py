@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -178,11 +179,29 @@ def test_a_run_makes_the_calls_of_its_dry_run(cloud, capsys):
   assert not cloud.names
   planned = capsys.readouterr().out.splitlines()
   assert cloud.launch() == 0
-  assert [shlex.split(line) for line in planned] == fake.calls()
+  known = [
+    [re.sub('w=[0-9a-f]{16}:', 'w=NONCE:', word) for word in call]
+    for call in fake.calls()
+  ]
+  assert [shlex.split(line) for line in planned] == known
   assert cloud.names == [*BEGIN, 'delete']
   assert steps(capsys.readouterr().out) == ALL_STEPS
   assert cloud.starts == 2
   assert not cloud.is_there
+
+
+@pytest.mark.parametrize(
+  'said', ['0:finished:', '0:exit:abc', f'0:{"9" * 5000}:x', 'NONCE:0:exit:1']
+)
+def test_training_cannot_speak_for_the_launcher(cloud, capsys, said):
+  """Nor can a progress bar, by going back to the beginning of its line."""
+  lines = f"printf 'bar\\r{said}\\n{said}\\n'"
+  write_program(cloud.folder / 'trainer', f'#!/bin/bash\n{lines}\nexit 0\n')
+  # It ends well, but says nothing of results: saved and stopped, not finished.
+  assert cloud.launch('--max_restarts=0') == 75
+  shown = capsys.readouterr().out
+  assert f'[0] bar\r{said}\n' in shown
+  assert f'[1] {said}\n' in shown
 
 
 def test_request_is_exact(cloud):
@@ -206,6 +225,38 @@ def test_request_is_exact(cloud):
       *where,
     ]
   ]
+
+
+@pytest.mark.parametrize(
+  ('accelerator', 'runtime'),
+  [
+    ('v2-8', 'tpu-ubuntu2204-base'),
+    ('v4-16', 'tpu-ubuntu2204-base'),
+    ('v5litepod-256', 'v2-alpha-tpuv5-lite'),
+    ('v5p-8', 'v2-alpha-tpuv5'),
+    ('v6e-8', 'v2-alpha-tpuv6e'),
+  ],
+)
+def test_the_runtime_is_that_of_the_accelerator(
+  cloud, accelerator, runtime, capsys
+):
+  kind = f'--accelerator_type={accelerator}'
+  cloud.launch(kind, '--dry_run')
+  create = capsys.readouterr().out.splitlines()[0]
+  assert (
+    f'--accelerator-type={accelerator} --runtime-version={runtime}' in create
+  )
+  cloud.launch(kind, '--runtime_version=mine', '--dry_run')
+  assert '--runtime-version=mine' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('accelerator', ['v5e-8', 'tpu7x-8', 'v9'])
+def test_an_unknown_accelerator_is_refused(cloud, accelerator, capsys):
+  kind = f'--accelerator_type={accelerator}'
+  assert cloud.launch(kind) == 2
+  message = f'{kind.replace("=", " is ")}, whose runtime is not known here'
+  assert message in capsys.readouterr().err
+  assert cloud.launch(kind, '--runtime_version=mine', '--dry_run') == 0
 
 
 def test_arguments_reach_the_training_as_they_are(cloud):
@@ -486,6 +537,12 @@ def test_archive_holds_what_git_knows(tmp_path):
 def test_what_cannot_work_is_said(flags, arguments, message, capsys):
   assert launch_tpu.main([*flags, '--', *arguments]) == 2
   assert message in capsys.readouterr().err
+
+
+def test_one_version_of_cuda_is_named():
+  files = [f for f in source.tracked_files() if f.startswith(('README', 'exp'))]
+  texts = [(ROOT / f).read_text(errors='replace') for f in files]
+  assert {n for t in texts for n in re.findall(r'cuda(\d+)', t)} == {'13'}
 
 
 def test_gcloud_is_needed(cloud, monkeypatch, capsys):

@@ -127,6 +127,44 @@ def test_folder_that_cannot_be_written_is_said_and_left(
   )
 
 
+def test_the_folder_is_its_owners_alone(no_cache):
+  compilation.keep_programs()
+  for folder in (no_cache, no_cache.parent):
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def _foreign(folder, monkeypatch):
+  monkeypatch.setattr(os, 'geteuid', lambda: folder.stat().st_uid + 1)
+
+
+@pytest.mark.parametrize('depth', ['programs', 'hier_jax'])
+@pytest.mark.parametrize(
+  ('forge', 'reason'),
+  [
+    (lambda folder, _: folder.chmod(0o720), 'others may write to'),
+    (lambda folder, _: folder.chmod(0o702), 'others may write to'),
+    (_foreign, 'belongs to user'),
+  ],
+)
+def test_a_folder_of_others_is_not_used(
+  no_cache, forge, reason, depth, monkeypatch, capsys
+):
+  no_cache.mkdir(parents=True)
+  forge(no_cache if depth == 'programs' else no_cache.parent, monkeypatch)
+  compilation.keep_programs()
+  assert jax.config.jax_compilation_cache_dir is None
+  assert reason in capsys.readouterr().err
+
+
+def test_a_link_is_not_used(no_cache, tmp_path, capsys):
+  no_cache.parent.mkdir(mode=0o700)
+  (tmp_path / 'elsewhere').mkdir(mode=0o700)
+  no_cache.symlink_to(tmp_path / 'elsewhere')
+  compilation.keep_programs()
+  assert jax.config.jax_compilation_cache_dir is None
+  assert 'is a link' in capsys.readouterr().err
+
+
 def test_train_keeps_its_programs(monkeypatch, capsys):
   def called():
     raise UserError('called')

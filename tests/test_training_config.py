@@ -66,7 +66,6 @@ def test_images_that_are_too_small_for_the_pixels_are_named():
       'recall@3',
       "'recall@3', must be one of 'map@r'",
     ),
-    ('eval.patience', 2, 'patience is 2, but nothing is held out'),
     ('model.radial_scale', 0.0, 'radial_scale is 0.0, must be above 0'),
     ('model.backbone', 'vit', "config.model: there is no backbone 'vit'"),
     ('model.image_size', 30, 'config.model: images of 30x30 .* of 4,'),

@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from hier_jax.data import datasets
 from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
 from hier_jax.training import parallel
-from hier_jax.training.inputs import Inputs
+from hier_jax.training.inputs import Inputs, load_splits
 from tests import training_data
 
 
@@ -26,6 +27,22 @@ def batches(split, steps=2, **settings):
   step = parallel.map_step(inputs.with_views(seen))
   made = inputs.batches(3, steps)
   return [jax.device_get(step(np.zeros(()), batch)[1]) for batch in made]
+
+
+@pytest.mark.parametrize(
+  ('settings', 'own', 'message'),
+  [
+    ({'eval.patience': 2}, False, 'patience is 2, but nothing is held out'),
+    ({'eval.hold_out': 4}, True, "hold_out is 4, but .* a split 'val' of its"),
+  ],
+)
+def test_there_is_one_split_for_validation(
+  split, monkeypatch, settings, own, message
+):
+  made = {'train': split, 'test': split} | ({'val': split} if own else {})
+  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  with pytest.raises(UserError, match=message):
+    load_splits(training_data.config(**settings))
 
 
 CROPS = {'data.short_side': 7, 'data.train_view.flip': 0.5}

@@ -21,7 +21,7 @@ def splits(classes=16, per_class=3, noise=40):
   """Classes are colours, of four kinds; train and test have their own."""
   rng = np.random.default_rng(0)
   made = {}
-  for name in ('train', 'test'):
+  for number, name in enumerate(('train', 'test')):
     colours = rng.integers(0, 256, (classes, 3))
     labels = np.arange(classes).repeat(per_class).astype(np.int32)
     records = [_png(rng, colours[label], noise) for label in labels]
@@ -35,6 +35,7 @@ def splits(classes=16, per_class=3, noise=40):
         'kind': ['dark', 'light', 'warm', 'cold'],
       },
       ('kind',),
+      number * classes + np.arange(classes),
     )
   return made
 

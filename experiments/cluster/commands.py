@@ -11,6 +11,7 @@ import shlex
 __all__ = [
   'FAILED',
   'MOUNT',
+  'RUNTIMES',
   'Request',
   'copy',
   'create',
@@ -25,6 +26,16 @@ __all__ = [
 
 # Where every worker has the file system that they share.
 MOUNT = '/mnt/hier_jax'
+# Kind of accelerator, as types begin with -> the runtime version for JAX
+# (https://cloud.google.com/tpu/docs/runtimes).
+RUNTIMES = {
+  'v2': 'tpu-ubuntu2204-base',
+  'v3': 'tpu-ubuntu2204-base',
+  'v4': 'tpu-ubuntu2204-base',
+  'v5litepod': 'v2-alpha-tpuv5-lite',
+  'v5p': 'v2-alpha-tpuv5',
+  'v6e': 'v2-alpha-tpuv6e',
+}
 # What a remote command's own failure is turned into: gcloud's are 1, 2 and 255.
 FAILED = 70
 
@@ -190,18 +201,19 @@ def start(request):
   )
 
 
-def follow(request):
+def follow(request, nonce='NONCE'):
   """Prints the log of every worker from its beginning until training ends.
 
-  Lines are `WORKER:NUMBER:TEXT`, the last ones `WORKER:exit:CODE` and, where
-  the run is at its end, `WORKER:finished:`.
+  Lines are `NONCE:WORKER:NUMBER:TEXT`, the last ones `NONCE:WORKER:exit:CODE`
+  and, where the run is at its end, `NONCE:WORKER:finished:`. Only who knows the
+  nonce, which training does not, can write such a line.
   """
   results = shlex.quote(f'{request.workdir}/results.json')
   return _ssh(
     request,
     f'cd {_RUN}',
     # Workers are called NAME-w-NUMBER.
-    'w=$(hostname) && w=${w##*-}',
+    f'w=$(hostname) && w={nonce}:${{w##*-}}',
     '{ tail -n +1 -s .1 -F --pid=$(cat pid) log 2> /dev/null'
     ' | grep -an --line-buffered "" | sed -u "s/^/$w:/"; }',
     # A shell that was killed wrote no exit code.

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import secrets
 import shlex
 import signal
 import subprocess
@@ -23,8 +24,11 @@ _USER_ERROR, _TRY_AGAIN = 2, 75
 
 _WAITING = {'ACCEPTED', 'CREATING', 'PROVISIONING', 'WAITING_FOR_RESOURCES'}
 _TAKEN = {'SUSPENDING', 'SUSPENDED'}
-# What `commands.follow` prints.
-_LINE = re.compile(r'(\w+):(exit|finished|\d+):(.*)')
+# What follows the nonce in a line of `commands.follow`; numbers of lines and
+# exit codes have few digits.
+_LINE = re.compile(
+  r':(\w+):(?:exit:(\d{1,3})|(finished):|(\d{1,18}):(.*))', re.DOTALL
+)
 _QUOTA = re.compile('quota|RESOURCE_EXHAUSTED', re.IGNORECASE)
 
 
@@ -71,12 +75,12 @@ def _stream(argv, on_line):
     stdin=subprocess.DEVNULL,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
-    text=True,
-    errors='replace',
   ) as process:
     try:
+      # As bytes, lines end at a newline alone: as text, also where a progress
+      # bar goes back to the beginning of its line.
       for line in process.stdout:
-        on_line(line.rstrip('\n'))
+        on_line(line.decode(errors='replace').removesuffix('\n'))
     except BaseException:
       process.terminate()
       raise
@@ -84,26 +88,34 @@ def _stream(argv, on_line):
 
 
 class _Log:
-  """What the workers say: each line once, however often it is sent."""
+  """What the workers say: each line once, however often it is sent.
+
+  Attributes:
+    nonce: what every line about a worker begins with, and nothing else does.
+    codes: worker -> exit code of its training.
+    finished: whether the run is at its end.
+  """
 
   def __init__(self):
+    self.nonce = secrets.token_hex(8)
     self.codes: dict[str, int] = {}
     self.finished = False
     self._seen: dict[str, int] = {}
 
   def show(self, line):
     """Prints a line that is new."""
-    match = _LINE.fullmatch(line)
-    if match is None:
+    own = line.startswith(self.nonce)
+    match = own and _LINE.fullmatch(line.removeprefix(self.nonce))
+    if not match:
       print(line, flush=True)
       return
-    worker, what, text = match.groups()
-    if what == 'exit':
-      self.codes[worker] = int(text)
-    elif what == 'finished':
+    worker, code, finished, number, text = match.groups()
+    if code:
+      self.codes[worker] = int(code)
+    elif finished:
       self.finished = True
-    elif int(what) > self._seen.get(worker, 0):
-      self._seen[worker] = int(what)
+    elif int(number) > self._seen.get(worker, 0):
+      self._seen[worker] = int(number)
       print(f'[{worker}] {text}', flush=True)
 
   @property
@@ -233,22 +245,23 @@ class Launch:
         raise _refusal(self.request, state.words)
       time.sleep(self.poll)
 
-  def _persist(self, argv):
+  def _persist(self, argv, log=None):
     """Runs a command on the workers until it has run to its end.
 
-    Returns:
-      What they said.
+    Args:
+      argv: the command.
+      log: what takes its lines.
 
     Raises:
       LostError: the machine is no more.
       LaunchError: the command failed there, or they cannot be reached.
     """
-    log, failures = _Log(), 0
+    log, failures = log or _Log(), 0
     while failures < _TRIES:
       before = log.lines
       code = _stream(argv, log.show)
       if code == 0:
-        return log
+        return
       if code == commands.FAILED:
         raise LaunchError('a worker failed, see above', code)
       self._check_there()
@@ -259,7 +272,8 @@ class Launch:
 
   def _outcome(self):
     """Follows the training to its end; returns its exit code."""
-    log = self._persist(commands.follow(self.request))
+    log = _Log()
+    self._persist(commands.follow(self.request, log.nonce), log)
     if log.code == 0 and log.finished:
       return 0
     if log.code == 0:

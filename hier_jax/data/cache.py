@@ -25,11 +25,11 @@ from hier_jax.errors import UserError
 # Of the free disk and of the memory, for 'auto': beyond it, pages that
 # another program needs, or other images, would be driven out.
 _SHARE = 0.5
-# Records that stand for all in fingerprint and size.
+# Records that stand for all in size.
 _SAMPLE = 64
 # Images that are decoded, and wait to be written, at a time.
 _CHUNK = 256
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Decoded:
@@ -102,8 +102,8 @@ def open_images(
 ) -> Images:
   """Returns a split's images, from a cache that is made if need be.
 
-  A cache is found again by the split's name and a hash of its labels, of 64 of
-  its records, of `short_side` and of Pillow's version; others are left alone.
+  A cache is found again by the split's name and a hash of its labels, of its
+  images, of `short_side` and of Pillow's version; others are left alone.
   Processes that make it at once each write a file, of which the last one stays.
 
   Args:
@@ -114,12 +114,13 @@ def open_images(
     num_threads: threads that decode; 0 decodes in the caller's.
 
   Raises:
-    UserError: when the cache cannot be written, and for a broken image.
+    UserError: when the cache is remote or cannot be written, and for a broken
+      image.
   """
   decoded = Decoded(split, short_side)
   if cache == 'off':
     return decoded
-  where = folder() if cache == 'auto' else pathlib.Path(cache)
+  where = folder() if cache == 'auto' else paths.as_local(cache, 'the cache')
   stem = f'{split.name.translate(_PLAIN)}-{_fingerprint(split, short_side)}'
   pixels, table = where / f'{stem}.raw', where / f'{stem}.npy'
   try:
@@ -152,12 +153,13 @@ def _sample(n: int) -> np.ndarray:
 
 
 def _fingerprint(split: Split, short_side: int | None) -> str:
-  """Returns a hash of what decides the pixels, of a sample of records."""
-  about = (_FORMAT, PIL.__version__, short_side, len(split))
+  """Returns a hash of what decides the pixels."""
+  about = (_FORMAT, PIL.__version__, short_side, len(split), split.digest)
   found = hashlib.sha256(repr(about).encode())
   found.update(split.labels.astype(np.int64).tobytes())
-  for row in _sample(len(split)):
-    found.update(hashlib.sha256(split.source[int(row)]['image']).digest())
+  if not split.digest:
+    for row in range(len(split)):
+      found.update(hashlib.sha256(split.source[row]['image']).digest())
   return found.hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 import collections
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,12 @@ from PIL import Image, ImageDraw, ImageOps
 
 from hier_jax import paths
 from hier_jax.data import builders, datasets, transforms
+from hier_jax.errors import listed
 
 __all__ = ['as_text', 'contact_sheet', 'describe']
 
+# What the metadata holds to tell data sets apart.
+_HASHES = ('digest', 'stamp', 'content')
 _ROWS = 6
 _COLUMNS = 8
 _THUMB = 96
@@ -33,10 +36,11 @@ def describe(
     data_dir: where prepared data sets lie; TFDS's own place by default.
 
   Returns:
-    'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side'
-    and, under 'splits', of each split: 'images', 'classes', 'bytes',
-    'images_per_class', 'width' and 'height' as (smallest, median, largest),
-    'modes' and 'formats' as counts.
+    'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side',
+    'notes' on what was left out and, under 'splits', of each split: 'images',
+    'classes', 'bytes', 'images_per_class', 'width' and 'height' as (smallest,
+    median, largest), 'modes' and 'formats' as counts, 'animated', how many
+    have several frames, and 'single', the names of the classes with one image.
 
   Raises:
     UserError: as `datasets.load`.
@@ -46,7 +50,9 @@ def describe(
   return {
     'name': name,
     'place': str(builders.place(name, data_dir)),
-    **{k: v for k, v in about.items() if k != 'digest'},
+    # Older ones have no notes.
+    'notes': [],
+    **{k: v for k, v in about.items() if k not in _HASHES},
     'splits': {k: _describe_split(split) for k, split in splits.items()},
   }
 
@@ -62,6 +68,7 @@ def as_text(figures: Mapping[str, Any]) -> str:
     f'  taxonomy  {" > ".join([*figures["levels"], "class"])}',
     f'  licence   {figures["licence"]}',
     f'  homepage  {figures["homepage"] or "none"}',
+    *(f'  note      {note}' for note in figures['notes']),
   ]
   for split, found in figures['splits'].items():
     lines += [
@@ -73,6 +80,13 @@ def as_text(figures: Mapping[str, Any]) -> str:
       f'  colour modes    {_counts(found["modes"])}',
       f'  formats         {_counts(found["formats"])}',
     ]
+    if found['animated']:
+      lines.append(
+        f'  several frames  {found["animated"]:,} images (the first is used)'
+      )
+    # A query meets the gallery, and may be the only one of its class.
+    if found['single'] and split not in ('query', 'gallery'):
+      lines.append(f'  one image       {_singles(found["single"], split)}')
   return '\n'.join(lines)
 
 
@@ -86,12 +100,13 @@ def contact_sheet(
 
   Args:
     name: the data set, see `datasets.load`.
-    path: the file to write.
+    path: the file to write, a .png.
     data_dir: where prepared data sets lie; TFDS's own place by default.
 
   Raises:
-    UserError: as `datasets.load`.
+    UserError: as `datasets.load`, and as `paths.check_output`.
   """
+  path = paths.check_output(path, suffixes=['.png'])
   splits = datasets.load(name, data_dir=data_dir)
   rows = [
     (split, label)
@@ -123,7 +138,7 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
   sizes = np.empty((len(split), 2), np.int64)
   modes: collections.Counter = collections.Counter()
   formats: collections.Counter = collections.Counter()
-  num_bytes = 0
+  num_bytes = animated = 0
   for i in tqdm.trange(len(split), desc=split.name, disable=None):
     data = split.source[i]['image']
     # Only the header is read: all were decoded when they were prepared.
@@ -131,16 +146,22 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
       sizes[i] = image.size
       modes[image.mode] += 1
       formats[image.format] += 1
+      animated += getattr(image, 'is_animated', False)
     num_bytes += len(data)
+  counts = np.bincount(split.labels)
   return {
     'images': len(split),
     'classes': split.num_classes,
     'bytes': num_bytes,
-    'images_per_class': _spans(np.bincount(split.labels)),
+    'images_per_class': _spans(counts),
+    'single': [
+      split.names['label'][k] for k in np.flatnonzero(counts == 1).tolist()
+    ],
     'width': _spans(sizes[:, 0]),
     'height': _spans(sizes[:, 1]),
     'modes': dict(modes.most_common()),
     'formats': dict(formats.most_common()),
+    'animated': animated,
   }
 
 
@@ -155,6 +176,13 @@ def _range(span: tuple[int, float, int]) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
   return ', '.join(f'{key} {count:,}' for key, count in counts.items())
+
+
+def _singles(names: Sequence[str], split: str) -> str:
+  meaning = 'other views of it are its positives'
+  if split != 'train':
+    meaning = 'it is no query, but others may retrieve it'
+  return f'{len(names):,} classes: {listed(names)} ({meaning})'
 
 
 def _spread(n: int, k: int) -> list[int]:

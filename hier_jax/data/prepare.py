@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from absl import logging
 
-from hier_jax.data import builders
-from hier_jax.errors import UserError
+from hier_jax.data import builders, stored
+from hier_jax.data.builders import base
+from hier_jax.errors import UserError, listed
 
 __all__ = ['prepare']
 
@@ -39,7 +40,8 @@ def prepare(
   Raises:
     UserError: for an unknown name; archives that are missing, packed, partial
       or not as published; broken images, all of them counted; a data set
-      there already that is another one; a `data_dir` that cannot be written.
+      there already that is another one, be it by the bytes of one image; a
+      `data_dir` that cannot be written.
   """
   place = builders.place(name, data_dir)
   with _quietly():
@@ -56,14 +58,36 @@ def prepare(
           f'cannot prepare data set {name} in {place} ({error}); choose a '
           'writable folder with data_dir or TFDS_DATA_DIR'
         ) from error
-  made = tfds.builder_from_directory(place).info.metadata['about']['digest']
-  if made != builder.contents.digest:
-    raise UserError(
-      f'{place} was prepared from other images or names than those of '
-      f'{source}: remove that folder to prepare it anew'
-    )
+  _check_same(stored.read_builder(place), builder, place, source)
   shutil.rmtree(builder.unfinished, ignore_errors=True)
   return place
+
+
+def _check_same(
+  made: tfds.core.DatasetBuilder,
+  builder: base.ImageBuilder,
+  place: pathlib.Path,
+  source: str | os.PathLike | None,
+) -> None:
+  """Raises UserError where prepared records are not those of the source."""
+  about = made.info.metadata['about']
+  remedy = 'remove that folder to prepare it anew'
+  if about['digest'] != builder.contents.digest:
+    raise UserError(
+      f'{place} was prepared from other images or names than those of '
+      f'{source}: {remedy}'
+    )
+  # Sizes and times first: to compare images takes as long as to prepare them.
+  if about.get('stamp') == builder.stamp:
+    return
+  written = made.as_data_source(
+    deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+  )
+  if changed := builder.changed(written):
+    raise UserError(
+      f'{place} was prepared from {len(changed):,} other images of the same '
+      f'names than those of {source}: {listed(changed)}; {remedy}'
+    )
 
 
 @contextlib.contextmanager

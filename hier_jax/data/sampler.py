@@ -34,7 +34,8 @@ class Sampler:
   The P = batch_size / images_per_class classes differ, and so do the K =
   images_per_class images of a class. Only where a data set has fewer than P
   classes, or a class fewer than K images, is there repetition, and then
-  each is taken once before any is taken again. With `images_per_class` 0,
+  each is taken once before any is taken again: the positives of a class with
+  one image are other views of it. With `images_per_class` 0,
   an epoch is a permutation of the images; its last partial batch is dropped.
 
   Kinds other than 'class':
@@ -58,8 +59,7 @@ class Sampler:
 
   Raises:
     UserError: when K does not divide B, when B exceeds n in plain shuffling,
-      when K is at least 2 and a class has one image, thus no positive, and
-      for a kind that is unknown or whose groups are missing or no tree.
+      and for a kind that is unknown or whose groups are missing or no tree.
   """
 
   labels: np.ndarray
@@ -99,13 +99,6 @@ class Sampler:
       raise UserError(
         f'batch size {self.batch_size} is not divisible by '
         f'{self.images_per_class} images per class: change one of the two'
-      )
-    names, counts = np.unique(self.labels, return_counts=True)
-    single = names[counts == 1]
-    if self.images_per_class > 1 and len(single):
-      raise UserError(
-        f'{len(single)} classes have a single image, thus no positive: '
-        f'{listed(single)}; drop them or set images per class to 0'
       )
 
   def _check_groups(self):

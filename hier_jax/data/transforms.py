@@ -5,54 +5,91 @@ import io
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from hier_jax.errors import UserError
 
 # Pillow's own list of fifty takes as long to try as a small drawing takes to
 # decode, and runs interpreters such as EPS's on files of any origin.
-_FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
 _WHITE = (255, 255, 255)
+_TAG = ExifTags.Base
 
 
 def decode(data: bytes, name: str = 'image') -> Image.Image:
   """Decodes an image of any colour mode to RGB.
 
-  Transparency is laid on white, 16 bits are scaled to 8. An EXIF orientation
-  is ignored, as torchvision's loader does, with which the published figures
-  of the field were made.
+  Transparency is laid on white. More than 8 bits are scaled to 8 by the range
+  of the format, or the one that a TIFF states (SMinSampleValue,
+  SMaxSampleValue). An EXIF orientation is ignored, as torchvision's loader
+  does, with which the published figures of the field were made.
 
   Args:
     data: the encoded image.
     name: what messages call it.
 
   Raises:
-    UserError: when it cannot be decoded.
+    UserError: when it cannot be decoded, or holds floats, signed or 32 bit
+      integers without a stated range.
   """
   try:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
       image.load()
     return _to_rgb(image)
   # Decoders raise what their format's parser trips over, of any type.
   except Exception as error:
     raise UserError(
       f'{name} is not a readable image ({error}); expected one of '
-      f'{", ".join(_FORMATS)}: replace or remove it'
+      f'{", ".join(FORMATS)}: replace or remove it'
     ) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
   if image.mode == 'RGB' and not image.has_transparency_data:
     return image
-  if image.mode == 'I' or image.mode.startswith('I;16'):
-    # Pillow's own conversion clips at 255 and leaves all but black white.
-    values = np.clip(np.asarray(image, np.int64) >> 8, 0, 255)
-    image = Image.fromarray(values.astype(np.uint8))
+  if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
+    image = _eight_bits(image)
   if image.has_transparency_data:
     image = image.convert('RGBA')
     ground = Image.new('RGBA', image.size, _WHITE)
     image = Image.alpha_composite(ground, image)
   return image.convert('RGB')
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+  # Pillow's own conversion clips at 255 and leaves all but black white.
+  black, white = _range(image)
+  samples = np.asarray(image, np.float64)
+  if lost := samples.size - np.isfinite(samples).sum():
+    raise ValueError(f'{lost} of {samples.size} samples are not finite')
+  share = np.clip((samples - black) / (white - black), 0, 1)
+  # Of 16 bit PNG, the one sample that is transparent.
+  share[samples == image.info.get('transparency')] = 1
+  return Image.fromarray(np.rint(255 * share).astype(np.uint8))
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+  """The samples that are black and white; raises ValueError if unknown."""
+  tags = getattr(image, 'tag_v2', None)  # of a TIFF
+  if tags is None and image.mode != 'F':
+    # PNG, and PPM, which Pillow scales to 16 bits.
+    return 0, 0xFFFF
+  tags = tags or {}
+  if _TAG.SMinSampleValue in tags and _TAG.SMaxSampleValue in tags:
+    (black,), (white,) = (
+      tags[tag] for tag in (_TAG.SMinSampleValue, _TAG.SMaxSampleValue)
+    )
+  elif image.mode.startswith('I;16'):
+    black, white = 0, 2 ** tags[_TAG.BitsPerSample][0] - 1
+  else:
+    raise ValueError(
+      f'mode {image.mode} without a stated range of samples: state it as TIFF '
+      'SMinSampleValue and SMaxSampleValue, or scale to 8 or 16 bits'
+    )
+  if not black < white:
+    raise ValueError(f'its samples have a range from {black:g} to {white:g}')
+  inverted = tags.get(_TAG.PhotometricInterpretation) == 0
+  return (white, black) if inverted else (black, white)
 
 
 @dataclasses.dataclass(frozen=True)

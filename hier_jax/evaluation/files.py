@@ -3,15 +3,14 @@
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.evaluation import npz
-from hier_jax.evaluation.faiss_index import write_faiss
+from hier_jax.evaluation import faiss_index, npz
 from hier_jax.evaluation.hierarchy.agreement import node_purity
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
@@ -65,6 +64,7 @@ class Task(NamedTuple):
     gallery: None means the queries, each left out of its own ranking.
     taxonomy: tree of the classes; None for no figures of hierarchy.
     recall_at: the K of Recall@K.
+    names: what the taxonomy calls the labels; None means their own text.
   """
 
   queries: Embedded
@@ -72,6 +72,7 @@ class Task(NamedTuple):
   gallery: Embedded | None = None
   taxonomy: Taxonomy | None = None
   recall_at: Sequence[int] = RECALL_AT
+  names: Mapping[int, str] | None = None
 
   def curvature(self, c: float | None = None) -> float:
     """The c given, else what the queries' file says, else 0 (cosine)."""
@@ -81,8 +82,12 @@ class Task(NamedTuple):
 def read_task(query, gallery=None) -> Task:
   """Reads the files of the queries and of the gallery, see `read`."""
   items = None if gallery is None else read(gallery)
-  home = pathlib.Path(query if gallery is None else gallery).with_suffix('')
-  return Task(read(query), home, items)
+  return Task(read(query), home(query, gallery), items)
+
+
+def home(query, gallery=None) -> pathlib.Path:
+  """The `Task.home` of files."""
+  return paths.as_path(query if gallery is None else gallery).with_suffix('')
 
 
 def figures(task: Task, *, c: float | None = None) -> dict[str, float | int]:
@@ -109,14 +114,17 @@ def figures(task: Task, *, c: float | None = None) -> dict[str, float | int]:
   data = task.queries.embeddings, task.queries.labels
   found: dict[str, float | int] = {'c': c}
   found |= retrieval_metrics(*data, figures=FIGURES, **options)
-  if task.taxonomy is not None:
+  taxonomy = task.taxonomy
+  if taxonomy is not None:
+    if task.names is not None:
+      taxonomy = taxonomy.labelled(task.names)
     tree = None
     if task.queries.proxies is not None and c:
       x, proxies = task.queries.embeddings, task.queries.proxies
       tree = proxy_tree(x, proxies, c=c)
-    of_tree = hierarchy_metrics(*data, task.taxonomy, tree=tree, **options)
+    of_tree = hierarchy_metrics(*data, taxonomy, tree=tree, **options)
     if tree is not None:
-      of_tree |= _of_proxies(tree, task.queries.labels, task.taxonomy)
+      of_tree |= _of_proxies(tree, task.queries.labels, taxonomy)
     found |= {f'hierarchy/{key}': value for key, value in of_tree.items()}
   return found
 
@@ -131,11 +139,30 @@ def _of_proxies(tree, labels, taxonomy):
   }
 
 
+def check_faiss(home: pathlib.Path, *, inputs) -> None:
+  """Checks, before any work, that `export_faiss` can write its index.
+
+  Args:
+    home: as `Task.home`.
+    inputs: what is read, and must not be written over.
+
+  Raises:
+    UserError: as `paths.check_output`, or FAISS is not installed.
+  """
+  faiss_index.library()
+  for path in faiss_index.files_of(_index(home)):
+    paths.check_output(path, inputs=inputs)
+
+
+def _index(home):
+  return home.with_name(f'{home.name}.faiss')
+
+
 def export_faiss(task: Task, *, c: float | None = None) -> pathlib.Path:
   """Writes an index of the gallery, see `write_faiss`; returns its path."""
-  path = task.home.with_name(f'{task.home.name}.faiss')
+  path = _index(task.home)
   items = task.gallery or task.queries
-  write_faiss(path, items.embeddings, c=task.curvature(c))
+  faiss_index.write_faiss(path, items.embeddings, c=task.curvature(c))
   return path
 
 

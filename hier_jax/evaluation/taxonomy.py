@@ -155,6 +155,23 @@ class Taxonomy:
       )
     return np.array([row[x] for x in used], np.int64)[inverse.reshape(-1)]
 
+  def labelled(self, names: Mapping[int, str]) -> 'Taxonomy':
+    """The classes that labels stand for, called by these.
+
+    Args:
+      names: label -> name of its class.
+
+    Raises:
+      UserError: names that the taxonomy lacks.
+    """
+    rows = self.codes(list(names.values()))
+    return dataclasses.replace(
+      self,
+      classes=tuple(map(str, names)),
+      path=self.path[rows],
+      depth=self.depth[rows],
+    )
+
   def common_levels(self, a, b) -> np.ndarray:
     """How many levels, from the coarsest, two classes share: uint8.
 
@@ -207,9 +224,7 @@ def _build(
   longest = 1 + max(map(len, paths.values()))
   width = longest if level_names is None else len(level_names)
   if width > _MAX_LEVELS:
-    raise UserError(
-      f'the taxonomy has {width} levels; expected at most {_MAX_LEVELS}'
-    )
+    raise _too_deep(width)
   names = tuple(level_names or _default_names(width))
   if doubled := _repeated(names):
     raise UserError(f'{_listed(doubled, "level")} is named more than once')
@@ -250,12 +265,17 @@ def _paths_of_edges(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
       way.append(node)
       on_way.add(node)
       node = above.get(node, '')
+      # The root is none of the levels.
+      if len(way) > _MAX_LEVELS + 1:
+        raise _too_deep(f'more than {_MAX_LEVELS}')
     if node not in upward:
       raise UserError(
         'the taxonomy is not a tree: '
         f'{_listed(way[way.index(node) :], "node")} are their own ancestors; '
         'expected no cycle'
       )
+    if len(way) + len(upward[node]) > _MAX_LEVELS + 1:
+      raise _too_deep(f'more than {_MAX_LEVELS}')
     for step in reversed(way):
       upward[step] = [*upward[above.get(step, '')], step]
   roots = {way[0] for way in upward.values() if way}
@@ -269,6 +289,12 @@ def _paths_of_edges(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
   if not leaves:
     raise UserError('the taxonomy holds no class below its root')
   return leaves
+
+
+def _too_deep(found: int | str) -> UserError:
+  return UserError(
+    f'the taxonomy has {found} levels; expected at most {_MAX_LEVELS}'
+  )
 
 
 def _not_a_tree(several: Mapping[str, Iterable[str]]) -> UserError:

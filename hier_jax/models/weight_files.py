@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -17,7 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, shown
 from hier_jax.models import torch_files
 
 __all__ = ['metadata', 'read', 'write']
@@ -32,7 +33,10 @@ _DAMAGE = (
   IndexError,
   KeyError,
   OSError,
+  MemoryError,
   OverflowError,
+  # Of an archive with a password or an unknown compression.
+  RuntimeError,
   StopIteration,
   TypeError,
   ValueError,
@@ -40,7 +44,12 @@ _DAMAGE = (
   safetensors.SafetensorError,
   struct.error,
   zipfile.BadZipFile,
+  zlib.error,
 )
+
+
+# What the library raises where it cannot write.
+_UNWRITTEN = (OSError, safetensors.SafetensorError)
 
 
 class _Lazy(Mapping):
@@ -110,7 +119,7 @@ def write(
   """Writes a .safetensors, which is either the old file or whole."""
   # The library writes the buffers of arrays, whatever their strides.
   packed = {name: np.array(a, order='C') for name, a in arrays.items()}
-  with paths.replacing(path) as temporary:
+  with paths.replacing(path, _UNWRITTEN) as temporary:
     # The library leaves a file that its owner alone may read.
     temporary.touch()
     mode = temporary.stat().st_mode
@@ -166,7 +175,7 @@ def _network(saved):
     if isinstance(value, np.ndarray)
   }
   if not arrays:
-    held = ', '.join(map(repr, list(saved)[:5])) or 'nothing'
+    held = ', '.join(map(shown, list(saved)[:5])) or 'nothing'
     raise UserError(
       f'holds no tensors by name, but {held}; they are looked for at the top'
       f' and under {", ".join(map(repr, _NESTED))}'

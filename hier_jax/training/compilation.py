@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import stat
 import sys
 from typing import Any
 
@@ -20,7 +21,8 @@ def keep_programs():
 
   Comes before anything is compiled. A cache that the user chose for JAX, by its
   own variables such as JAX_COMPILATION_CACHE_DIR, stays as it is. Where the
-  folder cannot be written, a line says so and programs are compiled anew.
+  folder cannot be written, or others may write to it, a line says so and
+  programs are compiled anew: what lies there is run as it is.
   """
   # JAX's type of its options names none of them.
   config: Any = jax.config
@@ -30,7 +32,8 @@ def keep_programs():
     return
   try:
     folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder.parent, folder):
+      _make_private(place)
     _remove_torn(folder)
   # RuntimeError: the user has no home.
   except (OSError, RuntimeError) as error:
@@ -49,6 +52,20 @@ def keep_programs():
 def _folder():
   base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(base).expanduser() / 'hier_jax' / 'programs'
+
+
+def _make_private(folder):
+  """Makes a folder where there is none; raises where others may write."""
+  folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+  found = folder.lstat()
+  if stat.S_ISLNK(found.st_mode):
+    raise PermissionError(f'{folder} is a link')
+  if found.st_uid != os.geteuid():
+    raise PermissionError(f'{folder} belongs to user {found.st_uid}')
+  if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    raise PermissionError(
+      f'others may write to {folder}: `chmod go-w` it after emptying it'
+    )
 
 
 def _remove_torn(folder):

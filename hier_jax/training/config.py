@@ -7,14 +7,13 @@ values.
 """
 
 import contextlib
-import difflib
 import json
 
 import jax
 from ml_collections import config_dict
 
 from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, did_you_mean
 from hier_jax.models import registry
 from hier_jax.training import objective, optim
 
@@ -28,8 +27,10 @@ __all__ = [
   'facts',
   'flatten',
   'from_stored',
+  'may_be_none',
   'resolve',
   'settings',
+  'unknown_key',
 ]
 
 # Keys whose values may differ between the processes of a run,
@@ -62,6 +63,8 @@ _DERIVED = {
   'eval.batch_size': lambda config: _multiple(_EVAL_ROWS, jax.device_count()),
 }
 
+# Keys that may be None although that is not their default.
+_OR_NONE = ('model.clip_radius', 'data.train_view.scale')
 # Types of the options of losses whose default is None.
 NONE_TYPES = {'mining': float, 'margins': tuple}
 
@@ -204,9 +207,10 @@ def default_config():
       'batch_size': optional(int),
       'recall_at': (1, 2, 4, 8),
       'pixels': False,
-      # One training class in so many is kept from training, for validation:
-      # the test split is then evaluated at the end alone, for the last state
-      # and for the first of those that validate best.
+      # One training class in so many is kept from training, for validation;
+      # not where the data set has a split 'val' of its own. With either the
+      # test split is evaluated at the end alone, for the last state and for
+      # the first of those that validate best.
       'hold_out': optional(int),
       'select': 'map@r',
       # The run ends after so many evaluations without a better one.
@@ -229,14 +233,24 @@ def flatten(config, prefix=''):
   return flat
 
 
+def may_be_none(key):
+  """Whether None is a value of a dotted key."""
+  return key in _OR_NONE or flatten(default_config())[key] is None
+
+
+def unknown_key(key):
+  """What to say of a key that `default_config` does not have."""
+  hint = did_you_mean(key, flatten(default_config()))
+  everywhere = '; hier_jax/training/config.py has all of them'
+  return f'unknown config key {key!r}{hint or everywhere}'
+
+
 def check_keys(flat):
   """Raises UserError where dotted keys are not those of `default_config`."""
   expected = set(flatten(default_config()))
   unknown, missing = sorted(set(flat) - expected), sorted(expected - set(flat))
   if unknown:
-    close = difflib.get_close_matches(unknown[0], expected, 1)
-    hint = f'; did you mean {close[0]!r}?' if close else ''
-    raise UserError(f'unknown config key {unknown[0]!r}{hint}')
+    raise UserError(unknown_key(unknown[0]))
   if missing:
     raise UserError(
       f'config key {missing[0]!r} is missing: start from'

@@ -17,7 +17,7 @@ from hier_jax.training import workdir as workdirs
 from hier_jax.training.checkpoint import Checkpoints
 from hier_jax.training.inputs import load_splits
 
-__all__ = ['chosen', 'create_model', 'from_checkpoint', 'over']
+__all__ = ['chosen', 'create_model', 'from_checkpoint', 'home', 'over']
 
 
 def create_model(config):
@@ -28,7 +28,7 @@ def create_model(config):
 
 
 def over(config, split, embed):
-  """Rows `[n, d]` of `embed(images)` over a split, and their labels `[n]`.
+  """Rows `[n, d]` of `embed(images)` over a split, and `split.numbers` `[n]`.
 
   Args:
     config: the whole config.
@@ -47,7 +47,7 @@ def over(config, split, embed):
     mask = parallel.gather_rows(batch['mask'])
     rows.append(parallel.gather_rows(embed(batch['image']))[mask])
     labels.append(parallel.gather_rows(batch['label'])[mask])
-  return np.concatenate(rows), np.concatenate(labels)
+  return np.concatenate(rows), split.numbers[np.concatenate(labels)]
 
 
 def chosen(splits, query=None, gallery=None):
@@ -85,8 +85,8 @@ def from_checkpoint(path, *, query=None, gallery=None, data_dir=None) -> Task:
     data_dir: where prepared data sets lie; None for where the run had them.
 
   Returns:
-    The task, labels being the names of classes, with the data set's taxonomy
-    where it has one and the K of the config.
+    The task, labels being the numbers of classes, with their names, the data
+    set's taxonomy where it has one and the K of the config.
 
   Raises:
     UserError: no such run, checkpoint or split, and what loading them raises.
@@ -95,7 +95,9 @@ def from_checkpoint(path, *, query=None, gallery=None, data_dir=None) -> Task:
   config = workdirs.read_config(workdir)
   if data_dir is not None:
     config.data.data_dir = str(data_dir)
-  config = validation.validate(config)
+  # Those of the run were for its devices.
+  config.eval.batch_size = None
+  config = validation.validate(config, training=False)
   splits = _splits(config)
   ranked = chosen(splits, query, gallery)
   model = create_model(config)
@@ -106,16 +108,21 @@ def from_checkpoint(path, *, query=None, gallery=None, data_dir=None) -> Task:
   proxies = _proxies(config, state)
   found = []
   for split in ranked:
-    rows, labels = over(config, split, embed)
-    classes = _names(split)[labels]
-    found.append(Embedded(rows, classes, config.model.c, proxies))
+    rows, numbers = over(config, split, embed)
+    found.append(Embedded(rows, numbers, config.model.c, proxies))
   return Task(
     found[0],
-    workdir / 'embeddings',
+    home(path),
     found[1] if len(found) == 2 else None,
     _taxonomy(ranked),
     config.eval.recall_at,
+    _names(ranked),
   )
+
+
+def home(path):
+  """The `Task.home` of a run or of one of its checkpoints."""
+  return _workdir_and_step(paths.as_path(path))[0] / 'embeddings'
 
 
 def _workdir_and_step(path):
@@ -159,18 +166,24 @@ def _proxies(config, state):
   )
 
 
-def _names(split):
-  """Names of the classes `[C]`; their numbers where they have none."""
-  numbers = [str(k) for k in range(split.num_classes)]
-  return np.array(split.names.get('label', numbers))
+def _names(splits):
+  """Number -> name of the classes; their numbers where they have none."""
+  names: dict[int, str] = {}
+  for split in splits:
+    numbers = split.numbers.tolist()
+    named = split.names.get('label', map(str, numbers))
+    names |= dict(zip(numbers, named, strict=True))
+  return names
 
 
 def _taxonomy(splits):
   """The tree of the classes of all splits, or None."""
   if not splits[0].levels:
     return None
-  rows: dict[str, list[str]] = {}
+  rows: dict[int, list[str]] = {}
   for split in splits:
-    rows |= dict(zip(_names(split).tolist(), split.ancestors(), strict=True))
+    numbers = split.numbers.tolist()
+    rows |= dict(zip(numbers, split.ancestors(), strict=True))
+  names = [_names(splits)[number] for number in rows]
   levels = [*splits[0].levels, 'class']
-  return Taxonomy.from_levels(list(rows.values()), list(rows), levels)
+  return Taxonomy.from_levels(list(rows.values()), names, levels)

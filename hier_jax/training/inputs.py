@@ -15,16 +15,27 @@ __all__ = ['Inputs', 'batch_shapes', 'load_splits']
 def load_splits(config):
   """Name -> `datasets.Split` of the config's data set.
 
-  Where config.eval.hold_out is set, 'val' has one in so many of the classes of
-  'train', and 'train' the others.
+  'val', for validation, is the data set's own. Where config.eval.hold_out is
+  set, it has one in so many of the classes of 'train', and 'train' the others.
 
   Raises:
-    UserError: as `datasets.load` and `datasets.hold_out`.
+    UserError: as `datasets.load` and `datasets.hold_out`; two splits for
+      validation, or none where config.eval.patience judges by it.
   """
   splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
-  every = config.eval.hold_out
+  every, patience = config.eval.hold_out, config.eval.patience
   if every is None:
+    if patience is not None and 'val' not in splits:
+      raise UserError(
+        f'config.eval.patience is {patience}, but nothing is held out to judge'
+        ' by: set config.eval.hold_out, 5 for instance, or leave patience out'
+      )
     return splits
+  if 'val' in splits:
+    raise UserError(
+      f'config.eval.hold_out is {every}, but {config.data.name} has a split'
+      " 'val' of its own, which is used for validation: leave hold_out None"
+    )
   try:
     fit, val = datasets.hold_out(splits['train'], every)
   except UserError as error:

@@ -37,8 +37,9 @@ def train(config, workdir):
   end, `results.json` into the workdir. All random choices are functions of
   (config.seed, step), so that a resumed run ends as the uninterrupted one.
 
-  Where config.eval.hold_out is set, classes apart from training choose the best
-  state, and the test split is evaluated at the end alone.
+  Where there is a validation split (config.eval.hold_out, or the data set's own
+  'val'), it chooses the best state, and the test split is evaluated at the end
+  alone.
 
   Args:
     config: see `config.default_config`.
@@ -284,7 +285,7 @@ class _Run:
 
   def _evaluate_now(self):
     """Evaluates the state, on classes held out where there are any."""
-    if self.config.eval.hold_out is None:
+    if 'val' not in self.splits:
       splits, kind = self._test(), 'eval'
     else:
       splits, kind = [self.splits['val']], selection.KIND
@@ -338,7 +339,7 @@ class _Run:
     return record
 
   def _results(self, checkpoints):
-    if self.config.eval.hold_out is not None:
+    if 'val' in self.splits:
       self._evaluate_end(checkpoints)
     evaluations = self.log.evaluations()
     rows = {

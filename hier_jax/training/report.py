@@ -17,6 +17,7 @@ import tqdm
 
 from hier_jax import paths
 from hier_jax.errors import UserError
+from hier_jax.paths import WriteError, writing
 
 __all__ = [
   'Clock',
@@ -35,28 +36,6 @@ PARTS = ('data', 'step', 'evaluation', 'checkpoint')
 _FLUSH_SECONDS = 30
 # By which tensorboardX writes to an object store.
 _BUCKET_WRITERS = {'gs': 'google.cloud.storage', 's3': 'boto3'}
-
-
-class WriteError(Exception):
-  """Something of the run cannot be written: a full disk, for instance."""
-
-
-@contextlib.contextmanager
-def writing(path, errors=OSError):
-  """Raises WriteError, which names the path, for errors of the block.
-
-  Those of an object store's library are of any kind.
-  """
-  caught = Exception if paths.is_remote(path) else errors
-  try:
-    yield
-  except UserError:
-    raise
-  except caught as error:
-    lines = str(error).splitlines() or ['']
-    why = getattr(error, 'strerror', None) or lines[0]
-    message = f'{path} cannot be written ({type(error).__name__}: {why})'
-    raise WriteError(message) from error
 
 
 def read(path):

@@ -100,6 +100,23 @@ _CHOICES = {
   'parallel': parallel.MAPS,
   'data.sampler': sampler.KINDS,
 }
+# Type of the items of tuples, and what to call them.
+_NUMBERS = (int, float), 'numbers'
+_ITEMS = {
+  'optim.freeze': (str, 'regular expressions'),
+  'eval.recall_at': (int, 'whole numbers'),
+  'loss.recall_at_k.ks': (int, 'whole numbers'),
+}
+
+
+def _check_types(flat):
+  """That None and tuples are as they may be; ConfigDict holds other types."""
+  for key, value in flat.items():
+    if value is None and not config_lib.may_be_none(key):
+      raise UserError(f'config.{key} is None, must have a value')
+    kind, words = _ITEMS.get(key, _NUMBERS)
+    if isinstance(value, tuple) and not all(isinstance(x, kind) for x in value):
+      raise UserError(f'config.{key} is {value}, must be {words}')
 
 
 def _check_bounds(flat):
@@ -226,12 +243,6 @@ def _check_evaluation(flat):
       f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
     )
   _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
-  if flat['eval.patience'] is not None and flat['eval.hold_out'] is None:
-    raise UserError(
-      f'config.eval.patience is {flat["eval.patience"]}, but nothing is held'
-      ' out to judge by: set config.eval.hold_out, 5 for instance, or leave'
-      ' patience out'
-    )
 
 
 def _check_loss(config, flat):
@@ -303,11 +314,12 @@ def _check_freeze(freeze, params):
       )
 
 
-def validate(config):
+def validate(config, *, training=True):
   """Checks a config by itself; see `check_data` for what needs the data.
 
   Args:
-    config: the ConfigDict to train with.
+    config: the ConfigDict of a run.
+    training: whether it is to be trained, and not only evaluated, with.
 
   Returns:
     The config resolved, see `config.resolve`.
@@ -318,6 +330,7 @@ def validate(config):
   """
   flat = config_lib.flatten(config)
   config_lib.check_keys(flat)
+  _check_types(flat)
   _check_finite(flat)
   _check_bounds(flat)
   for key, allowed in _CHOICES.items():
@@ -328,11 +341,12 @@ def validate(config):
   config = config_lib.resolve(config)
   flat = config_lib.flatten(config)
   _check_evaluation(flat)
-  _check_views(flat)
-  _check_batch(flat)
-  _check_sampler(flat)
-  _check_length(flat)
-  _check_loss(config, flat)
+  if training:
+    _check_views(flat)
+    _check_batch(flat)
+    _check_sampler(flat)
+    _check_length(flat)
+    _check_loss(config, flat)
   return config
 
 

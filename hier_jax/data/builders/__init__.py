@@ -7,6 +7,7 @@ slash: 'cub200', 'cub200/short256', 'emoji/subgroup', 'folder/birds'.
 import os
 import pathlib
 
+from hier_jax import paths
 from hier_jax.data.builders import (
   base,
   cars196,
@@ -44,7 +45,8 @@ def create(
     data_dir: where prepared data sets lie; TFDS's own place by default.
 
   Raises:
-    UserError: for an unknown name, and for a source that is not as published.
+    UserError: for an unknown name, for a source that is not as published, and
+      for remote folders.
   """
   make, config = _parse(name)
   return make(manual_dir=source, config=config, data_dir=_root(data_dir))
@@ -54,7 +56,7 @@ def place(name: str, data_dir: str | os.PathLike | None) -> pathlib.Path:
   """Returns the folder of a data set, which may not be prepared yet.
 
   Raises:
-    UserError: for an unknown name.
+    UserError: for an unknown name, and for a remote `data_dir`.
   """
   make, config = _parse(name)
   return _root(data_dir) / make.name / config.name / str(make.VERSION)
@@ -84,4 +86,4 @@ def _parse(name: str):
 def _root(data_dir: str | os.PathLike | None) -> pathlib.Path:
   # Where TFDS looks too.
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  return pathlib.Path(data_dir or default).expanduser()
+  return paths.as_local(data_dir or default, 'data_dir')

@@ -7,6 +7,7 @@ the records are written as array_record, which grain reads at random.
 import abc
 import dataclasses
 import functools
+import hashlib
 import os
 import pathlib
 import shutil
@@ -16,8 +17,8 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hier_jax.data.builders import shards
-from hier_jax.data.builders.contents import Contents
+from hier_jax import paths
+from hier_jax.data.builders import contents, shards
 from hier_jax.errors import UserError
 
 
@@ -93,7 +94,7 @@ class ImageBuilder(  # type: ignore[call-arg]
     return configs[name or cls.BUILDER_CONFIGS[0].name]
 
   @abc.abstractmethod
-  def _contents(self) -> Contents:
+  def _contents(self) -> contents.Contents:
     """Returns what the data set holds.
 
     Raises:
@@ -108,7 +109,7 @@ class ImageBuilder(  # type: ignore[call-arg]
         f'{self.name} is made from images that you have: name their folder '
         f'with --from DIR. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
       )
-    source = pathlib.Path(self._manual_dir).expanduser()
+    source = paths.as_local(self._manual_dir, 'the folder of images')
     if not source.is_dir():
       raise UserError(
         f'there is no folder {source}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
@@ -116,9 +117,10 @@ class ImageBuilder(  # type: ignore[call-arg]
     return source
 
   @functools.cached_property
-  def contents(self) -> Contents:
-    """What the data set holds, its counts being those of the protocol."""
+  def contents(self) -> contents.Contents:
+    """What the data set holds; its names and counts are checked."""
     found = self._contents()
+    contents.check_names(found.names)
     counts = {
       split: (len(rows), len({row.fields['label'] for row in rows}))
       for split, rows in found.splits.items()
@@ -136,6 +138,32 @@ class ImageBuilder(  # type: ignore[call-arg]
         f'the archive again. {self.MANUAL_DOWNLOAD_INSTRUCTIONS or ""}'
       )
     return found
+
+  @functools.cached_property
+  def stamps(self) -> Mapping[pathlib.Path, str]:
+    """What changes with the files of the images; see `shards.stamps_of`."""
+    return shards.stamps_of(self._records(), self.name)
+
+  @property
+  def stamp(self) -> str:
+    """A hash of all `stamps`."""
+    return shards.key_of(self._records(), self.stamps)
+
+  def changed(self, written: Mapping[str, Sequence[bytes]]) -> list[str]:
+    """Paths of the images that differ from those of written records."""
+    return [
+      path
+      for split, records in self.contents.splits.items()
+      for path in shards.changed(
+        records,
+        written[split],
+        read=self._read,
+        short_side=self.builder_config.short_side,
+      )
+    ]
+
+  def _records(self) -> list[shards.Record]:
+    return [row for rows in self.contents.splits.values() for row in rows]
 
   def _read(self, record: shards.Record) -> bytes:
     """Returns the encoded image of a record; called by several threads."""
@@ -170,6 +198,7 @@ class ImageBuilder(  # type: ignore[call-arg]
     written = shards.write(
       self.contents.splits,
       self.unfinished,
+      stamps=self.stamps,
       read=self._read,
       short_side=short_side,
       name=self.name,
@@ -186,11 +215,14 @@ class ImageBuilder(  # type: ignore[call-arg]
       }
     self.info.metadata['about'] = {
       'layout': self.contents.layout,
+      'notes': list(self.contents.notes),
       'levels': list(self.contents.levels),
       'licence': self.licence,
       'homepage': self.homepage,
       'short_side': short_side,
       'digest': self.contents.digest,
+      'stamp': self.stamp,
+      'content': {k: _content(parts) for k, parts in written.items()},
     }
 
   def _adopt(
@@ -222,3 +254,12 @@ class ImageBuilder(  # type: ignore[call-arg]
       'read with as_data_source, or as tf.data after '
       f'tfds.builder_from_directory({str(self.data_dir)!r})'
     )
+
+
+def _content(parts: Sequence[shards.Shard]) -> str:
+  """A hash of all records of a split."""
+  digests = []
+  for part in parts:
+    with part.file.open('rb') as file:
+      digests.append(hashlib.file_digest(file, 'sha256').hexdigest())
+  return hashlib.sha256(' '.join(digests).encode()).hexdigest()

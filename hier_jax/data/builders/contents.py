@@ -4,11 +4,14 @@ import collections
 import dataclasses
 import hashlib
 import pathlib
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import tensorflow_datasets as tfds
+
 from hier_jax.data.builders import shards
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +23,14 @@ class Contents:
     names: what the values of each field mean, 'label' first.
     levels: the fields that make the tree above the classes, coarsest first.
     layout: which of the published layouts or releases this is.
+    notes: what was left out of it, a line each.
   """
 
   splits: Mapping[str, Sequence[shards.Record]]
   names: Mapping[str, Sequence[str]]
   levels: Sequence[str]
   layout: str
+  notes: Sequence[str] = ()
 
   @property
   def digest(self) -> str:
@@ -36,6 +41,43 @@ class Contents:
     ]
     text = repr((list(self.levels), names, lists))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_names(names: Mapping[str, Sequence[str]]) -> None:
+  """Raises UserError for names that TFDS would lose or change.
+
+  It keeps a name a line, and strips what it reads: one name may become two, or
+  none, and those behind it another class's.
+
+  Args:
+    names: see `Contents`.
+  """
+  for field, values in names.items():
+    if _are_kept(values):
+      continue
+    lost = [repr(value) for value in values if not _are_kept([value])]
+    what = 'classes' if field == 'label' else f'values of {field!r}'
+    raise UserError(
+      f'{len(lost):,} {what} have names that cannot be kept: {listed(lost)}; '
+      'expected UTF-8 without line breaks and without white space at either '
+      'end: rename them'
+    )
+
+
+def _are_kept(names: Sequence[str]) -> bool:
+  """Whether TFDS reads the names that it writes."""
+  written, read = (
+    tfds.features.ClassLabel(names=names),
+    tfds.features.ClassLabel(),
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      written.save_metadata(folder, 'label')
+      read.load_metadata(folder, 'label')
+    # It is not UTF-8, or what is read is doubled.
+    except ValueError:
+      return False
+  return read.names == list(names)
 
 
 class Image(NamedTuple):

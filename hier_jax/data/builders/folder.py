@@ -1,33 +1,42 @@
 """Images of one's own, a folder a class."""
 
 import csv
+import dataclasses
+import itertools
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
-from hier_jax.data.builders import base, contents, tables
+from hier_jax.data.builders import base, contents, tables, walk
 from hier_jax.errors import UserError
 
-_SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.gif', '.bmp', '.tif', '.tiff')
 _TAXONOMY = 'taxonomy.csv'
-_SPLITS = ('train', 'test')
+# Not for levels: fields of records, and the level of the classes themselves.
+_RESERVED = ('', 'image', 'path', 'index', 'label', 'class')
+# Split -> what its folder may be called, in any case.
+_SPLITS = {
+  'train': ('train', 'training'),
+  'val': ('val', 'valid', 'validation', 'dev'),
+  'test': ('test', 'testing', 'eval', 'evaluation'),
+}
 
 
 class Folder(base.ImageBuilder):
   """A folder of folders of images; each folder's name is a class.
 
-  With the folders train/ and test/ these are the splits, which share no
-  class. Without them the classes alternate in the order of their names, the
-  first one for training.
+  Folders of splits, such as train/, val/ and test/, share no class. Without
+  them the classes alternate in the order of their names, the first one for
+  training.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'Expected DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE and '
-    f'DIR/test/CLASS/IMAGE, and perhaps DIR/{_TAXONOMY}'
+    'Expected DIR/CLASS/IMAGE, or DIR/train/CLASS/IMAGE, '
+    'DIR/test/CLASS/IMAGE and perhaps DIR/val/CLASS/IMAGE; and perhaps '
+    f'DIR/{_TAXONOMY}'
   )
   BUILDER_CONFIGS: ClassVar = []
   licence = 'that of your images'
@@ -43,80 +52,77 @@ class Folder(base.ImageBuilder):
     return base.ImageConfig(name=name)
 
   def _contents(self) -> contents.Contents:
-    source = self.source
-    layout, folders = _find_classes(source)
-    classes = sorted(name for found in folders.values() for name in found)
-    if not all(folders.values()):
+    source, walked = self.source, walk.Walk(self.source)
+    layout, folders = _find_classes(source, walked)
+    files = {
+      split: {name: walked.images(folder) for name, folder in found.items()}
+      for split, found in folders.items()
+    }
+    walked.check(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
+    classes = sorted(name for found in files.values() for name in found)
+    if not all(files.values()):
       raise UserError(
         f'{source} holds {len(classes)} folders of images; expected a class '
-        'for training and another for testing. '
-        f'{self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
+        f'for each of {", ".join(files)}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
       )
-    files = _find_images(
-      [folder for found in folders.values() for folder in found.values()]
-    )
     numbers = {name: i for i, name in enumerate(classes)}
     splits = {
       split: [
         contents.Image(x.relative_to(source).as_posix(), x, numbers[name])
-        for name, folder in found.items()
-        for x in files[folder]
+        for name, images in found.items()
+        for x in images
       ]
-      for split, found in folders.items()
+      for split, found in files.items()
     }
     taxonomy = _read_taxonomy(source / _TAXONOMY, classes)
-    return contents.of_classes(
+    made = contents.of_classes(
       splits, classes, taxonomy, levels=tuple(taxonomy), layout=layout
     )
+    return dataclasses.replace(made, notes=walked.notes())
 
 
 def _find_classes(
-  source: pathlib.Path,
+  source: pathlib.Path, walked: walk.Walk
 ) -> tuple[str, dict[str, dict[str, pathlib.Path]]]:
   """The layout, and the folder of each class of each split."""
-  if not all((source / split).is_dir() for split in _SPLITS):
-    found = list(_subfolders(source).items())
+  found = walked.folders(source, known=[_TAXONOMY])
+  splits = _find_splits(source, found)
+  if not splits:
+    classes = list(found.items())
     return 'alternate classes', {
-      split: dict(found[i::2]) for i, split in enumerate(_SPLITS)
+      'train': dict(classes[::2]),
+      'test': dict(classes[1::2]),
     }
-  folders = {split: _subfolders(source / split) for split in _SPLITS}
-  shared = sorted(set.intersection(*map(set, folders.values())))
-  if shared:
+  folders = {split: walked.folders(path) for split, path in splits.items()}
+  for one, other in itertools.combinations(folders, 2):
+    if shared := sorted(folders[one].keys() & folders[other]):
+      raise UserError(
+        f'{source}: {len(shared)} classes are in both {splits[one].name}/ and '
+        f'{splits[other].name}/: {tables.listed(shared)}; expected none, since '
+        'retrieval is tested on classes never seen'
+      )
+  return ' and '.join(folders), folders
+
+
+def _find_splits(
+  source: pathlib.Path, folders: Mapping[str, pathlib.Path]
+) -> dict[str, pathlib.Path]:
+  """Split -> its folder; none where the folders are classes."""
+  found = {
+    split: [x for x in folders if x.casefold() in names]
+    for split, names in _SPLITS.items()
+  }
+  if sum(map(bool, found.values())) < 2:
+    return {}
+  others = sorted(folders.keys() - itertools.chain(*found.values()))
+  several = any(len(names) > 1 for names in found.values())
+  if others or several or not (found['train'] and found['test']):
     raise UserError(
-      f'{source}: {len(shared)} classes are in both train/ and test/: '
-      f'{tables.listed(shared)}; expected none, since retrieval is tested on '
-      'classes never seen'
+      f'{source} holds folders of splits, {tables.listed(list(folders))}; '
+      'expected one for training (train) and one for testing (test), perhaps '
+      'one for validation (val), and no other folders: rename or move some'
     )
-  return 'train and test', folders
-
-
-def _subfolders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  found = sorted(x for x in folder.iterdir() if x.is_dir())
-  return {x.name: x for x in found if not x.name.startswith('.')}
-
-
-def _find_images(
-  folders: Iterable[pathlib.Path],
-) -> dict[pathlib.Path, list[pathlib.Path]]:
-  """The images in each folder, at any depth."""
-  images: dict[pathlib.Path, list[pathlib.Path]] = {}
-  others: list[str] = []
-  for folder in folders:
-    files = sorted(
-      x
-      for x in folder.rglob('*')
-      if x.is_file() and '/.' not in f'/{x.relative_to(folder).as_posix()}'
-    )
-    images[folder] = [x for x in files if x.suffix.lower() in _SUFFIXES]
-    others += [str(x) for x in files if x.suffix.lower() not in _SUFFIXES]
-  empty = [str(folder) for folder, found in images.items() if not found]
-  if empty or others:
-    raise UserError(
-      f'{len(empty)} folders are without images: {tables.listed(empty)}; '
-      f'{len(others)} files are none: {tables.listed(others)}; expected files '
-      f'ending in {" ".join(_SUFFIXES)} alone: convert or remove the others'
-    )
-  return images
+  return {split: folders[names[0]] for split, names in found.items() if names}
 
 
 def _read_taxonomy(
@@ -131,11 +137,17 @@ def _read_taxonomy(
   except (OSError, ValueError, csv.Error) as error:
     raise UserError(f'{path} cannot be read as CSV: {error}') from error
   levels = header[1:]
-  reserved = {'', 'image', 'path', 'index', 'label'}
-  if not levels or len({*levels} - reserved) != len(levels):
+  if not levels:
     raise UserError(
       f'{path} begins with {header}; expected the word class, then the names '
-      f'of the levels from coarse to fine, none of {sorted(reserved)}'
+      'of the levels from coarse to fine'
+    )
+  bad = [x for x in levels if x in _RESERVED or '/' in x or levels.count(x) > 1]
+  if bad:
+    raise UserError(
+      f'{path} has {len(bad)} levels with names that are taken, doubled or '
+      f'hold a /: {tables.listed(list(map(repr, bad)))}; rename them, not to '
+      f'{", ".join(filter(None, _RESERVED))}'
     )
   rows = [row for row in rows if any(row)]
   bad = [','.join(x) for x in rows if len(x) != len(header) or not _fits(x)]
