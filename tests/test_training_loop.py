@@ -338,8 +338,8 @@ def test_begins_with_pretrained_weights(tmp_path, capsys):
 def test_weights_are_checked_before_anything_is_compiled_or_written(
   tmp_path, monkeypatch, run
 ):
-  monkeypatch.setattr(state_lib, 'create', lambda *_: 1 / 0)
-  monkeypatch.setattr(jax, 'eval_shape', jax.eval_shape)
+  monkeypatch.setattr(loop.workdirs, 'claimed', lambda *_: 1 / 0)
+  monkeypatch.setattr(parallel, 'compile_step', lambda *_, **__: 1 / 0)
   model = embedder.create(**training_data.config().model.to_dict())
   shapes = jax.eval_shape(
     functools.partial(model.init, train=False),
@@ -392,8 +392,9 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
   places = []
 
   def load(name, data_dir=None):
-    places.append(data_dir)
-    if data_dir != str(tmp_path / 'data'):
+    assert os.path.isabs(data_dir)
+    places.append(os.path.realpath(data_dir))
+    if places[-1] != str(tmp_path / 'data'):
       raise UserError('data set is not prepared')
     return colours
 
@@ -411,7 +412,7 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
   config.data.data_dir = '../data'
   assert loop.train(config, 'moved') == rows
   embedding.from_checkpoint('moved', data_dir=tmp_path / 'data')
-  assert set(places) == {str(tmp_path / 'data')}
+  assert set(places) == {str(tmp_path / 'data')} and len(places) == 4
   with pytest.raises(
     UserError, match=r'not prepared. If the data .*--data_dir'
   ):

@@ -363,8 +363,8 @@ class _Run:
     last = f'step {self.step}'
     if last not in done:
       self._evaluate(self._test(), 'eval', last)
-    # A run that became longer may have found a better one.
-    if done.get(runs.BEST, {}).get('checkpoint') != best:
+    # A run that became longer has that of its shorter self.
+    if done.get(runs.BEST, {}).get('step') != self.step:
       state = self.state
       if best != self.step:
         state = checkpoints.restore(state, best)
