@@ -379,11 +379,12 @@ def test_a_run_becomes_as_long_as_one_that_was_meant_to_be(tmp_path):
   loop.train(short, tmp_path / 'cut')
   rows = loop.train(long, tmp_path / 'cut')
   assert rows == loop.train(long, tmp_path / 'whole')
-  (step_a, state_a), (step_b, state_b) = (
-    final_state(tmp_path / name, long) for name in ('cut', 'whole')
-  )
-  assert step_a == step_b == 12
-  chex.assert_trees_all_equal(state_a, state_b)
+  # The checksum of the last state's arrays.
+  last = [
+    json.loads((path / 'checkpoints/12/_CHECKPOINT_METADATA').read_text())
+    for path in (tmp_path / 'cut', tmp_path / 'whole')
+  ]
+  assert last[0]['custom_metadata'] == last[1]['custom_metadata']
 
 
 def test_a_moved_run_is_evaluated_with_data_that_was_moved(
