@@ -4,6 +4,8 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import shutil
+import tempfile
 import typing
 import uuid
 from collections.abc import Iterable, Iterator
@@ -153,13 +155,17 @@ def writing(
   path: str | os.PathLike,
   errors: type[Exception] | tuple[type[Exception], ...] = OSError,
 ) -> Iterator[None]:
-  """Raises WriteError, which names the path, for errors of the block."""
+  """Raises WriteError, which names the path, for errors of the block.
+
+  Those of an object store's library are of any kind.
+  """
+  caught = Exception if is_remote(path) else errors
   try:
     yield
-  except WriteError:
-    # It names a path already, the one that failed.
+  except UserError:
+    # A WriteError names a path already, the one that failed.
     raise
-  except errors as error:
+  except caught as error:
     lines = str(error).splitlines() or ['']
     why = getattr(error, 'strerror', None) or lines[0]
     message = f'{path} cannot be written ({type(error).__name__}: {why})'
@@ -171,7 +177,7 @@ def replacing(
   path: str | os.PathLike,
   errors: type[Exception] | tuple[type[Exception], ...] = OSError,
 ) -> Iterator[pathlib.Path]:
-  """The path of a file to write, which takes another's place at the end.
+  """The local path of a file to write, which takes another's place at the end.
 
   Where the block raises, the old file stays and the new one is removed. Parents
   are made.
@@ -184,6 +190,14 @@ def replacing(
     WriteError: for these errors.
   """
   path = as_path(path)
+  if is_remote(path):
+    # An object is whole or not there by itself, and to rename it is to copy it.
+    with writing(path, errors), tempfile.TemporaryDirectory() as folder:
+      temporary = pathlib.Path(folder) / path.name
+      yield temporary
+      with temporary.open('rb') as source, path.open('wb') as target:
+        shutil.copyfileobj(source, target)
+    return
   # Not the process's number: hosts that share a file system may share that.
   temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
   with writing(path, errors):

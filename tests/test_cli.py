@@ -209,7 +209,7 @@ def test_a_workdir_that_is_a_file_is_refused_at_once(config_file, capsys):
 def test_optional_keys_take_none_and_their_own_type(
   config_file, capsys, monkeypatch
 ):
-  def describe(config):
+  def describe(config, workdir):
     validation.validate(config)
     return config.to_json()
 
