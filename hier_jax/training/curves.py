@@ -108,6 +108,10 @@ def _retrieval(run, metric) -> dict[float, float]:
   records = _train_records(run)
   if not records:
     return {}
-  per_epoch = round(records[-1]['step'] / records[-1]['epoch'])
+  per_epoch = max(1, round(records[-1]['step'] / records[-1]['epoch']))
   # Of two at a step the later is the network: pixels come first.
-  return {r['step'] / per_epoch: 100 * r[metric] for r in _evaluations(run)}
+  return {
+    record['step'] / per_epoch: 100 * record[metric]
+    for record in _evaluations(run)
+    if record.get(metric) is not None
+  }

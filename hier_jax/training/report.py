@@ -15,8 +15,8 @@ import time
 
 import tqdm
 
-from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax import json_files, paths
+from hier_jax.errors import UserError, plain, shown
 from hier_jax.paths import WriteError, writing
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
   'writing',
 ]
 
+# The keys of records that hold text.
+TEXTS = frozenset({'kind', 'metric', 'name', 'ties'})
 # What the time of a run goes into; the rest of it is not named.
 PARTS = ('data', 'step', 'evaluation', 'checkpoint')
 # Between two writes of a log in an object store.
@@ -41,16 +43,45 @@ _BUCKET_WRITERS = {'gs': 'google.cloud.storage', 's3': 'boto3'}
 def read(path):
   """Records of a log, of a file that is not there none.
 
-  A line that a crash cut short ends them.
+  Each is a dict with a 'step', text under the keys of `TEXTS`, and finite
+  numbers or None under all others. A last line that a crash cut short is left
+  out.
+
+  Raises:
+    UserError: another line is no such record.
   """
   path = paths.as_path(path)
-  records = []
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      records.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return records
+  # Each record ends with a newline: what comes after the last one is cut short.
+  lines = path.read_bytes().split(b'\n')[:-1] if path.exists() else []
+  return [_record(path, i, line) for i, line in enumerate(lines, 1)]
+
+
+def _record(path, number, line):
+  try:
+    record = json_files.parse(line)
+    if not isinstance(record, dict):
+      raise ValueError('it is no object')
+    check_values(record)
+    if not (isinstance(record.get('step'), int) and record['step'] >= 0):
+      raise ValueError('it has no step')
+  except ValueError as error:
+    raise UserError(
+      f'{path}, line {number} is no record of a run ({plain(str(error))}):'
+      ' remove that line'
+    ) from error
+  return record
+
+
+def check_values(record):
+  """Raises ValueError for values that a record never has, see `read`."""
+  for key, value in record.items():
+    if key in TEXTS:
+      if not isinstance(value, str):
+        raise ValueError(f'{key} is {shown(value)}, expected text')
+    elif value is not None and not (
+      isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    ):
+      raise ValueError(f'{plain(key)} is {shown(value)}, expected a number')
 
 
 class MetricsLog:

@@ -8,10 +8,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax import json_files, paths
+from hier_jax.errors import UserError, plain, shown
 from hier_jax.training import config as config_lib
-from hier_jax.training import report
+from hier_jax.training import report, selection
 
 __all__ = ['BEST', 'TRAINED', 'Group', 'Run', 'groups', 'load']
 
@@ -19,6 +19,15 @@ __all__ = ['BEST', 'TRAINED', 'Group', 'Run', 'groups', 'load']
 TRAINED = 'after training'
 # That of the state that validated best, where classes were held out.
 BEST = 'best by validation'
+_WRITTEN = 'what `hier-jax train` writes'
+# Kind of a record -> the keys that reports read, of which some are above 0.
+_NEEDED = {
+  'train': ('epoch', 'loss'),
+  'eval': ('name',),
+  selection.KIND: ('name',),
+  'timing': ('seconds', *(f'share/{part}' for part in report.PARTS)),
+}
+_POSITIVE = ('epoch', 'seconds')
 # A longer label says less than a folder's name.
 _LABEL = 60
 
@@ -107,40 +116,72 @@ def _workdirs(folder):
 
 
 def _load(folder):
-  stored = _json(folder / 'config.json')
+  stored = json_files.read_object(folder / 'config.json', _WRITTEN)
   try:
     ours = config_lib.from_stored(stored)
     settings = config_lib.settings(ours)
-  except (KeyError, TypeError, ValueError) as error:
-    raise UserError(f'{folder / "config.json"}: {error}') from error
-  path = folder / 'results.json'
-  results = _json(path) if path.exists() else None
-  if results is not None and TRAINED not in results:
+  except (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+  ) as error:
     raise UserError(
-      f'{path} has no row {TRAINED!r}, which a finished run writes'
-    )
+      f'{folder / "config.json"}: {plain(str(error))}; expected {_WRITTEN}'
+    ) from error
   return Run(
     folder,
     ours.seed,
     settings,
-    results,
-    report.read(folder / 'metrics.jsonl'),
-    report.read(folder / 'timing.jsonl'),
+    _results(folder / 'results.json'),
+    _records(folder / 'metrics.jsonl'),
+    _records(folder / 'timing.jsonl'),
   )
 
 
-def _json(path):
+def _results(path):
+  """The table of a finished run, None where there is none."""
   try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError) as error:
+    found = json_files.read_object(path, _WRITTEN)
+  except FileNotFoundError:
+    return None
+  if TRAINED not in found:
     raise UserError(
-      f'{path} is not as `hier-jax train` writes it ({error})'
-    ) from error
-  if not isinstance(found, dict):
-    raise UserError(
-      f'{path} holds a {type(found).__name__} where an object was expected'
+      f'{path} has no row {TRAINED!r}, which a finished run writes'
     )
+  for system, row in found.items():
+    try:
+      if not isinstance(row, dict):
+        raise ValueError('it is no object')
+      report.check_values(row)
+      if not any(isinstance(value, float) for value in row.values()):
+        raise ValueError('it holds no metric')
+    except ValueError as error:
+      raise UserError(
+        f'{path}, row {shown(system)}: {plain(str(error))}; expected {_WRITTEN}'
+      ) from error
   return found
+
+
+def _records(path):
+  """The records of a log, with the keys that reports read."""
+  records = report.read(path)
+  for number, record in enumerate(records, 1):
+    needed = _NEEDED.get(record.get('kind'))
+    lacking = [
+      key
+      for key in needed or ()
+      if key not in record
+      or (key in _POSITIVE and not (record[key] or 0) > 0)
+      or (key.startswith('share/') and record[key] is None)
+    ]
+    if needed is None or lacking:
+      what = f'no {lacking[0]}' if lacking else 'an unknown kind'
+      raise UserError(
+        f'{path}, line {number} is a record with {what}; expected {_WRITTEN}'
+      )
+  return records
 
 
 def _names(runs):

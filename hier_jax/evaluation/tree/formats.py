@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hier_jax import paths
+from hier_jax import json_files, paths
 from hier_jax.errors import UserError
 from hier_jax.evaluation.tree.structure import Tree, check_tree
 
@@ -49,17 +49,14 @@ def read_json(path) -> Tree:
   Raises:
     UserError: a file that cannot be read or holds no such tree.
   """
+  wanted = 'a tree of write_tree'
   try:
-    data = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
+    data = json_files.read_object(path, wanted)
+  except FileNotFoundError:
+    raise UserError(f'{path} does not exist; expected {wanted}') from None
+  if data.get('format') != _FORMAT:
     raise UserError(
-      f'{path} cannot be read as JSON ({type(error).__name__}: {error}); '
-      'expected a tree of write_tree'
-    ) from error
-  if not isinstance(data, dict) or data.get('format') != _FORMAT:
-    raise UserError(
-      f'{path} is JSON without "format": "{_FORMAT}"; expected a tree of '
-      'write_tree'
+      f'{path} is JSON without "format": "{_FORMAT}"; expected {wanted}'
     )
   try:
     return _of_records(data['nodes'], data['num_leaves'])
