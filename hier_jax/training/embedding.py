@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 
 from hier_jax import paths, poincare
@@ -95,8 +96,9 @@ def from_checkpoint(path, *, query=None, gallery=None, data_dir=None) -> Task:
   config = workdirs.read_config(workdir)
   if data_dir is not None:
     config.data.data_dir = str(data_dir)
-  # Those of the run were for its devices.
-  config.eval.batch_size = None
+  # The run's own rounds as the run did, but may be for other devices.
+  if config.eval.batch_size % jax.device_count():
+    config.eval.batch_size = None
   config = validation.validate(config, training=False)
   splits = _splits(config)
   ranked = chosen(splits, query, gallery)
