@@ -256,7 +256,7 @@ def test_ties_are_those_asked_for(data):
   folder, _ = data
   task = files.read_task(folder / 'query.npz')._replace(ties='expected')
   found = files.figures(task)
-  assert (found['ties'], found['metric']) == ('expected', 'cosine')
+  assert (found['ties'], found['distance']) == ('expected', 'cosine')
   lead = files.as_lines(found | {'num_unresolved': 3}).splitlines()
   assert lead[:2] == [
     '20 queries, by cosine; ties expected, on which 0 queries depend.',

@@ -29,7 +29,7 @@ SHARED = Path(__file__).resolve().parents[2] / 'shared'
 CERTAIN = {
   'num_tied': 0,
   'num_unresolved': 0,
-  'metric': 'cosine',
+  'distance': 'cosine',
   'ties': 'pessimistic',
 }
 
@@ -406,12 +406,12 @@ def test_format_table():
     'before            5.1   50.0    1.0',
     'after training  100.0  100.0   45.7',
   ]
-  how = {'metric': 'hyperbolic, c = 0.1', 'ties': 'pessimistic'}
+  how = {'distance': 'hyperbolic, c = 0.1', 'ties': 'pessimistic'}
   table = format_table({'a': before | how, 'b': after | how}, (1, 10))
   assert table.split('\n')[3:] == [
     'In per cent, by hyperbolic, c = 0.1; ties pessimistic.'
   ]
-  raw = {'metric': 'cosine', 'ties': 'expected'}
+  raw = {'distance': 'cosine', 'ties': 'expected'}
   table = format_table(
     {'a': before | raw, 'b': after | how, 'c': after | how}, (1, 10)
   )

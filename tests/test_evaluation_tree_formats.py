@@ -318,8 +318,8 @@ def edited(change):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('{', 'cannot be read as JSON'),
-    ('[]', 'without "format"'),
+    ('{', 'is no JSON'),
+    ('[]', 'holds a list and no object'),
     ('{"format": "other"}', 'without "format": "hier_jax tree 1"'),
     (edited(lambda d: d.pop('nodes')), 'no whole tree .*nodes'),
     (edited(lambda d: d['nodes'][0].pop('parent')), 'no whole tree .*parent'),
@@ -343,5 +343,5 @@ def test_files_that_hold_no_tree(text, message, tmp_path):
 
 
 def test_no_such_file(tmp_path):
-  with pytest.raises(UserError, match='FileNotFoundError'):
+  with pytest.raises(UserError, match='does not exist'):
     read_json(tmp_path / 'none.json')

@@ -4,6 +4,7 @@ Whatever stands in a file, a reader returns what it promises or raises a
 UserError with a short message, and takes little memory.
 """
 
+import io
 import json
 import math
 import pathlib
@@ -133,7 +134,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize('name', READERS)
 @hypothesis.given(st.data())
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None)
 def test_damaged_files(folder, name, data):
   write, reader = READERS[name]
   path = folder / name.partition('.')[0] / name
@@ -175,7 +176,7 @@ def _places(value, found):
 
 @pytest.mark.parametrize('name', [n for n in READERS if 'json' in n])
 @hypothesis.given(st.data())
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=60, deadline=None)
 def test_other_json_than_was_written(folder, name, data):
   """JSON of the right form, in which one value is another."""
   write, reader = READERS[name]
@@ -200,3 +201,36 @@ def test_other_files_than_expected(tmp_path: pathlib.Path, name, content):
   write(path)
   path.write_bytes(content)
   _check(reader, path)
+
+
+def test_names_of_folders_are_text(tmp_path):
+  """Neither Markdown, HTML, escapes of a terminal nor mathematics."""
+  names = ['$x', '_a', 'b|c', '<script>', 'd\n# e', 'f\x1b[31m', '\u202eg']
+  for i, name in enumerate(names):
+    folder = tmp_path / name
+    folder.mkdir()
+    _write_run(folder / 'x')
+    config = json.loads((folder / 'config.json').read_text())
+    (folder / 'config.json').write_text(json.dumps(config | {'epochs': i + 1}))
+  found = runs.load([tmp_path / name for name in names])
+  groups = [
+    runs.Group(name, group.runs)
+    for name, group in zip(names, runs.groups(found), strict=True)
+  ]
+  text = compare.as_markdown(
+    {
+      'unfinished': [{'folder': n, 'seed': 0, 'step': 0} for n in names],
+      'groups': [
+        compare.summary(group.runs)['groups'][0] | {'label': group.label}
+        for group in groups
+      ],
+    }
+  )
+  assert all(c.isprintable() for c in text.replace('\n', ''))
+  assert '<script>' not in text.replace('`<script>`', '')
+  assert r'b\|c' in text
+  assert not [line for line in text.splitlines() if line.startswith('# e')]
+  figure = curves.figure(groups, 'map@r', 'MAP@R')
+  shown = [t.get_text() for t in figure.legends[0].get_texts()]
+  assert [s.strip()[:2] for s in shown[:4]] == ['$x', '_a', 'b|', '<s']
+  figure.savefig(io.BytesIO(), format='png')

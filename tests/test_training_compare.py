@@ -164,6 +164,7 @@ def test_unfinished_runs_are_listed_and_not_counted(three):
 
 def test_time_is_that_of_all_runs(tmp_path):
   shares = lambda data, evaluation: {
+    'kind': 'timing',
     'share/data': data,
     'share/step': 0.5,
     'share/evaluation': evaluation,
@@ -271,10 +272,14 @@ def test_two_runs_of_one_seed(three):
 @pytest.mark.parametrize(
   ('name', 'text', 'message'),
   [
-    ('config.json', '{"epo', r'config.json is not as .* writes it'),
+    (
+      'config.json',
+      '{"epo',
+      r'config.json is no JSON .*; expected what',
+    ),
     ('config.json', '{"epoch": 3}', "config.json: unknown config key 'epoch'"),
     ('config.json', '{"epochs": "3"}', 'config.json: '),
-    ('results.json', '[1]', 'results.json holds a list where an object'),
+    ('results.json', '[1]', 'results.json holds a list and no object'),
     ('results.json', '{}', "results.json has no row 'after training'"),
   ],
 )

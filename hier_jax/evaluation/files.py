@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain
 from hier_jax.evaluation import checks, faiss_index, npz
 from hier_jax.evaluation.hierarchy import agreement
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
@@ -226,7 +226,8 @@ def write_json(path, found):
 
 def as_lines(found) -> str:
   """Metrics as text: first what to know of them, then one a line."""
-  numbers = {k: v for k, v in found.items() if not isinstance(v, str)}
+  # Names of levels are in the keys.
+  numbers = {plain(k): v for k, v in found.items() if not isinstance(v, str)}
   width = max(map(len, numbers))
   shown = lambda value: f'{value:.4f}' if isinstance(value, float) else value
   lines = [f'{key.ljust(width)}  {shown(x)}' for key, x in numbers.items()]
@@ -242,7 +243,7 @@ def _leads(found):
       'nothing.'
     )
   yield (
-    f'{found["num_queries"]} queries, by {found["metric"]}; ties '
+    f'{found["num_queries"]} queries, by {found["distance"]}; ties '
     f'{found["ties"]}, on which {found["num_tied"]} queries depend.'
   )
   if found['num_unresolved']:

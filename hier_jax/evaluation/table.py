@@ -12,7 +12,7 @@ def format_table(
 ) -> str:
   """An aligned plain-text table, a line a system, in per cent.
 
-  Its caption says by what metric and with what ties, where the rows know.
+  Its caption says by what distance and with what ties, where the rows know.
 
   Args:
     rows: name of the system -> result of `retrieval_metrics`.
@@ -43,8 +43,8 @@ def _caption(rows):
   """Lines that say what the rows were ranked by."""
   systems: dict[str, list[str]] = {}
   for name, row in rows.items():
-    if 'metric' in row:
-      how = f'{row["metric"]}; ties {row["ties"]}'
+    if 'distance' in row:
+      how = f'{row["distance"]}; ties {row["ties"]}'
       systems.setdefault(how, []).append(name)
   if len(systems) == 1:
     return [f'In per cent, by {how}.' for how in systems]

@@ -1,5 +1,6 @@
 """Runs side by side: figures over seeds, where time went, curves."""
 
+import html
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import numpy as np
 from scipy import special, stats
 
 from hier_jax import paths
+from hier_jax.errors import plain
 from hier_jax.training import curves, report
 from hier_jax.training import runs as runs_lib
 
@@ -104,13 +106,13 @@ def _interval(values) -> tuple[float | None, float | None]:
 def _time(records):
   """Where the time of a group's runs went, None without records."""
   seconds = sum(r['seconds'] for r in records)
-  timed = [r for r in records if 'images_per_second' in r]
-  if not timed:
-    return None
+  timed = [r for r in records if r.get('images_per_second') is not None]
   share = lambda r, *parts: sum(r[f'share/{part}'] for part in parts)
   training = [
     r['seconds'] * (1 - share(r, 'evaluation', 'checkpoint')) for r in timed
   ]
+  if not sum(training) > 0:
+    return None
   rates = [r['images_per_second'] for r in timed]
   return {'hours': seconds / 3600} | {
     'images_per_second': float(np.average(rates, weights=training)),
@@ -165,7 +167,7 @@ def as_markdown(found: dict[str, Any]) -> str:
     ]
     parts.append(
       '\n'.join(
-        f'- `{run["folder"]}`, seed {run["seed"]}, at step {run["step"]}'
+        f'- `{plain(run["folder"])}`, seed {run["seed"]}, at step {run["step"]}'
         for run in found['unfinished']
       )
     )
@@ -218,7 +220,10 @@ def _time_cells(time):
 
 def _table(titles, rows):
   """Lines of a Markdown table, the first column of which is text."""
-  escape = lambda cell: cell.replace('|', r'\|')
+  # A folder's name, or a value of a config, may hold anything.
+  escape = lambda cell: html.escape(plain(cell), quote=False).replace(
+    '|', r'\|'
+  )
   rule = [':--', *['--:'] * (len(titles) - 1)]
   lines = [titles, rule, *(map(escape, row) for row in rows)]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

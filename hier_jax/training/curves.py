@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain
 from hier_jax.training import runs as runs_lib
 from hier_jax.training import selection
 
@@ -46,16 +46,20 @@ def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
     }
     losses = [_losses(run) for run in group.runs]
     retrieval = [_retrieval(run, metric) for run in group.runs]
-    _draw(left, losses, style, label=group.label)
+    # A label that begins with _ is left out of a legend.
+    _draw(left, losses, style, label=f' {plain(group.label)}')
     _draw(right, retrieval, style)
   left.set_ylabel('training loss, mean of an epoch')
   right.set_ylabel(f'{title} on {_where(groups)} (%)')
   for axes in (left, right):
     axes.set_xlabel('epoch')
     axes.spines[['top', 'right']].set_visible(False)
-  drawn.legend(
+  legend = drawn.legend(
     loc='outside lower center', ncols=min(len(groups), 3), frameon=False
   )
+  for text in legend.get_texts():
+    # $ is a dollar.
+    text.set_parse_math(False)
   return drawn
 
 

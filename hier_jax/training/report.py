@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # The keys of records that hold text.
-TEXTS = frozenset({'kind', 'metric', 'name', 'ties'})
+TEXTS = frozenset({'distance', 'kind', 'name', 'ties'})
 # What the time of a run goes into; the rest of it is not named.
 PARTS = ('data', 'step', 'evaluation', 'checkpoint')
 # Between two writes of a log in an object store.

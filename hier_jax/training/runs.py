@@ -19,6 +19,7 @@ __all__ = ['BEST', 'TRAINED', 'Group', 'Run', 'groups', 'load']
 TRAINED = 'after training'
 # That of the state that validated best, where classes were held out.
 BEST = 'best by validation'
+_DAMAGE = ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 _WRITTEN = 'what `hier-jax train` writes'
 # Kind of a record -> the keys that reports read, of which some are above 0.
 _NEEDED = {

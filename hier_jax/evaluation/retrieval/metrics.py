@@ -116,7 +116,7 @@ def retrieval_metrics(
     'num_queries'; 'num_without_positive', how many of these have no positive in
     the gallery and are left out of the means; 'num_tied' and 'num_unresolved',
     of how many any of the figures depends on the order of ties, or is only
-    bounded (see `PerQuery`); 'metric' and 'ties', what was ranked by; with
+    bounded (see `PerQuery`); 'distance' and 'ties', what was ranked by; with
     `product='bfloat16'` 'num_repeated'.
 
   Raises:
@@ -159,7 +159,7 @@ def retrieval_metrics(
     'num_without_positive': int(np.sum(~answerable)),
     'num_tied': int(np.sum(result.tied)),
     'num_unresolved': int(np.sum(result.unresolved)),
-    'metric': spaces.described(options.get('metric'), options.get('c', 0.0)),
+    'distance': spaces.described(options.get('metric'), options.get('c', 0.0)),
     'ties': options.get('ties', outcomes.TIES[0]),
   }
   if result.num_repeated is not None:
