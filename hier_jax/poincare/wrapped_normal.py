@@ -41,7 +41,7 @@ def sample(key, loc, scale=1.0, *, c, shape=()):
   return _move(jnp.broadcast_to(loc, full), noise, c=c)
 
 
-@arguments.op('loc', vectors=('noise',))
+@arguments.op('loc')
 def _move(loc, noise, *, c):
   return expmap(loc, transport0(loc, noise / 2, c=c), c=c)
 
