@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hier_jax.data import builders, prepare, stored
+from hier_jax.data import builders, prepare, stored, transforms
 from hier_jax.data.builders import shards
 from hier_jax.errors import UserError
 
@@ -41,6 +41,7 @@ class Split:
     numbers: int [C], what tells the classes of all splits of a data set apart;
       0 .. C - 1 by default.
     digest: a hash that changes with any image; '' where there is none.
+    max_megapixels: what an image may have to be decoded.
   """
 
   name: str
@@ -51,6 +52,7 @@ class Split:
   levels: Sequence[str] = ()
   numbers: np.ndarray = None  # type: ignore[assignment]
   digest: str = ''
+  max_megapixels: float = transforms.MAX_MEGAPIXELS
 
   def __post_init__(self):
     if self.numbers is None:
@@ -96,6 +98,7 @@ class Split:
       self.levels,
       self.numbers[np.unique(labels)],
       digest and hashlib.sha256(digest.encode()).hexdigest(),
+      self.max_megapixels,
     )
 
 
@@ -127,7 +130,10 @@ class _Images:
 
 
 def load(
-  name: str, *, data_dir: str | os.PathLike | None = None
+  name: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> dict[str, Split]:
   """Returns the splits of a prepared data set.
 
@@ -140,6 +146,7 @@ def load(
       train and test, save 'inshop': train, query and gallery.
     data_dir: where prepared data sets lie; TFDS's own place by default.
       Several processes may prepare the same one at once.
+    max_megapixels: what an image may have to be decoded.
 
   Raises:
     UserError: for a name that is unknown or not prepared, for broken files of
