@@ -40,7 +40,7 @@ def _parser():
   add('--project', help="gcloud's own by default")
   add('--name', default='hier-jax', help='of the machine')
   add('--accelerator_type', default='v5litepod-8')
-  add('--runtime_version', default='v2-alpha-tpuv5-lite')
+  add('--runtime_version', help='by default what the accelerator takes')
   add('--spot', action='store_true', help='cheaper, may be taken away')
   add('--valid_until_duration', help='how long to wait for a machine, as 6h')
   shared = parser.add_mutually_exclusive_group()
@@ -53,6 +53,20 @@ def _parser():
   add('--dry_run', action='store_true', help='only print the commands')
   add('--local_processes', type=int, help='train as so many processes here')
   return parser
+
+
+def _runtime_version(options):
+  """The runtime version given, or that of the accelerator's kind."""
+  kind = options.accelerator_type.partition('-')[0]
+  version = options.runtime_version or commands.RUNTIMES.get(kind)
+  if version is None:
+    raise launch.LaunchError(
+      f'--accelerator_type is {options.accelerator_type}, whose runtime is not'
+      f' known here: expected one of {", ".join(commands.RUNTIMES)} and its'
+      ' size, as v5litepod-8, or --runtime_version=VERSION besides'
+      ' (https://cloud.google.com/tpu/docs/runtimes)'
+    )
+  return version
 
 
 def _request(options, arguments):
@@ -90,7 +104,7 @@ def _request(options, arguments):
     zone=options.zone,
     project=options.project,
     accelerator_type=options.accelerator_type,
-    runtime_version=options.runtime_version,
+    runtime_version=_runtime_version(options),
     spot=options.spot,
     valid_until_duration=options.valid_until_duration,
     bucket=options.bucket and options.bucket.removeprefix('gs://'),

@@ -44,12 +44,13 @@ def _weights(length, side, size):
     size: number of resized pixels.
   """
   length = length[:, None, None]
-  new = jnp.arange(size)[None, :, None]
-  old = jnp.arange(side)[None, None, :]
+  new = jnp.arange(size, dtype=jnp.int32)[None, :, None]
+  old = jnp.arange(side, dtype=jnp.int32)[None, None, :]
   # Twice the distance of the centres, times size: exact as an integer, where
   # a difference of two floats would lose digits and shift the window.
   distance = (2 * new + 1) * length - (2 * old + 1) * size
-  weight = _cubic(distance / (2 * jnp.maximum(length, size)))
+  extent = 2 * jnp.maximum(length, size)
+  weight = _cubic(distance.astype(jnp.float32) / extent.astype(jnp.float32))
   weight = jnp.where(old < length, weight, 0.0)
   return weight / weight.sum(-1, keepdims=True)
 

@@ -1,12 +1,16 @@
 """The one exception that stands for a mistake the user can mend."""
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 
 # Characters of a value in a message.
 _MOST = 200
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = _MOST
+# The share of letters in common from which two names are alike.
+_LIKE = 0.65
 
 
 class UserError(ValueError):
@@ -35,3 +39,39 @@ def plain(text: str) -> str:
 def shown(value) -> str:
   """A stranger's value as Python writes it, about 200 characters of it."""
   return _SHORT.repr(value)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+  """'; did you mean X?', '' where no known name is like `name`.
+
+  Of dotted names the last part counts before the rest, and where several have
+  the one that is meant up to three are named. Initials are like their name:
+  `lr` and `learning_rate`.
+  """
+
+  def likeness(other):
+    ours, theirs = _last(name), _last(other)
+    short = _initials(theirs) == ours or _initials(ours) == theirs
+    last = difflib.SequenceMatcher(None, theirs, ours).ratio()
+    whole = difflib.SequenceMatcher(None, other, name).ratio()
+    return (1.0 if short else last if last >= _LIKE else 0.0), whole
+
+  like = {other: likeness(other) for other in known}
+  close = [
+    k for k in sorted(like, key=lambda k: like[k]) if max(like[k]) >= _LIKE
+  ]
+  if not close:
+    return ''
+  best = close[-1]
+  meant = [k for k in reversed(close) if _last(k) == _last(best)]
+  return f'; did you mean {" or ".join(map(repr, meant[:3]))}?'
+
+
+def _last(name):
+  return name.rpartition('.')[2]
+
+
+def _initials(name):
+  """Of the words of a name that has several, else None."""
+  words = [word for word in name.split('_') if word]
+  return ''.join(word[0] for word in words) if len(words) > 1 else None

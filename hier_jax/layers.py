@@ -1,8 +1,9 @@
 """Linen layers whose inputs or outputs live on the ball.
 
-All of them compute in float32, or in float64 where their inputs are. Each has a
-curvature of its own, the attribute `c`; a network that learns it makes one with
-`Curvature` and hands it to its layers' calls.
+All of them compute in float32, or in float64 where their inputs are; their
+parameters begin in float32 and are cast to that. Each has a curvature of its
+own, the attribute `c`; a network that learns it makes one with `Curvature` and
+hands it to its layers' calls.
 """
 
 import math
@@ -24,6 +25,11 @@ _ROWS = nn.initializers.variance_scaling(
 )
 
 
+def _param(module, name, init, shape, dtype):
+  """A parameter, float32 when it is made, in the dtype of the computation."""
+  return module.param(name, init, shape, jnp.float32).astype(dtype)
+
+
 class Curvature(nn.Module):
   """A learnable curvature c = softplus(raw) > 0.
 
@@ -40,7 +46,8 @@ class Curvature(nn.Module):
     if not (c > 0 and math.isfinite(c)):
       raise ValueError(f'initial curvature must be positive, got {c}')
     raw = c + math.log(-math.expm1(-c))
-    return jax.nn.softplus(self.param('raw', nn.initializers.constant(raw), ()))
+    init = nn.initializers.constant(raw)
+    return jax.nn.softplus(_param(self, 'raw', init, (), jnp.float32))
 
 
 class BallHead(nn.Module):
@@ -70,7 +77,7 @@ class BallHead(nn.Module):
 
   @nn.compact
   def __call__(self, features, c=None):
-    """`[..., F]` to float32 `[..., d]`; c replaces the attribute.
+    """`[..., F]` to `[..., d]`; c replaces the attribute.
 
     Raises:
       UserError: `radial_scale` is not positive, or stands with c = 0.
@@ -82,18 +89,19 @@ class BallHead(nn.Module):
       x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
     x = nn.Dense(
       self.dim,
+      dtype=x.dtype,
       kernel_init=nn.initializers.orthogonal(),
       # Accelerators round what they multiply to fewer bits by default.
       precision=lax.Precision.HIGHEST,
       name='linear',
     )(x)
     if self.radial_scale is not None:
-      x = x * self._scale(self.radial_scale, sphere)
+      x = x * self._scale(self.radial_scale, sphere, x.dtype)
     if sphere:
       return numerics.unit(x)
     return poincare.to_ball(x, c=c, clip_radius=self.clip_radius)
 
-  def _scale(self, scale, sphere):
+  def _scale(self, scale, sphere, dtype):
     if not (scale > 0 and math.isfinite(scale)):
       raise UserError(
         f'radial_scale is {scale}; choose a positive length, or None'
@@ -105,7 +113,8 @@ class BallHead(nn.Module):
       )
     # Its logarithm keeps it positive, and steps proportional to it.
     init = nn.initializers.constant(math.log(scale))
-    return jnp.exp(self.param('log_radial_scale', init, ())) / self.dim**0.5
+    log = _param(self, 'log_radial_scale', init, (), dtype)
+    return jnp.exp(log) / self.dim**0.5
 
 
 class HypLinear(nn.Module):
@@ -133,10 +142,11 @@ class HypLinear(nn.Module):
     c = self.c if c is None else c
     x = numerics.widened(x)
     shape = (x.shape[-1], self.features)
-    kernel = self.param('kernel', self.kernel_init, shape)
+    kernel = _param(self, 'kernel', self.kernel_init, shape, x.dtype)
     y = poincare.matvec(kernel.T, x, c=c)
     if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      zeros = nn.initializers.zeros
+      bias = _param(self, 'bias', zeros, (self.features,), x.dtype)
       y = poincare.mobius_add(y, poincare.exp0(bias, c=c), c=c)
     return y
 
@@ -178,16 +188,17 @@ class HypMLR(nn.Module):
     c = self.c if c is None else c
     x = numerics.widened(x)
     shape = (self.classes, x.shape[-1])
-    kernel = self.param('kernel', self.kernel_init, shape)
-    scale = 2 * numerics.sqrt(numerics.dot(kernel, kernel))[:, 0]
+    kernel = _param(self, 'kernel', self.kernel_init, shape, x.dtype)
+    scale = 2 * numerics.norm(kernel)[:, 0]
+    zeros = nn.initializers.zeros
     if self.form == 'hnn':
-      point = self.param('point', nn.initializers.zeros, shape)
+      point = _param(self, 'point', zeros, shape, x.dtype)
       rows = x.reshape(-1, x.shape[-1])
       distance = poincare.hyperplane_matrix(
         rows, poincare.exp0(point, c=c), kernel, c=c
       ).reshape(*x.shape[:-1], self.classes)
     else:
-      bias = self.param('bias', nn.initializers.zeros, (self.classes,))
+      bias = _param(self, 'bias', zeros, (self.classes,), x.dtype)
       distance = _distance_along(x, numerics.unit(kernel), bias, c)
     return distance * jnp.broadcast_to(scale, distance.shape)
 
@@ -255,7 +266,8 @@ class HypDistance(nn.Module):
     if y is not None:
       return poincare.dist(x, numerics.widened(y), c=c)
     shape = (self.points, x.shape[-1])
-    points = poincare.exp0(self.param('point', self.point_init, shape), c=c)
+    point = _param(self, 'point', self.point_init, shape, x.dtype)
+    points = poincare.exp0(point, c=c)
     rows = x.reshape(-1, x.shape[-1])
     distance = poincare.dist_matrix(rows, points, c=c)
     return distance.reshape(*x.shape[:-1], self.points)

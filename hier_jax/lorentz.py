@@ -52,7 +52,7 @@ def _height(space, c):
   return 1 + jnp.sqrt(1 + c[..., None] * numerics.dot(space, space))
 
 
-@_op('x')
+@_op(vectors=('x',))
 def project(x, *, c):
   """Sets the time coordinate that the space coordinates ask for.
 
@@ -83,7 +83,7 @@ def inner(x, y):
   return (jnp.sum(product[..., 1:], -1) - product[..., 0]).astype(dtype)
 
 
-@_op('x', 'y')
+@_op(vectors=('x', 'y'))
 def dist(x, y, *, c):
   """Geodesic distance arcosh(-c <x, y>) / sqrt(c).
 
@@ -109,7 +109,7 @@ def dist(x, y, *, c):
   return numerics.arc(q[..., 0], c)
 
 
-@_op('u')
+@_op(vectors=('u',))
 def exp0(u, *, c):
   """Exponential map at the origin (1 / sqrt(c), 0).
 
@@ -125,7 +125,7 @@ def exp0(u, *, c):
   return _lift(u * numerics.sinhc(c[..., None] * numerics.dot(u, u)), c)
 
 
-@_op('x')
+@_op(vectors=('x',))
 def log0(x, *, c):
   """Logarithmic map at the origin, inverse of `exp0`.
 
@@ -140,7 +140,7 @@ def log0(x, *, c):
   return space * numerics.asinhc(c[..., None] * numerics.dot(space, space))
 
 
-@_op('x', scalars=('weights',), axes=2)
+@_op(vectors=('x',), scalars=('weights',), axes=2)
 def centroid(x, weights=None, *, c):
   """Weighted centroid: sum w_i x_i, scaled onto the hyperboloid.
 
@@ -183,7 +183,7 @@ def from_poincare(x, *, c):
   return _lift(2 * x / numerics.gap(x, c), c)
 
 
-@_op('x')
+@_op(vectors=('x',))
 def to_poincare(x, *, c):
   """The hyperboloid to the ball: stereographic projection from (-1/sqrt c, 0).
 
@@ -212,7 +212,7 @@ def from_klein(k, *, c):
   return _lift(k / jnp.sqrt(numerics.gap(k, c)), c)
 
 
-@_op('x')
+@_op(vectors=('x',))
 def to_klein(x, *, c):
   """The hyperboloid to the Klein model: gnomonic projection from 0.
 

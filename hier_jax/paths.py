@@ -13,12 +13,14 @@ from etils import epath
 from hier_jax.errors import UserError
 
 __all__ = [
+  'WriteError',
   'as_local',
   'as_path',
   'check_output',
   'is_remote',
   'replacing',
   'write_text',
+  'writing',
 ]
 
 # Scheme -> the package that its file system takes, and the extra that has it.
@@ -142,22 +144,55 @@ def _same(path, other):
   return path.absolute() == other.absolute()
 
 
+class WriteError(UserError, OSError):
+  """An output that cannot be written: a full disk, for instance."""
+
+
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def writing(
+  path: str | os.PathLike,
+  errors: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[None]:
+  """Raises WriteError, which names the path, for errors of the block."""
+  try:
+    yield
+  except WriteError:
+    # It names a path already, the one that failed.
+    raise
+  except errors as error:
+    lines = str(error).splitlines() or ['']
+    why = getattr(error, 'strerror', None) or lines[0]
+    message = f'{path} cannot be written ({type(error).__name__}: {why})'
+    raise WriteError(message) from error
+
+
+@contextlib.contextmanager
+def replacing(
+  path: str | os.PathLike,
+  errors: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[pathlib.Path]:
   """The path of a file to write, which takes another's place at the end.
 
   Where the block raises, the old file stays and the new one is removed. Parents
   are made.
+
+  Args:
+    path: the file that is written in the end.
+    errors: what the block's writer raises where it cannot write.
+
+  Raises:
+    WriteError: for these errors.
   """
   path = as_path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   # Not the process's number: hosts that share a file system may share that.
   temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
-  try:
-    yield temporary
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with writing(path, errors):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      yield temporary
+      temporary.replace(path)
+    finally:
+      temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

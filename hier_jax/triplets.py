@@ -63,11 +63,11 @@ def reciprocal_neighbors(similarity, k, *, first=0, axis_name=None):
   everyone = nearest
   if axis_name is not None:
     everyone = lax.all_gather(nearest, axis_name, tiled=True)
-  row = (first + jnp.arange(m))[:, None]
+  row = (first + jnp.arange(m, dtype=jnp.int32))[:, None]
   returned = jnp.any(everyone[nearest] == row[..., None], -1)
   reciprocal = returned & (nearest != row) & (row < n)
   neighbors = jnp.sort(jnp.where(reciprocal, nearest, n), axis=1)
-  return neighbors, jnp.sum(reciprocal, 1)
+  return neighbors, jnp.sum(reciprocal, 1, dtype=jnp.int32)
 
 
 def _nth_outside(excluded, r, n):
@@ -79,9 +79,10 @@ def _nth_outside(excluded, r, n):
     n: number of rows.
   """
   # Below the q-th excluded row e_q lie e_q - q rows that are not excluded.
-  place = jnp.arange(excluded.shape[1])[None]
+  place = jnp.arange(excluded.shape[1], dtype=jnp.int32)[None]
   below = jnp.where(excluded < n, excluded - place, n)
-  return r + jnp.sum(below[:, None, :] <= r[:, :, None], -1)
+  ahead = below[:, None, :] <= r[:, :, None]
+  return r + jnp.sum(ahead, -1, dtype=jnp.int32)
 
 
 def sample_triplets(
@@ -108,15 +109,17 @@ def sample_triplets(
   """
   chex.assert_rank([neighbors, count], [2, 1])
   m = count.shape[0]
-  row = (first + jnp.arange(m, dtype=neighbors.dtype))[:, None]
+  row = (first + jnp.arange(m, dtype=jnp.int32))[:, None]
   excluded = neighbors
   if not self_negatives:
     excluded = jnp.sort(jnp.concatenate([neighbors, row], 1), axis=1)
-  rest = n - jnp.sum(excluded < n, 1)
+  rest = n - jnp.sum(excluded < n, 1, dtype=jnp.int32)
 
   def draw(row, sizes):
     keys = jax.random.split(jax.random.fold_in(key, row))
-    one = lambda key, size: jax.random.randint(key, (per_anchor,), 0, size)
+    one = lambda key, size: jax.random.randint(
+      key, (per_anchor,), 0, size, jnp.int32
+    )
     return jax.vmap(one)(keys, sizes)
 
   drawn = jax.vmap(draw)(row[:, 0], jnp.stack([count, rest], 1))

@@ -1,7 +1,10 @@
 """What the command line says and the code it exits with."""
 
+import errno
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -9,11 +12,13 @@ import sys
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from hier_jax import cli, models
+from hier_jax import cli, cli_flags, models
 from hier_jax.data import datasets
 from hier_jax.models import pretrained
+from hier_jax.training import dry_run, validation
 from tests import archives, training_data
 
 CONFIG = """
@@ -99,8 +104,19 @@ def test_dry_run_describes_and_writes_nothing(config_file, tmp_path, capsys):
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
-    (['--config.optim.lrr=3'], 'lrr'),
-    (['--config.optim.lr=abc'], "could not convert string to float: 'abc'"),
+    (['--config.optim.lrr=3'], "--config.optim.lrr; did you mean 'optim.lr'?"),
+    (['--config.learning_rate=3'], "did you mean 'optim.lr'?"),
+    (['--config.optimm.lr', '3'], "did you mean 'optim.lr'?"),
+    (['--config.optim.lr.x=3'], "did you mean 'optim.lr'?"),
+    (['--config.zzz=3'], 'hier_jax/training/config.py has all keys'),
+    (['--config.optim.lr=abc'], '--config.optim.lr=abc: expected float'),
+    (['--config.epochs=None'], '--config.epochs=None: expected int'),
+    (['--config.optim.ema_decay=x'], 'ema_decay=x: expected float or None'),
+    (['--config.optim.freeze=a', '--config.optim.freeze=b'], 'already defined'),
+    (['--config.eval.recall_at=a'], "recall_at is ('a',), must be whole num"),
+    (['--workdr=x'], "unknown flag --workdr; did you mean 'workdir'?"),
+    (['--seeds'], 'Missing value for flag --seeds'),
+    (['--seeds=a'], '--seeds is a, expected integers'),
     (['--config.loss.hier.tau=-1'], 'config.loss.hier.tau is -1.0'),
     (['--config.data.batch_size=18'], 'does not divide among 4 devices'),
     (['--config.data.name=cub9000'], 'unknown data set'),
@@ -127,8 +143,17 @@ def test_a_mistake_is_one_line_and_code_2(
   ('args', 'message'),
   [
     (['nonsense'], "unknown verb 'nonsense'; the known ones are train"),
-    (['train'], 'hier-jax train needs --config FILE[:PRESET] and --workdir'),
+    (['trian'], "unknown verb 'trian'; did you mean 'train'?"),
+    (['train'], 'train needs --config FILE[:PRESET] and --workdir'),
     (['train', '--workdir', 'x', '--config', 'no.py'], 'no.py cannot be read'),
+    (['train', '--config', '--workdir', 'x'], 'is followed by --workdir'),
+    (['train', '--config', 'a.py', '--workdir', ''], '--workdir is empty'),
+    (['train', '--nodry_run=3'], '--nodry_run=3 does not take an argument'),
+    (['evaluate', 'a.npz', '--recall_at', ''], '--recall_at is empty'),
+    (['report', ''], 'a path is empty'),
+    ([''], "unknown verb ''; the known ones are train"),
+    (['evaluate', ''], 'a path is empty'),
+    (['convert', 'a.npz', ''], 'a path is empty'),
   ],
 )
 def test_missing_arguments_are_named(capsys, args, message):
@@ -147,6 +172,121 @@ def test_traceback_on_request(config_file, tmp_path):
   flags = ['--config', config_file, '--workdir', tmp_path / 'run']
   with pytest.raises(cli.UserError, match='tau'):
     run('train', *flags, '--config.loss.hier.tau=-1', '--traceback')
+
+
+@pytest.mark.parametrize('verb', cli_flags.VERBS)
+def test_help_of_a_verb_has_its_flags_with_their_meaning(verb, capsys):
+  assert run(verb, '--help') == 0
+  usage, flags = capsys.readouterr().out.split('flags:\n')
+  assert f'  hier-jax {verb} ' in usage
+  lines = flags.splitlines()
+  at = [i for i, line in enumerate(lines) if line.startswith('  --')]
+  assert '  --traceback' in lines and len(at) > 1
+  assert all(lines[i + 1].startswith(' ' * 6) for i in at)
+  # What may follow a verb in its usage is explained.
+  named = set(re.findall(r'--(\w+)', usage)) - {'config'}
+  assert named <= {lines[i].split()[0].removeprefix('--') for i in at}
+  capsys.readouterr()
+  assert run('--help') == 0
+  assert usage.removeprefix('usage:\n').strip() in capsys.readouterr().out
+
+
+def test_version(capsys):
+  assert run('--version') == 0
+  assert re.match(
+    r'hier_jax [\w. ]+, jax \d.*, Python 3', capsys.readouterr().out
+  )
+
+
+def test_a_workdir_that_is_a_file_is_refused_at_once(config_file, capsys):
+  flags = ['--config', config_file, '--workdir', config_file]
+  assert run('train', *flags) == 2
+  assert f'{config_file} is a file' in capsys.readouterr().err
+
+
+def test_optional_keys_take_none_and_their_own_type(
+  config_file, capsys, monkeypatch
+):
+  def describe(config):
+    validation.validate(config)
+    return config.to_json()
+
+  monkeypatch.setattr(dry_run, 'describe', describe)
+  args = ['train', '--config', config_file, '--dry_run', '--config.epochs=2']
+  args += ['--config.model.mean=1,1,1', '--noconfig.eval.pixels']
+  for key in ('model.clip_radius', 'data.train_view.scale', 'optim.clip_norm'):
+    args.append(f'--config.{key}=None')
+  assert run(*args) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found['model']['clip_radius'] is None
+  assert found['data']['train_view']['scale'] is None
+  assert found['model']['mean'] == [1, 1, 1]
+  # A file may have set it to None before.
+  config_file.write_text(
+    config_file.read_text().replace(
+      'epochs=1', "**{'data.train_view.scale': None}"
+    )
+  )
+  assert run(*args[:4], '--config.data.train_view.scale=0.2,1.0') == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found['data']['train_view']['scale'] == [0.2, 1.0]
+
+
+def write_embeddings(path):
+  np.savez(path, embeddings=np.eye(4), labels=[0, 0, 1, 1])
+  return path
+
+
+def test_what_evaluate_found_is_not_lost(tmp_path, capsys, monkeypatch):
+  path = write_embeddings(tmp_path / 'a b é.npz')
+  monkeypatch.setattr(pathlib.Path, 'replace', no_room)
+  out = tmp_path / 'new' / 'out.json'
+  assert run('evaluate', path, '--out', out) == 2
+  told = capsys.readouterr()
+  assert 'recall@1' in told.out
+  assert f'{out} cannot be written (OSError: No space left' in told.err
+  assert told.err.count('\n') == 1
+
+
+def no_room(*_):
+  raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+  ('args', 'message'),
+  [
+    (['evaluate', 'a.npz', '--out', 'a.npz'], 'a.npz is an input'),
+    (['evaluate', 'a.npz', '--out', 'b.npz'], "b.npz ends with '.npz'"),
+    (['evaluate', 'a.npz', '--out', 'a.npz/b.json'], 'which is no folder'),
+    (
+      ['evaluate', 'run', '--out', 'run/config.json'],
+      'config.json is an input',
+    ),
+    (['evaluate', 'run', '--query', 'x', '--out', 'run'], 'run is an input'),
+    (
+      ['evaluate', 'i.faiss.npz', '--gallery', 'i.npz', '--export', 'faiss'],
+      'i.faiss.npz is an input',
+    ),
+    (['report', 'run', '--out', 'a.npz'], 'a.npz is a file'),
+    (['data', 'info', 'emoji', '--sheet', 'a.jpg'], "a.jpg ends with '.jpg'"),
+    (['convert', 'a.safetensors', 'x.npz'], "x.npz ends with '.npz'"),
+    (['convert', 'a.safetensors', 'a.safetensors'], 'is an input'),
+    (['convert', 'a.safetensors', 'a.npz/b.safetensors'], 'is no folder'),
+  ],
+)
+def test_outputs_are_checked_before_anything_is_read(
+  tmp_path, monkeypatch, capsys, args, message
+):
+  monkeypatch.chdir(tmp_path)
+  for name in ('a.npz', 'a.safetensors', 'i.npz', 'i.faiss.npz'):
+    pathlib.Path(name).write_text('no embeddings and no weights')
+  pathlib.Path('run').mkdir()
+  pathlib.Path('run/config.json').write_text('{')
+  before = {p: p.read_text() for p in tmp_path.rglob('*') if p.is_file()}
+  assert run(*args) == 2
+  assert message in capsys.readouterr().err
+  after = {p: p.read_text() for p in tmp_path.rglob('*') if p.is_file()}
+  assert before == after
 
 
 def test_help(capsys):
@@ -199,8 +339,7 @@ def test_convert_there_and_back(tmp_path, capsys):
 def test_a_reader_that_leaves_is_no_error():
   program = (
     'import sys; from hier_jax import cli;'
-    "cli._VERBS['data'] = lambda _: print('x');"
-    "sys.exit(cli.main(['hier-jax', 'data']))"
+    "sys.exit(cli.main(['hier-jax', '--help']))"
   )
   read, write = os.pipe()
   os.close(read)

@@ -227,6 +227,38 @@ def test_request_is_exact(cloud):
   ]
 
 
+@pytest.mark.parametrize(
+  ('accelerator', 'runtime'),
+  [
+    ('v2-8', 'tpu-ubuntu2204-base'),
+    ('v4-16', 'tpu-ubuntu2204-base'),
+    ('v5litepod-256', 'v2-alpha-tpuv5-lite'),
+    ('v5p-8', 'v2-alpha-tpuv5'),
+    ('v6e-8', 'v2-alpha-tpuv6e'),
+  ],
+)
+def test_the_runtime_is_that_of_the_accelerator(
+  cloud, accelerator, runtime, capsys
+):
+  kind = f'--accelerator_type={accelerator}'
+  cloud.launch(kind, '--dry_run')
+  create = capsys.readouterr().out.splitlines()[0]
+  assert (
+    f'--accelerator-type={accelerator} --runtime-version={runtime}' in create
+  )
+  cloud.launch(kind, '--runtime_version=mine', '--dry_run')
+  assert '--runtime-version=mine' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('accelerator', ['v5e-8', 'tpu7x-8', 'v9'])
+def test_an_unknown_accelerator_is_refused(cloud, accelerator, capsys):
+  kind = f'--accelerator_type={accelerator}'
+  assert cloud.launch(kind) == 2
+  message = f'{kind.replace("=", " is ")}, whose runtime is not known here'
+  assert message in capsys.readouterr().err
+  assert cloud.launch(kind, '--runtime_version=mine', '--dry_run') == 0
+
+
 def test_arguments_reach_the_training_as_they_are(cloud):
   odd = """--config.note=a  "b" 'c' $HOME `d` \\ * ; & é"""
   cloud.arguments.append(odd)
@@ -505,6 +537,12 @@ def test_archive_holds_what_git_knows(tmp_path):
 def test_what_cannot_work_is_said(flags, arguments, message, capsys):
   assert launch_tpu.main([*flags, '--', *arguments]) == 2
   assert message in capsys.readouterr().err
+
+
+def test_one_version_of_cuda_is_named():
+  files = [f for f in source.tracked_files() if f.startswith(('README', 'exp'))]
+  texts = [(ROOT / f).read_text(errors='replace') for f in files]
+  assert {n for t in texts for n in re.findall(r'cuda(\d+)', t)} == {'13'}
 
 
 def test_gcloud_is_needed(cloud, monkeypatch, capsys):

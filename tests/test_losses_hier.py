@@ -63,7 +63,11 @@ SMALL = dict(k=6, triplets_per_anchor=10)
 @pytest.mark.optimised
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
-  """To the bit, whichever way round they are made; gradients too."""
+  """Whichever way round they are made; gradients too, but for rounding.
+
+  A compiler may contract and order two programs in two ways: some units in the
+  last place of a distance, of a sum of gradients as a share of the largest.
+  """
   z = batch()[0].astype(dtype)
   f = functools.partial(poincare.dist_matrix, c=0.1)
   for run in (lambda g: g, jax.jit):
@@ -71,7 +75,9 @@ def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
       many = run(g)(z, z[:5])
       few = run(g)(z[:5], z)
       few = few[::-1] if isinstance(few, tuple) else few.T
-      chex.assert_trees_all_equal(many, few)
+      tolerance = 16 * float(jnp.finfo(dtype).eps)
+      for got, want in zip(*map(jax.tree.leaves, (many, few)), strict=True):
+        vectors.assert_near(got, want, tolerance)
 
 
 def test_what_a_gpu_is_given_computes_the_same(monkeypatch):
@@ -114,7 +120,7 @@ def test_hier_takes_bfloat16_embeddings_and_computes_in_float32():
   same, _ = f(z.astype(jnp.float32))
   assert loss.dtype == jnp.float32
   assert grad.dtype == jnp.bfloat16
-  assert loss == same
+  np.testing.assert_allclose(loss, same, rtol=1e-6)
 
 
 def test_no_anchor_gives_zero_loss_and_zero_gradient():
@@ -159,18 +165,26 @@ def test_a_proxy_is_not_its_own_ancestor_where_excluded(monkeypatch):
   (_, official), _ = f(proxies, False)
   (loss, aux), grad = f(proxies, True)
   chex.assert_tree_all_finite((loss, grad))
-  np.testing.assert_array_equal(aux['data/dist'], official['data/dist'])
+  equal = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+  equal(aux['data/dist'], official['data/dist'])
   among, diagonal = aux['proxy/dist'], jnp.eye(40, dtype=bool)
   assert jnp.all(jnp.diag(official['proxy/dist']) == 0)
   # Beyond reach on the diagonal, the same elsewhere.
   assert jnp.all(jnp.diag(among) > 1e5)
-  np.testing.assert_array_equal(
-    among[~diagonal], official['proxy/dist'][~diagonal]
-  )
+  equal(among[~diagonal], official['proxy/dist'][~diagonal])
   with pytest.raises(ValueError, match='among 3 proxies'):
     losses.hier(
       jax.random.key(0), z, labels, proxies[:3], exclude_self_lca=True, k=2
     )
+
+
+def test_without_a_clip_nothing_is_clipped():
+  def told(clip_radius):
+    f = functools.partial(losses.hier, k=3, clip_radius=clip_radius)
+    rows, labels = jnp.zeros((8, 4)), jnp.arange(8)
+    return set(jax.eval_shape(f, jax.random.key(0), rows, labels, rows)[1])
+
+  assert told(2.3) - told(None) == {'data/clipped', 'proxy/clipped'}
 
 
 def test_monitoring_is_what_it_says():

@@ -81,7 +81,9 @@ def test_files_of_a_later_version(tmp_path, small):
 def test_unknown_architectures_are_not_written(tmp_path, small):
   for write in (pretrained.save, pretrained.export):
     with pytest.raises(UserError, match="no backbone 'vit_smal_patch4'"):
-      write(tmp_path / 'a', small[1], architecture='vit_smal_patch4')
+      write(
+        tmp_path / 'a.safetensors', small[1], architecture='vit_smal_patch4'
+      )
   assert not list(tmp_path.iterdir())
 
 
@@ -188,7 +190,7 @@ def test_parameters_without_a_name_in_timm(tmp_path):
   with pytest.raises(
     UserError, match='no name for params/lstm/a, params/lstm/b; expected'
   ):
-    pretrained.export(tmp_path / 'a', variables, architecture=NAME)
+    pretrained.export(tmp_path / 'a.safetensors', variables, architecture=NAME)
   assert not list(tmp_path.iterdir())
 
 
@@ -226,7 +228,7 @@ def test_arrays_of_another_rank(tmp_path):
   path = tmp_path / 'flat.safetensors'
   weight_files.write(path, arrays, {})
   with pytest.raises(UserError, match='of another shape'):
-    pretrained.convert(path, tmp_path / 'ours', architecture=NAME)
+    pretrained.convert(path, tmp_path / 'ours.safetensors', architecture=NAME)
   with pytest.raises(UserError, match='2 of another shape') as error:
     pretrained.load(path, _vit())
   assert 'patch_embed.proj.weight (16, 48) for' in str(error.value)
@@ -326,7 +328,7 @@ def test_sources_on_the_hub(monkeypatch, tmp_path, source, repository, name):
   if name is None:
     return
   with pytest.raises(UserError, match='does not fit'):
-    pretrained.convert(source, tmp_path / 'a')
+    pretrained.convert(source, tmp_path / 'a.safetensors')
 
 
 def test_convert_knows_what_the_file_says(tmp_path, small):
@@ -342,8 +344,8 @@ def test_convert_knows_what_the_file_says(tmp_path, small):
 def test_convert_keeps_the_size_of_the_file(tmp_path, small):
   _, variables = small
   source, target = (tmp_path / x for x in ('timm.npz', 'ours.safetensors'))
-  pretrained.export(tmp_path / 'a', variables, architecture=NAME)
-  np.savez(source, **weight_files.read(tmp_path / 'a'))
+  pretrained.export(tmp_path / 'a.safetensors', variables, architecture=NAME)
+  np.savez(source, **weight_files.read(tmp_path / 'a.safetensors'))
   name, loaded = pretrained.convert(source, target, architecture=NAME)
   assert name == NAME and loaded.resized is None
   _assert_same(loaded.variables, variables)
@@ -357,27 +359,29 @@ def _few(monkeypatch, *names):
 def test_convert_guesses_by_the_arrays(tmp_path, monkeypatch):
   _few(monkeypatch, NAME, 'vit_tiny_patch4')
   variables = _random(models.create('resnet_test'))
-  pretrained.export(tmp_path / 'a', variables, architecture='resnet_test')
+  pretrained.export(
+    tmp_path / 'a.safetensors', variables, architecture='resnet_test'
+  )
   source = tmp_path / 'a.npz'
-  np.savez(source, **weight_files.read(tmp_path / 'a'))
-  name, loaded = pretrained.convert(source, tmp_path / 'ours')
+  np.savez(source, **weight_files.read(tmp_path / 'a.safetensors'))
+  name, loaded = pretrained.convert(source, tmp_path / 'ours.safetensors')
   assert name == 'resnet_test'
   _assert_same(loaded.variables, variables)
 
 
 def test_convert_asks_where_more_than_one_fits(tmp_path, small, monkeypatch):
   _few(monkeypatch, NAME, f'{NAME}_16', 'deit_test_distilled_patch4')
-  pretrained.export(tmp_path / 'a', small[1], architecture=NAME)
+  pretrained.export(tmp_path / 'a.safetensors', small[1], architecture=NAME)
   source = tmp_path / 'a.npz'
-  np.savez(source, **weight_files.read(tmp_path / 'a'))
+  np.savez(source, **weight_files.read(tmp_path / 'a.safetensors'))
   with pytest.raises(
     UserError,
     match=rf'a\.npz could be of {NAME}, {NAME}_16: say which .*architecture',
   ):
-    pretrained.convert(source, tmp_path / 'ours')
+    pretrained.convert(source, tmp_path / 'ours.safetensors')
   with pytest.raises(UserError, match='could be of no backbone that is known'):
-    pretrained.convert(DATA / 'parity_deit.pth', tmp_path / 'ours')
-  assert not (tmp_path / 'ours').exists()
+    pretrained.convert(DATA / 'parity_deit.pth', tmp_path / 'ours.safetensors')
+  assert not (tmp_path / 'ours.safetensors').exists()
 
 
 @pytest.mark.skipif(
@@ -408,3 +412,16 @@ print((memory('VmHWM') - before) / path.stat().st_size)
     text=True,
   )
   assert 1 < float(done.stdout) <= 3
+
+
+def test_weights_are_written_under_their_suffix_alone(tmp_path):
+  source = tmp_path / 'a.safetensors'
+  loaded = pretrained.load(DATA / 'parity_timm_vit.safetensors', _vit())
+  for target in ('a', 'a.npz', 'a.pth'):
+    with pytest.raises(UserError, match=r'expected \.safetensors'):
+      pretrained.save(tmp_path / target, loaded.variables, architecture=NAME)
+  pretrained.save(source, loaded.variables, architecture=NAME)
+  before = source.read_bytes()
+  with pytest.raises(UserError, match=r'a\.safetensors is an input'):
+    pretrained.convert(source, source, timm=True)
+  assert source.read_bytes() == before

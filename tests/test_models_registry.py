@@ -149,6 +149,15 @@ def test_unknown_names(name, hint):
   assert hint in str(error.value)
 
 
+def test_no_name_is_proposed_twice():
+  for name in ('resnet', 'resnet5', '???'):
+    with pytest.raises(UserError) as error:
+      create(name)
+    _, _, names = str(error.value).partition('one of ')
+    names = names.partition('?')[0].split(', ')
+    assert len(names) == len(set(names))
+
+
 def test_unknown_options_are_all_named():
   with pytest.raises(UserError) as error:
     create('resnet50', deit_token='mean', drop_path=0.1, pool='avg')

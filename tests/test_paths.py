@@ -60,6 +60,17 @@ def test_the_old_file_outlives_a_failure(tmp_path):
   assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_cannot_be_written_is_one_line_that_names_it(tmp_path):
+  (tmp_path / 'file').touch()
+  path = tmp_path / 'file' / 'a.json'
+  match = r'file/a\.json cannot be written \(\w+Error: .*\)$'
+  with pytest.raises(UserError, match=match):
+    paths.write_text(path, 'text')
+  # Named once, by the file that failed.
+  with pytest.raises(paths.WriteError, match=match), paths.writing(tmp_path):
+    paths.write_text(path, 'text')
+
+
 def test_an_output_that_can_be_written_is_not_made(tmp_path):
   path = tmp_path / 'a' / 'b.json'
   assert paths.check_output(path, suffixes=['.json']) == path

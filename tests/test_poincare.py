@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.test_util import check_grads
 
-from hier_jax import poincare
+from hier_jax import lorentz, poincare
 from tests import geometry, vectors
 
 U = np.finfo(np.float32).eps / 2
@@ -360,7 +361,9 @@ def test_any_leading_dimensions_and_one_curvature_a_point(name):
   batch = op(*args, c=c)
   chex.assert_trees_all_close(batch, rows, rtol=1e-5, atol=1e-6)
   grid = op(*(a.reshape(2, 3, *a.shape[1:]) for a in args), c=c.reshape(2, 3))
-  chex.assert_trees_all_equal(grid.reshape(batch.shape), batch)
+  chex.assert_trees_all_close(
+    grid.reshape(batch.shape), batch, rtol=1e-5, atol=1e-6
+  )
   mapped = jax.vmap(lambda c, *a: op(*a, c=c))(c, *args)
   chex.assert_trees_all_close(mapped, batch, rtol=1e-5, atol=1e-6)
 
@@ -494,6 +497,27 @@ def test_bad_input_is_named():
     poincare.matvec(jnp.ones((5, 3)), x, c=1.0)
   with pytest.raises(ValueError, match='margin'):
     poincare.project(x, c=1.0, margin=1.5)
+
+
+@pytest.mark.parametrize('jit', [nnx.jit, lambda f: f])
+def test_curvature_may_be_a_parameter_of_nnx(jit):
+  x = jnp.full((2, 3), 0.2)
+  c = nnx.Param(jnp.float32(0.3))
+  for f in (
+    lambda c: poincare.dist(x, -x, c=c),
+    lambda c: poincare.dist_matrix(x, -x, c=c),
+    lambda c: poincare.to_ball(x, c=c, clip_radius=2.3),
+    lambda c: lorentz.from_poincare(x, c=c),
+  ):
+    found, wanted = jit(f)(c), f(jnp.float32(0.3))
+    chex.assert_trees_all_close(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize('c', ['0.1', None, [0.1], 1j])
+def test_curvature_that_is_no_number_is_named(c):
+  x = jnp.full((2, 3), 0.2)
+  with pytest.raises(TypeError, match='c must be a number or an array, got '):
+    poincare.dist(x, x, c=c)
 
 
 def test_traced_negative_curvature_counts_as_zero():

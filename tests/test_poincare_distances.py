@@ -219,7 +219,7 @@ def test_hyperplane_matrix_is_the_distance_of_each_pair(c):
   want = poincare.dist_to_hyperplane(x[:, None], p, normal, c=c, signed=True)
   chex.assert_trees_all_close(got, want, rtol=2e-5, atol=1e-5)
   unsigned = poincare.dist_to_hyperplane(x[:, None], p, normal, c=c)
-  chex.assert_trees_all_equal(unsigned, jnp.abs(want))
+  chex.assert_trees_all_close(unsigned, jnp.abs(want), rtol=2e-5, atol=1e-5)
   # A point of the hyperplane, and a normal of length 0.
   assert not np.any(poincare.dist_to_hyperplane(p, p, normal, c=c))
   assert not np.any(poincare.dist_to_hyperplane(x[:5], p, 0 * normal, c=c))

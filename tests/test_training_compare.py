@@ -2,6 +2,7 @@
 
 import json
 import math
+import statistics
 import sys
 
 import numpy as np
@@ -64,13 +65,38 @@ def test_figures_over_seeds(three):
   found = group['systems']['after training']
   assert list(found) == ['recall@1', 'recall@2', 'map@r']
   assert found['recall@1']['values'] == {0: 0.5, 1: 0.6, 2: 0.7}
-  half = T2 * 0.1 / math.sqrt(3)
-  want = {'mean': 0.6, 'std': 0.1, 'low': 0.6 - half, 'high': 0.6 + half}
+  logits = [math.log(p / (1 - p)) for p in (0.5, 0.6, 0.7)]
+  middle, std = statistics.mean(logits), statistics.stdev(logits)
+  low, high = (
+    1 / (1 + math.exp(-middle - sign * T2 * std / math.sqrt(3)))
+    for sign in (-1, 1)
+  )
+  want = {'mean': 0.6, 'std': 0.1, 'low': low, 'high': high}
   for name, value in want.items():
     assert found['recall@1'][name] == pytest.approx(value, rel=1e-12), name
   pixels = group['systems']['raw pixels']['map@r']
   assert [pixels[k] for k in ('mean', 'low', 'high')] == pytest.approx(
     [0.1] * 3
+  )
+
+
+@pytest.mark.parametrize('recalls', [(0.98, 0.999), (0.01, 0.2, 0.02)])
+def test_intervals_stay_within_what_a_share_can_be(tmp_path, recalls):
+  for seed, recall in enumerate(recalls):
+    make(tmp_path / str(seed), recall, seed=seed)
+  (group,) = compare.summary(runs_lib.load([tmp_path]))['groups']
+  found = group['systems']['after training']['recall@1']
+  assert 0 < found['low'] < found['mean'] < found['high'] < 1
+
+
+def test_there_is_no_interval_where_a_seed_has_everything(tmp_path):
+  for seed, recall in enumerate((0.9, 1.0)):
+    make(tmp_path / str(seed), recall, seed=seed)
+  found = compare.summary(runs_lib.load([tmp_path]))
+  recall = found['groups'][0]['systems']['after training']['recall@1']
+  assert (recall['mean'], recall['low'], recall['high']) == (0.95, None, None)
+  assert 'R@1 | 95.00 | 7.07 |  | 90.00 | 100.00 |' in compare.as_markdown(
+    found
   )
 
 
@@ -164,13 +190,14 @@ def test_report_is_written_whole(three, tmp_path):
   make(three / 'other', 0.8, **{'loss.hier_weight': 0.0})
   runs = runs_lib.load([three])
   out = tmp_path / 'new' / 'out'
-  text = compare.write(runs, out)
+  text = compare.as_markdown(compare.summary(runs))
+  compare.write(runs, out)
   assert '## Time' not in text
   for line in (
     '| run | system | seeds | R@1 | R@2 | MAP@R |',
     '| hier_weight=0.5 | before training | 3 | 20.00 ± 0.00 | 20.00 ± 0.00 |',
     '| hier_weight=0.5 | after training | 3 | 60.00 ± 10.00 | 60.00 ± 10.00 |',
-    '| hier_weight=0.5 | R@1 | 60.00 | 10.00 | 35.16 to 84.84 | 50.00 | 60.00',
+    '| hier_weight=0.5 | R@1 | 60.00 | 10.00 | 34.63 to 81.31 | 50.00 | 60.00',
     '| hier_weight=0.0 | R@1 | 80.00 |  |  | 80.00 |  |  |',
   ):
     assert line in text, line
@@ -183,6 +210,13 @@ def test_report_is_written_whole(three, tmp_path):
   assert first.startswith(b'\x89PNG')
   compare.write(runs, out)
   assert (out / 'curves.png').read_bytes() == first
+
+
+def test_a_run_of_one_epoch_is_seen(tmp_path):
+  (groups,) = [runs_lib.groups(runs_lib.load([make(tmp_path / 'a', 0.5)]))]
+  for axes in curves.figure(groups, 'recall@1', 'R@1').axes:
+    (line,) = axes.lines
+    assert line.get_marker() == 'o' and line.get_markersize() > 0
 
 
 def test_curves_are_means_with_a_band_over_seeds(three):
@@ -261,5 +295,5 @@ def test_without_matplotlib_its_extra_is_named(three, monkeypatch, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_named(three, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match=r'cannot be written to .*file'):
+  with pytest.raises(UserError, match=r'file/curves.png cannot be written'):
     compare.write(runs_lib.load([three]), tmp_path / 'file')

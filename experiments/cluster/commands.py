@@ -11,6 +11,7 @@ import shlex
 __all__ = [
   'FAILED',
   'MOUNT',
+  'RUNTIMES',
   'Request',
   'copy',
   'create',
@@ -25,6 +26,16 @@ __all__ = [
 
 # Where every worker has the file system that they share.
 MOUNT = '/mnt/hier_jax'
+# Kind of accelerator, as types begin with -> the runtime version for JAX
+# (https://cloud.google.com/tpu/docs/runtimes).
+RUNTIMES = {
+  'v2': 'tpu-ubuntu2204-base',
+  'v3': 'tpu-ubuntu2204-base',
+  'v4': 'tpu-ubuntu2204-base',
+  'v5litepod': 'v2-alpha-tpuv5-lite',
+  'v5p': 'v2-alpha-tpuv5',
+  'v6e': 'v2-alpha-tpuv6e',
+}
 # What a remote command's own failure is turned into: gcloud's are 1, 2 and 255.
 FAILED = 70
 

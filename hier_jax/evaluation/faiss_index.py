@@ -81,7 +81,7 @@ def write_faiss(path, gallery, *, c: float = 0.0, metric: str | None = None):
     UserError: where FAISS is not installed, and for rows that the metric is not
       defined for.
   """
-  faiss = _faiss()
+  faiss = library()
   c = checks.curvature('c', c)
   metric = spaces.resolve(metric, c)
   gallery = spaces.points('gallery', gallery, metric, c)
@@ -89,9 +89,11 @@ def write_faiss(path, gallery, *, c: float = 0.0, metric: str | None = None):
   vectors = lift.gallery(gallery)
   index = faiss.IndexFlatIP(vectors.shape[1])
   index.add(vectors)
+  at, beside = files_of(path)
   with (
-    paths.replacing(path) as new_index,
-    paths.replacing(_beside(path)) as new_lift,
+    # FAISS raises RuntimeError where it cannot write.
+    paths.replacing(at, (OSError, RuntimeError)) as new_index,
+    paths.replacing(beside) as new_lift,
   ):
     faiss.write_index(index, str(new_index))
     with new_lift.open('wb') as file:
@@ -105,7 +107,7 @@ def read_faiss(path) -> FaissIndex:
   Raises:
     UserError: where FAISS is not installed or either file cannot be read.
   """
-  faiss = _faiss()
+  faiss = library()
   remedy = 'write both files of the index anew, with --export faiss'
   try:
     index = faiss.read_index(str(path))
@@ -113,7 +115,7 @@ def read_faiss(path) -> FaissIndex:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
   fields = [field.name for field in dataclasses.fields(Lift)]
-  arrays = npz.read(_beside(path), fields, remedy)
+  arrays = npz.read(files_of(path)[1], fields, remedy)
   lift = Lift(
     metric=str(arrays['metric']),
     c=float(arrays['c']),
@@ -123,11 +125,13 @@ def read_faiss(path) -> FaissIndex:
   return FaissIndex(index, lift)
 
 
-def _beside(path) -> pathlib.Path:
-  return pathlib.Path(f'{path}.npz')
+def files_of(path) -> tuple[pathlib.Path, pathlib.Path]:
+  """The files of an index: itself, and what queries are lifted with."""
+  return paths.as_path(path), paths.as_path(f'{path}.npz')
 
 
-def _faiss():
+def library():
+  """The module `faiss`; raises UserError where it is not installed."""
   try:
     import faiss
   except ImportError as error:

@@ -10,8 +10,7 @@ import numpy as np
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.evaluation import npz
-from hier_jax.evaluation.faiss_index import write_faiss
+from hier_jax.evaluation import faiss_index, npz
 from hier_jax.evaluation.hierarchy.agreement import node_purity
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
@@ -83,8 +82,12 @@ class Task(NamedTuple):
 def read_task(query, gallery=None) -> Task:
   """Reads the files of the queries and of the gallery, see `read`."""
   items = None if gallery is None else read(gallery)
-  home = pathlib.Path(query if gallery is None else gallery).with_suffix('')
-  return Task(read(query), home, items)
+  return Task(read(query), home(query, gallery), items)
+
+
+def home(query, gallery=None) -> pathlib.Path:
+  """The `Task.home` of files."""
+  return paths.as_path(query if gallery is None else gallery).with_suffix('')
 
 
 def figures(task: Task, *, c: float | None = None) -> dict[str, float | int]:
@@ -136,11 +139,30 @@ def _of_proxies(tree, labels, taxonomy):
   }
 
 
+def check_faiss(home: pathlib.Path, *, inputs) -> None:
+  """Checks, before any work, that `export_faiss` can write its index.
+
+  Args:
+    home: as `Task.home`.
+    inputs: what is read, and must not be written over.
+
+  Raises:
+    UserError: as `paths.check_output`, or FAISS is not installed.
+  """
+  faiss_index.library()
+  for path in faiss_index.files_of(_index(home)):
+    paths.check_output(path, inputs=inputs)
+
+
+def _index(home):
+  return home.with_name(f'{home.name}.faiss')
+
+
 def export_faiss(task: Task, *, c: float | None = None) -> pathlib.Path:
   """Writes an index of the gallery, see `write_faiss`; returns its path."""
-  path = task.home.with_name(f'{task.home.name}.faiss')
+  path = _index(task.home)
   items = task.gallery or task.queries
-  write_faiss(path, items.embeddings, c=task.curvature(c))
+  faiss_index.write_faiss(path, items.embeddings, c=task.curvature(c))
   return path
 
 

@@ -1,4 +1,8 @@
-"""Metric losses and the hierarchical regulariser, as pure functions."""
+"""Metric losses and the hierarchical regulariser, as pure functions.
+
+They compute in float32, or in float64 where embeddings are, and so are their
+results; parameters that they initialise are float32.
+"""
 
 from hier_jax.losses.compose import regularised
 from hier_jax.losses.hier import hier, init_hierarchical_proxies

@@ -36,7 +36,7 @@ def regularised(
     **options: of `hier`, such as `c`, `axis_name`.
 
   Returns:
-    the weighted sum, float32 scalar; and a dict of scalars: 'metric', 'hier'
+    the weighted sum, scalar; and a dict of scalars: 'metric', 'hier'
     and, under 'hier/', those that `hier` monitors.
 
   References:

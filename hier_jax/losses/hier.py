@@ -27,9 +27,9 @@ _FAR = 1e6
 
 
 def init_hierarchical_proxies(key, num_proxies, dim, *, clip_radius=2.3):
-  """Tangent vectors `[P, d]` whose norms are near 0.9 of the clip radius."""
+  """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius."""
   scale = 0.9 * clip_radius / dim**0.5
-  return scale * jax.random.normal(key, (num_proxies, dim))
+  return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
 
 
 def _is_sphere(c):
@@ -65,12 +65,13 @@ class _Term(NamedTuple):
 def _terms(z, labels, rho, distance, axis_name):
   rank, devices = sharding.position(axis_name)
   nodes, classes = (sharding.gather(a, axis_name) for a in (z, labels))
-  same = (labels[:, None] == classes[None]).astype(jnp.float32)
+  same = (labels[:, None] == classes[None]).astype(z.dtype)
   near = lambda *pair: jnp.exp(-distance(*map(lax.stop_gradient, pair)))
   data = _Term(nodes, classes, near(z, nodes) + same, rank * z.shape[0])
   own, share = rho, -(-rho.shape[0] // devices)
   if devices > 1:
-    own = jnp.take(rho, rank * share + jnp.arange(share), axis=0, mode='clip')
+    index = rank * share + jnp.arange(share, dtype=jnp.int32)
+    own = jnp.take(rho, index, axis=0, mode='clip')
   return {
     'data': data,
     'proxy': _Term(rho, None, near(own, rho), rank * share),
@@ -92,14 +93,19 @@ def _named(term, triplets, neighbors):
     than n, they are all nodes.
   """
   (n, _), (m, k) = term.nodes.shape, neighbors.shape
-  place = jnp.arange(triplets.weight.shape[0])
+  place = jnp.arange(triplets.weight.shape[0], dtype=jnp.int32)
   if m * (1 + k) + place.size >= n:
-    return jnp.arange(n), term.nodes, triplets
+    return jnp.arange(n, dtype=jnp.int32), term.nodes, triplets
   own = place // (place.size // m)
   # The table is ascending.
-  column = jnp.sum(neighbors[own] < triplets.positive[:, None], 1)
+  before = neighbors[own] < triplets.positive[:, None]
+  column = jnp.sum(before, 1, dtype=jnp.int32)
   index = jnp.concatenate(
-    [term.first + jnp.arange(m), neighbors.ravel(), triplets.negative]
+    [
+      term.first + jnp.arange(m, dtype=jnp.int32),
+      neighbors.ravel(),
+      triplets.negative,
+    ]
   )
   return (
     index,
@@ -115,10 +121,11 @@ def _named(term, triplets, neighbors):
 def _monitor(term, triplets, count, c, clip_radius, axis_name):
   """Scalars of a term; `count` reciprocal neighbours of each `[m]`."""
   n, m = term.nodes.shape[0], count.shape[0]
-  index = term.first + jnp.arange(m)
-  mean = functools.partial(
-    sharding.masked_mean, where=index < n, axis_name=axis_name
+  index = term.first + jnp.arange(m, dtype=jnp.int32)
+  share = lambda values, where: sharding.masked_mean(
+    values.astype(term.nodes.dtype), where, axis_name
   )
+  mean = functools.partial(share, where=index < n)
   own = jnp.take(lax.stop_gradient(term.nodes), index, axis=0, mode='clip')
   radius = jnp.linalg.norm(own, axis=-1)
   stats = {
@@ -126,16 +133,14 @@ def _monitor(term, triplets, count, c, clip_radius, axis_name):
     'no_neighbors': mean(count == 0),
     'radius': mean(radius),
   }
-  if not _is_sphere(c):
+  if clip_radius is not None and not _is_sphere(c):
     # On the clip sphere up to rounding, that of bfloat16 included.
-    root = jnp.sqrt(jnp.asarray(c, jnp.float32))
+    root = jnp.sqrt(jnp.asarray(c, radius.dtype))
     edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
     stats['clipped'] = mean(radius > edge)
   if term.classes is not None:
     alike = term.classes[triplets.anchor] == term.classes[triplets.positive]
-    stats['same_class'] = sharding.masked_mean(
-      alike, triplets.weight > 0, axis_name
-    )
+    stats['same_class'] = share(alike, triplets.weight > 0)
   return stats
 
 
@@ -171,7 +176,8 @@ def hier(
     proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
       (`init_hierarchical_proxies`).
     c: curvature; the number 0 for cosine distances on the sphere.
-    clip_radius: the clip of the proxies, as in the embedding head.
+    clip_radius: the clip of the proxies, as in the embedding head; None for no
+      clip.
     tau: temperature of the LCA picks; may be traced, to anneal it.
     margin: hinge margin; may be traced.
     k: nearest neighbours that make reciprocal ones, the row itself included.
@@ -190,7 +196,7 @@ def hier(
       to the proxies those of the rows that its triplets name.
 
   Returns:
-    loss, a float32 scalar; and a dict of scalars for monitoring, under 'data/'
+    loss, a scalar; and a dict of scalars for monitoring, under 'data/'
     and 'proxy/' those of `lca_loss` besides 'anchors', the share of nodes that
     are anchors, 'no_neighbors', the share without any reciprocal neighbour,
     'radius', the mean norm of the nodes, and 'clipped', the share of nodes on
@@ -232,7 +238,7 @@ def hier(
     index, named, among = _named(term, triplets, neighbors)
     dist = distance(named, rho)
     if exclude_self_lca and name == 'proxy':
-      itself = index[:, None] == jnp.arange(rho.shape[0])[None]
+      itself = index[:, None] == jnp.arange(rho.shape[0], dtype=jnp.int32)[None]
       dist = jnp.where(itself, _FAR, dist)
     value, picks = lca_loss(
       key_pick,

@@ -15,6 +15,7 @@ from jax import lax
 from hier_jax.losses import noise as noise_lib
 from hier_jax.losses import sharding
 from hier_jax.poincare import numerics
+from hier_jax.triplets import Triplets
 
 __all__ = ['ESTIMATORS', 'lca_loss']
 
@@ -47,12 +48,12 @@ def _first_largest(values):
   return jnp.min(jnp.where(largest, place, values.shape[1]), -1)
 
 
-def _dense(pick, size):
+def _dense(pick, size, dtype):
   """A pick as float `[t, P]`: a soft one itself, an index one-hot."""
   if pick.ndim == 2:
     return pick
   place = lax.broadcasted_iota(jnp.int32, (pick.shape[0], size), 1)
-  return (place == pick[:, None]).astype(jnp.float32)
+  return (place == pick[:, None]).astype(dtype)
 
 
 def _along(d, pick):
@@ -63,8 +64,8 @@ def _along(d, pick):
 
 
 def _coincide(a, b):
-  """The chance `[t]` that two picks are the same proxy."""
-  return jnp.sum(a * b, -1) if a.ndim == 2 else (a == b).astype(jnp.float32)
+  """The chance `[t]`, or whether, two picks are the same proxy."""
+  return jnp.sum(a * b, -1) if a.ndim == 2 else a == b
 
 
 def _count(pick, weight, size):
@@ -72,7 +73,7 @@ def _count(pick, weight, size):
   if pick.ndim == 2:
     return jnp.sum(weight[:, None] * pick, 0)
   pick = jnp.where(weight > 0, pick, size)
-  return jnp.zeros(size).at[pick].add(weight, mode='drop')
+  return jnp.zeros(size, weight.dtype).at[pick].add(weight, mode='drop')
 
 
 def _slope(unnormalised, v):
@@ -91,7 +92,7 @@ def _rao_slope(weight, picked, rates, v):
   beyond it each other's is exponential with its own w.
   """
   total = jnp.sum(weight, -1, keepdims=True)
-  picked = _dense(picked, v.shape[1]) > 0
+  picked = _dense(picked, v.shape[1], v.dtype) > 0
 
   def one(draw, summed):
     rate = rates(draw)
@@ -161,7 +162,7 @@ def _chunk(rows, weight, rates, tau, margin, estimator):
   draws = [functools.partial(rates, pick) for pick in (0, 1)]
   lower, slope_near = _pick(near, tau, draws[0], estimator)
   upper, slope_far = _pick(far, tau, draws[1], estimator)
-  apart = weight * (1 - _coincide(lower, upper))
+  apart = weight * (1 - _coincide(lower, upper).astype(weight.dtype))
   # How much farther a point is from the lower ancestor than from the upper.
   points = (d_i, d_j, d_k)
   to_lower, to_upper = (
@@ -184,9 +185,10 @@ def _chunk(rows, weight, rates, tau, margin, estimator):
   by_near += by_far - to_k
   to_j = _share(d_j, d_i, by_near)
   num_proxies = near.shape[1]
-  step = _dense(lower, num_proxies) - _dense(upper, num_proxies)
-  grads = (by_near - to_j + c_i * step, to_j + c_j * step, to_k - c_k * step)
   used = sum(_count(pick, weight, num_proxies) for pick in (lower, upper))
+  lower, upper = (_dense(p, num_proxies, near.dtype) for p in (lower, upper))
+  step = lower - upper
+  grads = (by_near - to_j + c_i * step, to_j + c_j * step, to_k - c_k * step)
   return loss, grads, used, jnp.sum(apart)
 
 
@@ -217,8 +219,9 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
   size = -(-total // steps)
   # The triplets that count, so that the loop can end after them.
   counts = triplets.weight > 0
-  number = jnp.sum(counts)
+  number = jnp.sum(counts, dtype=jnp.int32)
   (order,) = jnp.nonzero(counts, size=steps * size, fill_value=0)
+  order, place = order.astype(jnp.int32), jnp.arange(size, dtype=jnp.int32)
   seeds = None
   if not jnp.issubdtype(noise.dtype, jnp.floating):
     rank, _ = sharding.position(settings.axis_name)
@@ -231,7 +234,7 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
     loss, grad, used, apart = carry
     rows = lax.dynamic_slice_in_dim(order, step * size, size)
     ijk = [node[rows] for node in nodes]
-    weight = triplets.weight[rows] * (step * size + jnp.arange(size) < number)
+    weight = triplets.weight[rows] * (step * size + place < number)
     rates = _chunk_rates(noise, seeds, rows, num_proxies, settings)
     more, by_rows, picked, differ = _chunk(
       [dist[node] for node in ijk],
@@ -252,7 +255,7 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
     # is launched after it for the host: for longer than the whole loop takes.
     steps = -(-number // size)
   zero = jnp.zeros((), dist.dtype)
-  start = (zero, jnp.zeros_like(dist), jnp.zeros(num_proxies), zero)
+  start = (zero, jnp.zeros_like(dist), jnp.zeros_like(dist[0]), zero)
   own = functools.partial(sharding.varying, axis_name=settings.axis_name)
   return lax.fori_loop(0, steps, body, jax.tree.map(own, start))
 
@@ -315,7 +318,7 @@ def lca_loss(
   Args:
     noise: a PRNG key; or the Gumbel noise of the two picks, float `[2, T, P]`,
       with the estimator 'gumbel'.
-    dist: float32 `[n, P]` distances of the nodes to the proxies.
+    dist: `[n, P]` distances, float32 or float64, of the nodes to the proxies.
     triplets: `Triplets` of T rows of `dist`; with `axis_name` this device's
       share of them.
     tau: temperature of the picks; may be traced. No gradient reaches it.
@@ -347,7 +350,10 @@ def lca_loss(
   """
   dist, noise = jnp.asarray(dist), jnp.asarray(noise)
   _check(noise, dist, triplets, estimator, normalise_by)
-  triplets = jax.tree.map(jnp.asarray, triplets)
+  triplets = Triplets(*map(jnp.asarray, triplets))
+  triplets = triplets._replace(weight=triplets.weight.astype(dist.dtype))
+  if jnp.issubdtype(noise.dtype, jnp.floating):
+    noise = noise.astype(dist.dtype)
   tau, margin = (jnp.asarray(a, dist.dtype) for a in (tau, margin))
   settings = _Settings(estimator, shared_noise, axis_name)
   # A device's gradient is of its own triplets.

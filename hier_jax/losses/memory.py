@@ -43,7 +43,7 @@ def init_memory(size, dim, *, levels=None):
   if size < 1:
     raise ValueError(f'a memory of {size} rows asked for: at least 1 is needed')
   return Memory(
-    embeddings=jnp.zeros((size, dim)),
+    embeddings=jnp.zeros((size, dim), jnp.float32),
     labels=jnp.zeros(size if levels is None else (size, levels), jnp.int32),
     filled=jnp.zeros(size, bool),
     position=jnp.zeros((), jnp.int32),
@@ -80,7 +80,7 @@ def enqueue(memory, z, labels, *, where=None, axis_name=None):
       f'a batch of {labels.shape[0]} rows does not fit a memory of {size}:'
       ' make the memory at least as large as the whole batch'
     )
-  place = memory.position + jnp.cumsum(where) - 1
+  place = memory.position + jnp.cumsum(where, dtype=jnp.int32) - 1
   place = jnp.where(where, place % size, size)
   put = lambda into, rows: into.at[place].set(
     rows.astype(into.dtype), mode='drop'
@@ -89,5 +89,5 @@ def enqueue(memory, z, labels, *, where=None, axis_name=None):
     embeddings=put(memory.embeddings, z),
     labels=put(memory.labels, labels),
     filled=put(memory.filled, where),
-    position=((memory.position + jnp.sum(where)) % size).astype(jnp.int32),
+    position=((memory.position + jnp.sum(where, dtype=jnp.int32)) % size),
   )

@@ -18,8 +18,10 @@ __all__ = ['exponential_rates', 'triplet_seeds']
 
 def triplet_seeds(key, first, count, streams):
   """Seeds uint32 `[count, streams, 2]` of triplets numbered from `first`."""
-  number = first + jnp.arange(count)
-  draw = lambda n: jax.random.bits(jax.random.fold_in(key, n), (streams, 2))
+  number = first + jnp.arange(count, dtype=jnp.int32)
+  draw = lambda n: jax.random.bits(
+    jax.random.fold_in(key, n), (streams, 2), jnp.uint32
+  )
   return jax.vmap(draw)(number)
 
 

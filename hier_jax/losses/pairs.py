@@ -1,5 +1,6 @@
 """The pairs of a batch: its rows as anchors, against all rows and a memory."""
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -18,8 +19,8 @@ class Pairs(NamedTuple):
   """Anchors, what they are compared with, and which pairs are which.
 
   Attributes:
-    anchors: float32 `[b, d]`, this device's rows.
-    others: float32 `[n, d]`, the rows of all devices, then the memory's.
+    anchors: `[b, d]`, float32 or float64, this device's rows.
+    others: `[n, d]`, the rows of all devices, then the memory's.
     positive: bool `[b, n]`, pairs of a class; no row is its own positive.
     negative: bool `[b, n]`, pairs of two classes.
   """
@@ -42,21 +43,22 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
   """
   chex.assert_rank([z, labels], [2, 1])
   chex.assert_equal_shape_prefix([z, labels], 1)
-  z, where = z.astype(jnp.float32), sharding.mask_of(where, z)
+  z, where = numerics.widened(jnp.asarray(z)), sharding.mask_of(where, z)
   others, classes, counts = (
     sharding.gather(a, axis_name) for a in (z, labels, where)
   )
   index, _ = sharding.position(axis_name)
-  itself = index * labels.shape[0] + jnp.arange(labels.shape[0])
+  places = functools.partial(jnp.arange, dtype=jnp.int32)
+  itself = index * labels.shape[0] + places(labels.shape[0])
   if memory is not None:
     chex.assert_equal_shape_suffix([z, memory.embeddings], 1)
-    remembered = lax.stop_gradient(memory.embeddings)
+    remembered = lax.stop_gradient(memory.embeddings).astype(z.dtype)
     others = jnp.concatenate([others, remembered])
     classes = jnp.concatenate([classes, memory.labels])
     counts = jnp.concatenate([counts, memory.filled])
   same = labels[:, None] == classes[None]
   both = where[:, None] & counts[None]
-  apart = itself[:, None] != jnp.arange(counts.shape[0])[None]
+  apart = itself[:, None] != places(counts.shape[0])[None]
   return Pairs(z, others, both & same & apart, both & ~same)
 
 

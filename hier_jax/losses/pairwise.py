@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax.losses import pairs, sharding
+from hier_jax.poincare import numerics
 
 __all__ = [
   'circle',
@@ -40,7 +41,7 @@ def contrastive(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, the mean over all pairs.
+    scalar, the mean over all pairs.
 
   References:
     Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an
@@ -76,7 +77,7 @@ def lifted_structure(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar.
+    scalar.
 
   References:
     Oh Song et al., "Deep Metric Learning via Lifted Structured Feature
@@ -130,7 +131,7 @@ def multi_similarity(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar.
+    scalar.
 
   References:
     Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep
@@ -172,7 +173,7 @@ def sup_con(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar.
+    scalar.
 
   References:
     Khosla et al., "Supervised Contrastive Learning" (NeurIPS 2020, arXiv
@@ -217,7 +218,7 @@ def n_pair(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar; a positive pair whose anchor has no negatives counts as 0.
+    scalar; a positive pair whose anchor has no negatives counts as 0.
 
   References:
     Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective"
@@ -253,7 +254,7 @@ def circle(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar.
+    scalar.
 
   References:
     Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity
@@ -291,7 +292,7 @@ def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, the mean over samples and ordered pairs of views. The
+    scalar, the mean over samples and ordered pairs of views. The
     authors' program divides by v^2 instead of v (v - 1).
 
   Raises:
@@ -306,18 +307,20 @@ def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
     raise ValueError(f'z must be [n, v, d] with v >= 2 views, got {z.shape}')
   samples, views, dim = z.shape
   where = sharding.mask_of(where, z)
-  flat = z.astype(jnp.float32).reshape(-1, dim)
+  flat = numerics.widened(jnp.asarray(z)).reshape(-1, dim)
   others, counts = (sharding.gather(a, axis_name) for a in (flat, where))
   logits = pairs.similarity(flat, others, c) / temperature
   logits = logits.reshape(samples, views, -1, views)
   index, _ = sharding.position(axis_name)
-  itself = index * samples + jnp.arange(samples)
-  target = logits[jnp.arange(samples), :, itself]  # [n, v, v]
+  sample = jnp.arange(samples, dtype=jnp.int32)
+  itself = index * samples + sample
+  target = logits[sample, :, itself]  # [n, v, v]
   counts = jnp.broadcast_to(counts[None, None, :, None], logits.shape)
   across = sharding.logsumexp(logits, counts, 2)
-  apart = itself[:, None] != jnp.arange(logits.shape[2])[None]
+  other = jnp.arange(logits.shape[2], dtype=jnp.int32)
+  apart = itself[:, None] != other[None]
   within = sharding.logsumexp(logits, counts & apart[:, None, :, None], 2)
-  view = jnp.arange(views)
+  view = jnp.arange(views, dtype=jnp.int32)
   total = jnp.logaddexp(across, within[:, view, view][..., None])
   used = (view[:, None] != view[None])[None] & where[:, None, None]
   return sharding.masked_mean(total - target, used, axis_name)

@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hier_jax.losses import sharding
 from hier_jax.losses.pairs import cosine_similarity
@@ -21,12 +22,12 @@ __all__ = [
 
 
 def init_class_proxies(key, num_classes, dim, *, centers=None):
-  """Class proxies `[C, d]`, normal with standard deviation sqrt(2 / C).
+  """Float32 class proxies `[C, d]`, normal with standard deviation sqrt(2 / C).
 
   With `centers`, `[C, K, d]`: so many for each class.
   """
   shape = (num_classes, *(() if centers is None else (centers,)), dim)
-  return jax.random.normal(key, shape) * (2 / num_classes) ** 0.5
+  return jax.random.normal(key, shape, jnp.float32) * (2 / num_classes) ** 0.5
 
 
 def _mask(z, labels, proxies, where, centers=False):
@@ -38,7 +39,12 @@ def _mask(z, labels, proxies, where, centers=False):
 
 
 def _own_class(labels, num_classes):
-  return labels[:, None] == jnp.arange(num_classes)[None]
+  return labels[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[None]
+
+
+def _less(similarity, margin, own):
+  """Similarities `[b, C]`, those to the own class less a margin."""
+  return jnp.where(own, similarity - margin, similarity)
 
 
 def proxy_anchor(
@@ -62,7 +68,7 @@ def proxy_anchor(
       `losses.sharding`.
 
   Returns:
-    float32 scalar.
+    scalar.
 
   References:
     Kim et al., "Proxy Anchor Loss for Deep Metric Learning" (CVPR 2020,
@@ -116,7 +122,7 @@ def normalized_softmax(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, 0 where no row counts.
+    scalar, 0 where no row counts.
 
   References:
     Zhai and Wu, "Classification is a Strong Baseline for Deep Metric Learning"
@@ -141,7 +147,7 @@ def proxy_nca_pp(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, 0 where no row counts.
+    scalar, 0 where no row counts.
 
   References:
     Teh, DeVries and Taylor, "ProxyNCA++: Revisiting and Revitalizing Proxy
@@ -173,7 +179,7 @@ def cos_face(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, 0 where no row counts.
+    scalar, 0 where no row counts.
 
   References:
     Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition"
@@ -181,7 +187,7 @@ def cos_face(
   """
   where = _mask(z, labels, proxies, where)
   own = _own_class(labels, proxies.shape[0])
-  similarity = cosine_similarity(z, proxies) - margin * own
+  similarity = _less(cosine_similarity(z, proxies), margin, own)
   return _cross_entropy(scale * similarity, labels, where, axis_name)
 
 
@@ -222,7 +228,7 @@ def arc_face(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, 0 where no row counts.
+    scalar, 0 where no row counts.
 
   References:
     Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face
@@ -249,7 +255,7 @@ def sub_center_arc_face(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, 0 where no row counts.
+    scalar, 0 where no row counts.
 
   References:
     Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale
@@ -292,7 +298,7 @@ def soft_triple(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar.
+    scalar.
 
   References:
     Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet
@@ -303,7 +309,7 @@ def soft_triple(
   share = jax.nn.softmax(similarity / gamma, 2)
   relaxed = jnp.sum(share * similarity, 2)
   own = _own_class(labels, centers.shape[0])
-  logits = scale * (relaxed - margin * own)
+  logits = scale * _less(relaxed, margin, own)
   loss = _cross_entropy(logits, labels, where, axis_name)
   if isinstance(tau, (int, float)) and tau == 0:
     return loss
@@ -314,9 +320,9 @@ def _spread(centers):
   """Mean over classes of sum_{i < j} |w_i - w_j| / (K (K - 1)), unit w."""
   classes, number, _ = centers.shape
   if number == 1:
-    return jnp.zeros(())
-  unit = numerics.unit(centers.astype(jnp.float32))
-  i, j = jnp.triu_indices(number, 1)
+    return jnp.zeros((), numerics.widened(centers).dtype)
+  unit = numerics.unit(numerics.widened(centers))
+  i, j = np.triu_indices(number, 1)
   sq = jnp.sum((unit[:, i] - unit[:, j]) ** 2, -1)
   # No slope between centers that have merged.
   return jnp.sum(numerics.sqrt(sq)) / (classes * number * (number - 1))

@@ -18,6 +18,7 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from hier_jax.losses import pairs, sharding
@@ -36,7 +37,7 @@ def _sum_over_items(term, width, scores, options, tables, number):
     term: to `[b, width]`, item being bool `[b, n]`, one place of each row or
       none, whose term is left out.
     width: number of values of a term.
-    scores: float32 `[b, n]`.
+    scores: `[b, n]`.
     options: floats.
     tables: arrays that have no derivative.
     number: int `[b, n]`, the items of a row numbered from 0, and -1 elsewhere.
@@ -77,8 +78,8 @@ _sum_over_items.defvjp(_sum_forward, _sum_backward)
 @functools.partial(jax.jit, static_argnames=('term', 'width'))
 def _over_items(term, scores, options, tables, items, width=1):
   """`_sum_over_items` at the places where `items`, bool `[b, n]`, is true."""
-  options = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), options)
-  number = jnp.where(items, jnp.cumsum(items, 1) - 1, -1)
+  options = jax.tree.map(lambda x: jnp.asarray(x, scores.dtype), options)
+  number = jnp.where(items, jnp.cumsum(items, 1, dtype=jnp.int32) - 1, -1)
   return _sum_over_items(term, width, scores, options, tables, number)
 
 
@@ -143,7 +144,7 @@ def smooth_ap(
       `losses.sharding`.
 
   Returns:
-    float32 scalar, the mean over queries of 1 - AP.
+    scalar, the mean over queries of 1 - AP.
 
   References:
     Brown et al., "Smooth-AP: Smoothing the Path Towards Large-Scale Image
@@ -205,7 +206,7 @@ def recall_at_k(
     axis_name: see `smooth_ap`.
 
   Returns:
-    float32 scalar, the mean over queries and k of 1 - recall.
+    scalar, the mean over queries and k of 1 - recall.
 
   Raises:
     ValueError: for no k, a k below 1, or another number of rank_temperature.
@@ -216,15 +217,15 @@ def recall_at_k(
   """
   if not ks or min(ks) < 1:
     raise ValueError(f'ks is {ks!r}, expected one or more k of at least 1')
-  rank_temperature = jnp.asarray(rank_temperature, jnp.float32)
-  if rank_temperature.shape not in ((), (len(ks),)):
+  if np.shape(rank_temperature) not in ((), (len(ks),)):
     raise ValueError(
-      f'rank_temperature has shape {rank_temperature.shape}, expected a number'
-      f' or {len(ks)} of them, one for each k'
+      f'rank_temperature has shape {np.shape(rank_temperature)}, expected a'
+      f' number or {len(ks)} of them, one for each k'
     )
   scores, positive, gallery = _scored(z, labels, c, where, memory, axis_name)
+  rank_temperature = jnp.asarray(rank_temperature, scores.dtype)
   rank_temperature = jnp.broadcast_to(rank_temperature, (len(ks),))
-  ks = jnp.asarray(ks, jnp.float32)
+  ks = jnp.asarray(ks, scores.dtype)
   found = _over_items(
     _smooth_recall,
     scores,
@@ -233,7 +234,7 @@ def recall_at_k(
     positive,
     width=ks.size,
   )
-  count = jnp.sum(positive, 1, keepdims=True).astype(jnp.float32)
+  count = jnp.sum(positive, 1, keepdims=True).astype(scores.dtype)
   most = jnp.minimum(ks[None], jnp.maximum(count, 1))
   recall = jnp.mean(jnp.minimum(found, ks[None]) / most, 1)
   return sharding.masked_mean(1 - recall, count[:, 0] > 0, axis_name)
@@ -252,7 +253,8 @@ def _bounded_precision(scores, options, tables, item):
   level, relevance, gallery = tables
   above = scores - _of_item(scores, item)
   bound = jax.nn.sigmoid(jnp.minimum(above, delta) / temperature)
-  bound += jnp.where(above >= 0, 0.5, 0) + slope * jax.nn.relu(above - delta)
+  bound += 0.5 * (above >= 0).astype(above.dtype)
+  bound += slope * jax.nn.relu(above - delta)
   ahead = gallery & ~item & (above >= 0)
   lower = gallery & (level < _of_item(level, item))
   own = _of_item(relevance, item)
@@ -278,7 +280,7 @@ def _bounded_ap(scores, level, relevance, gallery, options, axis_name):
 def _bounded_flat_ap(table, options, axis_name):
   """`_bounded_ap` of what `_scored` returns: one level, items all alike."""
   scores, positive, gallery = table
-  level, relevance = positive.astype(jnp.int32), positive.astype(jnp.float32)
+  level, relevance = (positive.astype(t) for t in (jnp.int32, scores.dtype))
   return _bounded_ap(scores, level, relevance, gallery, options, axis_name)
 
 
@@ -320,7 +322,7 @@ def sup_ap(
     axis_name: see `smooth_ap`.
 
   Returns:
-    float32 scalar, the mean over queries of 1 - AP.
+    scalar, the mean over queries of 1 - AP.
 
   References:
     Ramzi et al., "Robust and Decomposable Average Precision for Image
@@ -381,7 +383,7 @@ def roadmap(
     axis_name: see `smooth_ap`.
 
   Returns:
-    float32 scalar.
+    scalar.
 
   Raises:
     ValueError: for a curvature without margins.
@@ -417,12 +419,12 @@ def _common_levels(labels, memory, axis_name):
   return level
 
 
-def _relevance(level, depth, alpha):
+def _relevance(level, depth, alpha, dtype):
   """(l / depth)^alpha over the number of the row's items at level l, or 0."""
-  relevance = jnp.zeros(level.shape)
+  relevance = jnp.zeros(level.shape, dtype)
   for height in range(1, depth + 1):
     here = level == height
-    count = jnp.maximum(jnp.sum(here, 1, keepdims=True), 1)
+    count = jnp.maximum(jnp.sum(here, 1, keepdims=True, dtype=dtype), 1)
     relevance = jnp.where(here, (height / depth) ** alpha / count, relevance)
   return relevance
 
@@ -469,7 +471,7 @@ def hap(
     axis_name: see `smooth_ap`.
 
   Returns:
-    float32 scalar, the mean over queries of 1 - H-AP.
+    scalar, the mean over queries of 1 - H-AP.
 
   References:
     Ramzi et al., "Hierarchical Average Precision Training for Pertinent Image
@@ -484,6 +486,6 @@ def hap(
     z, labels[:, 0], c, where, memory, axis_name
   )
   level = jnp.where(positive, level, 0)
-  relevance = _relevance(level, labels.shape[1], alpha)
+  relevance = _relevance(level, labels.shape[1], alpha, scores.dtype)
   options = (temperature, slope, delta)
   return _bounded_ap(scores, level, relevance, gallery, options, axis_name)

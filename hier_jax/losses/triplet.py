@@ -60,7 +60,7 @@ def triplet(
     axis_name: see `losses.sharding`.
 
   Returns:
-    float32 scalar, the mean over the triplets taken, those at 0 included.
+    scalar, the mean over the triplets taken, those at 0 included.
 
   Raises:
     ValueError: for an unknown `mining`.

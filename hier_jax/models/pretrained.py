@@ -1,7 +1,6 @@
 """Pretrained weights: into a backbone, into our files, and back to PyTorch."""
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.models import (
   fitting,
@@ -54,12 +54,13 @@ def save(path, variables: Mapping[str, Any], *, architecture: str) -> None:
   """Writes variables under our own paths, as .safetensors.
 
   Args:
-    path: of the file to write.
+    path: of the .safetensors to write.
     variables: of a backbone or of an `Embedder`.
     architecture: the backbone's name, which the file then tells.
 
   Raises:
-    UserError: there is no such backbone.
+    UserError: there is no such backbone, or the path cannot be written or has
+      another suffix.
   """
   _write(path, _flat(variables), architecture, format=_FORMAT)
 
@@ -72,12 +73,12 @@ def export(path, variables: Mapping[str, Any], *, architecture: str) -> None:
   are `head.proj.weight` and `head.proj.bias`.
 
   Args:
-    path: of the file to write.
+    path: of the .safetensors to write.
     variables: of a backbone or of an `Embedder`.
     architecture: the backbone's name, which the file then tells.
 
   Raises:
-    UserError: there is no such backbone, or parameters have no name in timm.
+    UserError: as `save`, or parameters have no name in timm.
   """
   arrays = {}
   unnamed = []
@@ -116,9 +117,11 @@ def convert(
     The architecture, and the weights as `load` returns them.
 
   Raises:
-    UserError: as `load`, or more than one backbone has such arrays.
+    UserError: as `load` and `save`, `target` is the source, or more than one
+      backbone has such arrays.
   """
   path, named = _resolve(source, cache_dir)
+  _check_target(target, inputs=[path])
   weights, layout, told = _open(path)
   size = fitting.image_size(weights, layout)
   name = architecture or named or told
@@ -134,7 +137,7 @@ def convert(
 
 def _resolve(source, cache_dir):
   """The file of a source, and the backbone's name where it is given by that."""
-  path = pathlib.Path(source)
+  path = paths.as_path(source)
   file = isinstance(source, os.PathLike) or path.suffix in _SUFFIXES
   if file or path.exists():
     return path, None
@@ -178,7 +181,7 @@ def _guess(weights, layout, size, path):
   if len(fits) != 1:
     raise UserError(
       f'{path} could be of {", ".join(fits) or "no backbone that is known"}:'
-      ' say which it is (architecture)'
+      ' say which it is (--architecture)'
     )
   return fits.popitem()
 
@@ -210,7 +213,13 @@ def _fold_class_position(arrays):
   return arrays | {token: arrays[token] + first, position: rest}
 
 
+def _check_target(path, inputs=()):
+  """Raises UserError where no weights can be written."""
+  paths.check_output(path, inputs=inputs, suffixes=['.safetensors'])
+
+
 def _write(path, arrays, architecture, **metadata):
+  _check_target(path)
   registry.spec(architecture)
   version = {'version': str(_VERSION), 'architecture': architecture}
   weight_files.write(path, arrays, metadata | version)

@@ -191,5 +191,6 @@ def _fields(name: str, architecture: str) -> dict[str, Any]:
 
 
 def _did_you_mean(name, known):
+  known = list(dict.fromkeys(known))
   close = difflib.get_close_matches(name, known) or known
   return f'did you mean one of {", ".join(close)}?' if close else 'it has none'

@@ -282,5 +282,6 @@ class Block(nn.Module):
     key = self.make_rng('drop_path')
     if first is None:
       first = images * lax.axis_index(self.axis_name) if self.axis_name else 0
+    chance = jnp.float32(chance)
     draw = lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), chance)
-    return jax.vmap(draw)(first + jnp.arange(images))
+    return jax.vmap(draw)(first + jnp.arange(images, dtype=jnp.int32))

@@ -48,6 +48,10 @@ _DAMAGE = (
 )
 
 
+# What the library raises where it cannot write.
+_UNWRITTEN = (OSError, safetensors.SafetensorError)
+
+
 class _Lazy(Mapping):
   """Arrays by name, each read when it is asked for."""
 
@@ -115,7 +119,7 @@ def write(
   """Writes a .safetensors, which is either the old file or whole."""
   # The library writes the buffers of arrays, whatever their strides.
   packed = {name: np.array(a, order='C') for name, a in arrays.items()}
-  with paths.replacing(path) as temporary:
+  with paths.replacing(path, _UNWRITTEN) as temporary:
     # The library leaves a file that its owner alone may read.
     temporary.touch()
     mode = temporary.stat().st_mode

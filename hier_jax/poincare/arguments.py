@@ -18,18 +18,22 @@ def curvature(c, dtype, flat=True):
   """The curvature as an array of `dtype`, checked where its value is known.
 
   Args:
-    c: a number or an array.
+    c: a number or an array, or what `__jax_array__` makes one (`nnx.Param`).
     dtype: of the result.
     flat: whether the limit c = 0 exists.
 
   Raises:
+    TypeError: for what is no number.
     ValueError: for a number, or an array of the host, that is negative, NaN or
       infinite. Of a traced or device array, whose values are not known here,
       negative entries count as 0.
   """
+  if hasattr(c, '__jax_array__') and not isinstance(c, jax.Array):
+    c = c.__jax_array__()
   if not isinstance(c, jax.Array):
-    values = c.ravel().tolist() if hasattr(c, 'ravel') else [c]
-    for value in values:
+    for value in c.ravel().tolist() if hasattr(c, 'ravel') else [c]:
+      if not isinstance(value, (int, float)):
+        raise TypeError(f'curvature c must be a number or an array, got {c!r}')
       if not (value > 0 or (flat and value == 0)) or math.isinf(value):
         limit = ', or 0 for the Euclidean limit,' if flat else ''
         raise ValueError(
@@ -92,7 +96,12 @@ def _lift(a, rank):
   return a.reshape((1,) * (rank - a.ndim) + a.shape)
 
 
-def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
+# Radii of the ball beyond which the coordinates of a point are not told apart:
+# far outside, and near enough for all products of them to be finite.
+_OUTSIDE = 2.0**10
+
+
+def op(*points, vectors=(), scalars=(), axes=1, static=(), jit=True, flat=True):
   """Makes a formula in wide floats a function of the ball.
 
   The formula receives its points as arrays `[..., d]` of one rank, in at least
@@ -101,7 +110,8 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
   points.
 
   Args:
-    *points: names of the arguments that are arrays `[..., d]`.
+    *points: names of the arguments that are points of the ball `[..., d]`.
+    vectors: names of other arrays `[..., d]`, of any length.
     scalars: names of the arguments that are numbers, arrays `[...]` or None.
     axes: trailing dimensions of the points that the curvature does not have.
     static: names of the arguments that are Python values.
@@ -114,14 +124,26 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
 
   def decorate(formula: F) -> F:
     signature = inspect.signature(formula)
-    compiled = jax.jit(formula, static_argnames=static) if jit else formula
+
+    @functools.wraps(formula)
+    def limited(*args, **kwargs):
+      bound = signature.bind(*args, **kwargs)
+      values = bound.arguments
+      limit = _OUTSIDE * numerics.radius(values['c'])
+      limit = limit.reshape(limit.shape + (1,) * (axes - 1))
+      for name in points:
+        values[name] = numerics.limited(values[name], limit)
+      return formula(*bound.args, **bound.kwargs)
+
+    compiled = jax.jit(limited, static_argnames=static) if jit else limited
 
     @functools.wraps(formula)
     def function(*args, **kwargs):
       bound = signature.bind(*args, **kwargs)
       bound.apply_defaults()
       values = bound.arguments
-      arrays = {name: jnp.asarray(values[name]) for name in points}
+      names = (*points, *vectors)
+      arrays = {name: jnp.asarray(values[name]) for name in names}
       dtype = check_points(arrays)
       wide = jnp.promote_types(dtype, jnp.float32)
       leading = {

@@ -26,8 +26,17 @@ def dist(x, y, *, c):
     `[...]`. Its gradient at x = y is 0.
   """
   (a, error_a), (b, error_b) = (numerics.gap_and_error(p, c) for p in (x, y))
-  q = jnp.sum((x - y) ** 2, -1) / (a * b)
-  return numerics.arc(q, c, error_a + error_b)
+  return numerics.length(x - y, a * b, c, error_a + error_b)
+
+
+def _scaled(x, y, c):
+  """Points and curvature in a unit of length, a power of two, and that unit.
+
+  In it the squares of the largest coordinates are near 1.
+  """
+  largest = jnp.maximum(*(jnp.max(jnp.abs(a), initial=0) for a in (x, y)))
+  unit = numerics.power_of_two(largest)
+  return x / unit, y / unit, c * unit * unit, unit
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -37,20 +46,22 @@ def _all_pairs(x, y, c, backward):
 
 def _all_pairs_fwd(x, y, c, backward):
   del backward
+  x, y, c, unit = _scaled(x, y, c)
   (a, error_a), (b, error_b) = (numerics.gap_and_error(p, c) for p in (x, y))
   gaps = a[:, None], b[None]
   q = pairwise.sqdist(x, y) / (gaps[0] * gaps[1])
-  length = numerics.arc(q, c, error_a[:, None] + error_b[None])
-  return length, (x, y, c, q, length, gaps)
+  length = unit * numerics.arc(q, c, error_a[:, None] + error_b[None])
+  return length, (x, y, c, q, length, gaps, unit)
 
 
 def _all_pairs_bwd(backward, residuals, g):
   """Closed form, holding a few n x m matrices where AD would hold a dozen.
 
   dL/d|x_i - y_j|^2 = g d'(q) / (a_i b_j), dL/da_i = -sum_j g d'(q) q / a_i.
+  Lengths and points have one unit, which their derivatives do not have.
   """
-  x, y, c, q, length, gaps = residuals
-  by_q, by_c = numerics.arc_slopes(q, c, length)
+  x, y, c, q, length, gaps, unit = residuals
+  by_q, by_c = numerics.arc_slopes(q, c, length / unit)
   h = g * by_q
   # 1 - c|.|^2 is constant on its floor.
   inverse = [jnp.where(a > jnp.finfo(x.dtype).eps, 1 / a, 0) for a in gaps]
@@ -63,7 +74,7 @@ def _all_pairs_bwd(backward, residuals, g):
   grad_c = jnp.sum(g * by_c) + sum(
     jnp.sum(push * numerics.dot(z, z)) for push, z in ((push_x, x), (push_y, y))
   )
-  return grad_x, grad_y, grad_c
+  return grad_x, grad_y, grad_c * unit * unit * unit
 
 
 _all_pairs.defvjp(_all_pairs_fwd, _all_pairs_bwd)
@@ -72,7 +83,8 @@ _all_pairs.defvjp(_all_pairs_fwd, _all_pairs_bwd)
 @arguments.op('x', 'y', axes=2, static=('backward',))
 def _dist_matrix(x, y, *, c, backward):
   pairs = functools.partial(_all_pairs, backward=backward)
-  return jnp.vectorize(pairs, signature='(n,d),(m,d),()->(n,m)')(x, y, c)
+  signature = '(n,d),(m,d),()->(n,m)'
+  return jnp.vectorize(pairs, signature=signature)(x, y, c)
 
 
 def dist_matrix(x, y, *, c, backward='auto'):
@@ -110,7 +122,7 @@ def dist_matrix(x, y, *, c, backward='auto'):
   return _dist_matrix(x, y, c=c, backward=backward)
 
 
-@arguments.op('x', 'p', 'normal', static=('signed',))
+@arguments.op('x', 'p', vectors=('normal',), static=('signed',))
 def dist_to_hyperplane(x, p, normal, *, c, signed=False):
   """Distance to the geodesic hyperplane through p with a normal vector.
 
@@ -128,15 +140,15 @@ def dist_to_hyperplane(x, p, normal, *, c, signed=False):
     `[...]`; 0 where the normal is 0.
   """
   a, b = numerics.gap(p, c), numerics.gap(x, c)
-  c = c[..., None]
   t = x - p
-  moved = a * t - c * numerics.dot(t, t) * p  # w / (1 - c|w|^2), times a b
+  # w / (1 - c|w|^2), times a b
+  moved = a * t - numerics.curved_sq(t, c) * p
   k = 2 * numerics.dot(moved, numerics.unit(normal)) / (a * b)
-  distance = numerics.asinh_length(k, c)[..., 0]
+  distance = numerics.asinh_length(k[..., 0], c)
   return distance if signed else jnp.abs(distance)
 
 
-@arguments.op('x', 'p', 'normal', axes=2)
+@arguments.op('x', 'p', vectors=('normal',), axes=2)
 def hyperplane_matrix(x, p, normal, *, c):
   """All signed distances to geodesic hyperplanes; see `dist_to_hyperplane`.
 
@@ -153,18 +165,19 @@ def hyperplane_matrix(x, p, normal, *, c):
   """
 
   def matrix(x, p, normal, c):
+    x, p, c, unit = _scaled(x, p, c)
     a, b = numerics.gap(p, c).T, numerics.gap(x, c)
     normal = numerics.unit(normal)
     offset = numerics.dot(p, normal).T
     height = jnp.matmul(x, normal.T, precision=lax.Precision.HIGHEST) - offset
     moved = a * height - c * pairwise.sqdist_matrix(x, p) * offset
-    return numerics.asinh_length(2 * moved / (a * b), c)
+    return unit * numerics.asinh_length(2 * moved / (a * b), c)
 
   signature = '(n,d),(k,d),(k,d),()->(n,k)'
   return jnp.vectorize(matrix, signature=signature)(x, p, normal, c)
 
 
-@arguments.op('x', 'omega')
+@arguments.op('x', vectors=('omega',))
 def busemann(x, omega, *, c):
   """Busemann function of the ideal point omega / sqrt(c).
 
@@ -181,7 +194,7 @@ def busemann(x, omega, *, c):
   """
   gap, omega = numerics.gap(x, c), numerics.unit(omega)
   root = numerics.sqrt(c[..., None])
-  slope = 2 * (root * numerics.dot(x, x) - numerics.dot(omega, x)) / gap
+  slope = 2 * (numerics.dot(root * x, x) - numerics.dot(omega, x)) / gap
   # Where the ratio is near 1, its logarithm is that of 1 + sqrt(c) slope.
   z = root * slope
   near = jnp.abs(z) < 0.5
@@ -194,7 +207,7 @@ def busemann(x, omega, *, c):
   return jnp.where(near, close, far)[..., 0]
 
 
-@arguments.op('x', 'omega')
+@arguments.op('x', vectors=('omega',))
 def horospherical_projection(x, omega, *, c):
   """Projects along horospheres onto the geodesic through 0 towards omega.
 

@@ -30,7 +30,7 @@ def mobius_add(x, y, *, c):
   """
   a, b = numerics.gap(x, c), numerics.gap(y, c)
   t = x + y
-  s = c[..., None] * numerics.dot(t, t)
+  s = numerics.curved_sq(t, c)
   return (a * t + s * x) / (a * b + s)
 
 
@@ -66,7 +66,7 @@ def cosub(x, y, *, c):
   return coadd(x, -jnp.asarray(y), c=c)
 
 
-@arguments.op('x', 'y', 'v')
+@arguments.op('x', 'y', vectors=('v',))
 def gyration(x, y, v, *, c):
   """Gyration gyr[x, y] v = -(x (+) y) (+) (x (+) (y (+) v)), a rotation of v.
 
@@ -82,14 +82,15 @@ def gyration(x, y, v, *, c):
     `[..., d]`, as long as v.
   """
   a, b = numerics.gap(x, c), numerics.gap(y, c)
-  c = c[..., None]
   t = x + y
-  s = c * numerics.dot(t, t)
-  along = numerics.dot(y, v) * (a * t + s * x)
-  return v + 2 * c * (along - numerics.dot(t, v) * (t - b * x)) / (a * b + s)
+  s = numerics.curved_sq(t, c)
+  c = c[..., None]
+  along = numerics.dot(c * y, v) * (a * t + s * x)
+  along -= numerics.dot(c * t, v) * (t - b * x)
+  return v + 2 * along / (a * b + s)
 
 
-@arguments.op('x')
+@arguments.op(vectors=('x',))
 def antipode(x, *, c):
   """The gyrogroup inverse (-) x = -x: x reflected at 0, for every c."""
   del c
@@ -142,7 +143,7 @@ def matvec(m, x, *, c):
   return exp0(product, c=c)
 
 
-@arguments.op('w', 'x')
+@arguments.op('x', vectors=('w',))
 def pointwise_mul(w, x, *, c):
   """Pointwise multiplication diag(w) (x) x = exp0(w log0(x)).
 

@@ -10,10 +10,6 @@ from hier_jax.poincare import arguments, numerics
 from hier_jax.poincare.riemannian import logmap
 
 
-def _sqnorm(x):
-  return numerics.dot(x, x)
-
-
 def weighted_moments(x, gap, weights, c):
   """What the weighted centroid of points is made of, without cancellation.
 
@@ -34,9 +30,10 @@ def weighted_moments(x, gap, weights, c):
   total = jnp.sum(p, -2)
   share = p / jnp.where(total > 0, total, 1)[..., None, :]
   mean = jnp.sum(share * x, -2)
-  spread = jnp.sum(share * _sqnorm(x - mean[..., None, :]), -2)
+  apart = numerics.curved_sq(x - mean[..., None, :], c)
   ratio = jnp.sum(share * gap, -2)
-  return mean, ratio, numerics.sqrt(ratio**2 + 4 * c * spread)
+  spread = jnp.sum(share * apart, -2)
+  return mean, ratio, numerics.sqrt(ratio**2 + 4 * spread)
 
 
 def weight_columns(x, weights):
@@ -94,7 +91,7 @@ def _descend(m, x, weights, c, max_steps):
   def step(carry):
     count, m, _ = carry
     gaps = numerics.gap(m[None], c) * numerics.gap(x, c)
-    s = c * _sqnorm(x - m[None]) / gaps
+    s = numerics.curved_sq(x - m[None], c[None]) / gaps
     # h / sinh(h) with sinh(h/2)^2 = s.
     slack = weights * numerics.asinhc(s) / jnp.sqrt(1 + s)
     new = midpoint(x, slack[..., 0], c=c)
@@ -106,7 +103,7 @@ def _descend(m, x, weights, c, max_steps):
     return (count < max_steps) & (change > rounding)
 
   own = lambda a: numerics.varying_as(a, m, x, weights, c)
-  start = (own(jnp.asarray(0)), own(m), own(jnp.asarray(jnp.inf, m.dtype)))
+  start = (own(jnp.int32(0)), own(m), own(jnp.asarray(jnp.inf, m.dtype)))
   return lax.while_loop(go_on, step, start)[1]
 
 

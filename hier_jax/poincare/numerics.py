@@ -163,13 +163,15 @@ def gap_and_error(x, c):
   Returns:
     Two arrays `[...]`; no derivative flows through the second.
   """
-  gap, error = _gap(x, c)
+  y, power = scaled(x)
+  power = power[..., 0]
+  gap, error = _gap(y, c * power * power)
   return gap, lax.stop_gradient(error)
 
 
 def gap(x, c):
   """1 - c|x|^2 as a column `[..., 1]`; see `gap_and_error`."""
-  return _gap(x, c)[0][..., None]
+  return gap_and_error(x, c)[0][..., None]
 
 
 # ---- norms ------------------------------------------------------------------
@@ -186,10 +188,89 @@ def sqrt(x):
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
+def power_of_two(x):
+  """The largest power of two up to x >= 0, without derivative; 1 at 0.
+
+  In float32 it is between 2^-103 and 2^103, so that neither it nor its
+  reciprocal takes another number out of the range of floats.
+  """
+  uint, exponent = {
+    4: (jnp.uint32, 0x7F800000),
+    8: (jnp.uint64, 0x7FF0000000000000),
+  }[x.dtype.itemsize]
+  bits = lax.bitcast_convert_type(lax.stop_gradient(x), uint) & uint(exponent)
+  power = lax.bitcast_convert_type(bits, x.dtype)
+  least = jnp.finfo(x.dtype).tiny / jnp.finfo(x.dtype).eps
+  return jnp.where(x > 0, jnp.clip(power, least, 1 / least), 1)
+
+
+def scaled(x, axis=-1):
+  """Splits x into y and a power of two s: x = s y, exactly, with |y| near 1.
+
+  Sums of squares of y neither overflow nor underflow.
+
+  Args:
+    x: an array.
+    axis: along which the entries of x share their power.
+
+  Returns:
+    y, and s with `axis` kept as 1.
+  """
+  largest = jnp.max(jnp.abs(x), axis, keepdims=True, initial=0)
+  power = power_of_two(largest)
+  return x / power, power
+
+
+def norm(x):
+  """|x| as a column `[..., 1]`; 0 at 0, with derivative 0."""
+  y, power = scaled(x)
+  return power * sqrt(dot(y, y))
+
+
 def unit(x):
   """The direction x / |x| `[..., d]`; 0 at 0, with derivative 0."""
-  sq = dot(x, x)
-  return jnp.where(sq > 0, x / jnp.sqrt(jnp.where(sq > 0, sq, 1)), 0)
+  y, _ = scaled(x)
+  sq = dot(y, y)
+  return jnp.where(sq > 0, y / jnp.sqrt(jnp.where(sq > 0, sq, 1)), 0)
+
+
+def shorten(x, length, slack=0):
+  """Rows longer than a length, brought to it: x min(1, length / |x|).
+
+  Args:
+    x: `[..., d]`.
+    length: positive, `[..., 1]` or a number; infinite for none.
+    slack: is added to |x|.
+
+  Returns:
+    `[..., d]`.
+  """
+  y, power = scaled(x)
+  size = sqrt(dot(y, y)) + slack / power
+  longer = power * size > length
+  size, length = jnp.where(longer, size, 1), jnp.where(longer, length, 1)
+  return jnp.where(longer, y * (length / size), x)
+
+
+def radius(c):
+  """1 / sqrt(c) as a column `[..., 1]`; infinite, with derivative 0, at 0."""
+  curved = (c > 0)[..., None]
+  root = jnp.sqrt(jnp.where(curved, c[..., None], 1))
+  return jnp.where(curved, 1 / root, jnp.inf)
+
+
+def limited(x, limit):
+  """Entries of x from -limit to limit, and NaN where they are not finite.
+
+  For what is beyond all that has a meaning, so that its squares are finite.
+  """
+  return jnp.where(jnp.isfinite(x), jnp.clip(x, -limit, limit), jnp.nan)
+
+
+def curved_sq(x, c):
+  """The product c |x|^2 as a column `[..., 1]`; 0 at c = 0 for any length."""
+  y, power = scaled(x)
+  return c[..., None] * power * power * dot(y, y)
 
 
 # ---- functions of s = r^2, analytic at 0 ------------------------------------
@@ -222,7 +303,12 @@ def asinhc(s):
 
 
 def asinh_length(k, c):
-  """asinh(sqrt(c) k) / sqrt(c), with the sign of k; k at c = 0."""
+  """asinh(sqrt(c) k) / sqrt(c), with the sign of k; k at c = 0.
+
+  Constant beyond sqrt(c) k = 1e18, to which no points inside the floor of `gap`
+  lead.
+  """
+  k = limited(k, _LARGEST * radius(c)[..., 0])
   return k * asinhc(c * k * k)
 
 
@@ -383,3 +469,20 @@ def arc(q, c, error=0):
     `[...]`.
   """
   return _arc(q, jnp.broadcast_to(c, q.shape), jnp.broadcast_to(error, q.shape))
+
+
+def length(t, gaps, c, error):
+  """The `arc` of |t|^2 / gaps, however short or long t is.
+
+  Args:
+    t: `[..., d]`.
+    gaps: `[...]`, and what is left out of them as a share, as `arc` takes it.
+    c: curvature `[...]`.
+    error: see `arc`.
+
+  Returns:
+    `[...]`.
+  """
+  y, power = scaled(t)
+  power = power[..., 0]
+  return power * arc(jnp.sum(y * y, -1) / gaps, c * power * power, error)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from hier_jax.poincare import arguments, numerics
 
@@ -21,12 +22,23 @@ def clip_norm(u, radius):
   """
   u = jnp.asarray(u)
   dtype = arguments.check_points({'u': u})
-  wide = u.astype(jnp.promote_types(dtype, jnp.float32))
-  norm = numerics.sqrt(numerics.dot(wide, wide))
-  return (wide * jnp.minimum(1.0, radius / (norm + 1e-5))).astype(dtype)
+  return numerics.shorten(numerics.widened(u), radius, 1e-5).astype(dtype)
 
 
-@arguments.op('u')
+# Radii of the ball at which tanh is 1 to the last bit of float64.
+_SATURATED = 32.0
+
+
+def saturated(u, c):
+  """Tangent vectors no longer than those whose `exp0` is on the boundary.
+
+  They lead to the same point, by the same Jacobian, and have finite squares.
+  """
+  length = _SATURATED * lax.stop_gradient(numerics.radius(c))
+  return numerics.shorten(u, length)
+
+
+@arguments.op(vectors=('u',))
 def exp0(u, *, c):
   """Exponential map at 0: tanh(sqrt(c) |u|) u / (sqrt(c) |u|).
 
@@ -40,7 +52,8 @@ def exp0(u, *, c):
     Points `[..., d]` at distance 2|u| from 0; for sqrt(c) |u| above about 9
     they round to the boundary in float32 (see `project`).
   """
-  return numerics.times_tanhc(u, c[..., None] * numerics.dot(u, u))
+  u = saturated(u, c)
+  return numerics.times_tanhc(u, numerics.curved_sq(u, c))
 
 
 @arguments.op('x')
@@ -55,7 +68,7 @@ def dist0(x, *, c):
     `[...]`. Its gradient at x = 0 is 0.
   """
   gap, error = numerics.gap_and_error(x, c)
-  return numerics.arc(jnp.sum(x * x, -1) / gap, c, error)
+  return numerics.length(x, gap, c, error)
 
 
 @arguments.op('x')
@@ -70,15 +83,13 @@ def log0(x, *, c):
     Tangent vectors at 0 `[..., d]`.
   """
   gap, error = (a[..., None] for a in numerics.gap_and_error(x, c))
-  s = c[..., None] * numerics.dot(x, x)
+  s = numerics.curved_sq(x, c)
   return numerics.times_artanhc(x, s, gap, error)
 
 
-@arguments.op('x')
+@arguments.op(vectors=('x',))
 def _project(x, *, c, margin):
-  r = numerics.sqrt(c[..., None] * numerics.dot(x, x))
-  outside = r > 1 - margin
-  return x * jnp.where(outside, (1 - margin) / jnp.where(outside, r, 1), 1)
+  return numerics.shorten(x, (1 - margin) * numerics.radius(c))
 
 
 def project(x, *, c, margin=1e-3):
@@ -115,14 +126,14 @@ def _riemannian_gradient_fwd(x, c):
 
 def _riemannian_gradient_bwd(residuals, g):
   x, c = residuals
-  gap = 1 - c[..., None] * numerics.dot(x, x)
+  gap = 1 - numerics.curved_sq(x, c)
   return g * (gap * gap / 4), jnp.zeros_like(c)
 
 
 _riemannian_gradient.defvjp(_riemannian_gradient_fwd, _riemannian_gradient_bwd)
 
 
-@arguments.op('x')
+@arguments.op(vectors=('x',))
 def riemannian_gradient(x, *, c):
   """The identity, whose backward pass multiplies by (1 - c |x|^2)^2 / 4.
 
@@ -139,7 +150,7 @@ def riemannian_gradient(x, *, c):
   return _riemannian_gradient(x, c)
 
 
-@arguments.op('u')
+@arguments.op(vectors=('u',))
 def to_ball(u, *, c, clip_radius=None):
   """Tangent vectors at 0 to trainable points of the ball, as HIER maps them.
 

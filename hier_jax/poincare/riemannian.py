@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from hier_jax.poincare import arguments, numerics
 from hier_jax.poincare.gyro import gyration, mobius_add
-from hier_jax.poincare.origin import exp0
+from hier_jax.poincare.origin import exp0, saturated
 
 
 @arguments.op('x')
@@ -21,7 +21,7 @@ def conformal_factor(x, *, c):
   return (2 / numerics.gap(x, c))[..., 0]
 
 
-@arguments.op('x', 'u', 'v')
+@arguments.op('x', vectors=('u', 'v'))
 def inner(x, u, v, *, c):
   """Inner product of tangent vectors at x: lambda_x^2 <u, v>.
 
@@ -37,7 +37,7 @@ def inner(x, u, v, *, c):
   return (numerics.dot(u, v) * (2 / numerics.gap(x, c)) ** 2)[..., 0]
 
 
-@arguments.op('x', 'v')
+@arguments.op('x', vectors=('v',))
 def norm(x, v, *, c):
   """Length of a tangent vector at x: lambda_x |v|, with derivative 0 at 0.
 
@@ -49,11 +49,10 @@ def norm(x, v, *, c):
   Returns:
     `[...]`.
   """
-  length = numerics.sqrt(numerics.dot(v, v))
-  return (2 * length / numerics.gap(x, c))[..., 0]
+  return (2 / numerics.gap(x, c) * numerics.norm(v))[..., 0]
 
 
-@arguments.op('x', 'g')
+@arguments.op('x', vectors=('g',))
 def egrad_to_rgrad(x, g, *, c):
   """Euclidean gradient to Riemannian gradient: g / lambda_x^2.
 
@@ -68,7 +67,7 @@ def egrad_to_rgrad(x, g, *, c):
   return g * (numerics.gap(x, c) / 2) ** 2
 
 
-@arguments.op('x', 'v')
+@arguments.op('x', vectors=('v',))
 def expmap(x, v, *, c):
   """Exponential map at x: x (+) exp0(lambda_x v / 2).
 
@@ -82,6 +81,8 @@ def expmap(x, v, *, c):
   Returns:
     Points `[..., d]` at distance `norm(x, v)` from x.
   """
+  # Shortened before the gap, too, could make it overflow.
+  v = saturated(v, c)
   return mobius_add(x, exp0(v / numerics.gap(x, c), c=c), c=c)
 
 
@@ -103,7 +104,7 @@ def logmap(x, y, *, c):
   """
   a, b = numerics.gap(x, c), numerics.gap(y, c)
   t = y - x
-  sq = c[..., None] * numerics.dot(t, t)
+  sq = numerics.curved_sq(t, c)
   s = sq / (a * b)
   scale = numerics.asinhc(s) / (b * jnp.sqrt(1 + s))
   return (a * t - sq * x) * scale
@@ -127,7 +128,7 @@ def geodesic(t, x, y, *, c):
     Points `[..., d]` at distance |t| d(x, y) from x.
   """
   a, b = numerics.gap(x, c), numerics.gap(y, c)
-  s = c[..., None] * numerics.dot(x - y, x - y) / (a * b)
+  s = numerics.curved_sq(x - y, c) / (a * b)
   h_sq = 4 * s * numerics.asinhc(s) ** 2
   whole = numerics.log_sinhc(h_sq)
   share = lambda t: t * jnp.exp(numerics.log_sinhc(t * t * h_sq) - whole)
@@ -136,7 +137,7 @@ def geodesic(t, x, y, *, c):
   return 2 * (p * x + q * y) / (1 + 2 * (p + q) - (at_x + at_y))
 
 
-@arguments.op('x', 'v', scalars=('t',))
+@arguments.op('x', vectors=('v',), scalars=('t',))
 def geodesic_unit(t, x, v, *, c):
   """The geodesic of unit speed that leaves x in direction v.
 
@@ -153,7 +154,7 @@ def geodesic_unit(t, x, v, *, c):
   return mobius_add(x, exp0(step, c=c), c=c)
 
 
-@arguments.op('x', 'y', 'v')
+@arguments.op('x', 'y', vectors=('v',))
 def parallel_transport(x, y, v, *, c):
   """Transports v from x to y along their geodesic: gyr[y, -x] v l_x / l_y.
 
@@ -170,7 +171,7 @@ def parallel_transport(x, y, v, *, c):
   return gyration(y, -x, v, c=c) * ratio
 
 
-@arguments.op('x', 'v')
+@arguments.op('x', vectors=('v',))
 def transport0(x, v, *, c):
   """Transports v from 0 to x: (1 - c|x|^2) v.
 
@@ -185,7 +186,7 @@ def transport0(x, v, *, c):
   return v * numerics.gap(x, c)
 
 
-@arguments.op('x', 'v')
+@arguments.op('x', vectors=('v',))
 def transport0_back(x, v, *, c):
   """Transports v from x to 0: v / (1 - c|x|^2), inverse of `transport0`.
 

@@ -7,8 +7,8 @@ from jax import lax
 from hier_jax.poincare import arguments, numerics
 from hier_jax.poincare.origin import exp0
 
-# Halvings of the bracket of a radius: past the last bit of float32.
-_HALVINGS = 40
+# Halvings of the bracket of a radius, beyond those for the bits of a float.
+_HALVINGS = 17
 
 
 def _log_volume(r, c, dim):
@@ -20,7 +20,9 @@ def _log_volume(r, c, dim):
 
 def _propose(key, radius, c, dim, shape):
   """Radii whose distribution function is exp(`_log_volume`)."""
-  goal = _log_volume(radius, c, dim) - jax.random.exponential(key, shape)
+  dtype = radius.dtype
+  drawn = jax.random.exponential(key, shape, dtype)
+  goal = _log_volume(radius, c, dim) - drawn
 
   def halve(_, bracket):
     low, high = bracket
@@ -28,8 +30,9 @@ def _propose(key, radius, c, dim, shape):
     below = _log_volume(middle, c, dim) < goal
     return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-  bracket = jnp.zeros(shape), jnp.broadcast_to(radius, shape)
-  return sum(lax.fori_loop(0, _HALVINGS, halve, bracket)) / 2
+  bracket = jnp.zeros(shape, dtype), jnp.broadcast_to(radius, shape)
+  halvings = jnp.finfo(dtype).nmant + _HALVINGS
+  return sum(lax.fori_loop(0, halvings, halve, bracket)) / 2
 
 
 def _radii(key, radius, c, dim, shape):
@@ -39,7 +42,7 @@ def _radii(key, radius, c, dim, shape):
   that at least the share 1 - 1/d is kept. In one dimension the two are equal.
   """
   if dim == 1:
-    return radius * jax.random.uniform(key, shape)
+    return radius * jax.random.uniform(key, shape, radius.dtype)
 
   def draw(carry):
     turn, kept, r = carry
@@ -47,10 +50,11 @@ def _radii(key, radius, c, dim, shape):
     new = _propose(key_r, radius, c, dim, shape)
     s = c * new * new
     tanh_sq = s * numerics.times_tanhc(1, s) ** 2
-    accept = jax.random.uniform(key_u, shape) * (dim - tanh_sq) < dim - 1
+    height = jax.random.uniform(key_u, shape, radius.dtype)
+    accept = height * (dim - tanh_sq) < dim - 1
     return turn + 1, kept | accept, jnp.where(kept, r, new)
 
-  start = 0, jnp.zeros(shape, bool), jnp.zeros(shape)
+  start = jnp.int32(0), jnp.zeros(shape, bool), jnp.zeros(shape, radius.dtype)
   return lax.while_loop(lambda carry: ~jnp.all(carry[1]), draw, start)[2]
 
 
@@ -72,9 +76,10 @@ def random_uniform(key, shape, *, c, radius, dtype=jnp.float32):
   """
   if isinstance(radius, (int, float)) and not radius > 0:
     raise ValueError(f'radius must be positive, got {radius}')
-  c = lax.stop_gradient(arguments.curvature(c, jnp.float32))
-  radius = lax.stop_gradient(jnp.asarray(radius, jnp.float32))
+  wide = jnp.promote_types(dtype, jnp.float32)
+  c = lax.stop_gradient(arguments.curvature(c, wide))
+  radius = lax.stop_gradient(jnp.asarray(radius, wide))
   key_radius, key_direction = jax.random.split(key)
   r = _radii(key_radius, radius, c, shape[-1], shape[:-1])
-  direction = numerics.unit(jax.random.normal(key_direction, shape))
+  direction = numerics.unit(jax.random.normal(key_direction, shape, wide))
   return exp0(direction * (r[..., None] / 2), c=c).astype(dtype)

@@ -41,7 +41,7 @@ def sample(key, loc, scale=1.0, *, c, shape=()):
   return _move(jnp.broadcast_to(loc, full), noise, c=c)
 
 
-@arguments.op('loc')
+@arguments.op('loc', vectors=('noise',))
 def _move(loc, noise, *, c):
   return expmap(loc, transport0(loc, noise / 2, c=c), c=c)
 
@@ -65,5 +65,5 @@ def log_prob(x, loc, scale=1.0, *, c):
   scale = jnp.broadcast_to(jnp.asarray(scale, x.dtype), loc.shape)
   v = 2 * logmap(loc, x, c=c) / numerics.gap(loc, c)
   normal = jnp.sum(jax.scipy.stats.norm.logpdf(v, scale=scale), -1)
-  stretch = numerics.log_sinhc(c * jnp.sum(v * v, -1))
+  stretch = numerics.log_sinhc(numerics.curved_sq(v, c)[..., 0])
   return normal - (x.shape[-1] - 1) * stretch

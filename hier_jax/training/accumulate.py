@@ -27,7 +27,7 @@ def in_chunks(embed, rows):
 
   def whole(x, first):
     chunks = x.reshape(-1, rows, *x.shape[1:])
-    places = first + rows * jnp.arange(len(chunks))
+    places = first + rows * jnp.arange(len(chunks), dtype=jnp.int32)
     z = lax.map(lambda chunk: again(*chunk), (chunks, places))
     return z.reshape(-1, *z.shape[2:])
 

@@ -3,15 +3,13 @@
 import json
 import math
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from hier_jax import paths
-from hier_jax.errors import UserError
 from hier_jax.training import curves, report
 from hier_jax.training import runs as runs_lib
 
@@ -74,20 +72,33 @@ def _common(runs, system) -> list[str]:
 
 
 def _over_seeds(values):
-  """Mean, its Student interval and the standard deviation, ddof 1."""
-  n, found = len(values), np.array(list(values.values()))
-  mean, std, half = float(found.mean()), None, None
-  if n > 1:
-    std = float(found.std(ddof=1))
-    quantile = stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1)
-    half = float(quantile * std / math.sqrt(n))
+  """Mean, standard deviation (ddof 1) and interval of a proportion."""
+  found = np.array(list(values.values()))
+  low, high = _interval(found)
   return {
-    'mean': mean,
-    'std': std,
-    'low': None if half is None else mean - half,
-    'high': None if half is None else mean + half,
+    'mean': float(found.mean()),
+    'std': float(found.std(ddof=1)) if len(found) > 1 else None,
+    'low': low,
+    'high': high,
     'values': values,
   }
+
+
+def _interval(values) -> tuple[float | None, float | None]:
+  """Student's interval on the logit scale, which stays within 0 to 1.
+
+  Near either end it also covers the mean as often as it says, where that of the
+  values themselves does not. There is none of a single value, nor with a value
+  of 0 or 1, which has no logit.
+  """
+  n = len(values)
+  if n < 2 or values.min() <= 0 or values.max() >= 1:
+    return None, None
+  logits = special.logit(values)
+  quantile = stats.t.ppf((1 + _CONFIDENCE) / 2, n - 1)
+  half = quantile * logits.std(ddof=1) / math.sqrt(n)
+  low, high = special.expit(logits.mean() + np.array([-half, half]))
+  return float(low), float(high)
 
 
 def _time(records):
@@ -131,8 +142,9 @@ def as_markdown(found: dict[str, Any]) -> str:
     if rows:
       parts += [
         f'## {system.capitalize()}',
-        "In per cent; the interval of the mean is Student's,"
-        f' {_CONFIDENCE:.0%}, over seeds, and there is none of a single one.',
+        f'In per cent. The {_CONFIDENCE:.0%} interval over seeds is'
+        " Student's on the logit scale; there is none of a single seed, nor"
+        ' where one has 0 or 100.',
         _table([*_BY_SEED, *(f'seed {s}' for s in seeds)], rows),
       ]
   times = [g for g in groups if g['time'] is not None]
@@ -212,40 +224,30 @@ def _table(titles, rows):
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike) -> str:
+def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike) -> None:
   """Writes report.md, report.json and curves.png into a folder.
 
   Args:
     runs: of `runs.load`.
     folder: made if need be.
 
-  Returns:
-    The Markdown without the figure.
-
   Raises:
-    UserError: Matplotlib is not installed, or the folder cannot be written to.
+    UserError: Matplotlib is not installed.
+    WriteError: the folder cannot be written to.
   """
   groups = runs_lib.groups(runs)
   # The first of those that all have: the lowest K of Recall@K.
   metric = _common([r for g in groups for r in g.runs], runs_lib.TRAINED)[0]
   figure = curves.figure(groups, metric, _title(metric))
   found = summary(runs)
-  text = as_markdown(found)
   shown = (
-    f'{text}\n## Curves\n\n![loss and retrieval by epoch](curves.png)\n\n'
+    f'{as_markdown(found)}\n'
+    '## Curves\n\n![loss and retrieval by epoch](curves.png)\n\n'
     'Lines are means over seeds; bands go from the lowest to the highest.\n'
   )
-  folder = pathlib.Path(folder)
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    with paths.replacing(folder / 'curves.png') as path:
-      # The library's version would make equal figures unequal files.
-      figure.savefig(path, format='png', dpi=150, metadata={'Software': None})
-    paths.write_text(folder / 'report.json', json.dumps(found, indent=2) + '\n')
-    paths.write_text(folder / 'report.md', shown)
-  except OSError as error:
-    raise UserError(
-      f'the report cannot be written to {folder} ({error}): choose another'
-      ' folder or make room'
-    ) from error
-  return text
+  folder = paths.as_path(folder)
+  with paths.replacing(folder / 'curves.png') as path:
+    # The library's version would make equal figures unequal files.
+    figure.savefig(path, format='png', dpi=150, metadata={'Software': None})
+  paths.write_text(folder / 'report.json', json.dumps(found, indent=2) + '\n')
+  paths.write_text(folder / 'report.md', shown)

@@ -4,11 +4,9 @@ A config file under experiments/configs returns `default_config()` with other
 values; it can neither add a key nor leave one out. `validation` checks values.
 """
 
-import difflib
-
 from ml_collections import config_dict
 
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, did_you_mean
 from hier_jax.training import objective
 
 __all__ = [
@@ -19,6 +17,8 @@ __all__ = [
   'facts',
   'flatten',
   'from_stored',
+  'may_be_none',
+  'unknown_key',
 ]
 
 # Keys whose values may differ between the processes of a run,
@@ -32,6 +32,8 @@ FREE_KEYS = (
   'tensorboard',
 )
 
+# Keys that may be None although that is not their default.
+_OR_NONE = ('model.clip_radius', 'data.train_view.scale')
 # Types of the options of losses whose default is None.
 NONE_TYPES = {'mining': float, 'margins': tuple}
 
@@ -194,14 +196,24 @@ def flatten(config, prefix=''):
   return flat
 
 
+def may_be_none(key):
+  """Whether None is a value of a dotted key."""
+  return key in _OR_NONE or flatten(default_config())[key] is None
+
+
+def unknown_key(key):
+  """What to say of a key that `default_config` does not have."""
+  hint = did_you_mean(key, flatten(default_config()))
+  everywhere = '; hier_jax/training/config.py has all of them'
+  return f'unknown config key {key!r}{hint or everywhere}'
+
+
 def check_keys(flat):
   """Raises UserError where dotted keys are not those of `default_config`."""
   expected = set(flatten(default_config()))
   unknown, missing = sorted(set(flat) - expected), sorted(expected - set(flat))
   if unknown:
-    close = difflib.get_close_matches(unknown[0], expected, 1)
-    hint = f'; did you mean {close[0]!r}?' if close else ''
-    raise UserError(f'unknown config key {unknown[0]!r}{hint}')
+    raise UserError(unknown_key(unknown[0]))
   if missing:
     raise UserError(
       f'config key {missing[0]!r} is missing: start from'

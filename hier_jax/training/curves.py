@@ -47,7 +47,7 @@ def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
     losses = [_losses(run) for run in group.runs]
     retrieval = [_retrieval(run, metric) for run in group.runs]
     _draw(left, losses, style, label=group.label)
-    _draw(right, retrieval, style, marker='o', markersize=3)
+    _draw(right, retrieval, style)
   left.set_ylabel('training loss, mean of an epoch')
   right.set_ylabel(f'{title} on {_where(groups)} (%)')
   for axes in (left, right):
@@ -59,11 +59,13 @@ def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
   return drawn
 
 
-def _draw(axes, curves, style, **others):
+def _draw(axes, curves, style, label=None):
   """The mean of curves, each epoch -> value, and the band they lie in."""
   epochs = sorted(set.intersection(*map(set, curves)))
   values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
-  axes.plot(epochs, values.mean(0), linewidth=1.5, **style, **others)
+  # A line of one point would not be seen without its marker.
+  marks = {'marker': 'o', 'markersize': 3, 'linewidth': 1.5}
+  axes.plot(epochs, values.mean(0), **marks, **style, label=label)
   if len(curves) > 1:
     low, high = values.min(0), values.max(0)
     axes.fill_between(

@@ -19,7 +19,7 @@ from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
 from hier_jax.training.inputs import load_splits
 
-__all__ = ['chosen', 'create_model', 'from_checkpoint', 'over']
+__all__ = ['chosen', 'create_model', 'from_checkpoint', 'home', 'over']
 
 
 def create_model(config):
@@ -108,12 +108,17 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
     found.append(Embedded(rows, numbers, config.model.c, proxies))
   return Task(
     found[0],
-    workdir / 'embeddings',
+    home(path),
     found[1] if len(found) == 2 else None,
     _taxonomy(ranked),
     config.eval.recall_at,
     _names(ranked),
   )
+
+
+def home(path) -> pathlib.Path:
+  """The `Task.home` of a run or of one of its checkpoints."""
+  return _workdir_and_step(pathlib.Path(path))[0] / 'embeddings'
 
 
 def _workdir_and_step(path):

@@ -167,7 +167,7 @@ def trace(config):
     params = init_params(key, config, num_classes=2)
     if config.loss.hier_weight > 0:
       params['hierarchical_proxies'] = jnp.zeros(
-        (config.loss.num_proxies, z.shape[1])
+        (config.loss.num_proxies, z.shape[1]), jnp.float32
       )
     return loss(config, params, init_memory(config), 0, key, z, labels)
 

@@ -16,6 +16,7 @@ import tqdm
 
 from hier_jax import paths
 from hier_jax.errors import UserError
+from hier_jax.paths import WriteError, writing
 
 __all__ = [
   'Clock',
@@ -30,22 +31,6 @@ __all__ = [
 
 # What the time of a run goes into; the rest of it is not named.
 PARTS = ('data', 'step', 'evaluation', 'checkpoint')
-
-
-class WriteError(Exception):
-  """Something of the run cannot be written: a full disk, for instance."""
-
-
-@contextlib.contextmanager
-def writing(path, errors=OSError):
-  """Raises WriteError, which names the path, for errors of the block."""
-  try:
-    yield
-  except errors as error:
-    lines = str(error).splitlines() or ['']
-    why = getattr(error, 'strerror', None) or lines[0]
-    message = f'{path} cannot be written ({type(error).__name__}: {why})'
-    raise WriteError(message) from error
 
 
 def read(path):

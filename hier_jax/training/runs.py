@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training import config as config_lib
 from hier_jax.training import report
@@ -70,7 +71,7 @@ def load(dirs: Sequence[str | os.PathLike]) -> list[Run]:
     UserError: folders without a run, files that cannot be read, no run that is
       finished, two finished runs of the same config and seed.
   """
-  found = {d: _workdirs(pathlib.Path(d)) for d in dirs}
+  found = {d: _workdirs(paths.as_path(d)) for d in dirs}
   empty = [str(d) for d, workdirs in found.items() if not workdirs]
   if empty:
     raise UserError(

@@ -98,6 +98,23 @@ _CHOICES = {
   'parallel': parallel.MAPS,
   'data.sampler': sampler.KINDS,
 }
+# Type of the items of tuples, and what to call them.
+_NUMBERS = (int, float), 'numbers'
+_ITEMS = {
+  'optim.freeze': (str, 'regular expressions'),
+  'eval.recall_at': (int, 'whole numbers'),
+  'loss.recall_at_k.ks': (int, 'whole numbers'),
+}
+
+
+def _check_types(flat):
+  """That None and tuples are as they may be; ConfigDict holds other types."""
+  for key, value in flat.items():
+    if value is None and not config_lib.may_be_none(key):
+      raise UserError(f'config.{key} is None, must have a value')
+    kind, words = _ITEMS.get(key, _NUMBERS)
+    if isinstance(value, tuple) and not all(isinstance(x, kind) for x in value):
+      raise UserError(f'config.{key} is {value}, must be {words}')
 
 
 def _check_bounds(flat):
@@ -273,6 +290,7 @@ def validate(config):
   """
   flat = config_lib.flatten(config)
   config_lib.check_keys(flat)
+  _check_types(flat)
   _check_finite(flat)
   _check_bounds(flat)
   for key, allowed in _CHOICES.items():

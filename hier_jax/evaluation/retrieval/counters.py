@@ -123,7 +123,7 @@ def _count(scores, threshold, is_ahead):
     is_ahead(part, threshold[:, None]).astype(jnp.int32)
     for part in jnp.split(scores, parts, axis=1)
   ]
-  return jnp.sum(functools.reduce(operator.add, ahead), 1)
+  return jnp.sum(functools.reduce(operator.add, ahead), 1, dtype=jnp.int32)
 
 
 def _padded(thresholds, ahead, padding):

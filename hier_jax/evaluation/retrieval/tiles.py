@@ -168,7 +168,7 @@ class Block(NamedTuple):
   def _row(self, i):
     """The row at each column of tile i, `[1, tile]`."""
     size = self.tiles.rows.shape[1]
-    return i * size + jnp.arange(size)[None]
+    return i * size + jnp.arange(size, dtype=jnp.int32)[None]
 
   def in_class(self, i):
     """Which rows of tile i are of the query's class, `[b, tile]`."""
@@ -183,7 +183,8 @@ class Block(NamedTuple):
 
   def positives(self, i, found):
     """Positives' scores `[b, J]`, those in tile i filled in."""
-    row = self.start + jnp.arange(found.shape[1])[None]
+    place = jnp.arange(found.shape[1], dtype=jnp.int32)
+    row = self.start + place[None]
     row += row >= self.own
     size = self.tiles.rows.shape[1]
     column = row - i * size
@@ -199,7 +200,8 @@ def _thresholds(block, slots):
 
   Inf, of which nothing is ahead, where a query has fewer.
   """
-  found = jnp.full((len(block.queries), max(1, slots)), -jnp.inf)
+  shape = len(block.queries), max(1, slots)
+  found = jnp.full(shape, -jnp.inf, block.queries.dtype)
   find = block.positives if slots else block.best_positive
   first, last = block.class_tiles()
   found = lax.fori_loop(first, last, find, found)
