@@ -35,7 +35,7 @@ def get_config(preset=None):
 @pytest.fixture
 def config_file(tmp_path, monkeypatch):
   made = training_data.splits(noise=250)
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   path = tmp_path / 'config.py'
   path.write_text(CONFIG)
   return path

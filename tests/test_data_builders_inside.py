@@ -169,10 +169,10 @@ def test_lists_and_images_without_end(tmp_path):
   source = written('sop', tmp_path)
   os.truncate(source / IMAGES['sop'][1], 2**40)
   assert (
-    f'1 images of sop are larger than 512,000,000 bytes: {IMAGES["sop"][1]};'
+    f'1 images of sop have more than 512,000,000 bytes: {IMAGES["sop"][1]};'
   ) in refusal('sop', source)
   os.truncate(source / 'Ebay_train.txt', 2**40)
-  assert '1 lists of sop are larger than 67,108,864 bytes' in refusal(
+  assert '1 lists of sop have more than 67,108,864 bytes' in refusal(
     'sop', source
   )
 

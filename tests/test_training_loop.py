@@ -25,7 +25,7 @@ from tests import training_data
 @pytest.fixture(autouse=True)
 def colours(monkeypatch):
   made = training_data.splits()
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   return made
 
 
@@ -344,7 +344,7 @@ def test_queries_are_ranked_against_a_gallery_of_their_own(
     'query': test.select(~first, 'query'),
     'gallery': test.select(first & (test.labels > 0), 'gallery'),
   }
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   config = training_data.config(epochs=1)
   rows = loop.train(config, tmp_path / 'run')
   assert [row['num_queries'] for row in rows.values()] == [32] * 2

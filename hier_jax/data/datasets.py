@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import message
 
 from hier_jax.data import builders, prepare, stored, transforms
 from hier_jax.data.builders import shards
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain
 
 
 class Source(Protocol):
@@ -120,13 +121,21 @@ class _Rows:
 class _Images:
   """The encoded images of a prepared split and their paths."""
 
+  name: str
   records: Sequence[bytes]
 
   def __len__(self) -> int:
     return len(self.records)
 
   def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-    return shards.parse(self.records[index])
+    try:
+      return shards.parse(self.records[index])
+    # Of array_record and of protobuf.
+    except (RuntimeError, message.DecodeError) as error:
+      raise UserError(
+        f'record {index} of {self.name} is damaged ({plain(str(error))}): '
+        'remove the folder of the data set and prepare it anew'
+      ) from error
 
 
 def load(
@@ -157,7 +166,9 @@ def load(
     deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
   return {
-    split: _from_builder(f'{name}:{split}', records, builder.info, split)
+    split: _from_builder(
+      f'{name}:{split}', records, builder.info, split, max_megapixels
+    )
     for split, records in sources.items()
   }
 
@@ -199,6 +210,7 @@ def _from_builder(
   records: Sequence[bytes],
   info: tfds.core.DatasetInfo,
   split: str,
+  max_megapixels: float,
 ) -> Split:
   fields = {
     field: np.asarray(values, np.int64)
@@ -211,13 +223,14 @@ def _from_builder(
   about = info.metadata['about']
   return Split(
     name,
-    _Images(records),
+    _Images(name, records),
     _contiguous(labels),
     fields,
     _label_names(names, labels),
     about['levels'],
     np.unique(labels),
     about.get('content', {}).get(split, ''),
+    max_megapixels,
   )
 
 

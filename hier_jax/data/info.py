@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from hier_jax import paths
 from hier_jax.data import builders, datasets, transforms
-from hier_jax.errors import listed
+from hier_jax.errors import listed, plain, shown
 
 __all__ = ['as_text', 'contact_sheet', 'describe']
 
@@ -66,12 +66,16 @@ def as_text(figures: Mapping[str, Any]) -> str:
   stored = 'as published' if short_side is None else f'short side {short_side}'
   lines = [
     f'{figures["name"]} in {figures["place"]}',
-    f'  layout    {figures["layout"]}',
+    f'  layout    {plain(figures["layout"])}',
     f'  images    {stored}',
-    f'  taxonomy  {" > ".join([*figures["levels"], "class"])}',
-    f'  licence   {figures["licence"]}',
-    f'  homepage  {figures["homepage"] or "none"}',
-    *(f'  note      {note}' for note in figures['notes']),
+    f'  taxonomy  {" > ".join(map(plain, [*figures["levels"], "class"]))}',
+    f'  licence   {plain(figures["licence"])}',
+    f'  homepage  {plain(figures["homepage"] or "none")}',
+    # Long where they name several files.
+    *(
+      f'  note      {note if note.isprintable() else shown(note)}'
+      for note in figures['notes']
+    ),
   ]
   for split, found in figures['splits'].items():
     lines += [

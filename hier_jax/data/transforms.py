@@ -40,15 +40,17 @@ def opened(
   Raises:
     UserError: when it is none, or larger; and for what the block raises.
   """
-  limit = int(1e6 * max_megapixels)
+  limit = 1e6 * max_megapixels
   # Pillow has one limit for the whole process, of 89 megapixels.
   if Image.MAX_IMAGE_PIXELS is not None:
-    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit)
+    Image.MAX_IMAGE_PIXELS = max(  # type: ignore[assignment]
+      Image.MAX_IMAGE_PIXELS, limit
+    )
   source = io.BytesIO(file) if isinstance(file, bytes) else file
   try:
     with Image.open(source, formats=FORMATS) as image:
-      if _pixels(image) > limit:
-        width, height = image.size
+      width, height = _extent(image)
+      if not width * height <= limit:
         raise ValueError(
           f'it has {width:,} x {height:,} pixels, more than max_megapixels, '
           f'{max_megapixels:g}, allows'
@@ -62,11 +64,11 @@ def opened(
     ) from error
 
 
-def _pixels(image: Image.Image) -> int:
-  """How many are held in memory while it is decoded."""
+def _extent(image: Image.Image) -> tuple[int, int]:
+  """Width and height of the most that is held while it is decoded."""
   tags = getattr(image, 'tag_v2', {})  # of a TIFF, whose tiles may be larger
-  tile = [tags.get(side, 0) for side in (_TAG.TileWidth, _TAG.TileLength)]
-  return max(math.prod(image.size), math.prod(tile))
+  tile = tags.get(_TAG.TileWidth, 0), tags.get(_TAG.TileLength, 0)
+  return max(image.size, tile, key=math.prod)
 
 
 def decode(
@@ -92,7 +94,7 @@ def decode(
   """
   with (
     opened(data, name, max_megapixels) as image,
-    _PIXELS.taken(_pixels(image)),
+    _PIXELS.taken(math.prod(_extent(image))),
   ):
     image.load()
     return _to_rgb(image)

@@ -6,6 +6,7 @@ values; it can neither add a key nor leave one out. `validation` checks values.
 
 from ml_collections import config_dict
 
+from hier_jax.data import transforms
 from hier_jax.errors import UserError, did_you_mean
 from hier_jax.training import objective
 
@@ -26,6 +27,7 @@ _HOST_KEYS = ('data.cache', 'data.data_dir', 'data.num_threads')
 # and all that say where or how fast, never what: a run may go on with others.
 FREE_KEYS = (
   *_HOST_KEYS,
+  'data.max_megapixels',
   'data.micro_batch',
   'nonfinite',
   'parallel',
@@ -139,6 +141,8 @@ def default_config():
       'short_side': optional(int),
       # Decoded images on disk: 'off', 'auto' where they fit, or a folder.
       'cache': 'off',
+      # Larger images are refused before they are decoded.
+      'max_megapixels': transforms.MAX_MEGAPIXELS,
       # Crops are resized and flipped on the devices.
       'device_views': False,
       'train_view': {

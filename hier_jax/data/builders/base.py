@@ -166,7 +166,7 @@ class ImageBuilder(  # type: ignore[call-arg]
   @functools.cached_property
   def stamps(self) -> Mapping[pathlib.Path, str]:
     """What changes with the files of the images; see `shards.stamps_of`."""
-    most = max(_MOST, int(_BYTES * 1e6 * self._max_megapixels))
+    most = max(_MOST, _BYTES * 1e6 * self._max_megapixels)
     return shards.stamps_of(self._records(), self.name, self.within, most)
 
   @property

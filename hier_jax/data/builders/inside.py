@@ -20,8 +20,8 @@ _FAULTS = {
   'lost': 'are listed but not there: {}; unpack the archive again, whole',
   'outside': f'lie outside of {{root}}: {{}}; {REMEDY}',
   'special': 'are no regular files: {}; remove them',
-  'large': 'are larger than {most:,} bytes: {}; expected smaller ones: they are'
-  ' no such files, or broken',
+  'large': 'have more than {most:,.0f} bytes: {}; they are not what they are'
+  ' said to be: replace or remove them',
 }
 
 
@@ -52,7 +52,7 @@ class Inside:
       return False
 
   def stats(
-    self, files: Mapping[pathlib.Path, str], what: str, most: int
+    self, files: Mapping[pathlib.Path, str], what: str, most: float
   ) -> dict[pathlib.Path, os.stat_result]:
     """What is known of regular files in the folder; opens none.
 

@@ -154,14 +154,15 @@ def parse(written: bytes) -> dict[str, Any]:
   """
   example = tf_example_pb2.Example.FromString(written)
   feature = example.features.feature
-  return {
-    'image': feature['image'].bytes_list.value[0],
-    'path': feature['path'].bytes_list.value[0].decode(errors=_ERRORS),
-  }
+  image, path = (
+    next(iter(feature[name].bytes_list.value), b'')
+    for name in ('image', 'path')
+  )
+  return {'image': image, 'path': path.decode(errors=_ERRORS)}
 
 
 def stamps_of(
-  records: Iterable[Record], name: str, within: inside.Inside, most: int
+  records: Iterable[Record], name: str, within: inside.Inside, most: float
 ) -> dict[pathlib.Path, str]:
   """What changes with a file, its size and time, of each file of records.
 
