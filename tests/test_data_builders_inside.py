@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from hier_jax.data import datasets, prepare
@@ -255,3 +256,46 @@ def test_many_files_take_a_call_each(tmp_path, monkeypatch):
   within = inside.Inside(tmp_path)
   assert len(within.stats(files, 'files', 9)) == 100
   assert len(calls) < 100 + 4 * len(tmp_path.parts)
+
+
+def test_a_list_in_one_line_is_not_quoted_whole(tmp_path):
+  source = written('sop', tmp_path)
+  for text in (
+    'x' * 10**7,
+    'x ' * 10**6,
+    'image_id class_id super_class_id path\n' + 'x' * 10**7,
+  ):
+    (source / 'Ebay_train.txt').write_text(text)
+    assert len(refusal('sop', source)) < 1500
+  (source / 'Ebay_train.txt').write_text(
+    'image_id class_id super_class_id path\n'
+    + ''.join(f'{i} {i} 1 {"y" * 10**5}{i}/x.jpg\n' for i in range(9))
+  )
+  assert len(refusal('sop', source)) < 1500
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'class,' + 'x' * 10**5,
+    'x' * 10**7,
+    'class' + ',x' * 10**5,
+    'class,a,b\na,x,' + 'y' * 10**5 + '\nb,z,' + 'y' * 10**5 + '\nc,,\nd,,\n',
+  ],
+)
+def test_a_taxonomy_is_not_quoted_whole(text, tmp_path):
+  source = folder_of(tmp_path)
+  (source / 'taxonomy.csv').write_text(text)
+  message = refusal('folder/pets', source)
+  assert len(message) < 1500
+
+
+@pytest.mark.parametrize('label', ['abc', 1.5, np.nan, [1, 2], {'a': 1}, 1e300])
+def test_classes_that_are_no_integers(label, tmp_path):
+  source = written('cars196', tmp_path)
+  rows = [(f'car_ims/{i + 1:06d}.jpg', i // 2 + 1) for i in range(8)]
+  rows[3] = (rows[3][0], label)
+  archives.save_mat(
+    source / 'cars_annos.mat', 'relative_im_path', rows, archives.CARS
+  )
+  assert re.search('no integers|name classes', refusal('cars196', source))

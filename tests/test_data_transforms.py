@@ -3,6 +3,7 @@
 import io
 import math
 import pathlib
+import re
 import struct
 import tracemalloc
 import zlib
@@ -571,3 +572,18 @@ def test_formats_of_others_are_not_tried():
   data = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n'
   with pytest.raises(UserError), transforms.opened(data):
     pass
+
+
+def test_every_image_is_opened_with_a_list_of_formats():
+  root = pathlib.Path(transforms.__file__).parents[2]
+  paths = [
+    p for d in ('hier_jax', 'experiments') for p in root.glob(f'{d}/**/*.py')
+  ]
+  calls = [
+    (path.name, re.findall(r'Image\.open\((?:[^()]|\([^()]*\))*\)', text))
+    for path in paths
+    if 'Image.open' in (text := path.read_text())
+  ]
+  assert 'transforms.py' in dict(calls)
+  for name, found in calls:
+    assert found and all('formats=' in call for call in found), name

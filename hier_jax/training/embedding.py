@@ -94,6 +94,8 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
   """
   workdir, step = _workdir_and_step(pathlib.Path(path))
   config = _read_config(workdir / 'config.json')
+  # Before a bundled data set is written where the config says.
+  _check_trained(workdir / 'checkpoints')
   splits = load_splits(config)
   ranked = chosen(splits, query, gallery)
   model = create_model(config)
@@ -143,15 +145,19 @@ def _read_config(path):
   return config
 
 
+def _check_trained(folder):
+  if not (
+    folder.is_dir() and any(x.name.isdecimal() for x in folder.iterdir())
+  ):
+    raise UserError(f'{folder.parent} holds no checkpoints: train it first')
+
+
 def _restored(config, model, train, workdir, step):
   """The state that a checkpoint holds."""
-  folder = workdir / 'checkpoints'
-  if not folder.is_dir():
-    raise UserError(f'{workdir} holds no checkpoints: train it first')
   # The state's shapes do not depend on the schedule.
   optimizer = optim.optimizer(config, steps_per_epoch=1)
   state = state_lib.create(config, model, optimizer, train.num_classes)
-  with Checkpoints(folder) as checkpoints:
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
     return checkpoints.restore(state, step)
 
 

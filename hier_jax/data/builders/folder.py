@@ -1,5 +1,6 @@
 """Images of one's own, a folder a class."""
 
+import collections
 import csv
 import dataclasses
 import itertools
@@ -143,7 +144,8 @@ def _read_taxonomy(
       f'{path} begins with {shown(header)}; expected the word class, then the '
       'names of the levels from coarse to fine'
     )
-  bad = [x for x in levels if x in _RESERVED or '/' in x or levels.count(x) > 1]
+  counts = collections.Counter(levels)
+  bad = [x for x in levels if x in _RESERVED or '/' in x or counts[x] > 1]
   if bad:
     raise UserError(
       f'{path} has {len(bad)} levels with names that are taken, doubled or '
