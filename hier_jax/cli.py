@@ -42,7 +42,7 @@ def _train(values, _):
   if values.dry_run:
     from hier_jax.training import dry_run
 
-    print(dry_run.describe(config))
+    print(dry_run.describe(config, values.workdir))
     return
   from hier_jax.training import loop, processes, trials
 
@@ -63,7 +63,7 @@ def _evaluate(values, arguments):
   task, c = _task(path, values), values.curvature
   from hier_jax.evaluation import files
 
-  found = files.figures(task, c=c)
+  found = files.figures(task, c=c, progress=sys.stderr.isatty())
   # What was computed is told before anything is written.
   print(files.as_lines(found), flush=True)
   if values.out is not None:
@@ -74,11 +74,12 @@ def _evaluate(values, arguments):
 
 def _check_evaluate(path, values):
   """Checks flags and outputs before anything is embedded or ranked."""
-  if values.query is not None and not path.is_dir():
-    raise UserError(
-      f'--query {values.query} names a split of a run, but {path} is a file:'
-      ' the queries are what it holds'
-    )
+  for flag, named in (('query', 'a split'), ('data_dir', 'the data')):
+    if values[flag].value is not None and not path.is_dir():
+      raise UserError(
+        f'--{flag} {values[flag].value} names {named} of a run, but {path} is a'
+        ' file: the queries are what it holds'
+      )
   folders = path, path.parent.parent
   read = [path, *(folder / name for folder in folders for name in _OF_RUN)]
   read += [named for named in (values.gallery, values.taxonomy) if named]
@@ -104,7 +105,7 @@ def _home(path, values):
 
 def _task(path, values):
   """What `evaluate` is to rank, of a run or of files."""
-  changed = {}
+  changed = {'ties': values.ties}
   if values.recall_at is not None:
     changed['recall_at'] = _integers('recall_at', values.recall_at)
   # Heavy imports wait until the arguments are known to be right.
@@ -114,7 +115,10 @@ def _task(path, values):
     from hier_jax.training import embedding
 
     task = embedding.from_checkpoint(
-      path, query=values.query, gallery=values.gallery
+      path,
+      query=values.query,
+      gallery=values.gallery,
+      data_dir=values.data_dir,
     )
   else:
     task = files.read_task(path, values.gallery)

@@ -127,7 +127,8 @@ def _train_flags(values):
   flags.DEFINE_bool(
     'dry_run',
     False,
-    'only print the config, parameters and their rates, batches and memory',
+    'only check all that is checked before training, and print the config,'
+    ' parameters and their rates, batches and memory',
     flag_values=values,
   )
   flags.DEFINE_list(
@@ -159,11 +160,21 @@ def _evaluate_flags(values):
   )
   _strings(
     values,
+    data_dir='DIR: where the prepared data of a run lies; by default where it'
+    ' was trained with',
     taxonomy='CSV: a row a class, its ancestors from coarse to fine; or edges'
     ' child,parent; by default the tree of the data set',
   )
   flags.DEFINE_list(
     'recall_at', None, '1,2,4,8: the K of Recall@K', flag_values=values
+  )
+  flags.DEFINE_enum(
+    'ties',
+    'pessimistic',
+    ['pessimistic', 'optimistic', 'mean', 'expected'],
+    'how a positive and a negative at the same distance rank:'
+    ' pessimistic, optimistic, mean of both, or expected of a random order',
+    flag_values=values,
   )
   _strings(values, out='JSON: also writes the metrics to this file')
   flags.DEFINE_enum(
@@ -215,7 +226,8 @@ VERBS = {
       'train',
       (
         'train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]',
-        'train --config FILE[:PRESET] --dry_run [--config.KEY=VALUE ...]',
+        'train --config FILE[:PRESET] --dry_run [--workdir DIR]'
+        ' [--config.KEY=VALUE ...]',
       ),
       'trains, or goes on with the run that DIR holds',
       _train_flags,
@@ -224,7 +236,7 @@ VERBS = {
     Verb(
       'evaluate',
       (
-        'evaluate WORKDIR[/checkpoints/STEP] [--query SPLIT] ...',
+        'evaluate WORKDIR[/checkpoints/STEP] [--query SPLIT] [--data_dir DIR]',
         'evaluate EMBEDDINGS.npz [--gallery NPZ] [--curvature C] ...',
       ),
       "retrieval metrics of a run's checkpoint on its data set, or of the"

@@ -4,7 +4,9 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import shutil
 import stat
+import tempfile
 import typing
 import uuid
 from collections.abc import Iterable, Iterator
@@ -154,13 +156,17 @@ def writing(
   path: str | os.PathLike,
   errors: type[Exception] | tuple[type[Exception], ...] = OSError,
 ) -> Iterator[None]:
-  """Raises WriteError, which names the path, for errors of the block."""
+  """Raises WriteError, which names the path, for errors of the block.
+
+  Those of an object store's library are of any kind.
+  """
+  caught = Exception if is_remote(path) else errors
   try:
     yield
-  except WriteError:
-    # It names a path already, the one that failed.
+  except UserError:
+    # A WriteError names a path already, the one that failed.
     raise
-  except errors as error:
+  except caught as error:
     lines = str(error).splitlines() or ['']
     why = getattr(error, 'strerror', None) or lines[0]
     message = f'{path} cannot be written ({type(error).__name__}: {why})'
@@ -172,7 +178,7 @@ def replacing(
   path: str | os.PathLike,
   errors: type[Exception] | tuple[type[Exception], ...] = OSError,
 ) -> Iterator[pathlib.Path]:
-  """The path of a file to write, which takes another's place at the end.
+  """The local path of a file to write, which takes another's place at the end.
 
   Where the block raises, the old file stays and the new one is removed; after a
   power failure one of the two is whole. Parents are made. An old file's mode is
@@ -186,24 +192,29 @@ def replacing(
     WriteError: for these errors.
   """
   path = as_path(path)
+  if is_remote(path):
+    # An object is whole or not there by itself, and to rename it is to copy it.
+    with writing(path, errors), tempfile.TemporaryDirectory() as folder:
+      temporary = pathlib.Path(folder) / path.name
+      yield temporary
+      with temporary.open('rb') as source, path.open('wb') as target:
+        shutil.copyfileobj(source, target)
+    return
   with writing(path, errors):
     path.parent.mkdir(parents=True, exist_ok=True)
-    local = not is_remote(path)
     # A link to nothing gives way: whoever made it chose where it leads.
-    target = path.resolve() if local and path.exists() else path
+    place = path.resolve() if path.exists() else path
     # Not the process's number: hosts that share a file system may share that.
-    temporary = target.with_name(f'{target.name}.{uuid.uuid4().hex}.tmp')
+    temporary = place.with_name(f'{place.name}.{uuid.uuid4().hex}.tmp')
     try:
-      mode = _made(temporary, target) if local else None
+      mode = _made(temporary, place)
       yield temporary
-      if mode is not None:
-        temporary.chmod(mode)
-        _sync(temporary)
-      temporary.replace(target)
-      if mode is not None:
-        # Some file systems have no way to do this for folders.
-        with contextlib.suppress(OSError):
-          _sync(target.parent)
+      temporary.chmod(mode)
+      _sync(temporary)
+      temporary.replace(place)
+      # Some file systems have no way to do this for folders.
+      with contextlib.suppress(OSError):
+        _sync(place.parent)
     finally:
       temporary.unlink(missing_ok=True)
 

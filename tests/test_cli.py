@@ -59,12 +59,14 @@ def test_train_prints_a_table_and_evaluate_the_same(
     want = results['after training']
     assert want['map@r'] != results['before training']['map@r'] < 1
     assert {key: found[key] for key in want if key in found} == {
-      key: value for key, value in want.items() if '@' in key or 'num' in key
+      key: value
+      for key, value in want.items()
+      if '@' in key or 'num' in key or isinstance(value, str)
     }
     assert found['c'] == 0.1
     # The tree is the data set's own.
     assert 0 < found['hierarchy/kind/recall@1'] <= 1
-    assert 1 <= found['hierarchy/proxies/used'] <= 24
+    assert 1 <= found['proxies/used'] <= 24
     assert 0 < found['hierarchy/tree/kind/purity'] <= 1
     assert f'{found["map@r"]:.4f}' in capsys.readouterr().out
   assert run('report', workdir, '--out', tmp_path / 'report') == 0
@@ -207,7 +209,7 @@ def test_a_workdir_that_is_a_file_is_refused_at_once(config_file, capsys):
 def test_optional_keys_take_none_and_their_own_type(
   config_file, capsys, monkeypatch
 ):
-  def describe(config):
+  def describe(config, workdir):
     validation.validate(config)
     return config.to_json()
 

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from hier_jax.errors import UserError
+from hier_jax.training import config as config_lib
 from hier_jax.training import objective, presets, validation
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'experiments' / 'configs'
@@ -75,7 +76,8 @@ def test_numbers_of_the_paper(name, recipe, monkeypatch):
     assert (hier.k, hier.margin, hier.tau) == (20, 0.1, 0.1)
     assert hier.triplets_per_anchor == 50
     assert (config.model.c, config.model.clip_radius) == (0.1, 2.3)
-    assert (config.model.image_size, config.data.eval_resize) == (224, 256)
+    resolved = config_lib.resolve(config)
+    assert (config.model.image_size, resolved.data.eval_resize) == (224, 256)
     official = recipe == ',official'
     if vit:
       assert optim.lr == RATES[backbone.removesuffix('-384')]

@@ -89,12 +89,12 @@ def test_proxies_add_the_figures_of_their_tree(data):
   task = files.read_task(folder / 'p.npz')._replace(taxonomy=tree)
   got = files.figures(task)
   want = proxy_tree(x, centre, c=1.0)
-  assert got['hierarchy/proxies/used'] == len(set(want.parent[: len(x)]))
+  assert got['proxies/used'] == len(set(want.parent[: len(x)]))
   below = node_purity(want, labels, tree)
   assert got['hierarchy/proxies/class/purity'] == below.mean_purity[-1]
   of_tree = tree_metrics(want, labels, tree)
   assert got['hierarchy/tree/kind/purity'] == of_tree['kind/purity']
-  assert 'hierarchy/proxies/used' not in files.figures(task, c=0.0)
+  assert 'proxies/used' not in files.figures(task, c=0.0)
 
 
 def test_curvature_of_the_file_holds_unless_another_is_given(data):
@@ -127,9 +127,9 @@ def test_command_prints_and_writes(data, capsys):
   assert cli.main(args) == 0
   written = json.loads(out.read_text())
   assert {'recall@1', 'recall@2', 'map@r', 'hierarchy/h_ap'} < set(written)
-  printed = dict(
-    line.split() for line in capsys.readouterr().out.splitlines() if line
-  )
+  lead, numbers = capsys.readouterr().out.split('\n\n')
+  assert lead.startswith('20 queries, by hyperbolic, c = 1; ties pessimistic')
+  printed = dict(line.split() for line in numbers.splitlines())
   assert printed['recall@1'] == f'{written["recall@1"]:.4f}'
   assert not list(folder.glob('*.tmp'))
 
@@ -147,6 +147,24 @@ def test_command_prints_and_writes(data, capsys):
     (['other.npz'], r"lacks the array 'embeddings', it holds x"),
     (['query.npz', '--curvature', '-1'], 'expected 0'),
     (['query.npz', '--recall_at', '0'], 'K of recall_at'),
+    (['runs/mistyped'], 'runs/mistyped does not exist: expected the workdir'),
+    (['array.npy'], 'array.npy holds one array without a name, as .npy does'),
+    (['auto.npz'], "`c of auto.npz` is 'auto'; expected 0 (cosine) or the"),
+    (['objects.npz'], '`labels` holds Python objects, which are not unpickled'),
+    (['latin.npz'], 'latin.npz: `labels` are bytes and no UTF-8'),
+    (['query.npz', '--gallery', 'query.npz'], 'same 20 rows as the queries'),
+    (
+      ['query.npz', '--gallery', 'ball.npz'],
+      'c = None and the gallery c = 0.5',
+    ),
+    (
+      ['ball.npz', '--gallery', 'query.npz'],
+      'c = 0.5 and the gallery c = None',
+    ),
+    (
+      ['query.npz', '--ties', 'expected', '--taxonomy', 'tree.csv'],
+      "`ties` is 'expected'; expected one of ['pessimistic', 'optimistic']",
+    ),
     (['query.npz', 'stray'], "unexpected argument 'stray'"),
   ],
 )
@@ -157,6 +175,15 @@ def test_mistakes_are_one_line_and_code_2(
   monkeypatch.chdir(folder)
   (folder / 'broken.npz').write_text('hello')
   np.savez(folder / 'other.npz', x=np.ones(3))
+  np.save(folder / 'array.npy', np.ones((3, 2)))
+  x = np.ones((2, 3))
+  for name, others in {
+    'auto': {'labels': [1, 2], 'c': 'auto'},
+    'objects': {'labels': np.array(['a', 'b'], object)},
+    'latin': {'labels': np.array([b'\xe9', b'b'])},
+    'ball': {'labels': ['cat', 'dog'], 'c': 0.5},
+  }.items():
+    np.savez(folder / f'{name}.npz', embeddings=0.1 * x, **others)
   assert cli.main(['hier-jax', 'evaluate', *args]) == 2
   error = capsys.readouterr().err
   assert error.count('\n') == 1
@@ -174,3 +201,70 @@ def test_curvature_must_be_a_number(data):
   np.savez(folder / 'two.npz', embeddings=x, labels=labels, c=[1.0, 2.0])
   with pytest.raises(UserError, match=r'`c` has shape \(2,\)'):
     files.read(folder / 'two.npz')
+
+
+def test_what_is_not_read_does_not_matter(data):
+  folder, arrays = data
+  x, labels = arrays['query']
+  junk = np.array([{'a': 1}], object)
+  np.savez(folder / 'more.npz', embeddings=x, labels=labels, junk=junk)
+  assert files.read(folder / 'more.npz').c is None
+
+
+def test_bytes_and_text_are_the_same_labels(data):
+  folder, arrays = data
+  x, labels = arrays['query']
+  np.savez(folder / 'bytes.npz', embeddings=x, labels=labels.astype('S'))
+  task = files.read_task(folder / 'bytes.npz', folder / 'gallery.npz')
+  plain = files.read_task(folder / 'query.npz', folder / 'gallery.npz')
+  tree = Taxonomy.from_csv(folder / 'tree.csv')
+  got, want = (
+    files.figures(some._replace(taxonomy=tree)) for some in (task, plain)
+  )
+  np.testing.assert_equal(got, want)
+
+
+def test_curvatures_that_differ_need_one_that_is_given(data):
+  folder, arrays = data
+  for name, c in (('query', 0.5), ('gallery', 0.1)):
+    x, labels = arrays[name]
+    np.savez(folder / f'{name}_c.npz', embeddings=x, labels=labels, c=c)
+  task = files.read_task(folder / 'query_c.npz', folder / 'gallery_c.npz')
+  with pytest.raises(UserError, match='the gallery c = '):
+    files.figures(task)
+  assert files.figures(task, c=0.1)['c'] == 0.1
+
+
+def test_a_star_is_said_first(data):
+  folder, arrays = data
+  x, labels = arrays['query']
+  # All items are nearer to the first proxy than to any other.
+  proxies = np.array([[0.0] * 6, [0.99] + [0.0] * 5, [-0.99] + [0.0] * 5])
+  np.savez(
+    folder / 's.npz', embeddings=x, labels=labels, c=1.0, proxies=proxies
+  )
+  found = files.figures(files.read_task(folder / 's.npz'))
+  keys = ('num', 'used', 'perplexity', 'at_root')
+  assert [found[f'proxies/{key}'] for key in keys] == [3, 1, 1, 1]
+  first = files.as_lines(found).splitlines()[0]
+  assert first.startswith(
+    'The learned tree is a star: all items hang under one'
+  )
+
+
+def test_ties_are_those_asked_for(data):
+  folder, _ = data
+  task = files.read_task(folder / 'query.npz')._replace(ties='expected')
+  found = files.figures(task)
+  assert (found['ties'], found['metric']) == ('expected', 'cosine')
+  lead = files.as_lines(found | {'num_unresolved': 3}).splitlines()
+  assert lead[:2] == [
+    '20 queries, by cosine; ties expected, on which 0 queries depend.',
+    '3 queries hold items that float32 cannot tell apart; these count as ties.',
+  ]
+
+
+def test_a_dictionary_is_no_taxonomy(data):
+  _, arrays = data
+  with pytest.raises(UserError, match='`taxonomy` is a dict; expected a Taxon'):
+    hierarchy_metrics(*arrays['query'], {'cat': 'animal'})

@@ -11,8 +11,8 @@ import pytest
 from jax.sharding import Mesh
 
 from hier_jax.evaluation import per_query
-from hier_jax.evaluation.retrieval import tiles
-from hier_jax.evaluation.retrieval.layout import by_class
+from hier_jax.evaluation.retrieval import lift, metrics, ranking, tiles
+from hier_jax.evaluation.retrieval.layout import Layout, by_class
 from tests.rankings import assert_matches, cosine, in_ball, oracle
 
 pytestmark = pytest.mark.optimised
@@ -38,11 +38,12 @@ def assert_same(result, expected):
 def test_blocks_and_tiles_do_not_matter(tile):
   # So many ties that an order of queries or of tiles would show.
   x, y = clustered(503, 12, 40, 1.0)
-  x = np.round(4 * x) / 4 + 0.01
-  expected = per_query(x, y, ties='mean')
+  x = np.round(4 * x) / 4
+  given = {'metric': 'euclidean', 'ties': 'mean'}
+  expected = per_query(x, y, **given)
   assert np.any(expected.rank % 1)
   for block in (1, 33, 503):
-    result = per_query(x, y, ties='mean', tile=tile, block=block)
+    result = per_query(x, y, **given, tile=tile, block=block)
     assert_same(result, expected)
 
 
@@ -96,8 +97,10 @@ def test_more_devices_than_rows():
   np.testing.assert_array_equal(result.full_ap, [1, 1, 1])
 
 
+@pytest.mark.parametrize('on_cpu', [False, True])
 @pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
-def test_large_classes(ties):
+def test_large_classes(ties, on_cpu, monkeypatch):
+  monkeypatch.setattr(ranking.Ranker, 'on_cpu', on_cpu)
   # One of 600, which is more than `tiles.MANY`, and a few small ones.
   rng = np.random.default_rng(0)
   x = rng.normal(size=(90, 5))[rng.integers(0, 90, 700)]
@@ -110,6 +113,38 @@ def test_large_classes(ties):
     x, y, ties=ties, precision_at=(10, 600), tile=128, block=96
   )
   assert_matches(result, expected)
+
+
+def test_a_cpu_looks_no_score_up(monkeypatch):
+  # In XLA's loop over single scores a class of 5,000 took two minutes.
+  asked = []
+  count_ahead = tiles.count_ahead
+
+  def noted(*args, slots, **others):
+    asked.append(slots)
+    return count_ahead(*args, slots=slots, **others)
+
+  monkeypatch.setattr(tiles, 'count_ahead', noted)
+  x, _ = clustered(700, 4, 1, 1.0)
+  per_query(x, np.maximum(np.arange(700), 400) // 4 * (np.arange(700) > 400))
+  assert max(asked) <= tiles.MANY
+
+
+def test_a_bar_counts_queries_where_asked(monkeypatch):
+  bars = []
+
+  class Bar(metrics.tqdm.tqdm):
+    def close(self):
+      bars.append((self.disable, self.n, self.total))
+      super().close()
+
+  monkeypatch.setattr(metrics.tqdm, 'tqdm', Bar)
+  x, y = clustered(90, 4, 9, 1.0)
+  x[::9] = x[0]
+  per_query(x, y, progress=True)
+  per_query(x, y)
+  assert bars[0] == (False, 90, 90)
+  assert bars[1][0]
 
 
 def test_a_class_over_all_and_no_positive_at_all():
@@ -147,19 +182,33 @@ def test_bfloat16_is_enough_where_classes_are_apart():
   assert best.num_repeated == 0
 
 
-@pytest.mark.parametrize('scale', [1e-3, 1.0, 1e3])
-def test_bound_of_bfloat16(scale):
+def test_bounds_of_products():
   rng = np.random.default_rng(0)
-  q = np.float32(scale * rng.normal(size=(64, 200)))
+  q = np.float32(rng.normal(size=(64, 200)))
   g = np.float32(rng.uniform(0, 3, size=(256, 200)))
-  rows = jnp.asarray(g, jnp.bfloat16)
-  norms = [np.linalg.norm(x, axis=1).max() for x in (g, g - np.float32(rows))]
-  narrow = tiles.Narrow(rows[None], *(jnp.float32([x]) for x in norms))
-  block = tiles.Block(tiles.Tiles(g[None]), jnp.asarray(q), None, None, None)
-  found, bound = jax.jit(lambda: block.narrow_scores(narrow, 0))()
-  error = np.abs(np.float64(found) - np.float64(q) @ np.float64(g).T).max(1)
-  assert np.all(error < bound)
-  assert np.all(np.asarray(bound) < 30 * error)
+  made = lift.Lift.about(g)
+  order = np.arange(256)
+  runs = np.zeros((3, 256), np.int32)
+  ranker = ranking.Ranker(
+    made,
+    g,
+    Layout(order, order, runs),
+    best_only=True,
+    block=64,
+    tile=256,
+    narrow=True,
+    devices=jax.local_devices()[:1],
+  )
+  narrow = ranker._narrow.narrow
+  rows = made.gallery(g, np.float64)
+  queries = made.queries(q)
+  exact = made.queries(q, np.float64) @ rows.T
+  block = tiles.Block(ranker._tiles, jnp.asarray(queries), None, None, None)
+  for some, slack in ((ranker._tiles, 2e3), (narrow, 30)):
+    found = jax.jit(lambda some: block.scores(0, some))(some)
+    error = np.abs(np.float64(found.value) - exact).max(1)
+    assert np.all(error < found.error)
+    assert np.all(np.asarray(found.error) < slack * error)
 
 
 def test_layout_by_hand():
@@ -183,13 +232,14 @@ def test_memory_is_of_a_tile_not_of_all_rows(slots):
   def temporaries(rows):
     shape = lambda dims, dtype: jax.ShapeDtypeStruct(dims, dtype)
     lowered = tiles.count_ahead.lower(
-      tiles.Tiles(shape((rows // tile, tile, d), jnp.float32)),
+      tiles.Tiles(
+        shape((rows // tile, tile, d), jnp.float32),
+        *2 * [shape((rows // tile,), jnp.float32)],
+      ),
       shape((block, d), jnp.float32),
       shape((3, block), jnp.int32),
       shape((), jnp.int32),
-      shape((), jnp.int32),
       slots=slots,
-      ties='pessimistic',
       mesh=mesh,
     )
     return lowered.compile().memory_analysis().temp_size_in_bytes

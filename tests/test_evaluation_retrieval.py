@@ -27,6 +27,14 @@ from tests.rankings import (
 SHARED = Path(__file__).resolve().parents[2] / 'shared'
 
 
+CERTAIN = {
+  'num_tied': 0,
+  'num_unresolved': 0,
+  'metric': 'cosine',
+  'ties': 'pessimistic',
+}
+
+
 def on_circle(degrees):
   angle = np.radians(degrees)
   return np.stack([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
@@ -65,6 +73,7 @@ def test_five_points_by_hand():
     'map@r': pytest.approx(0.35, rel=1e-12),
     'num_queries': 5,
     'num_without_positive': 0,
+    **CERTAIN,
   }
   figures = 'precision@2', 'map', 'mrr', 'r_precision', 'precision@3'
   assert retrieval_metrics(x, y, recall_at=(2,), figures=figures) == {
@@ -76,6 +85,7 @@ def test_five_points_by_hand():
     'precision@3': pytest.approx((1 + 1 + 1 + 1 + 1) / 15),
     'num_queries': 5,
     'num_without_positive': 0,
+    **CERTAIN,
   }
   assert list(retrieval_metrics(x, y, recall_at=(2,), figures=figures))[:6] == [
     'recall@2',
@@ -234,6 +244,7 @@ def test_one_class_and_singletons():
     'map@r': pytest.approx((0.5 + 0.5 + 0.25) / 3, rel=1e-12),
     'num_queries': 4,
     'num_without_positive': 1,
+    **CERTAIN,
   }
   with pytest.raises(UserError, match='none of the 4 queries has a positive'):
     retrieval_metrics(x, [1, 2, 3, 4])
@@ -395,6 +406,19 @@ def test_format_table():
     '                  R@1   R@10  MAP@R',
     'before            5.1   50.0    1.0',
     'after training  100.0  100.0   45.7',
+  ]
+  how = {'metric': 'hyperbolic, c = 0.1', 'ties': 'pessimistic'}
+  table = format_table({'a': before | how, 'b': after | how}, (1, 10))
+  assert table.split('\n')[3:] == [
+    'In per cent, by hyperbolic, c = 0.1; ties pessimistic.'
+  ]
+  raw = {'metric': 'cosine', 'ties': 'expected'}
+  table = format_table(
+    {'a': before | raw, 'b': after | how, 'c': after | how}, (1, 10)
+  )
+  assert table.split('\n')[4:] == [
+    'a: in per cent, by cosine; ties expected.',
+    'b, c: in per cent, by hyperbolic, c = 0.1; ties pessimistic.',
   ]
 
 

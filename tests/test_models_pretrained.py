@@ -63,11 +63,63 @@ def test_our_files_hold_all_and_say_what_they_are(tmp_path, name):
   assert weight_files.metadata(path) == told
   loaded = pretrained.load(path, model)
   _assert_same(loaded.variables, variables)
-  assert loaded[1:] == ('hier_jax', (), None)
+  assert loaded[1:] == ('hier_jax', (), None, name)
   assert loaded.size == sum(leaf.size for leaf in jax.tree.leaves(variables))
   leaves = jax.tree.leaves(loaded.variables)
   assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
   assert all(isinstance(leaf, np.ndarray) for leaf in leaves)
+
+
+@pytest.fixture(scope='module')
+def deit(tmp_path_factory):
+  """A file that says that it has weights of DeiT."""
+  name = 'deit_tiny_patch16_224'
+  init = functools.partial(models.create(name).init, train=False)
+  images = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
+  shapes = jax.eval_shape(init, jax.random.key(0), images)
+  variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
+  path = tmp_path_factory.mktemp('deit') / 'deit.safetensors'
+  pretrained.save(path, variables, architecture=name)
+  return path
+
+
+@pytest.mark.parametrize(
+  'make',
+  [models.create, functools.partial(embedder.create, image_size=224)],
+  ids=['backbone', 'embedder'],
+)
+def test_weights_are_not_given_other_pixels_than_they_expect(deit, make):
+  # Both have the same arrays; AugReg's pixels have mean and deviation 1/2.
+  with pytest.raises(
+    UserError, match=r'deit.safetensors has weights of deit_t'
+  ) as e:
+    pretrained.load(deit, make('vit_tiny_patch16_224'))
+  assert 'mean [0.485, 0.456, 0.406] and std [0.229, 0.224, 0.225]' in str(
+    e.value
+  )
+  assert 'made for mean [0.5, 0.5, 0.5]' in str(e.value)
+  for name in ('deit_tiny_patch16_224', 'deit_tiny_patch16_224.fb_in1k'):
+    loaded = pretrained.load(deit, make(name))
+    assert loaded.architecture == 'deit_tiny_patch16_224'
+    assert loaded.summary().startswith('deit_tiny_patch16_224, 5,')
+
+
+def test_an_embedder_may_be_given_the_pixels_of_its_weights(deit):
+  spec = registry.spec('deit_tiny_patch16_224')
+  model = embedder.create(
+    'vit_tiny_patch16_224', image_size=224, mean=spec.mean, std=spec.std
+  )
+  assert pretrained.load(deit, model).architecture == spec.architecture
+
+
+def test_a_file_is_told_from_a_name(tmp_path):
+  assert pretrained.is_file(tmp_path / 'none')
+  assert pretrained.is_file('~/weights.safetensors')
+  assert not pretrained.is_file('dino_vits16')
+  with pytest.raises(
+    UserError, match='dino_vits61 is no file, and there is no'
+  ):
+    pretrained.is_file('dino_vits61')
 
 
 def test_files_of_a_later_version(tmp_path, small):

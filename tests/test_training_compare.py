@@ -135,9 +135,9 @@ def test_groups_are_called_by_what_tells_them_apart(tmp_path):
   make(tmp_path / 'c', 0.5, **lr, seed=1)
   assert labels(tmp_path) == {'lr=5e-06': [0], 'lr=0.001': [0, 1]}
   make(tmp_path / 'd', 0.5, **lr, **{'data.batch_size': 60})
-  make(tmp_path / 'e', 0.5, **lr, **{'eval.batch_size': 60})
+  make(tmp_path / 'e', 0.5, **lr, **{'eval.hold_out': 5})
   wide = runs_lib.groups(runs_lib.load([tmp_path]))[-1].label
-  assert wide == 'data.batch_size=180, eval.batch_size=60, lr=0.001'
+  assert wide == 'batch_size=180, hold_out=5, lr=0.001'
 
 
 def test_long_labels_give_way_to_folders(tmp_path):

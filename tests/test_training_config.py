@@ -97,6 +97,11 @@ def test_images_that_are_too_small_for_the_pixels_are_named():
     ('optim.freeze', ('(',), r"freeze holds '\(', which is no regular expr"),
     ('optim.freeze', ('patch_embed', 'blocks'), "'blocks', which finds no par"),
     ('data.micro_batch', 0, 'micro_batch is 0, must be above 0'),
+    ('data.eval_crop', 1.5, 'data.eval_crop is 1.5, must be at most 1'),
+    ('data.short_side', 16, 'short_side is 16, but .*image_size is 32: images'),
+    ('data.level', 'group', "level is 'group', but .*sampler is 'class'"),
+    ('data.groups', 2, "groups is 2, but config.data.sampler is 'class'"),
+    ('epochs', 1, 'warmup_epochs is 1, but config.epochs is 1: the backbone'),
     ('data.micro_batch', 7, 'micro_batch 7 does not divide the 45 rows of a d'),
   ],
 )
@@ -138,6 +143,119 @@ def test_losses_that_cannot_be_are_named(settings, message):
   config.update_from_flattened_dict(settings)
   with pytest.raises(UserError, match=message):
     validation.validate(config)
+
+
+def resolved(settings, devices=4):
+  config = config_lib.default_config()
+  config.update_from_flattened_dict(settings)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(config_lib.jax, 'device_count', lambda: devices)
+    return config_lib.flatten(config_lib.resolve(config))
+
+
+@pytest.mark.parametrize(
+  ('settings', 'key', 'value'),
+  [
+    # As it was: no border is cut off.
+    ({'model.image_size': 40}, 'data.eval_resize', 40),
+    # 56 * 256 / 224.
+    (
+      {'model.image_size': 56, 'data.eval_crop': 224 / 256},
+      'data.eval_resize',
+      64,
+    ),
+    ({'model.image_size': 56, 'data.eval_resize': 60}, 'data.eval_resize', 60),
+    ({'model.backbone': 'dino_vits16'}, 'model.mean', (0.485, 0.456, 0.406)),
+    ({'model.mean': (1.0, 1.0, 1.0)}, 'model.mean', (1.0, 1.0, 1.0)),
+    ({'model.mean': (1.0, 1.0, 1.0)}, 'model.std', (0.5, 0.5, 0.5)),
+    ({'eval.batch_size': 60}, 'eval.batch_size', 60),
+    ({'data.data_dir': '/data'}, 'data.data_dir', '/data'),
+    ({}, 'data.data_dir', None),
+  ],
+)
+def test_what_is_not_given_is_derived(settings, key, value):
+  assert resolved(settings)[key] == value
+
+
+@pytest.mark.parametrize(('devices', 'rows'), [(1, 500), (8, 504), (256, 512)])
+def test_rows_of_evaluation_divide_among_any_devices(devices, rows):
+  assert resolved({}, devices)['eval.batch_size'] == rows
+
+
+def test_a_relative_data_dir_is_found_from_every_folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  found = resolved({'data.data_dir': 'data'})['data.data_dir']
+  assert found == str(tmp_path / 'data')
+
+
+def test_what_is_derived_is_no_setting():
+  config = training_data.config(**{'model.image_size': 16, 'seed': 3})
+  found = config_lib.settings(config_lib.resolve(config))
+  assert found['model.image_size'] == (32, 16)
+  assert not {'data.eval_resize', 'model.mean', 'seed'} & set(found)
+  config.data.eval_resize = 20
+  found = config_lib.settings(config_lib.resolve(config))
+  assert found['data.eval_resize'] == (None, 20)
+
+
+@pytest.mark.parametrize(
+  ('theirs', 'ours', 'found'),
+  [
+    ({}, {'data.data_dir': '/moved', 'log_every': 7}, []),
+    ({}, {'checkpoint.keep': 9, 'eval.batch_size': 8}, []),
+    ({}, {'optim.lr': 1.0}, ['optim.lr']),
+    ({}, {'epochs': 5}, []),
+    ({}, {'epochs': 3}, ['epochs']),
+    ({'optim.schedule': 'step'}, {'optim.schedule': 'step', 'epochs': 5}, []),
+    (
+      {'optim.schedule': 'cosine'},
+      {'optim.schedule': 'cosine', 'epochs': 5},
+      ['epochs'],
+    ),
+    (
+      {'optim.schedule': 'one_cycle'},
+      {'optim.schedule': 'one_cycle', 'epochs': 5},
+      ['epochs'],
+    ),
+  ],
+)
+def test_what_a_run_may_go_on_with(theirs, ours, found):
+  theirs, ours = (
+    config_lib.resolve(training_data.config(**of)) for of in (theirs, ours)
+  )
+  assert list(config_lib.conflicts(theirs, ours, validated=True)) == found
+
+
+def test_how_often_a_run_is_evaluated_is_free_where_it_decides_nothing():
+  theirs, ours = (
+    config_lib.resolve(training_data.config(**{'eval.every_epochs': every}))
+    for every in (1, 2)
+  )
+  assert not config_lib.conflicts(theirs, ours, validated=False)
+  found = config_lib.conflicts(theirs, ours, validated=True)
+  assert found == {'eval.every_epochs': (1, 2)}
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    (
+      {'eval.recall_at': (1, 48)},
+      'recall_at holds 48, but colours:test has only 47 images',
+    ),
+    (
+      {'loss.metric': 'sup_con'}
+      | {'loss.memory.size': 32, 'loss.memory.start_step': 12},
+      'start_step is 12, but the run has 12 steps',
+    ),
+  ],
+)
+def test_contradictions_with_the_data_are_named(settings, message):
+  config = validation.validate(training_data.config(**settings))
+  with pytest.raises(UserError, match=message):
+    validation.check_data(config, training_data.splits(), total_steps=12)
+  config.eval.recall_at, config.loss.memory.start_step = (1, 47), 11
+  validation.check_data(config, training_data.splits(), total_steps=12)
 
 
 def test_differences_open_nested_dicts():

@@ -1,6 +1,7 @@
 """A whole run in small: its devices, its interruptions, its complaints."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.evaluation import retrieval_metrics
 from hier_jax.models import embedder, pretrained
-from hier_jax.training import embedding, loop, optim, parallel
+from hier_jax.training import dry_run, embedding, loop, optim, parallel
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
@@ -329,6 +330,94 @@ def test_begins_with_pretrained_weights(tmp_path, capsys):
     loop.train(
       training_data.config(epochs=1, pretrained='vit_huge'), tmp_path / 'none'
     )
+
+
+@pytest.mark.parametrize(
+  'run', [loop.train, dry_run.describe], ids=['train', 'dry_run']
+)
+def test_weights_are_checked_before_anything_is_compiled_or_written(
+  tmp_path, monkeypatch, run
+):
+  monkeypatch.setattr(loop.workdirs, 'claimed', lambda *_: 1 / 0)
+  monkeypatch.setattr(parallel, 'compile_step', lambda *_, **__: 1 / 0)
+  model = embedder.create(**training_data.config().model.to_dict())
+  shapes = jax.eval_shape(
+    functools.partial(model.init, train=False),
+    jax.random.key(0),
+    jax.ShapeDtypeStruct((1, 8, 8, 3), np.uint8),
+  )
+  backbone = jax.tree.map(lambda a: np.zeros(a.shape), shapes['params'])
+  wrong = tmp_path / 'wrong.safetensors'
+  pretrained.save(
+    wrong,
+    {'params': backbone['backbone'] | {'norm': {}}},
+    architecture='vit_test_patch4',
+  )
+  for name, message in (
+    ('vit_huge', "pretrained is 'vit_huge': vit_huge is no file"),
+    (str(tmp_path / 'none.safetensors'), 'none.safetensors does not exist'),
+    (str(wrong), 'does not fit the backbone: 2 missing'),
+    ('hub', "pretrained is 'hub': there are no published weights"),
+  ):
+    with pytest.raises(UserError, match=message):
+      run(training_data.config(pretrained=name), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_becomes_as_long_as_one_that_was_meant_to_be(tmp_path):
+  short, long = (
+    training_data.config(
+      epochs=epochs,
+      **{
+        'data.batch_size': 12,
+        'eval.hold_out': 4,
+        'eval.every_epochs': 1,
+      },
+    )
+    for epochs in (2, 4)
+  )
+  loop.train(short, tmp_path / 'cut')
+  rows = loop.train(long, tmp_path / 'cut')
+  assert rows == loop.train(long, tmp_path / 'whole')
+  # The checksum of the last state's arrays.
+  last = [
+    json.loads((path / 'checkpoints/12/_CHECKPOINT_METADATA').read_text())
+    for path in (tmp_path / 'cut', tmp_path / 'whole')
+  ]
+  assert last[0]['custom_metadata'] == last[1]['custom_metadata']
+
+
+def test_a_moved_run_is_evaluated_with_data_that_was_moved(
+  tmp_path, monkeypatch, colours
+):
+  places = []
+
+  def load(name, data_dir=None, **_):
+    assert os.path.isabs(data_dir)
+    places.append(os.path.realpath(data_dir))
+    if places[-1] != str(tmp_path / 'data'):
+      raise UserError('data set is not prepared')
+    return colours
+
+  monkeypatch.setattr(datasets, 'load', load)
+  monkeypatch.chdir(tmp_path)
+  config = training_data.config(epochs=1, **{'data.data_dir': 'data'})
+  rows = loop.train(config, 'run')
+  (tmp_path / 'elsewhere').mkdir()
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  (tmp_path / 'run').rename('moved')
+  task = embedding.from_checkpoint('moved')
+  want = retrieval_metrics(task.queries.embeddings, task.queries.labels, c=0.1)
+  assert rows['after training'].items() >= want.items()
+  # The same run goes on from another folder.
+  config.data.data_dir = '../data'
+  assert loop.train(config, 'moved') == rows
+  embedding.from_checkpoint('moved', data_dir=tmp_path / 'data')
+  assert set(places) == {str(tmp_path / 'data')} and len(places) == 4
+  with pytest.raises(
+    UserError, match=r'not prepared. If the data .*--data_dir'
+  ):
+    embedding.from_checkpoint('moved', data_dir='/nowhere')
 
 
 def test_queries_are_ranked_against_a_gallery_of_their_own(

@@ -12,7 +12,8 @@ import pytest
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.training import report, workdir
+from hier_jax.training import config as config_lib
+from hier_jax.training import workdir
 from tests import training_data
 
 
@@ -26,11 +27,66 @@ def claim(folder):
 
 
 def test_a_new_one_is_made_and_holds_the_config(tmp_path):
-  folder, config = tmp_path / 'deep' / 'run', training_data.config()
+  folder = tmp_path / 'deep' / 'run'
+  config = config_lib.resolve(training_data.config())
   with workdir.claimed(folder, config):
     assert names(folder) == ['config.json', 'lock']
   stored = json.loads((folder / 'config.json').read_text())
   assert stored == json.loads(config.to_json())
+
+
+def claim_with(folder, **settings):
+  with workdir.claimed(
+    folder, config_lib.resolve(training_data.config(**settings))
+  ):
+    return json.loads((folder / 'config.json').read_text())
+
+
+def log(folder, step):
+  record = {'kind': 'train', 'step': step}
+  (folder / 'metrics.jsonl').write_text(json.dumps(record) + '\n')
+
+
+def test_a_run_without_a_step_blocks_nothing(tmp_path):
+  claim_with(tmp_path)
+  log(tmp_path, 0)
+  assert claim_with(tmp_path, **{'optim.lr': 1.0})['optim']['lr'] == 1.0
+  (tmp_path / 'config.json').write_text('{"damaged')
+  assert claim_with(tmp_path, **{'optim.lr': 2.0})['optim']['lr'] == 2.0
+  log(tmp_path, 1)
+  found = r'optim.lr is 2.0 there and 1.0 here \(1 such keys\); choose another'
+  with pytest.raises(UserError, match=found):
+    claim_with(tmp_path, **{'optim.lr': 1.0})
+  (tmp_path / 'config.json').write_text('{"damaged')
+  with pytest.raises(UserError, match=r'config.json is no JSON'):
+    claim_with(tmp_path, **{'optim.lr': 2.0})
+
+
+def test_free_keys_are_stored_anew(tmp_path):
+  claim_with(tmp_path, **{'data.data_dir': '/old'})
+  log(tmp_path, 1)
+  found = claim_with(tmp_path, **{'data.data_dir': '/new'})
+  assert found['data']['data_dir'] == '/new'
+
+
+def test_results_of_a_shorter_run_are_not_those_of_a_longer(tmp_path):
+  claim_with(tmp_path, epochs=4)
+  log(tmp_path, 12)
+  results = tmp_path / 'results.json'
+  results.write_text('{}')
+  claim_with(tmp_path, epochs=4, log_every=7)
+  assert results.exists()
+  assert claim_with(tmp_path, epochs=8)['epochs'] == 8
+  assert not results.exists()
+  with pytest.raises(UserError, match=r'epochs is 8 .* can only become longer'):
+    claim_with(tmp_path, epochs=4)
+
+
+def test_why_a_run_cannot_become_longer_is_said(tmp_path):
+  claim_with(tmp_path, **{'optim.schedule': 'cosine'})
+  log(tmp_path, 12)
+  with pytest.raises(UserError, match=r"'cosine' spreads over all epochs: in"):
+    claim_with(tmp_path, epochs=8, **{'optim.schedule': 'cosine'})
 
 
 def test_two_writers_are_one_too_many(tmp_path):
@@ -84,7 +140,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path, monkeypatch):
 def test_a_read_only_place_is_named(tmp_path):
   place = tmp_path / 'file'
   place.write_text('no folder')
-  with pytest.raises(report.WriteError, match='run cannot be written'):
+  with pytest.raises(UserError, match=r'run lies below .*file, which is no fo'):
     claim(place / 'run')
 
 

@@ -18,6 +18,7 @@ from hier_jax.poincare import wrapped_normal
 from tests import (
   geometry,
   test_lorentz,
+  test_losses_noise,
   test_losses_pairwise,
   test_losses_proxy,
   test_losses_ranking,
@@ -66,14 +67,11 @@ def sampled(x):
 
 
 def lca(dist, estimator='gumbel'):
-  triplets = triplets_lib.Triplets(*rng_rows(), weight=np.ones(90, np.float32))
+  rows = np.random.default_rng(1).integers(0, 24, (3, 90)).astype(np.int32)
+  triplets = triplets_lib.Triplets(*rows, weight=np.ones(90, np.float32))
   return losses.lca_loss(
     jax.random.key(KEY), dist, triplets, estimator=estimator
   )
-
-
-def rng_rows():
-  return np.random.default_rng(1).integers(0, 24, (3, 90)).astype(np.int32)
 
 
 def hier(z, proxies):
@@ -94,9 +92,11 @@ def drawn(dtype):
 
 def of_ball():
   cases = {
-    name: (functools.partial(op, c=C), args)
+    name: (
+      functools.partial(op, c=C),
+      test_poincare.arguments(kinds, rng, 6, 4, C, 'mid'),
+    )
     for name, (kinds, op, _) in test_poincare.OPS.items()
-    if (args := test_poincare.arguments(kinds, rng, 6, 4, C, 'mid'))
   }
   weights = np.ones((4, 6), np.float32)
   return cases | {
@@ -403,8 +403,6 @@ def test_the_nearest_proxy_is_picked_most_often():
 
 
 def test_picks_follow_their_weights():
-  from tests import test_losses_noise
-
   with jax.enable_x64(True):
     test_losses_noise.test_winners_follow_their_weights(12)
     test_losses_noise.test_extremes_are_finite()

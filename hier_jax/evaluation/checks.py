@@ -27,11 +27,15 @@ def positive_int(name: str, value) -> int:
 
 def curvature(name: str, value) -> float:
   """The value as a finite float of 0 or more."""
-  number = float(value)
+  try:
+    number = float(value)
+  except (TypeError, ValueError):
+    number = math.nan
   if not 0 <= number < math.inf:
+    shown = value if isinstance(value, str) else number
     raise UserError(
-      f'`{name}` is {number}; expected 0 (cosine) or the positive c of a ball '
-      'of curvature -c'
+      f'`{name}` is {shown!r}; expected 0 (cosine) or the positive c '
+      'of a ball of curvature -c'
     )
   return number
 
@@ -98,6 +102,65 @@ def labelled(name: str, labels: np.ndarray):
       f'`{name}` lacks the label of {listed(missing)}; expected one a row: '
       'label these, or leave them out'
     )
+
+
+def not_same(name: str, gallery: np.ndarray, queries: np.ndarray):
+  """Refuses a gallery that is the queries: each would find itself."""
+  if gallery is queries or np.array_equal(gallery, queries):
+    raise UserError(
+      f'`{name}` holds the same {len(queries)} rows as the queries: each would '
+      f'find itself first; leave `{name}` out, and each is left out of its own '
+      'ranking'
+    )
+
+
+def class_codes(
+  labels: np.ndarray, gallery_labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """The classes of both as integers from 0, equal exactly where labels are.
+
+  Raises:
+    UserError: labels that are missing, or that cannot be compared.
+  """
+  named = {'labels': labels, 'gallery_labels': gallery_labels}
+  for name, values in named.items():
+    labelled(name, values)
+  kinds = [_label_kind(name, values) for name, values in named.items()]
+  if kinds[0] != kinds[1]:
+    raise UserError(
+      f'`labels` are {kinds[0]} ({labels.dtype}) and `gallery_labels` '
+      f'{kinds[1]} ({gallery_labels.dtype}); expected the same: convert one'
+    )
+  arrays = list(named.values())
+  if len({x.dtype.kind for x in arrays}) > 1 or arrays[0].dtype == object:
+    # Together NumPy would make floats of int64 and uint64.
+    arrays = [np.array([*x.tolist(), None], object)[:-1] for x in arrays]
+  codes = np.unique(np.concatenate(arrays), return_inverse=True)[1]
+  return codes[: len(labels)], codes[len(labels) :]
+
+
+_LABEL_KINDS = {
+  **dict.fromkeys('iuf', 'numbers'),
+  **dict.fromkeys('UT', 'text'),
+  'S': 'bytes',
+  'b': 'bools',
+}
+
+
+def _label_kind(name: str, labels: np.ndarray) -> str:
+  """What labels are: of those of one kind it is known which are equal."""
+  if labels.dtype != object:
+    return _LABEL_KINDS.get(labels.dtype.kind, str(labels.dtype))
+  kinds = {
+    _LABEL_KINDS.get(np.dtype(t).kind, t.__name__)
+    for t in {type(label) for label in labels}
+  }
+  if len(kinds) > 1:
+    raise UserError(
+      f'`{name}` mixes {" and ".join(sorted(kinds))}; expected one kind: '
+      'convert them'
+    )
+  return next(iter(kinds))
 
 
 def listed(bad: np.ndarray) -> str:

@@ -121,6 +121,7 @@ def read_faiss(path) -> FaissIndex:
     c=float(arrays['c']),
     scale=float(arrays['scale']),
     centre=arrays['centre'],
+    unit=float(arrays['unit']),
   )
   return FaissIndex(index, lift)
 

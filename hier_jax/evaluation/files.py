@@ -1,4 +1,4 @@
-"""Embeddings from files of any framework, and figures into files."""
+"""Embeddings from files of any framework, and metrics into files."""
 
 import json
 import math
@@ -10,8 +10,8 @@ import numpy as np
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.evaluation import faiss_index, npz
-from hier_jax.evaluation.hierarchy.agreement import node_purity
+from hier_jax.evaluation import checks, faiss_index, npz
+from hier_jax.evaluation.hierarchy import agreement
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
@@ -42,17 +42,43 @@ def read(path) -> Embedded:
   Raises:
     UserError: no such file, another format, or an array that is missing.
   """
+  path = paths.as_path(path)
   remedy = 'write it with numpy.savez(path, embeddings=..., labels=...)'
-  arrays = npz.read(path, ('embeddings', 'labels'), remedy)
-  c = arrays.get('c')
-  if c is not None and c.size != 1:
-    raise UserError(f'{path}: `c` has shape {c.shape}; expected one number')
+  if path.suffix not in ('.npz', '.npy') and not path.exists():
+    raise UserError(
+      f'{path} does not exist: expected the workdir of a run, '
+      'WORKDIR/checkpoints/STEP, or an .npz of embeddings'
+    )
+  arrays = npz.read(
+    path, ('embeddings', 'labels'), remedy, optional=('c', 'proxies')
+  )
   return Embedded(
     arrays['embeddings'],
-    arrays['labels'],
-    None if c is None else float(c.item()),
+    _text(path, arrays['labels']),
+    _number(path, arrays.get('c')),
     arrays.get('proxies'),
   )
+
+
+def _text(path, labels):
+  """Labels that are bytes as text, so that both kinds of files compare."""
+  if labels.dtype.kind != 'S':
+    return labels
+  try:
+    return np.strings.decode(labels, 'utf-8')
+  except UnicodeDecodeError as error:
+    raise UserError(
+      f'{path}: `labels` are bytes and no UTF-8 ({error}); expected text: '
+      'decode them'
+    ) from error
+
+
+def _number(path, c):
+  if c is None:
+    return None
+  if c.size != 1:
+    raise UserError(f'{path}: `c` has shape {c.shape}; expected one number')
+  return checks.curvature(f'c of {path}', c.item())
 
 
 class Task(NamedTuple):
@@ -65,6 +91,7 @@ class Task(NamedTuple):
     taxonomy: tree of the classes; None for no figures of hierarchy.
     recall_at: the K of Recall@K.
     names: what the taxonomy calls the labels; None means their own text.
+    ties: see `per_query`.
   """
 
   queries: Embedded
@@ -73,16 +100,30 @@ class Task(NamedTuple):
   taxonomy: Taxonomy | None = None
   recall_at: Sequence[int] = RECALL_AT
   names: Mapping[int, str] | None = None
+  ties: str = 'pessimistic'
 
   def curvature(self, c: float | None = None) -> float:
-    """The c given, else what the queries' file says, else 0 (cosine)."""
-    return c if c is not None else self.queries.c or 0.0
+    """The c given, else what the files say, else 0 (cosine).
+
+    Raises:
+      UserError: none is given, and queries and gallery say different things.
+    """
+    if c is not None:
+      return c
+    said = self.queries.c or 0.0
+    if self.gallery is not None and (self.gallery.c or 0.0) != said:
+      raise UserError(
+        f'the queries have c = {self.queries.c} and the gallery c = '
+        f'{self.gallery.c}; expected the same: embed both with one model, or '
+        'give --curvature'
+      )
+    return said
 
 
 def read_task(query, gallery=None) -> Task:
   """Reads the files of the queries and of the gallery, see `read`."""
-  items = None if gallery is None else read(gallery)
-  return Task(read(query), home(query, gallery), items)
+  queries, items = read(query), None if gallery is None else read(gallery)
+  return Task(queries, home(query, gallery), items)
 
 
 def home(query, gallery=None) -> pathlib.Path:
@@ -90,53 +131,60 @@ def home(query, gallery=None) -> pathlib.Path:
   return paths.as_path(query if gallery is None else gallery).with_suffix('')
 
 
-def figures(task: Task, *, c: float | None = None) -> dict[str, float | int]:
-  """Figures of embeddings.
+def figures(
+  task: Task, *, c: float | None = None, progress: bool = False
+) -> dict[str, float | int | str]:
+  """Metrics of embeddings.
 
   Args:
     task: what to rank.
     c: curvature, see `Task.curvature`.
+    progress: whether to show bars on stderr, after some seconds.
 
   Returns:
-    `retrieval_metrics` with `FIGURES`, 'c' and, under 'hierarchy/', what
-    `hierarchy_metrics` finds. Where the queries come with proxies its 'tree/'
-    is `proxy_tree`, and 'proxies/used', '/perplexity' and '/<level>/purity' are
-    those of `node_purity`.
+    `retrieval_metrics` with `FIGURES`, and 'c'. Where the queries come with
+    proxies and c > 0, 'proxies/num', and 'proxies/used', '/perplexity' and
+    '/at_root', the `agreement.Usage` of their `proxy_tree`. With a taxonomy,
+    under 'hierarchy/', what `hierarchy_metrics` finds, with that tree, and
+    'proxies/<level>/purity' of `node_purity`.
 
   Raises:
     UserError: see `retrieval_metrics` and `hierarchy_metrics`.
   """
   c = task.curvature(c)
-  options: dict[str, Any] = {'c': c, 'recall_at': task.recall_at}
+  options: dict[str, Any] = {
+    'c': c,
+    'recall_at': task.recall_at,
+    'ties': task.ties,
+    'progress': progress,
+  }
   if task.gallery is not None:
     options['gallery'] = task.gallery.embeddings
     options['gallery_labels'] = task.gallery.labels
-  data = task.queries.embeddings, task.queries.labels
-  found: dict[str, float | int] = {'c': c}
-  found |= retrieval_metrics(*data, figures=FIGURES, **options)
+  x, labels, _, proxies = task.queries
+  found: dict[str, float | int | str] = {'c': c}
+  found |= retrieval_metrics(x, labels, figures=FIGURES, **options)
+  tree = None
+  if proxies is not None and c:
+    tree = proxy_tree(x, proxies, c=c)
+    used = agreement.usage(tree, len(x))
+    found |= {
+      'proxies/num': len(proxies),
+      'proxies/used': used.num_used,
+      'proxies/perplexity': used.perplexity,
+      'proxies/at_root': used.at_root,
+    }
   taxonomy = task.taxonomy
   if taxonomy is not None:
     if task.names is not None:
       taxonomy = taxonomy.labelled(task.names)
-    tree = None
-    if task.queries.proxies is not None and c:
-      x, proxies = task.queries.embeddings, task.queries.proxies
-      tree = proxy_tree(x, proxies, c=c)
-    of_tree = hierarchy_metrics(*data, taxonomy, tree=tree, **options)
+    kin = hierarchy_metrics(x, labels, taxonomy, tree=tree, **options)
     if tree is not None:
-      of_tree |= _of_proxies(tree, task.queries.labels, taxonomy)
-    found |= {f'hierarchy/{key}': value for key, value in of_tree.items()}
+      purity = agreement.node_purity(tree, labels, taxonomy).mean_purity
+      for level, value in zip(taxonomy.level_names, purity, strict=True):
+        kin[f'proxies/{level}/purity'] = float(value)
+    found |= {f'hierarchy/{key}': value for key, value in kin.items()}
   return found
-
-
-def _of_proxies(tree, labels, taxonomy):
-  found = node_purity(tree, labels, taxonomy)
-  purity = zip(taxonomy.level_names, found.mean_purity.tolist(), strict=True)
-  return {
-    'proxies/used': found.num_used,
-    'proxies/perplexity': found.perplexity,
-    **{f'proxies/{level}/purity': value for level, value in purity},
-  }
 
 
 def check_faiss(home: pathlib.Path, *, inputs) -> None:
@@ -177,9 +225,28 @@ def write_json(path, found):
 
 
 def as_lines(found) -> str:
-  """Figures as text, one a line."""
-  width = max(map(len, found))
+  """Metrics as text: first what to know of them, then one a line."""
+  numbers = {k: v for k, v in found.items() if not isinstance(v, str)}
+  width = max(map(len, numbers))
   shown = lambda value: f'{value:.4f}' if isinstance(value, float) else value
-  return '\n'.join(
-    f'{key.ljust(width)}  {shown(value)}' for key, value in found.items()
+  lines = [f'{key.ljust(width)}  {shown(x)}' for key, x in numbers.items()]
+  return '\n'.join([*_leads(found), '', *lines])
+
+
+def _leads(found):
+  """Sentences on how to read the metrics."""
+  if found.get('proxies/used') == 1:
+    yield (
+      'The learned tree is a star: all items hang under one of the '
+      f'{found["proxies/num"]} proxies, so that metrics of the tree mean '
+      'nothing.'
+    )
+  yield (
+    f'{found["num_queries"]} queries, by {found["metric"]}; ties '
+    f'{found["ties"]}, on which {found["num_tied"]} queries depend.'
   )
+  if found['num_unresolved']:
+    yield (
+      f'{found["num_unresolved"]} queries hold items that float32 cannot tell '
+      'apart; these count as ties.'
+    )

@@ -1,42 +1,64 @@
 """Named arrays in NumPy's .npz."""
 
-import pathlib
 import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
-from hier_jax.errors import UserError
+from hier_jax import paths
+from hier_jax.errors import UserError, listed
 
 
-def read(path, names: Sequence[str], remedy: str) -> dict[str, np.ndarray]:
-  """All arrays of a file.
+def read(
+  path, names: Sequence[str], remedy: str, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+  """Arrays of a file, by name.
 
   Args:
     path: of the .npz.
     names: arrays that must be there.
     remedy: what errors tell the user to do.
+    optional: arrays that are read too where they are there; no others are.
 
   Raises:
-    UserError: no such file, another format, or an array that is missing.
+    UserError: no such file, another format, an array that is missing or holds
+      Python objects, which would have to be unpickled.
   """
-  path = pathlib.Path(path)
+  path = paths.as_path(path)
   try:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open('rb') as file:
+      archive = np.load(file, allow_pickle=False)
       if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError('a single array')
-      arrays = dict(archive)
+        raise UserError(
+          f'{path} holds one array without a name, as .npy does; expected an '
+          f'.npz with {" and ".join(names)}: {remedy}'
+        )
+      with archive:
+        if missing := [name for name in names if name not in archive]:
+          held = listed(sorted(archive), 10) or 'nothing'
+          raise UserError(
+            f'{path} lacks the array {missing[0]!r}, it holds {held}: {remedy}'
+          )
+        wanted = [name for name in (*names, *optional) if name in archive]
+        return {name: _array(path, archive, name) for name in wanted}
   except FileNotFoundError:
     raise UserError(f'{path} does not exist: {remedy}') from None
+  except UserError:
+    raise
   # Of an empty file NumPy says EOFError, which is no OSError.
   except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
     raise UserError(
       f'{path} cannot be read as .npz ({error}): {remedy}'
     ) from error
-  missing = [name for name in names if name not in arrays]
-  if missing:
-    held = ', '.join(sorted(arrays)) or 'nothing'
+
+
+def _array(path, archive, name):
+  try:
+    return archive[name]
+  except ValueError as error:
+    if 'Object arrays' not in str(error):
+      raise
     raise UserError(
-      f'{path} lacks the array {missing[0]!r}, it holds {held}: {remedy}'
-    )
-  return arrays
+      f'{path}: `{name}` holds Python objects, which are not unpickled; '
+      'expected numbers or text: save it as .astype(str) or .astype(float)'
+    ) from error

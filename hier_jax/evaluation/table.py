@@ -1,22 +1,25 @@
-"""Retrieval figures of several systems as text."""
+"""Retrieval metrics of several systems as text."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, metric_keys
 
 
 def format_table(
-  rows: Mapping[str, Mapping[str, float]],
+  rows: Mapping[str, Mapping[str, Any]],
   recall_at: Sequence[int] = RECALL_AT,
 ) -> str:
   """An aligned plain-text table, a line a system, in per cent.
+
+  Its caption says by what metric and with what ties, where the rows know.
 
   Args:
     rows: name of the system -> result of `retrieval_metrics`.
     recall_at: the K of the columns R@K; the last column is MAP@R.
 
   Returns:
-    A heading and the lines, without a newline at the end.
+    Heading, lines and caption, without a newline at the end.
 
   Raises:
     KeyError: a row lacks one of the columns.
@@ -29,7 +32,23 @@ def format_table(
   first, *widths = (
     max(map(len, column)) for column in zip(*lines, strict=True)
   )
-  return '\n'.join(
+  text = [
     '  '.join([name.ljust(first), *map(str.rjust, figures, widths)])
     for name, *figures in lines
-  )
+  ]
+  return '\n'.join([*text, *_caption(rows)])
+
+
+def _caption(rows):
+  """Lines that say what the rows were ranked by."""
+  systems: dict[str, list[str]] = {}
+  for name, row in rows.items():
+    if 'metric' in row:
+      how = f'{row["metric"]}; ties {row["ties"]}'
+      systems.setdefault(how, []).append(name)
+  if len(systems) == 1:
+    return [f'In per cent, by {how}.' for how in systems]
+  return [
+    f'{", ".join(names)}: in per cent, by {how}.'
+    for how, names in systems.items()
+  ]

@@ -217,6 +217,20 @@ class Taxonomy:
     return parent
 
 
+def expect(taxonomy) -> Taxonomy:
+  """The taxonomy.
+
+  Raises:
+    UserError: it is none.
+  """
+  if not isinstance(taxonomy, Taxonomy):
+    raise UserError(
+      f'`taxonomy` is a {type(taxonomy).__name__}; expected a Taxonomy: '
+      'make one by Taxonomy.from_levels(levels, classes) or .from_csv(path)'
+    )
+  return taxonomy
+
+
 def _build(
   paths: Mapping[str, Sequence[str]], level_names: Sequence[str] | None
 ) -> Taxonomy:
@@ -363,4 +377,11 @@ def _as_text(label) -> str:
     return ''
   if isinstance(label, float) and label.is_integer():
     label = int(label)
-  return label.decode() if isinstance(label, bytes) else str(label)
+  if not isinstance(label, bytes):
+    return str(label)
+  try:
+    return label.decode()
+  except UnicodeDecodeError:
+    raise UserError(
+      f'label {label!r} is bytes and no UTF-8; expected text: decode it'
+    ) from None

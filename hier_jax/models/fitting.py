@@ -29,12 +29,15 @@ class Loaded(NamedTuple):
       as a classifier's.
     resized: sides of the file's grid of position embeddings and of the
       model's, where they differ.
+    architecture: the backbone's name that the weights go by, None where neither
+      the file nor its source tells it.
   """
 
   variables: dict[str, Any]
   layout: str
   dropped: tuple[str, ...]
   resized: tuple[int, int] | None
+  architecture: str | None = None
 
   @property
   def size(self) -> int:
@@ -44,6 +47,8 @@ class Loaded(NamedTuple):
   def summary(self) -> str:
     """One line for people."""
     text = f'{self.size:,} parameters, layout {self.layout}'
+    if self.architecture:
+      text = f'{self.architecture}, {text}'
     if self.resized:
       old, new = self.resized
       text += f'; position embeddings from {old}x{old} to {new}x{new}'

@@ -1,13 +1,23 @@
 """Weights from the Hugging Face hub, or from its cache without network."""
 
+import importlib.util
 import pathlib
 
 from hier_jax.errors import UserError
 
-__all__ = ['FILES', 'download']
+__all__ = ['FILES', 'check_installed', 'download']
 
 # What repositories of models call their weights, the one to prefer first.
 FILES = 'model.safetensors', 'pytorch_model.bin'
+
+
+def check_installed(repository: str) -> None:
+  """Raises UserError where huggingface_hub is missing."""
+  if importlib.util.find_spec('huggingface_hub') is None:
+    raise UserError(
+      f'{repository} lies on the Hugging Face hub, which needs huggingface_hub:'
+      " pip install 'hier_jax[hub]', or give the path of a file"
+    )
 
 
 def download(
@@ -27,14 +37,9 @@ def download(
     UserError: huggingface_hub is not installed, there is no such repository or
       it has no weights, or neither cache nor network has them.
   """
-  try:
-    import huggingface_hub
-    from huggingface_hub import errors
-  except ImportError:
-    raise UserError(
-      f'{repository} lies on the Hugging Face hub, which needs huggingface_hub:'
-      " pip install 'hier_jax[hub]', or give the path of a file"
-    ) from None
+  check_installed(repository)
+  import huggingface_hub
+  from huggingface_hub import errors
 
   # The cache first: without network, a look at the hub takes half a minute of
   # retries, and published weights do not change.

@@ -1,6 +1,9 @@
 """Pretrained weights: into a backbone, into our files, and back to PyTorch."""
 
+import contextlib
 import os
+import pathlib
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +14,7 @@ from flax import traverse_util
 from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.models import (
+  embedder,
   fitting,
   hub,
   layouts,
@@ -20,7 +24,7 @@ from hier_jax.models import (
 )
 from hier_jax.models.fitting import Loaded
 
-__all__ = ['Loaded', 'convert', 'export', 'load', 'save']
+__all__ = ['Loaded', 'convert', 'export', 'is_file', 'load', 'save']
 
 _FORMAT, _VERSION = 'hier_jax', 1
 _SUFFIXES = '.safetensors', '.npz', '.pth', '.pt', '.bin', '.tar'
@@ -34,20 +38,39 @@ def load(source, model: nn.Module, *, cache_dir=None) -> Loaded:
       `layouts.LAYOUTS`; a backbone's name or alias, for the weights published
       under it; or a repository of the Hugging Face hub,
       'timm/vit_small_patch16_224.dino'.
-    model: a `ViT` or `ResNet`. A ViT's position embeddings are resized to its
-      own `image_size`.
+    model: a `ViT` or `ResNet`, or an `Embedder` over one. A ViT's position
+      embeddings are resized to its own `image_size`.
     cache_dir: of the hub, see `hub.download`.
 
   Returns:
-    The variables to apply the model with, and what was left out or resized.
+    The variables to apply the backbone with, and what was left out or resized.
 
   Raises:
-    UserError: the file cannot be had or read, is of no known layout, or its
-      arrays are not those of the model; all that differ are counted.
+    UserError: the file cannot be had or read, is of no known layout, its arrays
+      are not those of the model (all that differ are counted), or the source
+      tells of published weights that expect other pixels than the model is
+      made for.
   """
-  path, _ = _resolve(source, cache_dir)
-  weights, layout, _ = _open(path)
-  return fitting.fit(weights, layout, model, path)
+  path, named = _resolve(source, cache_dir)
+  backbone = model.backbone if isinstance(model, embedder.Embedder) else model
+  with _local(path) as file:
+    weights, layout, told = _open(file)
+    loaded = fitting.fit(weights, layout, backbone, path)
+  loaded = loaded._replace(architecture=told or named)
+  _check_pixels(loaded.architecture, model, path)
+  return loaded
+
+
+def is_file(source) -> bool:
+  """Whether a source of `load` is a file, not weights published under a name.
+
+  Raises:
+    UserError: it is neither, or those weights need a package that is missing.
+  """
+  path, repository, _ = _find(source)
+  if path is None:
+    hub.check_installed(repository)
+  return path is not None
 
 
 def save(path, variables: Mapping[str, Any], *, architecture: str) -> None:
@@ -137,22 +160,74 @@ def convert(
 
 def _resolve(source, cache_dir):
   """The file of a source, and the backbone's name where it is given by that."""
+  path, repository, name = _find(source)
+  if path is None:
+    path = hub.download(repository, cache_dir=cache_dir)
+  return path, name
+
+
+def _find(source):
+  """The path of a source that is a file, else its repository and name."""
   path = paths.as_path(source)
   file = isinstance(source, os.PathLike) or path.suffix in _SUFFIXES
   if file or path.exists():
-    return path, None
+    return path, None, None
   try:
     spec = registry.spec(path.name)
   except UserError as error:
     if path.name == source:
       raise UserError(f'{source} is no file, and {error}') from None
-    return hub.download(source, cache_dir=cache_dir), None
+    return None, source, None
   repository = spec.hub if path.name == source else source
   if repository is None:
     raise UserError(
       f'there are no published weights of {source}: give the path of a file'
     )
-  return hub.download(repository, cache_dir=cache_dir), path.name
+  return None, repository, path.name
+
+
+@contextlib.contextmanager
+def _local(path):
+  """The file where it is local, else a copy that is there for the block."""
+  if not paths.is_remote(path):
+    yield path
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    copy = pathlib.Path(folder) / path.name
+    try:
+      copy.write_bytes(path.read_bytes())
+    # An object store's library raises errors of its own kinds.
+    except Exception as error:
+      raise UserError(
+        f'{path} cannot be read ({type(error).__name__}: {error}): check its'
+        ' name and your access to it'
+      ) from error
+    yield copy
+
+
+def _check_pixels(architecture, model, path):
+  """That a model is given the pixels that published weights were made for."""
+  try:
+    weights = registry.spec(architecture or '')
+  except UserError:
+    return
+  # Of its mean and deviation; of weights of one's own, no name tells them.
+  made_for = model
+  if not isinstance(model, embedder.Embedder):
+    made_for = model.made_as and registry.spec(model.made_as)
+  if weights.tag is None or made_for is None:
+    return
+  theirs, ours = (
+    [[float(x) for x in values] for values in (of.mean, of.std)]
+    for of in (weights, made_for)
+  )
+  if theirs != ours:
+    raise UserError(
+      f'{path} has weights of {architecture}, which expect pixels of mean'
+      f' {theirs[0]} and std {theirs[1]}, but the model is made for mean'
+      f' {ours[0]} and std {ours[1]}. Take {architecture!r} for the backbone,'
+      ' or an embedder (config.model) with that mean and std'
+    )
 
 
 def _open(path):

@@ -71,7 +71,7 @@ _VIT = re.compile(
   r'((?P<dinov2>_dinov2)|_(?P<image_size>[1-9]\d*))?'
 )
 # Attributes of a module that are no options: Flax's, and arguments of `create`.
-_OTHERS = 'parent', 'name', 'image_size', 'dtype', 'axis_name'
+_OTHERS = 'parent', 'name', 'image_size', 'dtype', 'axis_name', 'made_as'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,9 @@ def create(
       f'backbone {name!r} has no option {", ".join(map(repr, unknown))}; it'
       f' has {", ".join(known)}'
     )
-  return kind(**{**fields, **given}, dtype=dtype, axis_name=axis_name)
+  return kind(
+    **{**fields, **given}, dtype=dtype, axis_name=axis_name, made_as=name
+  )
 
 
 def _fields(name: str, architecture: str) -> dict[str, Any]:

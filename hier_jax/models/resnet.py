@@ -84,6 +84,7 @@ class ResNet(nn.Module):
       features are float32.
     axis_name: mapped axis over which BatchNorm gathers its statistics, so that
       they are the whole batch's; None for one device.
+    made_as: the name that `registry.create` made it of, if it did.
   """
 
   block: type[BasicBlock] | type[Bottleneck]
@@ -95,6 +96,7 @@ class ResNet(nn.Module):
   remat: bool = False
   dtype: DTypeLike = jnp.float32
   axis_name: str | None = None
+  made_as: str | None = None
 
   @nn.compact
   def __call__(

@@ -70,6 +70,7 @@ class ViT(nn.Module):
     dtype: of the computation; parameters and the returned features are float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
+    made_as: the name that `registry.create` made it of, if it did.
   """
 
   patch_size: int
@@ -89,6 +90,7 @@ class ViT(nn.Module):
   token_multiple: int | None = None
   dtype: DTypeLike = jnp.float32
   axis_name: str | None = None
+  made_as: str | None = None
 
   @nn.compact
   def __call__(

@@ -14,7 +14,12 @@ and rounded once at the end.
 Points on or outside the boundary are no error, for rounding puts them there:
 1 - c|x|^2 is floored at one unit of rounding (1.2e-7 in float32), with
 derivative 0, in every function. `project` brings points back. Values and
-gradients are finite everywhere: at x = y, at 0, on and outside the boundary.
+gradients are finite everywhere: at x = y, at 0, on and outside the boundary,
+where coordinates beyond 1,024 radii count as these; infinite ones give NaN.
+
+Tangent vectors may have any length that floats have, as may points where c = 0:
+squares are taken of rows divided by a power of two. (All pairs share one.)
+Processors may take numbers below 1.2e-38 for 0 in float32.
 
 Static mistakes raise: TypeError for integers and mixed dtypes, ValueError for
 different d, leading dimensions that do not broadcast, and a negative, NaN or

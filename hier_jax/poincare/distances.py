@@ -32,7 +32,8 @@ def dist(x, y, *, c):
 def _scaled(x, y, c):
   """Points and curvature in a unit of length, a power of two, and that unit.
 
-  In it the squares of the largest coordinates are near 1.
+  In it the largest coordinates are near 1, so that no square overflows, and
+  only distances below 1e-19 of the unit are taken for 0.
   """
   largest = jnp.maximum(*(jnp.max(jnp.abs(a), initial=0) for a in (x, y)))
   unit = numerics.power_of_two(largest)

@@ -204,19 +204,18 @@ def power_of_two(x):
   return jnp.where(x > 0, jnp.clip(power, least, 1 / least), 1)
 
 
-def scaled(x, axis=-1):
-  """Splits x into y and a power of two s: x = s y, exactly, with |y| near 1.
+def scaled(x):
+  """Rows x as y and powers of two s: x = s y, exactly, with |y| near 1.
 
   Sums of squares of y neither overflow nor underflow.
 
   Args:
-    x: an array.
-    axis: along which the entries of x share their power.
+    x: `[..., d]`.
 
   Returns:
-    y, and s with `axis` kept as 1.
+    y `[..., d]` and s `[..., 1]`.
   """
-  largest = jnp.max(jnp.abs(x), axis, keepdims=True, initial=0)
+  largest = jnp.max(jnp.abs(x), -1, keepdims=True, initial=0)
   power = power_of_two(largest)
   return x / power, power
 
@@ -268,7 +267,7 @@ def limited(x, limit):
 
 
 def curved_sq(x, c):
-  """The product c |x|^2 as a column `[..., 1]`; 0 at c = 0 for any length."""
+  """The product c |x|^2 as a column `[..., 1]`; 0 at c = 0 for any x."""
   y, power = scaled(x)
   return c[..., None] * power * power * dot(y, y)
 
@@ -475,10 +474,10 @@ def length(t, gaps, c, error):
   """The `arc` of |t|^2 / gaps, however short or long t is.
 
   Args:
-    t: `[..., d]`.
-    gaps: `[...]`, and what is left out of them as a share, as `arc` takes it.
+    t: `[..., d]`, the difference of two points.
+    gaps: `[...]`, the product of their 1 - c|.|^2.
     c: curvature `[...]`.
-    error: see `arc`.
+    error: what is left out of the gaps as a share of them.
 
   Returns:
     `[...]`.

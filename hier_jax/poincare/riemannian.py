@@ -81,7 +81,7 @@ def expmap(x, v, *, c):
   Returns:
     Points `[..., d]` at distance `norm(x, v)` from x.
   """
-  # Shortened before the gap, too, could make it overflow.
+  # The quotient by the gap could overflow.
   v = saturated(v, c)
   return mobius_add(x, exp0(v / numerics.gap(x, c), c=c), c=c)
 

@@ -11,7 +11,6 @@ import gc
 import json
 import logging
 import math
-import pathlib
 import zlib
 
 import jax
@@ -19,13 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from hier_jax import paths
 from hier_jax.errors import UserError, listed
 from hier_jax.training import agreement
 
-__all__ = ['Checkpoints']
+__all__ = ['Checkpoints', 'steps_in']
 
 # Threads that copy a state.
 _COPIERS = 4
+
+
+def steps_in(directory):
+  """Steps of the whole checkpoints in a folder, which may not exist."""
+  return ocp.utils.checkpoint_steps(directory)
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -40,7 +45,9 @@ class Checkpoints(contextlib.AbstractContextManager):
   """
 
   def __init__(self, directory, *, keep=None):
-    self._directory = pathlib.Path(directory).absolute()
+    directory = paths.as_path(directory)
+    local = not paths.is_remote(directory)
+    self._directory = directory.absolute() if local else directory
     self._pending = None
     if agreement.index() != 0:
       return

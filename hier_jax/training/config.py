@@ -1,38 +1,69 @@
 """The config: every key with its default.
 
 A config file under experiments/configs returns `default_config()` with other
-values; it can neither add a key nor leave one out. `validation` checks values.
+values; it can neither add a key nor leave one out. A key that belongs to others
+is None by default, and `resolve` derives it from them. `validation` checks
+values.
 """
 
+import contextlib
+import json
+
+import jax
 from ml_collections import config_dict
 
+from hier_jax import paths
 from hier_jax.data import transforms
 from hier_jax.errors import UserError, did_you_mean
-from hier_jax.training import objective
+from hier_jax.models import registry
+from hier_jax.training import objective, optim
 
 __all__ = [
   'FREE_KEYS',
+  'as_stored',
   'check_keys',
+  'conflicts',
   'default_config',
   'differences',
   'facts',
   'flatten',
   'from_stored',
   'may_be_none',
+  'resolve',
+  'settings',
   'unknown_key',
 ]
 
 # Keys whose values may differ between the processes of a run,
 _HOST_KEYS = ('data.cache', 'data.data_dir', 'data.num_threads')
-# and all that say where or how fast, never what: a run may go on with others.
+# and all that say where, how fast or how often, never what: a run may go on
+# with others.
 FREE_KEYS = (
   *_HOST_KEYS,
+  'checkpoint.every_epochs',
+  'checkpoint.keep',
   'data.max_megapixels',
   'data.micro_batch',
+  # It acts through data.eval_resize.
+  'data.eval_crop',
+  'eval.batch_size',
+  'log_every',
+  'model.remat',
   'nonfinite',
   'parallel',
   'tensorboard',
 )
+# Rows that are embedded at a time in evaluation, about.
+_EVAL_ROWS = 500
+# Key that is None where it is derived -> its value, of a whole config.
+_DERIVED = {
+  'model.mean': lambda config: registry.spec(config.model.backbone).mean,
+  'model.std': lambda config: registry.spec(config.model.backbone).std,
+  'data.eval_resize': lambda config: round(
+    config.model.image_size / config.data.eval_crop
+  ),
+  'eval.batch_size': lambda config: _multiple(_EVAL_ROWS, jax.device_count()),
+}
 
 # Keys that may be None although that is not their default.
 _OR_NONE = ('model.clip_radius', 'data.train_view.scale')
@@ -68,7 +99,8 @@ def default_config():
       'last_norm': True,
       'radial_scale': optional(float),
       'dtype': 'bfloat16',
-      # None in what follows: as the backbone has it.
+      # None in what follows: as the backbone has it, whose weights expect
+      # pixels of that mean and standard deviation.
       'mean': optional(tuple),
       'std': optional(tuple),
       'pool': optional(str),
@@ -159,7 +191,11 @@ def default_config():
         'channel_shuffle': 0.0,
         'brightness': 0.0,
       },
+      # Evaluation views are cut out of the centre of an image whose short side
+      # was resized to it, of which they are so large a share: None for
+      # model.image_size / eval_crop.
       'eval_resize': optional(int),
+      'eval_crop': 1.0,
     },
     'epochs': 100,
     'log_every': 10,
@@ -171,7 +207,8 @@ def default_config():
     'nonfinite': 'stop',
     'eval': {
       'every_epochs': 10,
-      'batch_size': 500,
+      # None: about 500, as many on each device.
+      'batch_size': optional(int),
       'recall_at': (1, 2, 4, 8),
       'pixels': False,
       # One training class in so many is kept from training, for validation;
@@ -225,6 +262,35 @@ def check_keys(flat):
     )
 
 
+def resolve(config):
+  """The config with what is None for derived, see `default_config`, filled in.
+
+  A local data_dir becomes absolute, so that it is found from every folder.
+
+  Args:
+    config: the whole config, which is left as it is.
+
+  Raises:
+    UserError: there is no such backbone, or data_dir is no path.
+  """
+  found = config.copy_and_resolve_references()
+  flat = flatten(config)
+  derived = {
+    key: derive(config) for key, derive in _DERIVED.items() if flat[key] is None
+  }
+  if flat['data.data_dir'] is not None:
+    place = paths.as_path(flat['data.data_dir'])
+    local = not paths.is_remote(place)
+    derived['data.data_dir'] = str(place.absolute() if local else place)
+  found.update_from_flattened_dict(derived)
+  return found
+
+
+def _multiple(number, of):
+  """The first multiple of `of` that is not below a number."""
+  return -(-number // of) * of
+
+
 def facts(config):
   """Dotted key -> value as text, what the processes of a run must share."""
   return {
@@ -232,6 +298,11 @@ def facts(config):
     for key, value in flatten(config).items()
     if key not in _HOST_KEYS
   }
+
+
+def as_stored(config):
+  """A config as nested dicts, as `config.json` holds it."""
+  return json.loads(config.to_json())
 
 
 def from_stored(stored):
@@ -268,3 +339,50 @@ def differences(theirs, ours):
     for key in sorted(set(theirs) | set(ours))
     if theirs.get(key) != ours.get(key)
   }
+
+
+def conflicts(theirs, ours, *, validated):
+  """The differences that keep a run of one config from going on with another.
+
+  There are none in `FREE_KEYS`, in how often it is evaluated where that decides
+  nothing, and where it becomes longer under a schedule that does not depend on
+  its length.
+
+  Args:
+    theirs: the config that the run began with, resolved.
+    ours: the one to go on with, likewise.
+    validated: whether evaluations of the run have chosen its best state.
+
+  Returns:
+    As `differences`.
+  """
+  found = differences(as_stored(theirs), as_stored(ours))
+  free = {*FREE_KEYS}
+  if not validated:
+    free.add('eval.every_epochs')
+  if theirs.epochs < ours.epochs and ours.optim.schedule not in optim.SPANNING:
+    free.add('epochs')
+  return {key: values for key, values in found.items() if key not in free}
+
+
+def settings(config):
+  """Dotted keys in which a config is not at its defaults, or what they derive.
+
+  The seed and `FREE_KEYS`, which change no result, are left out.
+
+  Args:
+    config: resolved or not.
+
+  Returns:
+    key -> (default, value).
+  """
+  flat, default = flatten(config), default_config()
+  unset = config.copy_and_resolve_references()
+  for key, derive in _DERIVED.items():
+    # Of a backbone that is no more there is nothing to derive.
+    with contextlib.suppress(UserError):
+      if key not in FREE_KEYS and flat[key] == derive(config):
+        unset.update_from_flattened_dict({key: None})
+  found = differences(as_stored(default), as_stored(unset))
+  left_out = ('seed', *FREE_KEYS)
+  return {key: values for key, values in found.items() if key not in left_out}

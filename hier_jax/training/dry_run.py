@@ -6,49 +6,43 @@ import math
 import jax
 from flax import traverse_util
 
-from hier_jax.training import (
-  agreement,
-  embedding,
-  optim,
-  parallel,
-  validation,
-)
-from hier_jax.training import state as state_lib
+from hier_jax import paths
+from hier_jax.training import agreement, optim, parallel
+from hier_jax.training import plan as plans
 from hier_jax.training import step as step_lib
-from hier_jax.training.inputs import Inputs, batch_shapes, load_splits
+from hier_jax.training.inputs import batch_shapes
 
 __all__ = ['describe']
 
 
-def describe(config) -> str:
+def describe(config, workdir=None) -> str:
   """Text on a run: config, parameters and rates, batches, memory.
 
-  Compiles the step, but makes no parameters and reads no images.
+  Checks all that a run checks before it begins, and compiles the step, but
+  makes no parameters and reads no images.
 
   Args:
     config: see `config.default_config`.
+    workdir: the folder that the run would have, to be checked too, or None.
 
   Raises:
-    UserError: for a wrong config or data set.
+    UserError: as `plan.make`.
   """
-  validation.validate(config)
-  train = load_splits(config)['train']
-  steps_per_epoch = Inputs(config, train).sampler.steps_per_epoch
-  model = embedding.create_model(config)
-  optimizer = optim.optimizer(config, steps_per_epoch=steps_per_epoch)
-  state = jax.eval_shape(
-    lambda: state_lib.create(config, model, optimizer, train.num_classes)
-  )
+  workdir = None if workdir is None else paths.as_path(workdir)
+  plan = plans.make(config, workdir, fetch=False)
+  config, train = plan.config, plan.splits['train']
+  steps_per_epoch = plan.inputs.sampler.steps_per_epoch
   compiled = parallel.compile_step(
-    step_lib.make_train_step(config, model, optimizer),
-    state,
+    step_lib.make_train_step(config, plan.model, plan.optimizer),
+    plan.shapes,
     batch_shapes(config),
     by=config.parallel,
   )
   return '\n\n'.join(
     [
       config.to_json(indent=2),
-      _parameters(config, state.params, steps_per_epoch),
+      _parameters(config, plan.shapes.params, steps_per_epoch),
+      *_pretrained(plan),
       _batches(config, train, steps_per_epoch),
       _memory(compiled.memory_analysis()),
     ]
@@ -73,6 +67,15 @@ def _parameters(config, params, steps_per_epoch):
     lines.append(f'{group:<22}{count:>12,}{shown}')
   lines.append(f'{"all":<22}{counts.total():>12,}')
   return '\n'.join(lines)
+
+
+def _pretrained(plan):
+  """A line on the weights that the run begins with, where it does so."""
+  if plan.weights is not None:
+    return [f'pretrained weights: {plan.weights.summary()}']
+  if plan.config.pretrained is None:
+    return []
+  return ['pretrained weights: of the hub, fetched when the run begins']
 
 
 def _batches(config, train, steps_per_epoch):

@@ -1,21 +1,20 @@
 """Embeddings of a split of images, in a run and from what a run left."""
 
 import functools
-import json
-import pathlib
 
+import jax
 import numpy as np
 
-from hier_jax import poincare
-from hier_jax.data import pipeline, transforms
+from hier_jax import paths, poincare
+from hier_jax.data import builders, pipeline, transforms
 from hier_jax.errors import UserError
 from hier_jax.evaluation.files import Embedded, Task
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.models import embedder
 from hier_jax.training import agreement, optim, parallel, validation
-from hier_jax.training import config as config_lib
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
+from hier_jax.training import workdir as workdirs
 from hier_jax.training.checkpoint import Checkpoints
 from hier_jax.training.inputs import load_splits
 
@@ -76,7 +75,7 @@ def chosen(splits, query=None, gallery=None):
   return [splits[name] for name in names]
 
 
-def from_checkpoint(path, *, query=None, gallery=None) -> Task:
+def from_checkpoint(path, *, query=None, gallery=None, data_dir=None) -> Task:
   """Embeds splits of a run's data set with one of its checkpoints.
 
   Args:
@@ -84,6 +83,7 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
       `WORKDIR/checkpoints/STEP`.
     query: name of the split of the queries, see `chosen`.
     gallery: name of the split of the gallery.
+    data_dir: where prepared data sets lie; None for where the run had them.
 
   Returns:
     The task, labels being the numbers of classes, with their names, the data
@@ -92,11 +92,17 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
   Raises:
     UserError: no such run, checkpoint or split, and what loading them raises.
   """
-  workdir, step = _workdir_and_step(pathlib.Path(path))
-  config = _read_config(workdir / 'config.json')
+  workdir, step = _workdir_and_step(paths.as_path(path))
+  config = workdirs.read_config(workdir)
+  if data_dir is not None:
+    config.data.data_dir = str(data_dir)
+  # The run's own rounds as the run did, but may be for other devices.
+  if config.eval.batch_size % jax.device_count():
+    config.eval.batch_size = None
+  config = validation.validate(config, training=False)
   # Before a bundled data set is written where the config says.
   _check_trained(workdir / 'checkpoints')
-  splits = load_splits(config)
+  splits = _splits(config)
   ranked = chosen(splits, query, gallery)
   model = create_model(config)
   state = _restored(config, model, splits['train'], workdir, step)
@@ -118,9 +124,9 @@ def from_checkpoint(path, *, query=None, gallery=None) -> Task:
   )
 
 
-def home(path) -> pathlib.Path:
+def home(path):
   """The `Task.home` of a run or of one of its checkpoints."""
-  return _workdir_and_step(pathlib.Path(path))[0] / 'embeddings'
+  return _workdir_and_step(paths.as_path(path))[0] / 'embeddings'
 
 
 def _workdir_and_step(path):
@@ -129,20 +135,16 @@ def _workdir_and_step(path):
   return path, None
 
 
-def _read_config(path):
-  """The config of a run, those keys that it lacks at their defaults."""
+def _splits(config):
+  """The splits of a run's data set, which may have been moved since."""
   try:
-    stored = json.loads(path.read_text())
-  except FileNotFoundError:
+    return load_splits(config)
+  except UserError as error:
+    if builders.place(config.data.name, config.data.data_dir).exists():
+      raise
     raise UserError(
-      f'{path.parent} holds no config.json: expected the workdir of a run, or'
-      ' WORKDIR/checkpoints/STEP'
-    ) from None
-  except ValueError as error:
-    raise UserError(f'{path} is no JSON ({error})') from error
-  config = config_lib.from_stored(stored)
-  validation.validate(config)
-  return config
+      f'{error}. If the data was moved, name its place with --data_dir DIR'
+    ) from error
 
 
 def _check_trained(folder):

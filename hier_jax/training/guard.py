@@ -7,7 +7,6 @@ one. Devices decide this by themselves; the host learns of it when it logs.
 
 import json
 import math
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +60,7 @@ class Guard:
   """
 
   def __init__(self, config, workdir, sampler, *, skipped):
-    self._config, self._workdir = config, pathlib.Path(workdir)
+    self._config, self._workdir = config, paths.as_path(workdir)
     self._sampler, self._skipped = sampler, skipped
     self._unread = []
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import pathlib
 
 import jax
 
@@ -14,20 +13,17 @@ from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.training import (
   agreement,
   embedding,
-  optim,
   parallel,
   report,
   runs,
   selection,
-  validation,
 )
-from hier_jax.training import config as config_lib
+from hier_jax.training import plan as plans
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training import workdir as workdirs
 from hier_jax.training.checkpoint import Checkpoints
 from hier_jax.training.guard import Guard
-from hier_jax.training.inputs import Inputs, load_splits
 from hier_jax.training.preemption import Preemption
 
 __all__ = ['train']
@@ -36,8 +32,9 @@ __all__ = ['train']
 def train(config, workdir):
   """Trains as the config says, or goes on where the workdir's run stopped.
 
-  Writes `config.json`, `metrics.jsonl`, `timing.jsonl`, `checkpoints/` and, at
-  the end, `results.json` into the workdir. All random choices are functions of
+  What can be checked is checked before anything is compiled or written. Writes
+  `config.json`, `metrics.jsonl`, `timing.jsonl`, `checkpoints/` and, at the
+  end, `results.json` into the workdir. All random choices are functions of
   (config.seed, step), so that a resumed run ends as the uninterrupted one.
 
   Where there is a validation split (config.eval.hold_out, or the data set's own
@@ -46,7 +43,7 @@ def train(config, workdir):
 
   Args:
     config: see `config.default_config`.
-    workdir: folder of this run alone.
+    workdir: folder of this run alone, local or in an object store.
 
   Returns:
     name of a system -> its retrieval metrics on the test split, in the order
@@ -58,7 +55,7 @@ def train(config, workdir):
     UserError: for a wrong config, data set or workdir, for a loss that is not
       finite, and where the workdir can't be written to, as on a full disk.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.as_path(workdir)
   try:
     return _train(config, workdir)
   except report.WriteError as error:
@@ -70,37 +67,24 @@ def train(config, workdir):
 
 
 def _train(config, workdir):
-  validation.validate(config)
-  splits = load_splits(config)
-  agreement.agree(
-    config_lib.facts(config) | agreement.data_fingerprints(splits)
-  )
-  inputs = Inputs(config, splits['train'])
-  model = embedding.create_model(config)
-  optimizer = optim.optimizer(
-    config, steps_per_epoch=inputs.sampler.steps_per_epoch
-  )
-  state = state_lib.create(
-    config, model, optimizer, splits['train'].num_classes
-  )
-  keep = config.checkpoint.keep
+  plan = plans.make(config, workdir)
+  config = plan.config
   with (
     workdirs.claimed(workdir, config),
-    _checkpoints(workdir, keep) as checkpoints,
+    _checkpoints(workdir, config.checkpoint.keep) as checkpoints,
     Preemption() as preemption,
   ):
-    workdirs.check_room(workdir, state, keep)
+    state = plan.create_state()
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
     elif config.pretrained is not None:
-      state, loaded = state_lib.with_pretrained(state, config, model)
+      state, loaded = state_lib.with_pretrained(
+        state, config, plan.model, plan.weights
+      )
       if agreement.index() == 0:
         print(f'pretrained weights: {loaded.summary()}')
     checkpoints.warm_up(state)
-    run = _Run(
-      config, workdir, splits, inputs, model, optimizer, state, preemption
-    )
-    return run.finish(checkpoints)
+    return _Run(plan, workdir, state, preemption).finish(checkpoints)
 
 
 @contextlib.contextmanager
@@ -124,20 +108,21 @@ class _Stopped(BaseException):
 class _Run:
   """The moving parts of one run, between its start and its table."""
 
-  def __init__(
-    self, config, workdir, splits, inputs, model, optimizer, state, preemption
-  ):
-    self.config, self.workdir, self.splits = config, workdir, splits
+  def __init__(self, plan, workdir, state, preemption):
+    config, inputs = plan.config, plan.inputs
+    self.config, self.workdir, self.splits = config, workdir, plan.splits
     self.inputs, self.state, self.preemption = inputs, state, preemption
     self.steps_per_epoch = inputs.sampler.steps_per_epoch
     # Step 0 needs no saving: a run without a checkpoint begins with it.
     self.step = self.saved = int(state.step)
     self.train_step = parallel.map_step(
-      inputs.with_views(step_lib.make_train_step(config, model, optimizer)),
+      inputs.with_views(
+        step_lib.make_train_step(config, plan.model, plan.optimizer)
+      ),
       by=config.parallel,
     )
     self.embed = parallel.map_embed(
-      step_lib.make_embed(model), by=config.parallel
+      step_lib.make_embed(plan.model), by=config.parallel
     )
     first = agreement.index() == 0
     # Without a checkpoint the run begins anew, first evaluations included.
@@ -149,7 +134,7 @@ class _Run:
       report.MetricsLog(workdir / name, step=logged, enabled=first, board=board)
       for name in ('metrics.jsonl', 'timing.jsonl')
     )
-    self.total_steps = config.epochs * self.steps_per_epoch
+    self.total_steps = plan.total_steps
     self._stop_early()
     self.clock = report.Clock(self.step, config.data.batch_size)
     self.progress = report.Progress(
@@ -180,6 +165,12 @@ class _Run:
         else 'stopped by SIGTERM before step 1: the same command begins anew'
       )
       return None
+    finally:
+      self._flush()
+
+  def _flush(self):
+    for log in (self.log, self.timing):
+      log.flush()
 
   def _take_steps(self, checkpoints):
     self._evaluate_due()
@@ -252,6 +243,8 @@ class _Run:
       return
     self._log_pending()
     self._check_finite(self.step)
+    # A run that goes on from it must find all that was logged before.
+    self._flush()
     self.saved = self.step
     writing = report.writing(self.workdir / 'checkpoints', Exception)
     with self.clock.spent('checkpoint'), writing:
@@ -370,7 +363,8 @@ class _Run:
     last = f'step {self.step}'
     if last not in done:
       self._evaluate(self._test(), 'eval', last)
-    if runs.BEST not in done:
+    # A run that became longer has that of its shorter self.
+    if done.get(runs.BEST, {}).get('step') != self.step:
       state = self.state
       if best != self.step:
         state = checkpoints.restore(state, best)

@@ -8,6 +8,7 @@ import optax
 from flax import traverse_util
 
 __all__ = [
+  'SPANNING',
   'average',
   'group_norms',
   'group_of',
@@ -25,6 +26,8 @@ _GROUPS = (
   (r'loss/class_proxies', 'class_proxies'),
 )
 _REFERENCE_BATCH = 180
+# Schedules that spread over the whole run: with its length all rates change.
+SPANNING = ('cosine', 'one_cycle')
 
 
 def _is_frozen(path, freeze):

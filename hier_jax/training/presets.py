@@ -188,7 +188,7 @@ def _set_data(config, row, backbone, official):
   config.data.train_view.update(
     scale=(backbone.smallest_crop, 1.0), flip=row.flip
   )
-  config.data.eval_resize = 256
+  config.data.eval_crop = 224 / 256
   if official:
     config.data.sampler = 'official'
   config.eval.update(recall_at=row.recall_at, every_epochs=row.eval_every)

@@ -5,10 +5,11 @@ says in timing.jsonl.
 """
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import math
-import pathlib
+import os
 import sys
 import time
 
@@ -31,6 +32,10 @@ __all__ = [
 
 # What the time of a run goes into; the rest of it is not named.
 PARTS = ('data', 'step', 'evaluation', 'checkpoint')
+# Between two writes of a log in an object store.
+_FLUSH_SECONDS = 30
+# By which tensorboardX writes to an object store.
+_BUCKET_WRITERS = {'gs': 'google.cloud.storage', 's3': 'boto3'}
 
 
 def read(path):
@@ -38,7 +43,7 @@ def read(path):
 
   A line that a crash cut short ends them.
   """
-  path = pathlib.Path(path)
+  path = paths.as_path(path)
   records = []
   for line in path.read_text().splitlines() if path.exists() else ():
     try:
@@ -51,6 +56,9 @@ def read(path):
 class MetricsLog:
   """Records of a run, one JSON object a line, in the order of steps.
 
+  An object store cannot append: there the file is written anew, at most twice a
+  minute and whenever `flush` is called.
+
   Args:
     path: the file; records of steps after `step` are dropped from it, so that a
       run that went on past its last checkpoint before it was killed leaves no
@@ -61,13 +69,11 @@ class MetricsLog:
   """
 
   def __init__(self, path, *, step=0, enabled=True, board=None):
-    self._path = pathlib.Path(path)
+    self._path = paths.as_path(path)
     self._enabled, self._board = enabled, board
     self.records = [r for r in read(path) if r['step'] <= step]
-    if enabled:
-      lines = ''.join(json.dumps(r) + '\n' for r in self.records)
-      with writing(self._path):
-        paths.write_text(self._path, lines)
+    self._flushed, self._whole = -math.inf, False
+    self.flush()
 
   def write(self, record):
     """Appends a record, which has a 'kind' and a 'step'.
@@ -76,24 +82,58 @@ class MetricsLog:
       WriteError: the file cannot be written.
     """
     self.records.append(record)
-    if self._enabled:
-      with writing(self._path), self._path.open('a') as file:
-        file.write(json.dumps(record) + '\n')
+    self._whole = False
     if self._board is not None:
       self._board.write(record)
+    if paths.is_remote(self._path):
+      if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        self.flush()
+    elif self._enabled:
+      with writing(self._path), self._path.open('a') as file:
+        file.write(json.dumps(record) + '\n')
+      self._whole = True
+
+  def flush(self):
+    """Sees to it that the file holds all records.
+
+    Raises:
+      WriteError: it cannot be written.
+    """
+    if self._whole or not self._enabled:
+      return
+    lines = ''.join(json.dumps(r) + '\n' for r in self.records)
+    with writing(self._path):
+      paths.write_text(self._path, lines)
+    self._flushed, self._whole = time.monotonic(), True
+    if self._board is not None:
+      self._board.flush()
 
   def evaluations(self):
     """Evaluation records so far, by name, the latest of each."""
     return {r['name']: r for r in self.records if r['kind'] == 'eval'}
 
 
-def check_tensorboard():
-  """Raises UserError where tensorboardX is not installed."""
+def check_tensorboard(workdir=''):
+  """Raises UserError where what writes TensorBoard's files is not installed.
+
+  Args:
+    workdir: where they lie; an object store takes another package.
+  """
   if importlib.util.find_spec('tensorboardX') is None:
     raise UserError(
       'config.tensorboard is True, but tensorboardX is not installed: pip'
       " install 'hier_jax[tensorboard]', or set it to False"
     )
+  package = _BUCKET_WRITERS.get(os.fspath(workdir).partition('://')[0])
+  try:
+    if package is not None:
+      importlib.import_module(package)
+  except ImportError as error:
+    raise UserError(
+      f'config.tensorboard is True, but tensorboardX writes to {workdir} by'
+      f' {package}, which is not installed: install it, or set'
+      ' config.tensorboard to False'
+    ) from error
 
 
 class TensorBoard:
@@ -111,7 +151,7 @@ class TensorBoard:
   def __init__(self, folder, *, step=0):
     from tensorboardX import event_file_writer, proto
 
-    self._folder, self._proto = pathlib.Path(folder), proto
+    self._folder, self._proto = paths.as_path(folder), proto
     with writing(self._folder):
       self._folder.mkdir(exist_ok=True)
       self._writer = event_file_writer.EventsWriter(
@@ -143,6 +183,13 @@ class TensorBoard:
     event = self._proto.event_pb2.Event(wall_time=time.time(), **fields)
     with writing(self._folder):
       self._writer.write_event(event)
+    # In an object store it is written anew each time, as a `MetricsLog`.
+    if not paths.is_remote(self._folder):
+      self.flush()
+
+  def flush(self):
+    """Sees to it that the file holds all events."""
+    with writing(self._folder):
       self._writer.flush()
 
 

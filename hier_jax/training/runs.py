@@ -80,7 +80,7 @@ def load(dirs: Sequence[str | os.PathLike]) -> list[Run]:
       ' workdirs'
     )
   # Resolved: the same run named twice is one run.
-  workdirs = {w.resolve(): w for ws in found.values() for w in ws}
+  workdirs = {_resolved(w): w for ws in found.values() for w in ws}
   runs, wrong = [], []
   for workdir in workdirs.values():
     try:
@@ -110,14 +110,9 @@ def _load(folder):
   stored = _json(folder / 'config.json')
   try:
     ours = config_lib.from_stored(stored)
+    settings = config_lib.settings(ours)
   except (KeyError, TypeError, ValueError) as error:
     raise UserError(f'{folder / "config.json"}: {error}') from error
-  as_stored = lambda config: json.loads(config.to_json())
-  settings = config_lib.differences(
-    as_stored(config_lib.default_config()), as_stored(ours)
-  )
-  for key in ('seed', *config_lib.FREE_KEYS):
-    settings.pop(key, None)
   path = folder / 'results.json'
   results = _json(path) if path.exists() else None
   if results is not None and TRAINED not in results:
@@ -211,6 +206,13 @@ def _settings_label(group, every):
 
 def _folder_label(group):
   """The folder that holds a group's runs, or its only run."""
-  return pathlib.Path(
-    os.path.commonpath([run.folder.resolve() for run in group])
+  first, *others = (_resolved(run.folder) for run in group)
+  return next(
+    folder
+    for folder in (first, *first.parents)
+    if all(folder in (other, *other.parents) for other in others)
   )
+
+
+def _resolved(folder):
+  return folder if paths.is_remote(folder) else folder.resolve()

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax import losses
+from hier_jax.errors import UserError
 from hier_jax.models import pretrained
 from hier_jax.training import objective, optim
 
-__all__ = ['TrainState', 'create', 'with_pretrained']
+__all__ = ['TrainState', 'create', 'read_pretrained', 'with_pretrained']
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -98,13 +99,44 @@ def _first_mean(config, params):
   return jax.tree.map(jnp.copy, trained)
 
 
-def with_pretrained(state, config, model):
+def read_pretrained(config, model, *, fetch=True):
+  """The backbone's weights of `config.pretrained`.
+
+  Args:
+    config: the whole config.
+    model: `models.embedder.Embedder`.
+    fetch: whether weights of the hub are fetched.
+
+  Returns:
+    `pretrained.Loaded`; None for drawn weights, and where they were to be
+    fetched.
+
+  Raises:
+    UserError: the weights cannot be had or are not the backbone's.
+  """
+  source = config.pretrained
+  if source is None:
+    return None
+  source = config.model.backbone if source == 'hub' else source
+  try:
+    if not fetch and not pretrained.is_file(source):
+      return None
+    return pretrained.load(source, model)
+  except UserError as error:
+    raise UserError(
+      f'config.pretrained is {config.pretrained!r}: {error}'
+    ) from error
+
+
+def with_pretrained(state, config, model, loaded=None):
   """The state with the backbone's weights of `config.pretrained`.
 
   Args:
     state: at step 0.
     config: the whole config.
     model: `models.embedder.Embedder`.
+    loaded: `pretrained.Loaded`, as `read_pretrained` returns it; None for it to
+      be read.
 
   Returns:
     The state, and the `pretrained.Loaded` that was put into it.
@@ -112,9 +144,8 @@ def with_pretrained(state, config, model):
   Raises:
     UserError: the weights cannot be had or are not the backbone's.
   """
-  source = config.pretrained
-  source = config.model.backbone if source == 'hub' else source
-  loaded = pretrained.load(source, model.backbone)
+  if loaded is None:
+    loaded = read_pretrained(config, model)
   put = lambda into, collection: (
     {
       **into,

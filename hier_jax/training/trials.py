@@ -1,8 +1,8 @@
 """The same config with several seeds."""
 
-import pathlib
 from collections.abc import Sequence
 
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training import agreement, compare, loop, runs
 
@@ -23,7 +23,7 @@ def train(config, workdir, seeds: Sequence[int]):
     UserError: for seeds that are not such, a workdir that is itself that of a
       run, and what `loop.train` raises.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = paths.as_path(workdir)
   if not seeds or len(set(seeds)) < len(seeds):
     raise UserError(
       f'seeds are {list(seeds)}: expected at least one, and none twice'

@@ -21,7 +21,7 @@ from hier_jax.models import embedder
 from hier_jax.training import config as config_lib
 from hier_jax.training import guard, objective, optim, parallel, report
 
-__all__ = ['validate']
+__all__ = ['check_data', 'validate']
 
 _RELATIONS = {
   'above': operator.gt,
@@ -47,6 +47,7 @@ _BOUNDS = {
     'data.groups',
     'data.num_threads',
     'data.short_side',
+    'data.eval_crop',
     'eval.batch_size',
     'eval.every_epochs',
     'eval.patience',
@@ -82,6 +83,7 @@ _BOUNDS = {
   ('at least', 2): ('eval.hold_out',),
   ('below', 1): ('optim.b1', 'optim.b2', 'optim.ema_decay'),
   ('at most', 1): (
+    'data.eval_crop',
     'data.train_view.flip',
     'data.train_view.grayscale',
     'data.train_view.channel_shuffle',
@@ -164,7 +166,13 @@ def _check_views(flat):
     transforms.EvalView(flat['model.image_size'], flat['data.eval_resize'])
   except UserError as error:
     raise UserError(f'config.data.eval_resize: {error}') from error
-  size = flat['model.image_size']
+  size, short_side = flat['model.image_size'], flat['data.short_side']
+  if short_side is not None and short_side < size:
+    raise UserError(
+      f'config.data.short_side is {short_side}, but config.model.image_size is'
+      f' {size}: images would be shrunk, and enlarged again. Set the former to'
+      f' {size} at least, or to None'
+    )
   if flat['eval.pixels']:
     try:
       baselines.pixel_embedding(np.zeros((1, size, size, 3), np.uint8))
@@ -202,6 +210,30 @@ def _check_batch(flat):
         f'config.loss.hier.k {flat["loss.hier.k"]} neighbours are more than'
         f' the batch or the proxies hold ({smaller}): lower k'
       )
+
+
+def _check_sampler(flat):
+  """That keys of one sampler do not wait for another."""
+  kind, alone = flat['data.sampler'], 'hierarchical'
+  given = {'data.level': None, 'data.groups': 1}
+  for key, unset in given.items():
+    if kind != alone and flat[key] != unset:
+      raise UserError(
+        f'config.{key} is {flat[key]!r}, but config.data.sampler is {kind!r},'
+        f' which has no use for it: set the latter to {alone!r}, or leave'
+        f' {key} out'
+      )
+
+
+def _check_length(flat):
+  """That the backbone trains at all in a run of that length."""
+  epochs, rest = flat['epochs'], flat['optim.warmup_epochs']
+  if rest >= epochs:
+    raise UserError(
+      f'config.optim.warmup_epochs is {rest}, but config.epochs is {epochs}:'
+      ' the backbone, which rests during warm-up, would never train. Lower the'
+      ' former, to 0 for instance, or raise the latter'
+    )
 
 
 def _check_evaluation(flat):
@@ -283,11 +315,19 @@ def _check_freeze(freeze, params):
       )
 
 
-def validate(config):
-  """Raises UserError for an unknown or missing key or a value that cannot be.
+def validate(config, *, training=True):
+  """Checks a config by itself; see `check_data` for what needs the data.
 
   Args:
-    config: the ConfigDict to train with.
+    config: the ConfigDict of a run.
+    training: whether it is to be trained, and not only evaluated, with.
+
+  Returns:
+    The config resolved, see `config.resolve`.
+
+  Raises:
+    UserError: for an unknown or missing key, a value that cannot be, and keys
+      that contradict each other.
   """
   flat = config_lib.flatten(config)
   config_lib.check_keys(flat)
@@ -298,8 +338,45 @@ def validate(config):
     _one_of(flat, key, allowed)
   if flat['tensorboard']:
     report.check_tensorboard()
-  _check_evaluation(flat)
-  _check_views(flat)
-  _check_batch(flat)
-  _check_loss(config, flat)
   _check_model(config)
+  config = config_lib.resolve(config)
+  flat = config_lib.flatten(config)
+  _check_evaluation(flat)
+  if training:
+    _check_views(flat)
+    _check_batch(flat)
+    _check_sampler(flat)
+    _check_length(flat)
+    _check_loss(config, flat)
+  return config
+
+
+def check_data(config, splits, *, total_steps):
+  """Raises UserError where the config contradicts its data set.
+
+  Args:
+    config: the whole config, resolved.
+    splits: name -> `datasets.Split`.
+    total_steps: of the run.
+  """
+  _check_ranks(config, splits)
+  memory = config.loss.memory
+  if memory.size and memory.start_step >= total_steps:
+    raise UserError(
+      f'config.loss.memory.start_step is {memory.start_step}, but the run has'
+      f' {total_steps} steps: its memory would never be used'
+    )
+
+
+def _check_ranks(config, splits):
+  """That no rank is beyond all that is ranked, where Recall@K says nothing."""
+  last = max(config.eval.recall_at)
+  for name in ('gallery' if 'gallery' in splits else 'test', 'val'):
+    # Queries that are their own gallery are not ranked for themselves.
+    ranked = len(splits.get(name, ())) - (name != 'gallery')
+    if name in splits and last > ranked:
+      raise UserError(
+        f'config.eval.recall_at holds {last}, but {splits[name].name} has only'
+        f' {ranked} images that a query can find: set it to lower ranks, such'
+        ' as 1,2,4,8'
+      )

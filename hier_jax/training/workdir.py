@@ -4,19 +4,27 @@ import contextlib
 import fcntl
 import json
 import os
-import pathlib
 import re
 import shutil
 import socket
+import sys
 
 import jax
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.training import agreement, report
+from hier_jax.training import agreement, optim, report, selection
 from hier_jax.training import config as config_lib
+from hier_jax.training.checkpoint import steps_in
 
-__all__ = ['check_room', 'claimed', 'what_is_left']
+__all__ = [
+  'check',
+  'check_room',
+  'claimed',
+  'read_config',
+  'steps',
+  'what_is_left',
+]
 
 _LOCK = 'lock'
 # What a writer that was killed leaves, see `paths.replacing`.
@@ -28,19 +36,18 @@ def claimed(workdir, config):
   """Makes the workdir this run's, and locks it while the block runs.
 
   Process 0 alone writes to it, and holds the lock, which ends with the process
-  however that ends.
+  however that ends. An object store has no locks, and a line says so.
 
   Args:
     workdir: path of the folder, which is made.
-    config: the whole config, written to `config.json`.
+    config: the whole config, resolved; written to `config.json`, also in the
+      place of that of a run that may go on with it, see `check`.
 
   Raises:
-    UserError: the folder holds a run of another config or other things, or
-      another process writes to it.
+    UserError: as `check`, or another process writes to it.
     WriteError: it cannot be written.
   """
-  config = json.loads(config.to_json())
-  _check(workdir, config)
+  check(workdir, config)
   if agreement.index() != 0:
     yield
     return
@@ -48,48 +55,123 @@ def claimed(workdir, config):
     workdir.mkdir(parents=True, exist_ok=True)
   with _locked(workdir):
     # Another process may have been here since.
-    _check(workdir, config)
+    check(workdir, config)
     with report.writing(workdir):
-      for path in workdir.iterdir():
+      for path in _children(workdir):
         if _UNFINISHED.fullmatch(path.name):
           path.unlink()
-    path = workdir / 'config.json'
-    if not path.exists():
-      with report.writing(path):
-        paths.write_text(path, json.dumps(config, indent=2) + '\n')
+      _write_config(workdir, config)
     yield
 
 
-def _check(workdir, ours):
-  """Raises UserError where a workdir is another's."""
-  path = workdir / 'config.json'
-  if not path.exists():
-    names = {p.name for p in workdir.iterdir()} if workdir.exists() else set()
-    names = {n for n in names - {_LOCK} if not _UNFINISHED.fullmatch(n)}
-    if names:
-      raise UserError(
-        f'workdir {workdir} is not empty and holds no config.json of a run:'
-        ' choose another'
-      )
+def check(workdir, config):
+  """Checks that a run may begin or go on in a workdir; writes nothing.
+
+  It may go on with the differences that `config.conflicts` lets be. Of a run
+  that has not taken a step there is nothing to go on with: any other takes its
+  place.
+
+  Args:
+    workdir: path of the folder, which may not exist.
+    config: the whole config, resolved.
+
+  Raises:
+    UserError: it cannot be written to, or holds a run of another config or
+      other things.
+  """
+  if agreement.index() == 0:
+    paths.check_output(workdir, folder=True)
+  with report.writing(workdir):
+    names = {path.name for path in _children(workdir)}
+  names = {n for n in names - {_LOCK} if not _UNFINISHED.fullmatch(n)}
+  if not names:
     return
-  differing = {
-    key: values
-    for key, values in config_lib.differences(
-      json.loads(path.read_text()), ours
-    ).items()
-    if key not in config_lib.FREE_KEYS
-  }
-  if differing:
-    key, (old, new) = next(iter(differing.items()))
+  if 'config.json' not in names:
+    raise UserError(
+      f'workdir {workdir} is not empty and holds no config.json of a run:'
+      ' choose another'
+    )
+  if not _has_begun(workdir):
+    return
+  logged = report.read(workdir / 'metrics.jsonl')
+  validated = any(record['kind'] == selection.KIND for record in logged)
+  found = config_lib.conflicts(
+    read_config(workdir), config, validated=validated
+  )
+  if found:
+    key, (old, new) = next(iter(found.items()))
     raise UserError(
       f'workdir {workdir} holds a run of another config: {key} is {old!r}'
-      f' there and {new!r} here ({len(differing)} such keys); choose another'
-      ' workdir or remove that one'
+      f' there and {new!r} here ({len(found)} such keys){_why(key, config)};'
+      ' choose another workdir or remove that one'
     )
+
+
+def _why(key, config):
+  """Why a run cannot go on with another value of a key, where that is asked."""
+  if key != 'epochs':
+    return ''
+  schedule = config.optim.schedule
+  if schedule in optim.SPANNING:
+    return (
+      f'. The schedule {schedule!r} spreads over all epochs: in a longer run'
+      ' the steps that were taken would have had other learning rates'
+    )
+  return '. A run can only become longer'
+
+
+def _has_begun(workdir):
+  """Whether a run has taken a step that it has told or saved."""
+  logged = report.read(workdir / 'metrics.jsonl')
+  return bool(steps(workdir)) or any(record['step'] > 0 for record in logged)
+
+
+def read_config(workdir):
+  """The config of a run, resolved; keys that it lacks are at their defaults.
+
+  Raises:
+    UserError: there is none, or it is not as a run writes it.
+  """
+  path = workdir / 'config.json'
+  try:
+    stored = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise UserError(
+      f'{workdir} holds no config.json: expected the workdir of a run, or'
+      ' WORKDIR/checkpoints/STEP'
+    ) from None
+  except ValueError as error:
+    raise UserError(f'{path} is no JSON ({error})') from error
+  try:
+    return config_lib.resolve(config_lib.from_stored(stored))
+  except (AttributeError, TypeError, ValueError) as error:
+    raise UserError(f'{path}: {error}') from error
+
+
+def _write_config(workdir, config):
+  """Writes `config.json`, unless it says the same."""
+  path, results = workdir / 'config.json', workdir / 'results.json'
+  ours = config_lib.as_stored(config)
+  if path.exists() and _has_begun(workdir):
+    theirs = config_lib.as_stored(read_config(workdir))
+    if theirs == ours:
+      return
+    # Of the shorter run; its evaluations stay in metrics.jsonl.
+    if theirs['epochs'] != ours['epochs']:
+      results.unlink(missing_ok=True)
+  paths.write_text(path, json.dumps(ours, indent=2) + '\n')
 
 
 @contextlib.contextmanager
 def _locked(workdir):
+  if paths.is_remote(workdir):
+    print(
+      f'workdir {workdir} cannot be locked, as a local one is: see that no'
+      ' other process writes to it',
+      file=sys.stderr,
+    )
+    yield
+    return
   path = workdir / _LOCK
   with report.writing(path):
     file = path.open('a+')
@@ -117,15 +199,19 @@ def check_room(workdir, state, keep):
   """Raises UserError where the disk cannot hold the run's checkpoints.
 
   Args:
-    workdir: of the run.
-    state: what a checkpoint holds.
+    workdir: of the run, which may not exist.
+    state: what a checkpoint holds, or its shapes.
     keep: how many stay; one more is there while the next is written.
   """
-  if agreement.index() != 0:
+  if agreement.index() != 0 or paths.is_remote(workdir):
     return
-  size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-  needed = max(keep + 1 - len(_steps(workdir)), 1) * size
-  free = shutil.disk_usage(workdir).free
+  leaves = jax.tree.leaves(state)
+  size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+  needed = max(keep + 1 - len(steps(workdir)), 1) * size
+  disk = workdir.absolute()
+  while not disk.exists():
+    disk = disk.parent
+  free = shutil.disk_usage(disk).free
   if free < needed:
     raise UserError(
       f'workdir {workdir} has {free / 1e6:,.0f} MB free, but its checkpoints'
@@ -136,13 +222,20 @@ def check_room(workdir, state, keep):
 
 def what_is_left(workdir):
   """The latest checkpoint in words; other processes need not be asked."""
-  steps = _steps(workdir)
-  if not steps:
+  found = steps(workdir)
+  if not found:
     return 'the run has no checkpoint yet'
-  return f'the checkpoint of step {max(steps)} is intact'
+  return f'the checkpoint of step {max(found)} is intact'
 
 
-def _steps(workdir):
+def steps(workdir):
   """Those of the checkpoints that are whole."""
-  names = (path.name for path in pathlib.Path(workdir).glob('checkpoints/*'))
-  return [int(name) for name in names if name.isdigit()]
+  return steps_in(workdir / 'checkpoints')
+
+
+def _children(folder):
+  """What lies in a folder; an object store has no empty ones."""
+  try:
+    return list(folder.iterdir())
+  except FileNotFoundError:
+    return []

@@ -40,6 +40,21 @@ class LcaAgreement(NamedTuple):
   tied: float
 
 
+class Usage(NamedTuple):
+  """What the items of a tree hang under.
+
+  Attributes:
+    num_used: inner nodes with an item directly below them.
+    perplexity: of the items' direct parents: num_used where they hold equally
+      many each, 1 where one holds all.
+    at_root: share of the items directly below the root.
+  """
+
+  num_used: int
+  perplexity: float
+  at_root: float
+
+
 class NodePurity(NamedTuple):
   """Items below each inner node of a tree, and how alike they are.
 
@@ -50,9 +65,8 @@ class NodePurity(NamedTuple):
     mean_purity: `[L]`, mean over the inner nodes, weighted by their items,
       without the root, whose purity no tree changes (unless it is the only
       one).
-    num_used: inner nodes with an item directly below them.
-    perplexity: of the items' direct parents: num_used where they hold equally
-      many each, 1 where one holds all.
+    num_used: see `Usage`.
+    perplexity: likewise.
   """
 
   size: np.ndarray
@@ -270,14 +284,28 @@ def node_purity(tree, labels, taxonomy: Taxonomy) -> NodePurity:
   weight = np.where(tree.parent[inner] >= 0, size, 0)
   if not weight.any():
     weight = size
-  direct = np.bincount(tree.parent[: len(codes)], minlength=len(tree.parent))
-  share = direct[direct > 0] / len(codes)
-  return NodePurity(
-    size,
-    purity,
-    weight @ purity / weight.sum(),
-    len(share),
+  used = usage(tree, len(codes))
+  mean = weight @ purity / weight.sum()
+  return NodePurity(size, purity, mean, used.num_used, used.perplexity)
+
+
+def usage(tree, num_items: int) -> Usage:
+  """How many inner nodes of a tree hold its items, and how evenly.
+
+  Args:
+    tree: see `dendrogram.laid_out`.
+    num_items: its leaves.
+
+  Raises:
+    UserError: not a tree.
+  """
+  parent = laid_out(tree, num_items).parent
+  nodes, direct = np.unique(parent[:num_items], return_counts=True)
+  share = direct / num_items
+  return Usage(
+    len(nodes),
     float(np.exp(-np.sum(share * np.log(share)))),
+    float(np.sum(share[parent[nodes] < 0])),
   )
 
 

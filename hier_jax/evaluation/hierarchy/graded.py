@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, distances
-from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation import taxonomy as taxonomy_lib
+from hier_jax.evaluation.retrieval import exact, spaces
+from hier_jax.evaluation.retrieval.lift import Lift
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 _TIES = ('pessimistic', 'optimistic')
-# A query's distances are told apart in so many steps. Enough for neighbours of
-# 1e-13 of the way to the farthest, and coarse enough to hide the rounding of
-# distances that are equal. With the level in a byte below it fits an int64.
-_STEPS = 2.0**46
 
 
 class GradedPerQuery(NamedTuple):
@@ -60,6 +59,7 @@ def graded_per_query(
   drop_same_class: bool = False,
   ties: str = 'pessimistic',
   block: int = 64,
+  progress: bool = False,
 ) -> GradedPerQuery:
   """Hierarchical AP, ASI and NDCG of every query, and figures of each level.
 
@@ -94,10 +94,11 @@ def graded_per_query(
     drop_same_class: whether items of the query's own class are taken out of
       the ranking at all levels but the last, where they would hide what is
       known of their kin. H-AP, ASI and `ndcg` keep them.
-    ties: where items are equally far (to about 1e-14 of the farthest),
-      'pessimistic' ranks those of lower level first, 'optimistic' the others.
+    ties: where items tie (see `per_query`), 'pessimistic' ranks those of lower
+      level first, 'optimistic' the others.
     block: queries ranked at a time; peak memory is about
       `block * m * (L + 1) * 24` bytes beside a few copies of the embeddings.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Raises:
     UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
@@ -121,7 +122,9 @@ def graded_per_query(
     )
   block = checks.positive_int('block', block)
   c = checks.curvature('c', c)
-  x, space = located('embeddings', embeddings, metric, c)
+  taxonomy = taxonomy_lib.expect(taxonomy)
+  metric = spaces.resolve(metric, c)
+  x = spaces.points('embeddings', embeddings, metric, c)
   codes = taxonomy.codes(checks.class_labels('labels', labels, len(x)))
   if gallery is None and gallery_labels is None:
     y, gallery_codes, own = x, codes, np.arange(len(x))
@@ -129,12 +132,16 @@ def graded_per_query(
     y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, metric, c)
     own = np.full(len(x), -1)
   _check_pair(x, y, own)
-  ranking = distances.Gallery(y, space, c)
+  ranking = exact.Gallery(Lift.about(y, c=c, metric=metric), y)
   parts = []
-  for start in range(0, len(x), block):
+  for start in tqdm.trange(
+    *(0, len(x), block), desc='levels', delay=3, disable=not progress
+  ):
     rows = slice(start, start + block)
+    scores, length = ranking.scores(x[rows])
     levels = _ranked_levels(
-      ranking.distances(x[rows]),
+      scores,
+      length[:, None] * ranking.radius,
       taxonomy.common_levels(codes[rows, None], gallery_codes),
       own[rows],
       ties == 'pessimistic',
@@ -201,7 +208,7 @@ def _gallery(gallery, labels, taxonomy, metric, c):
     raise UserError(
       'only one of `gallery` and `gallery_labels` is given; pass both or none'
     )
-  y, _ = located('gallery', gallery, metric, c)
+  y = spaces.points('gallery', gallery, metric, c)
   labels = checks.class_labels('gallery_labels', labels, len(y))
   return y, taxonomy.codes(labels, 'gallery_labels')
 
@@ -213,37 +220,44 @@ def _check_pair(x, y, own):
       f'`gallery` has {y.shape[1]} dimensions and `embeddings` {x.shape[1]}; '
       'expected the same: embed both with one model'
     )
-  if own[0] >= 0 and len(x) < 2:
+  if own[0] < 0:
+    checks.not_same('gallery', y, x)
+  elif len(x) < 2:
     raise UserError(
       '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
     )
 
 
-def _ranked_levels(far, level, own, pessimistic):
+def _ranked_levels(scores, error, level, own, pessimistic):
   """Levels of the gallery from the nearest on, uint8 `[b, m]`.
 
   A column less where the queries stand in the gallery themselves.
 
   Args:
-    far: distances `[b, m]`.
+    scores: `[b, m]`, the larger the nearer.
+    error: what they are off by at most, `[b, m]`.
     level: uint8 `[b, m]`.
     own: row of each query in the gallery, `[b]`; -1 where it is not there.
     pessimistic: whether the lower of two levels comes first at a tie.
   """
-  flip = np.uint8(0 if pessimistic else 255)
-  most = far.max(axis=1, keepdims=True)
-  # One number holds distance and level: sorting it moves both, and settles
-  # ties by the way.
-  far = far * (_STEPS / np.where(most > 0, most, 1))
-  key = np.rint(far, out=far).astype(np.int64)
-  key <<= 8
-  key |= level ^ flip
   queries = np.flatnonzero(own >= 0)
-  key[queries, own[queries]] = np.iinfo(np.int64).max
-  key.sort(axis=1)
+  scores[queries, own[queries]] = -np.inf
+  order = np.argsort(-scores, axis=1)
   if len(queries):
-    key = key[:, :-1]
-  return key.astype(np.uint8) ^ flip
+    order = order[:, :-1]
+  scores, error, level = (
+    np.take_along_axis(x, order, 1) for x in (scores, error, level)
+  )
+  tied = scores[:, :-1] - scores[:, 1:] <= error[:, :-1] + error[:, 1:]
+  rows = np.flatnonzero(tied.any(1))
+  flip = np.uint8(0 if pessimistic else 255)
+  # One number holds place and level: sorting it settles ties by the way.
+  key = np.zeros((len(rows), level.shape[1]), np.int64)
+  np.cumsum(~tied[rows], axis=1, out=key[:, 1:])
+  key = (key << 8) | (level[rows] ^ flip)
+  key.sort(axis=1)
+  level[rows] = key.astype(np.uint8) ^ flip
+  return level
 
 
 def _figures(levels, depth, alpha, drop_same_class):

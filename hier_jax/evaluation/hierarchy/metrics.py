@@ -13,6 +13,7 @@ from scipy.spatial.distance import squareform
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, dendrogram, distances
+from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.hierarchy import agreement, graded
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT
 from hier_jax.evaluation.taxonomy import Taxonomy
@@ -83,9 +84,9 @@ def hierarchy_metrics(
     max_pairs: pairs that are correlated: all, or that many at random.
     max_classes: classes in the centroid tree: all, or that many at random.
     seed: of all that is random.
-    **ranking: `gallery`, `gallery_labels`, `alpha`, `drop_same_class`, `ties`
-      and `block` of `graded_per_query`. A gallery is ranked only: all but the
-      first two groups of keys look at the queries.
+    **ranking: `gallery`, `gallery_labels`, `alpha`, `drop_same_class`, `ties`,
+      `block` and `progress` of `graded_per_query`. A gallery is ranked only:
+      all but the first two groups of keys look at the queries.
 
   Returns:
     'h_ap', 'asi', 'ndcg': means over the queries with an item of level 1;
@@ -106,7 +107,7 @@ def hierarchy_metrics(
   """
   recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
   space: dict[str, Any] = {'metric': metric, 'c': c}
-  names = taxonomy.level_names
+  names = taxonomy_lib.expect(taxonomy).level_names
   result = graded.graded_per_query(
     embeddings, labels, taxonomy, **space, **ranking
   )
@@ -163,7 +164,7 @@ def tree_metrics(
   Raises:
     UserError: not a tree, labels missing or unknown.
   """
-  codes = taxonomy.codes(labels)
+  codes = taxonomy_lib.expect(taxonomy).codes(labels)
   tree = dendrogram.laid_out(tree, len(codes))
   purity = []
   for nodes in taxonomy.path.T[:, codes]:
@@ -360,6 +361,7 @@ def _linked(centres, names, metric, c) -> CentroidTree:
 
 def _checked(embeddings, labels, taxonomy, metric, c):
   """The points in float64, their classes, which distance is theirs, and c."""
+  taxonomy_lib.expect(taxonomy)
   c = checks.curvature('c', c)
   x, metric = graded.located('embeddings', embeddings, metric, c)
   labels = checks.class_labels('labels', labels, len(x))

@@ -1,8 +1,11 @@
 """Counts of the scores of a tile that are ahead of thresholds.
 
+A score is known as an interval, and so is a threshold. Counts are pairs `[2, J,
+b]` int32 for J thresholds and b queries: first the scores that are ahead for
+sure, then those that may be ahead or equal. NaN is neither.
+
 Both classes count the same: `begin` makes what to add to, `add` adds a tile,
-and `finish` makes counts `[s, J, b]` int32 of it for s comparisons, J
-thresholds and b queries.
+and `finish` makes the counts of it.
 """
 
 import functools
@@ -13,67 +16,65 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# When a negative is ahead of a positive, by tie policy.
-AHEAD = {
-  'pessimistic': (operator.ge,),
-  'optimistic': (operator.gt,),
-  'mean': (operator.ge, operator.gt),
-}
 # Columns of the parts of a tile that are compared and added in one loop. Fewer
 # would be summed within that loop, which then is not shared out among cores.
 _COLUMNS = 128
+# Of a count within a tile, whose rows are at most `LARGEST`.
+_BITS = 16
+LARGEST = 1 << (_BITS - 1)
+
+
+class Scores(NamedTuple):
+  """Scores of a block of queries and a tile, and what they are off by.
+
+  Attributes:
+    value: `[b, tile]`.
+    error: `[b]`, a score is off by this at most.
+  """
+
+  value: jax.Array
+  error: jax.Array
+
+  @property
+  def low(self):
+    """`[b, tile]`, lower ends."""
+    return self.value - self.error[:, None]
+
+  @property
+  def high(self):
+    """`[b, tile]`, upper ends."""
+    return self.value + self.error[:, None]
 
 
 class Comparison(NamedTuple):
   """Compares a tile with one threshold after another.
 
   Attributes:
-    thresholds: `[J, b]`.
+    low: lower ends of the thresholds, `[J, b]`.
+    high: upper ends.
     most: how many of the J to count.
-    ahead: the s comparisons.
-    narrow: whether there is one more row of counts, of what bfloat16 leaves
-      open.
   """
 
-  thresholds: jax.Array
+  low: jax.Array
+  high: jax.Array
   most: jax.Array | int
-  ahead: tuple
-  narrow: bool
 
   def begin(self):
-    """Zeros `[s, J, b]`, or `[s + 1, J, b]`."""
-    rows = len(self.ahead) + self.narrow
-    return jnp.zeros((rows, *self.thresholds.shape), jnp.int32)
+    """Zeros `[2, J, b]`."""
+    return jnp.zeros((2, *self.low.shape), jnp.int32)
 
-  def _add(self, counts, count):
-    """Adds count(threshold `[b]`), a list of `[b]`, for each threshold."""
+  def add(self, counts, scores):
+    """Adds `Scores`."""
 
     def one(j, counts):
-      more = jnp.stack(count(self.thresholds[j]))
-      return counts.at[: len(more), j].add(more)
+      ends = self.low[j] - scores.error, self.high[j] + scores.error
+      return counts.at[:, j].add(_count(scores.value, *ends))
 
     return lax.fori_loop(0, self.most, one, counts)
 
-  def add(self, counts, scores):
-    """Adds scores `[b, tile]`."""
-    return self._add(
-      counts, lambda t: [_count(scores, t, is_ahead) for is_ahead in self.ahead]
-    )
-
-  def add_narrow(self, counts, scores, error):
-    """Adds scores that are off by `error` `[b]` at most."""
-
-    def count(threshold):
-      sure = _count(scores, threshold + error, operator.gt)
-      possible = _count(scores, threshold - error, operator.ge)
-      return [sure] * len(self.ahead) + [possible - sure]
-
-    return self._add(counts, count)
-
-  def finish(self, counts, padding):
-    """Takes so many rows of zeros off."""
-    padded = _padded(self.thresholds, self.ahead, padding)
-    return counts.at[: len(self.ahead)].add(-padded)
+  def finish(self, counts):
+    """The counts as they are."""
+    return counts
 
 
 class LookUp(NamedTuple):
@@ -82,50 +83,59 @@ class LookUp(NamedTuple):
   How many thresholds a score is ahead of is the bin that it falls into.
 
   Attributes:
-    thresholds: `[J, b]`, ascending along J.
-    ahead: the s comparisons.
+    low: lower ends of the thresholds `[J, b]`, ascending along J.
+    high: upper ends, likewise.
   """
 
-  thresholds: jax.Array
-  ahead: tuple
+  low: jax.Array
+  high: jax.Array
 
   def begin(self):
-    """Zeros `[s, b, J + 1]`."""
-    num, block = self.thresholds.shape
-    return jnp.zeros((len(self.ahead), block, num + 1), jnp.int32)
+    """Zeros `[2, b, J + 1]`."""
+    num, block = self.low.shape
+    return jnp.zeros((2, block, num + 1), jnp.int32)
 
   def add(self, counts, scores):
-    """Adds scores `[b, tile]`."""
-    sides = {operator.gt: 'left', operator.ge: 'right'}
+    """Adds `Scores`."""
 
     def one(bins, thresholds, scores, side):
+      # NaN would be found above all others.
+      scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
       return bins.at[jnp.searchsorted(thresholds, scores, side=side)].add(1)
 
-    rows = []
-    for bins, is_ahead in zip(counts, self.ahead, strict=True):
-      of_query = functools.partial(one, side=sides[is_ahead])
-      rows.append(jax.vmap(of_query)(bins, self.thresholds.T, scores))
-    return jnp.stack(rows)
+    sure, possible = (
+      jax.vmap(functools.partial(one, side=side))(bins, thresholds.T, ends)
+      for bins, side, thresholds, ends in (
+        (counts[0], 'left', self.high, scores.low),
+        (counts[1], 'right', self.low, scores.high),
+      )
+    )
+    return jnp.stack([sure, possible])
 
-  def finish(self, counts, padding):
-    """Takes so many rows of zeros off."""
+  def finish(self, counts):
+    """Sums of the bins above each threshold."""
     above = lax.cumsum(counts, 2, reverse=True)[:, :, 1:]
-    padded = _padded(self.thresholds, self.ahead, padding)
-    return jnp.moveaxis(above, 1, 2) - padded
+    return jnp.moveaxis(above, 1, 2)
 
 
-def _count(scores, threshold, is_ahead):
-  """Scores of each row `[b, tile]` ahead of its threshold `[b]`."""
-  # As sums of whole parts of the tile: XLA makes one loop of them, where it
-  # would write a reduction's terms to memory first.
-  parts = max(1, scores.shape[1] // _COLUMNS)
+def _count(values, low, high):
+  """Counts `[2, b]` of values `[b, tile]` above `high`, and from `low` on.
+
+  `[b]` each, low <= high. Both counts are added up in one number: one pass over
+  the values takes half the time of two.
+  """
+  # As a sum of whole parts of the tile: XLA makes one loop of it, where it
+  # would write the terms to memory first.
+  parts = jnp.split(values, max(1, values.shape[1] // _COLUMNS), axis=1)
+  one, both = jnp.uint32(1), jnp.uint32((1 << _BITS) + 1)
   ahead = [
-    is_ahead(part, threshold[:, None]).astype(jnp.int32)
-    for part in jnp.split(scores, parts, axis=1)
+    jnp.where(
+      part > high[:, None],
+      both,
+      jnp.where(part >= low[:, None], one, jnp.uint32(0)),
+    )
+    for part in parts
   ]
-  return jnp.sum(functools.reduce(operator.add, ahead), 1, dtype=jnp.int32)
-
-
-def _padded(thresholds, ahead, padding):
-  """`[s, J, b]`, counts of the rows of zeros: they score exactly 0."""
-  return jnp.stack([padding * is_ahead(0, thresholds) for is_ahead in ahead])
+  counts = jnp.sum(functools.reduce(operator.add, ahead), 1, dtype=jnp.uint32)
+  sure, possible = counts >> _BITS, counts & ((1 << _BITS) - 1)
+  return jnp.stack([sure, possible]).astype(jnp.int32)

@@ -11,8 +11,12 @@ from hier_jax.evaluation.retrieval import spaces
 
 # Gallery rows at most whose mean is taken.
 _SAMPLE = 1 << 14
-# Largest weight of a gallery row, with which no float32 product overflows.
-_LARGEST = 1e30
+# Largest weight of a gallery row and smallest unit, with which no float32
+# product overflows.
+_LARGEST = 1e24
+_SMALLEST = 2.0**-20
+# Unit roundoff of float64.
+ROUNDOFF = 2.0**-53
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,20 +31,23 @@ class Lift:
   similarity is the inner product of the normalised rows.
 
   The vectors are made in float64 and relative to a centre: that changes no
-  order, and keeps float32 products apart where embeddings crowd far from the
-  origin, as those of an untrained network do.
+  order, and keeps products apart where embeddings crowd far from the origin, as
+  those of an untrained network do.
 
   Attributes:
     metric: one of `spaces.METRICS`.
     c: curvature, 0 for none.
-    scale: what rows are multiplied by before anything else.
+    scale: what rows are multiplied by before anything else, a power of 2.
     centre: `[d]` float64, subtracted after that.
+    unit: what the difference is divided by, a power of 2 near its length: all
+      parts of a product are then about as large.
   """
 
   metric: str
   c: float
   scale: float
   centre: np.ndarray
+  unit: float
 
   @classmethod
   def about(cls, gallery, *, c: float = 0.0, metric: str | None = None):
@@ -59,32 +66,60 @@ class Lift:
     metric, gallery = spaces.resolve(metric, c), np.asarray(gallery)
     scale = _scale(gallery, metric, c)
     some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
-    return cls(metric, c, scale, _flat(some, metric, scale)[0].mean(0))
+    flat, _ = _flat(some, metric, c, scale)
+    centre = flat.mean(0)
+    unit = 1.0
+    if metric != 'cosine':
+      length = math.sqrt(np.mean(square_norm(flat - centre)))
+      unit = max(_SMALLEST, _power(length)) if length > 0 else 1.0
+    return cls(metric, c, scale, centre, unit)
 
-  def queries(self, x) -> np.ndarray:
-    """Rows `[n, D]` float32 of queries `[n, d]`.
+  def queries(self, x, dtype=np.float32) -> np.ndarray:
+    """Rows `[n, D]` of queries `[n, d]`.
 
     D is d (cosine), d + 1 (Euclidean) or d + 2; of points of the hyperboloid
     only the space coordinates are read.
     """
 
     def one(x):
-      flat, _ = _flat(x, self.metric, self.scale)
-      return _as_query(flat, self.centre, self.metric)
+      flat, _ = _flat(x, self.metric, self.c, self.scale)
+      return _as_query(flat, self)
 
-    return _map_parts(one, np.asarray(x))
+    return _map_parts(one, np.asarray(x), dtype)
 
-  def gallery(self, y) -> np.ndarray:
-    """Rows `[m, D]` float32 of gallery items `[m, d]`.
+  def gallery(self, y, dtype=np.float32) -> np.ndarray:
+    """Rows `[m, D]` of gallery items `[m, d]`.
 
     The larger `queries(x) @ gallery(y).T`, the nearer.
     """
 
     def one(y):
-      flat, w = _flat(y, self.metric, self.scale)
-      return _as_item(flat, w, self.centre, self.metric)
+      flat, w = _flat(y, self.metric, self.c, self.scale)
+      return _as_item(flat, w, self)
 
-    return _map_parts(one, np.asarray(y))
+    return _map_parts(one, np.asarray(y), dtype)
+
+  def query_error(self) -> float:
+    """Bound of what a row of a query is off by in float64, by its length."""
+    step = (len(self.centre) + 16) * ROUNDOFF
+    # A point of the hyperboloid is rounded before the centre is subtracted.
+    return step * (1 + 6 / self.unit) if self.metric == 'lorentz' else step
+
+  def gallery_error(self, y) -> np.ndarray:
+    """Bounds `[m]` of what rows of items are off by in float64.
+
+    A point near the boundary of the ball knows its gap 1 - c |y|^2 to about
+    1e-16 only, so that its bound grows with its weight.
+    """
+
+    def one(y):
+      flat, w = _flat(y, self.metric, self.c, self.scale)
+      length = np.sqrt(square_norm(_as_item(flat, w, self)))
+      if self.metric == 'cosine':
+        return 1 + length
+      return length * (1 + w) if self.metric == 'hyperbolic' else length
+
+    return self.query_error() * _map_parts(one, np.asarray(y), np.float64)[:, 0]
 
 
 def lift(
@@ -105,10 +140,10 @@ def lift(
   return made.queries(queries), made.gallery(gallery)
 
 
-def _map_parts(function, x):
-  """Rows `[n, D]` float32, function of rows `[n, d]` in float64."""
+def _map_parts(function, x, dtype):
+  """Rows `[n, D]`, function of rows `[n, d]` in float64."""
   part = lambda start: x[start : start + spaces.ROWS].astype(np.float64)
-  out = np.empty((len(x), function(part(0)[:1]).shape[1]), np.float32)
+  out = np.empty((len(x), function(part(0)[:1]).shape[1]), dtype)
 
   def fill(start):
     out[start : start + spaces.ROWS] = function(part(start))
@@ -119,44 +154,54 @@ def _map_parts(function, x):
   return out
 
 
+def _power(x: float) -> float:
+  """The power of 2 next to a positive number."""
+  return 2.0 ** round(math.log2(x))
+
+
 def _scale(gallery, metric, c):
-  """What a row is multiplied by before anything else."""
-  if metric == 'euclidean':
-    largest = max(float(np.abs(b).max()) for b in spaces.parts(gallery))
-    return 1 / largest if largest > 0 else 1.0
-  # In units of the ball's radius, so that no float32 square overflows.
-  return math.sqrt(c)
+  """What a row is multiplied by before anything else: no square overflows.
+
+  A power of 2, which rounds nothing.
+  """
+  if metric == 'cosine':
+    return 1.0
+  if metric != 'euclidean':
+    return _power(math.sqrt(c))
+  largest = max(float(np.abs(b).max()) for b in spaces.parts(gallery))
+  return 1 / _power(largest) if largest > 0 else 1.0
 
 
-def _flat(x, metric, scale):
+def _flat(x, metric, c, scale):
   """Points `[n, d]` and their weights w `[n, 1]`, before centring."""
   if metric == 'cosine':
-    return normalise(x), 1.0
+    return normalise(x), np.ones((len(x), 1))
   if metric == 'euclidean':
-    return scale * x, 1.0
+    return scale * x, np.ones((len(x), 1))
+  c = c / scale / scale
   if metric == 'hyperbolic':
     x = scale * x
-    return x, 1 / (1 - square_norm(x))
+    return x, 1 / (1 - c * square_norm(x))
   space = scale * x[:, 1:]
   # 1 + sqrt(c) x_0, which is 2w of the point of the ball.
-  height = 1 + np.sqrt(1 + square_norm(space))
+  height = 1 + np.sqrt(1 + c * square_norm(space))
   return space / height, np.minimum(height / 2, _LARGEST)
 
 
-def _as_query(x, centre, metric):
-  if metric == 'cosine':
+def _as_query(x, lift):
+  if lift.metric == 'cosine':
     return x
-  x = x - centre
+  x = (x - lift.centre) / lift.unit
   ones = np.ones_like(x[:, :1])
-  if metric == 'euclidean':
+  if lift.metric == 'euclidean':
     return np.hstack([x, ones])
   return np.hstack([x, square_norm(x), ones])
 
 
-def _as_item(y, w, centre, metric):
-  y = y - centre
-  if metric == 'cosine':
+def _as_item(y, w, lift):
+  y = (y - lift.centre) / lift.unit
+  if lift.metric == 'cosine':
     return y
-  if metric == 'euclidean':
+  if lift.metric == 'euclidean':
     return np.hstack([2 * y, -square_norm(y)])
   return w * np.hstack([2 * y, -np.ones_like(w), -square_norm(y)])

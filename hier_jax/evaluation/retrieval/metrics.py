@@ -1,19 +1,28 @@
 """Exact retrieval figures of embeddings: Recall@K, MAP@R and their kin.
 
-Works on plain arrays. Memory is O(block x tile) beside the embeddings: no array
-of queries x gallery is ever made. All figures come from the ranks of a query's
-positives: see `ranking`.
+Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings
+in float32 and, where queries go through float64, in that: no array of queries x
+gallery is ever made. All metrics come from the ranks of a query's positives:
+see `ranking`, and `exact` for what float32 leaves open.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks
-from hier_jax.evaluation.retrieval import counters, layout, ranking, spaces
-from hier_jax.evaluation.retrieval.lift import lift
+from hier_jax.evaluation.retrieval import (
+  exact,
+  layout,
+  outcomes,
+  ranking,
+  spaces,
+  tiles,
+)
+from hier_jax.evaluation.retrieval.lift import Lift
 
 __all__ = [
   'RECALL_AT',
@@ -25,6 +34,8 @@ __all__ = [
 
 RECALL_AT = (1, 2, 4, 8)
 _PRECISION = 'precision@'
+# Products of two numbers that float64 may take, or a quarter of all: seconds.
+_MOST_EXACT = 1 << 37
 # Figure -> the attribute of `PerQuery` that it is the mean of.
 _MEANS = {
   'map@r': 'ap',
@@ -37,13 +48,18 @@ _MEANS = {
 class PerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
-  All are 0 where the gallery holds no positive. The last four arrays are None
-  where only the best positive was asked for.
+  All are 0 where the gallery holds no positive. `ap`, `r_precision`, `full_ap`
+  and `precision` are None where only the best positive was asked for.
 
   Attributes:
-    rank: `[n]` int32, rank of the best positive from 1; float64 where ties are
-      'mean'.
+    rank: `[n]` float64, rank of the best positive from 1.
     num_positives: `[n]` int32, R: the positives that the gallery holds.
+    reciprocal_rank: `[n]` float64, 1 / rank.
+    recall: `[n, K]` float64, whether the rank is K or better, for every K of
+      `recall_at`; where ties are 'expected' the probability of that.
+    tied: `[n]` bool, whether any of these depends on the order of what ties.
+    unresolved: `[n]` bool, whether any of these is a bound: float32 could not
+      tell items apart, and float64 would have taken too long.
     ap: `[n]` float32, AP@R = 1/R sum_{k <= R} precision@k rel(k).
     r_precision: `[n]` float32, the share of positives among the first R.
     full_ap: `[n]` float32, 1/R sum_k precision@k rel(k) of the whole ranking.
@@ -55,16 +71,15 @@ class PerQuery(NamedTuple):
 
   rank: np.ndarray
   num_positives: np.ndarray
+  reciprocal_rank: np.ndarray
+  recall: np.ndarray
+  tied: np.ndarray
+  unresolved: np.ndarray
   ap: np.ndarray | None = None
   r_precision: np.ndarray | None = None
   full_ap: np.ndarray | None = None
   precision: np.ndarray | None = None
   num_repeated: int | None = None
-
-  @property
-  def reciprocal_rank(self) -> np.ndarray:
-    """`[n]` float64, 1 / rank; 0 where the gallery holds no positive."""
-    return (self.rank > 0) / np.maximum(self.rank, 1)
 
 
 def metric_keys(
@@ -81,7 +96,7 @@ def retrieval_metrics(
   recall_at: Sequence[int] = RECALL_AT,
   figures: Sequence[str] = ('map@r',),
   **options,
-) -> dict[str, float | int]:
+) -> dict[str, float | int | str]:
   """Recall@K and other means over the queries that have a positive.
 
   Recall@K is the share of queries whose best positive ranks K or better;
@@ -89,18 +104,20 @@ def retrieval_metrics(
 
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
-    labels: classes of the queries `[n]`, any dtype that sorts.
+    labels: classes of the queries `[n]`, see `per_query`.
     recall_at: the K of Recall@K.
     figures: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
       and 'precision@K' for any K. With none but 'mrr' only the best positives
       are ranked, which is faster.
-    **options: of `per_query`, but `precision_at` and `best_only`.
+    **options: of `per_query`, but `recall_at`, `precision_at` and `best_only`.
 
   Returns:
     'recall@K' for every K and the figures, float64 means in [0, 1];
     'num_queries'; 'num_without_positive', how many of these have no positive in
-    the gallery and are left out of the means; with `product='bfloat16'`
-    'num_repeated'.
+    the gallery and are left out of the means; 'num_tied' and 'num_unresolved',
+    of how many any of the figures depends on the order of ties, or is only
+    bounded (see `PerQuery`); 'metric' and 'ties', what was ranked by; with
+    `product='bfloat16'` 'num_repeated'.
 
   Raises:
     UserError: bad arguments (see `per_query`), a K that is not a positive
@@ -108,11 +125,14 @@ def retrieval_metrics(
   """
   recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
   precision_at = _precision_at(figures)
-  result = per_query(
+  attributes = {_MEANS[name] for name in figures if name in _MEANS}
+  result = _per_query(
     embeddings,
     labels,
+    recall_at=recall_at,
     precision_at=precision_at,
     best_only=set(figures) <= {'mrr'},
+    names=attributes | {'recall', 'precision'},
     **options,
   )
   answerable = result.num_positives > 0
@@ -121,22 +141,26 @@ def retrieval_metrics(
       f'none of the {len(answerable)} queries has a positive in the gallery; '
       'expected classes of two items or more: check the labels'
     )
-  values = {f'recall@{k}': result.rank <= k for k in recall_at}
-  values |= {
-    name: getattr(result, attribute)
-    for name, attribute in _MEANS.items()
-    if name in figures
-  }
+  values = dict(
+    zip((f'recall@{k}' for k in recall_at), result.recall.T, strict=True)
+  )
+  for name in figures:
+    if name in _MEANS:
+      values[name] = getattr(result, _MEANS[name])
   if result.precision is not None:
     for k, column in zip(precision_at, result.precision.T, strict=True):
       values[f'{_PRECISION}{k}'] = column
-  means = {
+  means: dict[str, float | int | str] = {
     key: float(np.mean(values[key][answerable], dtype=np.float64))
     for key in metric_keys(recall_at, figures)
   }
   means |= {
     'num_queries': len(answerable),
     'num_without_positive': int(np.sum(~answerable)),
+    'num_tied': int(np.sum(result.tied)),
+    'num_unresolved': int(np.sum(result.unresolved)),
+    'metric': spaces.described(options.get('metric'), options.get('c', 0.0)),
+    'ties': options.get('ties', outcomes.TIES[0]),
   }
   if result.num_repeated is not None:
     means['num_repeated'] = result.num_repeated
@@ -152,18 +176,30 @@ def per_query(
   c: float = 0.0,
   metric: str | None = None,
   ties: str = 'pessimistic',
+  recall_at: Sequence[int] = (),
   precision_at: Sequence[int] = (),
   best_only: bool = False,
   block: int = 1024,
   tile: int = 4096,
   product: str = 'float32',
   devices=None,
+  progress: bool = False,
 ) -> PerQuery:
   """Rank of the best positive and precisions of every query.
 
+  Items are ranked in float32, with a bound of its rounding, and what that
+  leaves open is ranked in float64 on the host. Two items tie where float64
+  cannot tell them apart: by about 1e-16 d of the largest part of their score.
+  So whatever is equal in exact arithmetic ties: identical rows, integers,
+  mirror images, permuted coordinates, by every metric. (Near the boundary of
+  the ball, 1 - c|y|^2 of a float64 point is known to 1e-16 only: what differs
+  by less ties too.) Float64 takes 2^37 products or a quarter of all, whichever
+  is more; what is left then is `unresolved`, and ties.
+
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
-    labels: classes of the queries `[n]`, any dtype that sorts.
+    labels: classes of the queries `[n]`: numbers, text, bytes or bools, and
+      those of the gallery alike. They are compared exactly.
     gallery: `[m, d]`; None means the queries, each of which is then left out
       of its own ranking (by index). Nothing is left out of a given gallery.
     gallery_labels: `[m]`, given exactly where `gallery` is.
@@ -172,99 +208,187 @@ def per_query(
       'euclidean' distance, 'hyperbolic' distance of points of the Poincare ball
       of radius 1 / sqrt(c), or 'lorentz' for points of the hyperboloid, time
       first. None is hyperbolic where c > 0, else cosine.
-    ties: where a positive and a negative score the same in float32,
-      'pessimistic' ranks the negative first, 'optimistic' the positive; 'mean'
-      is half way between these two ranks. Identical gallery rows always tie.
+    ties: where a positive and a negative tie, 'pessimistic' ranks the negative
+      first and 'optimistic' the positive. 'expected' gives the mean of every
+      attribute over all orders of what ties. 'mean' is half way between the
+      pessimistic and the optimistic rank of each positive, and everything else
+      is made of those ranks: that is no mean of anything else.
+    recall_at: the K of `PerQuery.recall`.
     precision_at: the k of `PerQuery.precision`.
     best_only: whether the rank of the best positive is enough; every other one
-      costs a tenth of the matrix product or less.
+      costs a tenth of the matrix product or less. Not where ties are
+      'expected'.
     block: queries scored at a time.
     tile: gallery rows scored at a time, taken up to a power of two.
-    product: 'bfloat16' multiplies in it and bounds the error: a query whose
-      ranks that leaves open goes through in float32 after all. The result is
-      the same to the bit; what pays depends on the device and on how far
-      positives and negatives are apart.
+    product: 'bfloat16' multiplies in it first. The result is the same; what
+      pays depends on the device and on how far positives and negatives are
+      apart.
     devices: what the gallery is spread over; all local devices by default. With
       those of several processes (`jax.devices()`) every process makes the same
       call and has the whole result.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Raises:
     UserError: rows with NaN or Inf, points outside the ball or off the
       hyperboloid, wrong shapes, unequal dimensions, labels missing or of
-      another length than their rows, nothing to rank, options out of range.
+      another length than their rows or not comparable, nothing to rank, the
+      queries as their own gallery, options out of range.
 
   References:
     Musgrave et al., A Metric Learning Reality Check, arXiv 2003.08505.
+    McSherry and Najork, Computing Information Retrieval Performance Measures
+    Efficiently in the Presence of Tied Scores, ECIR 2008 (expected).
   """
-  _check_option('ties', ties, counters.AHEAD)
-  _check_option('product', product, ('float32', 'bfloat16'))
-  block = checks.positive_int('block', block)
-  tile = checks.positive_int('tile', tile)
-  precision_at = [
-    checks.positive_int('k of precision_at', k) for k in precision_at
-  ]
-  c = checks.curvature('c', c)
-  metric = spaces.resolve(metric, c)
-  queries = spaces.points('embeddings', embeddings, metric, c)
-  labels = _labels('labels', labels, queries)
-  gallery, gallery_labels, own = _gallery(
-    queries, labels, gallery, gallery_labels, metric, c
-  )
-  codes, gallery_codes = _class_codes(labels, gallery_labels)
-  places = layout.by_class(codes, gallery_codes, own)
-  queries, lifted = lift(queries, gallery, c=c, metric=metric)
-  ranker = ranking.Ranker(
-    lifted,
-    places,
+  return _per_query(
+    embeddings,
+    labels,
+    gallery=gallery,
+    gallery_labels=gallery_labels,
+    c=c,
+    metric=metric,
     ties=ties,
+    recall_at=recall_at,
+    precision_at=precision_at,
     best_only=best_only,
     block=block,
     tile=tile,
-    narrow=product == 'bfloat16',
+    product=product,
     devices=devices,
+    progress=progress,
+    names=set(PerQuery._fields),
   )
-  del lifted  # The ranker has a copy of its own.
-  result: dict[str, np.ndarray] = {}
-  for some, ahead in ranker.negatives_ahead(queries):
-    r = places.num_positives[some]
-    found = _figures(ahead, r, precision_at, best_only)
-    for name, values in found.items():
-      if name not in result:
-        shape = len(queries), *values.shape[1:]
-        result[name] = np.zeros(shape, values.dtype)
-      result[name][places.queries[some]] = values
-  return PerQuery(**result, num_repeated=ranker.num_repeated)
 
 
-def _figures(ahead, r, precision_at, best_only) -> dict[str, np.ndarray]:
-  """Attributes of `PerQuery` from the negatives ahead of each positive.
+def _per_query(
+  embeddings,
+  labels,
+  *,
+  names: Collection[str],
+  gallery=None,
+  gallery_labels=None,
+  c: float = 0.0,
+  metric: str | None = None,
+  ties: str = 'pessimistic',
+  recall_at: Sequence[int] = (),
+  precision_at: Sequence[int] = (),
+  best_only: bool = False,
+  block: int = 1024,
+  tile: int = 4096,
+  product: str = 'float32',
+  devices=None,
+  progress: bool = False,
+) -> PerQuery:
+  """`per_query` where only some attributes, by name, have to be right."""
+  _check_option('ties', ties, outcomes.TIES)
+  _check_option('product', product, ('float32', 'bfloat16'))
+  block = checks.positive_int('block', block)
+  tile = checks.positive_int('tile', tile)
+  wanted = outcomes.Wanted(
+    ties,
+    [checks.positive_int('K of recall_at', k) for k in recall_at],
+    [checks.positive_int('k of precision_at', k) for k in precision_at],
+    best_only and ties != 'expected',
+    names,
+  )
+  c = checks.curvature('c', c)
+  metric = spaces.resolve(metric, c)
+  queries = spaces.points('embeddings', embeddings, metric, c)
+  labels = checks.class_labels('labels', labels, len(queries))
+  gallery, gallery_labels, own = _gallery(
+    queries, labels, gallery, gallery_labels, metric, c
+  )
+  codes, gallery_codes = checks.class_codes(labels, gallery_labels)
+  if own[0] < 0:
+    checks.not_same('gallery', gallery, queries)
+  work = _Ranking(
+    queries,
+    gallery,
+    layout.by_class(codes, gallery_codes, own),
+    Lift.about(gallery, c=c, metric=metric),
+    wanted,
+  )
+  with tqdm.tqdm(
+    total=len(queries), desc='ranking', delay=3, disable=not progress
+  ) as bar:
+    work.run(bar, block, tile, product == 'bfloat16', devices)
+  return work.result()
 
-  Args:
-    ahead: `[s, b, J]` of `ranking.Ranker`, J = 1 where only the best positive
-      is asked for.
-    r: R `[b]`.
-    precision_at: the k of the precisions.
-    best_only: whether only the best positive is asked for.
-  """
-  j = np.arange(1, 1 + ahead.shape[2])
-  ranks = j + (ahead[0] if len(ahead) == 1 else ahead.mean(0))
-  rank = np.where(r > 0, ranks[:, 0], 0)
-  found = {'num_positives': r.astype(np.int32)}
-  found['rank'] = rank.astype(np.int32 if len(ahead) == 1 else np.float64)
-  if best_only:
-    return found
-  among_all = j <= r[:, None]
-  precision = np.where(among_all, j / ranks, 0)
-  among_r = among_all & (ranks <= r[:, None])
-  hits = [np.sum(among_all & (ranks <= k), 1) / k for k in precision_at]
-  r = np.maximum(r, 1)
-  shares = {
-    'ap': np.sum(np.where(among_r, precision, 0), 1) / r,
-    'r_precision': np.sum(among_r, 1) / r,
-    'full_ap': np.sum(precision, 1) / r,
-    'precision': np.stack([*hits, r], 1)[:, :-1],
-  }
-  return found | {name: x.astype(np.float32) for name, x in shares.items()}
+
+class _Ranking:
+  """Queries on their way through one precision after another."""
+
+  def __init__(self, queries, gallery, places, lift, wanted):
+    self._queries, self._gallery = queries, gallery
+    self._layout, self._lift, self._wanted = places, lift, wanted
+    self._found = {'num_positives': np.zeros(len(queries), np.int32)}
+    self._found['num_positives'][places.queries] = places.num_positives
+    self._num_repeated = None
+
+  def run(self, bar, block, tile, narrow, devices):
+    """Ranks all queries."""
+    ranker = ranking.Ranker(
+      self._lift,
+      self._gallery,
+      self._layout,
+      best_only=self._wanted.best_only,
+      block=block,
+      tile=tile,
+      narrow=narrow,
+      devices=devices,
+    )
+    left, late = np.arange(len(self._queries)), np.arange(0)
+    if ranker.on_cpu and not self._wanted.best_only:
+      # A CPU sorts scores sooner than XLA has it look them up.
+      large = self._layout.num_positives > tiles.MANY
+      left, late = left[~large], left[large]
+    for in_narrow in [True, False] if narrow else [False]:
+      found = ranker.negatives_ahead(self._queries, left, narrow=in_narrow)
+      left = self._take(found, bar)
+      if in_narrow:
+        self._num_repeated = len(left)
+    unresolved = left[self._affordable() :]
+    self._settle(np.concatenate([late, left[: self._affordable()]]), bar)
+    self._mark('unresolved', unresolved)
+    bar.update(bar.total - bar.n)
+
+  def _settle(self, places, bar):
+    """Ranks queries in float64: what is open after that are ties."""
+    found: Iterable = ()
+    if len(places):
+      order = self._layout.gallery
+      gallery = exact.Gallery(self._lift, self._gallery[order])
+      found = exact.negatives_ahead(
+        gallery, self._queries, self._layout, places
+      )
+    self._mark('tied', self._take(found, bar))
+
+  def _affordable(self):
+    """How many queries float64 may take."""
+    products = self._gallery.size
+    return max(_MOST_EXACT // products, len(self._queries) // 4)
+
+  def _take(self, found, bar):
+    """Keeps what counts say; returns the places that they leave open."""
+    left = [np.arange(0)]
+    for some, counts in found:
+      values, hangs = self._wanted.of(counts, self._layout.num_positives[some])
+      for name, rows in values.items():
+        if name not in self._found:
+          shape = len(self._queries), *rows.shape[1:]
+          self._found[name] = np.zeros(shape, rows.dtype)
+        self._found[name][self._layout.queries[some]] = rows
+      left.append(some[hangs])
+      bar.update(int(np.sum(~hangs)))
+    return np.concatenate(left)
+
+  def _mark(self, name, places):
+    marks = np.zeros(len(self._queries), bool)
+    marks[self._layout.queries[places]] = True
+    self._found[name] = marks
+
+  def result(self):
+    """`PerQuery` of all queries."""
+    return PerQuery(**self._found, num_repeated=self._num_repeated)
 
 
 def _gallery(queries, labels, gallery, gallery_labels, metric, c):
@@ -285,21 +409,10 @@ def _gallery(queries, labels, gallery, gallery_labels, metric, c):
       f'`gallery` has {gallery.shape[1]} dimensions and `embeddings` '
       f'{queries.shape[1]}; expected the same: embed both with one model'
     )
-  gallery_labels = _labels('gallery_labels', gallery_labels, gallery)
+  gallery_labels = checks.class_labels(
+    'gallery_labels', gallery_labels, len(gallery)
+  )
   return gallery, gallery_labels, np.full(len(queries), -1)
-
-
-def _class_codes(labels, gallery_labels):
-  """The classes of both as integers from 0, equal where the labels are."""
-  both = np.concatenate([labels, gallery_labels])
-  codes = np.unique(both, return_inverse=True)[1]
-  return codes[: len(labels)], codes[len(labels) :]
-
-
-def _labels(name, labels, rows):
-  labels = checks.class_labels(name, labels, len(rows))
-  checks.labelled(name, labels)
-  return labels
 
 
 def _check_option(name, value, options):

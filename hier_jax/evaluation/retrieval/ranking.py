@@ -13,27 +13,23 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hier_jax.evaluation.retrieval import counters, tiles
 from hier_jax.evaluation.retrieval.layout import Layout
+from hier_jax.evaluation.retrieval.lift import Lift
 
-# XLA's CPU product of a single row runs another kernel, in which identical
-# gallery rows can get scores that differ in the last bit and no longer tie.
 _MIN_BLOCK = 8
 _MIN_TILE = 64
+# Unit roundoff.
+_FLOAT32 = 2.0**-24
 
 
 class Ranker:
-  """A gallery on the devices, and how to rank it.
-
-  Attributes:
-    num_repeated: queries that bfloat16 could not tell all ranks of, and that
-      went through in float32 after that; None where it was not tried.
-  """
+  """A gallery on the devices, and how to rank it."""
 
   def __init__(
     self,
+    lift: Lift,
     gallery: np.ndarray,
     layout: Layout,
     *,
-    ties: str,
     best_only: bool,
     block: int,
     tile: int,
@@ -43,51 +39,49 @@ class Ranker:
     """Puts the gallery on the devices.
 
     Args:
-      gallery: `[m, d]` float32, whose products with the queries rank it.
+      lift: makes rows whose products rank it.
+      gallery: `[m, d]`.
       layout: of queries and gallery.
-      ties: a key of `counters.AHEAD`.
       best_only: whether the best positive is enough.
       block: queries at a time.
       tile: gallery rows at a time, taken up to a power of two.
-      narrow: whether to try in bfloat16 first.
+      narrow: whether to be able to multiply in bfloat16.
       devices: what the gallery is spread over; None for all local ones.
     """
-    self.num_repeated: int | None = None
-    self._layout, self._ties = layout, ties
+    self._lift, self._layout = lift, layout
     self._best_only, self._block = best_only, max(_MIN_BLOCK, block)
     self._mesh = Mesh(np.array(devices or jax.local_devices()), (tiles.AXIS,))
-    rows = _in_tiles(gallery, layout.gallery, tile, self._mesh.size)
-    self._padding = np.int32(rows.shape[0] * rows.shape[1] - len(gallery))
-    self._tiles = tiles.Tiles(self._spread(rows))
-    self._narrow = self._narrowed(rows) if narrow else None
+    rows = lift.gallery(gallery)
+    in_tiles = lambda x: _in_tiles(x, layout.gallery, tile, self._mesh.size)
+    error = in_tiles(lift.gallery_error(gallery)[:, None])[..., 0]
+    rows = in_tiles(rows)
+    self._tiles = self._put(rows, rows, error)
+    self._narrow = self._tiles
+    if narrow:
+      cut = rows.astype(jnp.bfloat16)
+      self._narrow = self._tiles._replace(narrow=self._put(cut, rows, error))
+
+  @property
+  def on_cpu(self) -> bool:
+    """Whether the devices are CPUs."""
+    return self._mesh.devices.flat[0].platform == 'cpu'
 
   def negatives_ahead(
-    self, queries: np.ndarray
+    self, queries: np.ndarray, places: np.ndarray, *, narrow: bool = False
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Ranks the gallery for all queries, some at a time.
+    """Ranks the gallery for queries, some at a time.
 
     Args:
-      queries: `[n, d]` float32.
+      queries: `[n, d]`.
+      places: which of them, by their place in the layout.
+      narrow: whether to multiply in bfloat16.
 
     Yields:
-      places `[b]` of the layout, and counts `[s, b, J]` int32 of the s
-      comparisons of the tie policy. The j-th in a row is of the j-th best
-      positive of the query; those from R on mean nothing.
+      some of the places `[b]`, and counts `[2, b, J]` int32: negatives that are
+      ahead for sure, and that may be ahead or equal. The j-th in a row is of
+      the j-th best positive of the query; those from R on mean nothing.
     """
-    places, compared = np.arange(len(queries)), len(counters.AHEAD[self._ties])
-    if self._narrow is not None:
-      repeat = []
-      for some, counts in self._blocks(queries, places, self._narrow):
-        unsure = counts[compared:].any((0, 2))
-        repeat.append(some[unsure])
-        yield self._ordered(some[~unsure], counts[:compared, ~unsure])
-      places = np.concatenate(repeat)
-      self.num_repeated = len(places)
-    for some, counts in self._blocks(queries, places, self._tiles):
-      yield self._ordered(some, counts)
-
-  def _blocks(self, queries, places, gallery):
-    """Counts of `tiles.count_ahead` `[s, b, J]` at places, some at a time."""
+    gallery = self._narrow if narrow else self._tiles
     block = min(self._block, max(_MIN_BLOCK, len(queries)))
     pending = None
     for first in range(0, len(places), block):
@@ -95,10 +89,10 @@ class Ranker:
       counts = self._dispatch(queries, some, block, gallery)
       # The devices work on this block while the host takes the one before.
       if pending is not None:
-        yield _on_host(*pending)
+        yield self._ordered(*pending)
       pending = some, counts
     if pending is not None:
-      yield _on_host(*pending)
+      yield self._ordered(*pending)
 
   def _dispatch(self, queries, places, block, gallery):
     layout = self._layout
@@ -107,39 +101,52 @@ class Ranker:
     rows = np.pad(places, (0, block - len(places)), 'edge')
     return tiles.count_ahead(
       gallery,
-      queries[layout.queries[rows]],
+      self._lift.queries(queries[layout.queries[rows]]),
       layout.runs[:, rows],
       np.int32(most),
-      self._padding,
       slots=0 if self._best_only else _slots(most),
-      ties=self._ties,
       mesh=self._mesh,
     )
 
   def _ordered(self, places, counts):
-    """The better a positive, the fewer negatives are ahead of it."""
+    """Counts `[2, J, b]` of a block as `[2, b, J]` of its places, in order.
+
+    The better a positive, the fewer negatives are ahead of it.
+    """
+    counts = np.moveaxis(np.asarray(counts), 1, 2)[:, : len(places)]
     if self._best_only:
       return places, counts
     r = self._layout.num_positives[places]
     filled = np.arange(counts.shape[2]) < r[:, None]
     return places, np.sort(np.where(filled, counts, np.iinfo(np.int32).max))
 
+  def _put(self, cut, rows, error):
+    """`Tiles` of rows `[T, tile, d]` as a precision has them.
+
+    x.y - x'.y' = (x - x').y + x'.(y - y'). Besides, a sum of d products rounds
+    in float32, in whatever order.
+    """
+    length = _norm(rows)
+    rounding = self._lift.query_error() + (rows.shape[2] + 8) * _FLOAT32
+    # Tile by tile, for a copy of all rows may not fit.
+    lost = [
+      _norm(x - y.astype(x.dtype)) for x, y in zip(rows, cut, strict=True)
+    ]
+    lost = np.stack(lost) + _FLOAT32 * length + error
+    # `fmax` knows no NaN; a tile of nothing else may have any radius.
+    most = lambda x: np.fmax.reduce(1.02 * x, 1, initial=0).astype(np.float32)
+    radius = most(rounding * length + lost)
+    radius += 4 * rows.shape[2] * np.finfo(np.float32).tiny
+    return tiles.Tiles(*map(self._spread, (cut, radius, most(length))))
+
   def _spread(self, rows):
     sharding = NamedSharding(self._mesh, PartitionSpec(tiles.AXIS))
     return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
 
-  def _narrowed(self, rows):
-    """The gallery in bfloat16 beside that in float32."""
-    narrow = rows.astype(jnp.bfloat16)
-    norms = lambda x: np.linalg.norm(x, axis=2).max(1)
-    lost = norms(rows - narrow.astype(np.float32))
-    parts = map(self._spread, (narrow, norms(rows), lost))
-    return self._tiles._replace(narrow=tiles.Narrow(*parts))
 
-
-def _on_host(places, counts):
-  """Counts `[s, J, b]` of a block as `[s, b, J]` of its places."""
-  return places, np.moveaxis(np.asarray(counts), 1, 2)[:, : len(places)]
+def _norm(x):
+  """`[..., d]` float32 -> `[...]` float64, whose squares do not overflow."""
+  return np.sqrt(np.einsum('...d,...d->...', x, x, dtype=np.float64))
 
 
 def _slots(most: int) -> int:
@@ -151,12 +158,12 @@ def _slots(most: int) -> int:
 
 
 def _in_tiles(gallery, order, tile, devices):
-  """`[T, tile, d]` in this order, zeros at the end, T a multiple of devices."""
+  """`[T, tile, d]` in this order, NaN at the end, T a multiple of devices."""
   m, d = gallery.shape
-  size = _MIN_TILE
+  size, tile = _MIN_TILE, min(tile, counters.LARGEST)
   while size < min(tile, -(-m // devices)):
     size *= 2
   num = -(-m // (size * devices)) * devices
-  rows = np.zeros((num * size, d), np.float32)
+  rows = np.full((num * size, d), np.nan, np.float32)
   np.take(gallery, order, axis=0, out=rows[:m], mode='clip')
   return rows.reshape(num, size, d)

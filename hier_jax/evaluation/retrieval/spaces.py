@@ -32,6 +32,12 @@ def resolve(metric: str | None, c: float) -> str:
   return metric
 
 
+def described(metric: str | None, c: float) -> str:
+  """The metric and the curvature, for people."""
+  metric = resolve(metric, c)
+  return f'{metric}, c = {c:g}' if c else metric
+
+
 def points(name: str, x, metric: str, c: float) -> np.ndarray:
   """Finite rows `[n, d]` that the metric is defined for, in their own dtype.
 

@@ -5,6 +5,8 @@ threshold, and what scores ahead of it is counted. The gallery lies sorted by
 class: a query's positives stand in one run of rows, in a tile or two that are
 multiplied once more to find the thresholds, and all other tiles count without a
 mask. Over several devices each has a share of the tiles; the counts add up.
+
+Scores come with a bound of what they are off by, so that counts do too.
 """
 
 import functools
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from hier_jax.evaluation.retrieval.counters import AHEAD, Comparison, LookUp
+from hier_jax.evaluation.retrieval.counters import Comparison, LookUp, Scores
 
 AXIS = 'gallery'
 # Positives beyond which each score is looked up among the thresholds: from
@@ -23,34 +25,25 @@ AXIS = 'gallery'
 MANY = 256
 
 
-class Narrow(NamedTuple):
-  """Tiles in bfloat16, and what it takes to bound the error of a product.
-
-  Attributes:
-    rows: `[T, tile, d]` bfloat16.
-    length: `[T]` float32, the largest norm of a float32 row in the tile.
-    lost: `[T]` float32, the largest norm of what a row lost.
-  """
-
-  rows: jax.Array
-  length: jax.Array
-  lost: jax.Array
-
-
 class Tiles(NamedTuple):
-  """The gallery by class, in tiles of as many rows, zeros at the end.
+  """The gallery by class, in tiles of as many rows, NaN at the end.
 
   Attributes:
-    rows: `[T, tile, d]` float32.
+    rows: `[T, tile, d]` float32, or bfloat16 where narrow.
+    radius: `[T]` float32; a product of a query q that fits the rows' dtype and
+      a row of the tile is off by |q| times this at most.
+    length: `[T]` float32, of the longest row in the tile.
     narrow: the same in bfloat16, or None for no use of it.
   """
 
   rows: jax.Array
-  narrow: Narrow | None = None
+  radius: jax.Array
+  length: jax.Array
+  narrow: 'Tiles | None' = None
 
 
-@functools.partial(jax.jit, static_argnames=('slots', 'ties', 'mesh'))
-def count_ahead(tiles, queries, runs, most, padding, *, slots, ties, mesh):
+@functools.partial(jax.jit, static_argnames=('slots', 'mesh'))
+def count_ahead(tiles, queries, runs, most, *, slots, mesh):
   """Negatives ahead of the positives of a block of queries.
 
   Args:
@@ -58,54 +51,47 @@ def count_ahead(tiles, queries, runs, most, padding, *, slots, ties, mesh):
     queries: `[b, d]` float32.
     runs: of `Layout`, `[3, b]` int32.
     most: the largest R of the block, int32.
-    padding: rows of zeros at the end of the gallery, int32.
     slots: J, at least `most`; 0 for the best positive only.
-    ties: a key of `counters.AHEAD`.
     mesh: of the one axis `AXIS`.
 
   Returns:
-    `[s, max(1, J), b]` int32 of the s comparisons of the tie policy, in no
-    order along J, but filled from its beginning. Where bfloat16 is used (J up
-    to `MANY`) one more entry along s: how many of its products are too near the
-    threshold to tell.
+    `[2, max(1, J), b]` int32: negatives that are ahead for sure, and that may
+    be ahead or equal; in no order along J, but filled from its beginning.
   """
   spec = PartitionSpec()
-  count = functools.partial(_count_share, slots=slots, ahead=AHEAD[ties])
   return jax.shard_map(
-    count,
+    functools.partial(_count_share, slots=slots),
     mesh=mesh,
-    in_specs=(PartitionSpec(AXIS), spec, spec, spec, spec),
+    in_specs=(PartitionSpec(AXIS), spec, spec, spec),
     out_specs=spec,
     check_vma=False,
-  )(tiles, queries, runs, most, padding)
+  )(tiles, queries, runs, most)
 
 
-def _count_share(tiles, queries, runs, most, padding, *, slots, ahead):
+def _count_share(tiles, queries, runs, most, *, slots):
   """`count_ahead` of one device's tiles; the counts are of all devices."""
   block = Block(tiles, queries, *_own_places(tiles, runs))
-  thresholds = _thresholds(block, slots)
+  low, high = _thresholds(block, slots)
   counter: LookUp | Comparison
   if slots > MANY:
-    counter = LookUp(jnp.sort(thresholds, 0), ahead)
+    counter = LookUp(jnp.sort(low, 0), jnp.sort(high, 0))
   else:
-    narrow = tiles.narrow is not None
-    counter = Comparison(thresholds, most if slots else 1, ahead, narrow)
+    counter = Comparison(low, high, most if slots else 1)
   first, last = block.class_tiles()
   num = len(tiles.rows)
 
   def other_tile(k, counts):
-    i = (last + k) % num
-    if isinstance(counter, Comparison) and tiles.narrow:
-      return counter.add_narrow(counts, *block.narrow_scores(tiles.narrow, i))
-    return counter.add(counts, block.scores(i))
+    scores = block.scores((last + k) % num, tiles.narrow or tiles)
+    return counter.add(counts, scores)
 
   def class_tile(i, counts):
-    others = jnp.where(block.in_class(i), -jnp.inf, block.scores(i))
-    return counter.add(counts, others)
+    scores = block.scores(i, tiles)
+    others = jnp.where(block.in_class(i), -jnp.inf, scores.value)
+    return counter.add(counts, scores._replace(value=others))
 
   counts = lax.fori_loop(0, num - (last - first), other_tile, counter.begin())
   counts = lax.fori_loop(first, last, class_tile, counts)
-  return counter.finish(lax.psum(counts, AXIS), padding)
+  return counter.finish(lax.psum(counts, AXIS))
 
 
 def _own_places(tiles, runs):
@@ -137,33 +123,22 @@ class Block(NamedTuple):
     first = jnp.clip(self.start.min() // size, 0, num)
     return first, jnp.clip(-(-self.stop.max() // size), first, num)
 
-  def scores(self, i):
-    """Of tile i, `[b, tile]`."""
-    rows = self.tiles.rows[i]
-    return jnp.matmul(self.queries, rows.T, precision=lax.Precision.HIGHEST)
-
-  def narrow_scores(self, narrow, i):
-    """Scores of tile i in bfloat16, and a bound `[b]` on their error.
-
-    The error is the difference from `scores`.
-    """
-    # A mere conversion there and back may be optimised away.
-    queries = lax.reduce_precision(self.queries, 8, 7)
-    scores = jnp.matmul(
-      queries.astype(jnp.bfloat16),
-      narrow.rows[i].T,
+  def scores(self, i, tiles):
+    """`Scores` of tile i of the tiles."""
+    rows, queries = tiles.rows[i], self.queries
+    norm = functools.partial(jnp.linalg.norm, axis=1)
+    error = norm(queries) * tiles.radius[i]
+    if rows.dtype != queries.dtype:
+      # A mere conversion there and back may be optimised away.
+      queries = lax.reduce_precision(queries, 8, 7)
+      error += norm(self.queries - queries) * tiles.length[i]
+    value = jnp.matmul(
+      queries.astype(rows.dtype),
+      rows.T,
+      precision=lax.Precision.HIGHEST,
       preferred_element_type=jnp.float32,
     )
-    length, lost = (
-      jnp.linalg.norm(x, axis=1) for x in (self.queries, self.queries - queries)
-    )
-    # x.y - x'.y' = (x - x').y + x'.(y - y'). Besides, sums of d products round
-    # in both, and so does a threshold that the bound is added to.
-    d, single = queries.shape[1], jnp.finfo(jnp.float32)
-    rounding = (2 * d + 32) * single.eps / 2
-    error = (lost + rounding * length) * narrow.length[i]
-    error += (length + lost) * narrow.lost[i]
-    return scores, 1.01 * error + 4 * d * single.tiny
+    return Scores(value, 1.001 * error)
 
   def _row(self, i):
     """The row at each column of tile i, `[1, tile]`."""
@@ -176,34 +151,37 @@ class Block(NamedTuple):
     return (self.start <= row) & (row < self.stop)
 
   def best_positive(self, i, found):
-    """The best score `[b, 1]` so far, of positives in tile i as well."""
+    """The best score so far, both ends `[b, 1]`, of those in tile i as well."""
     other = self.in_class(i) & (self._row(i) != self.own)
-    score = jnp.where(other, self.scores(i), -jnp.inf)
-    return jnp.maximum(found, jnp.max(score, 1, keepdims=True))
+    scores = self.scores(i, self.tiles)
+    values = jnp.where(other, scores.value, -jnp.inf)
+    best = scores._replace(value=jnp.max(values, 1, keepdims=True))
+    return tuple(map(jnp.maximum, found, (best.low, best.high)))
 
   def positives(self, i, found):
-    """Positives' scores `[b, J]`, those in tile i filled in."""
-    place = jnp.arange(found.shape[1], dtype=jnp.int32)
+    """Positives' scores, both ends `[b, J]`, those in tile i filled in."""
+    place = jnp.arange(found[0].shape[1], dtype=jnp.int32)
     row = self.start + place[None]
     row += row >= self.own
     size = self.tiles.rows.shape[1]
     column = row - i * size
     here = (row < self.stop) & (column >= 0) & (column < size)
     column = jnp.clip(column, 0, size - 1)
-    return jnp.where(
-      here, jnp.take_along_axis(self.scores(i), column, 1), found
-    )
+    scores = self.scores(i, self.tiles)
+    values = jnp.take_along_axis(scores.value, column, 1)
+    mine = scores._replace(value=values)
+    low, high = found
+    return jnp.where(here, mine.low, low), jnp.where(here, mine.high, high)
 
 
 def _thresholds(block, slots):
-  """Scores of the positives `[J, b]`, of the best one where J is 0 `[1, b]`.
+  """Both ends `[J, b]` of the positives' scores; of the best where J is 0.
 
   Inf, of which nothing is ahead, where a query has fewer.
   """
-  shape = len(block.queries), max(1, slots)
-  found = jnp.full(shape, -jnp.inf, block.queries.dtype)
+  none = jnp.full((len(block.queries), max(1, slots)), -jnp.inf, jnp.float32)
   find = block.positives if slots else block.best_positive
   first, last = block.class_tiles()
-  found = lax.fori_loop(first, last, find, found)
-  found = lax.pmax(found, AXIS).T
-  return jnp.where(jnp.isneginf(found), jnp.inf, found)
+  found = lax.fori_loop(first, last, find, (none, none))
+  found = (lax.pmax(ends, AXIS).T for ends in found)
+  return tuple(jnp.where(jnp.isneginf(ends), jnp.inf, ends) for ends in found)

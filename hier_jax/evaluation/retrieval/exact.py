@@ -1,0 +1,106 @@
+"""Scores in float64 on the host: what decides where float32 cannot.
+
+Two scores tie where they differ by less than they may be off by. So whatever
+is equal in exact arithmetic ties, be it written with other roundings.
+"""
+
+import functools
+from collections.abc import Iterator
+from concurrent import futures
+
+import numpy as np
+
+from hier_jax.evaluation.retrieval.layout import Layout
+from hier_jax.evaluation.retrieval.lift import ROUNDOFF, Lift
+
+# Scores held at a time.
+_SCORES = 1 << 23
+# Positives beyond which scores are sorted: cheaper than comparing with each.
+_MANY = 32
+
+
+class Gallery:
+  """Scores of a gallery, the larger the nearer.
+
+  Attributes:
+    radius: `[m]`; the score of a query whose row has length 1 is off by this at
+      most.
+  """
+
+  def __init__(self, lift: Lift, gallery: np.ndarray):
+    """Lifts the rows `[m, d]` of the gallery."""
+    self._lift = lift
+    self._rows = lift.gallery(gallery, np.float64)
+    length = np.linalg.norm(self._rows, axis=1)
+    rounding = (self._rows.shape[1] + 2) * ROUNDOFF
+    self.radius = 1.01 * (
+      (rounding + lift.query_error()) * length + lift.gallery_error(gallery)
+    )
+
+  def scores(self, queries) -> tuple[np.ndarray, np.ndarray]:
+    """Scores `[b, m]` of queries `[b, d]`, and the lengths `[b]` of their rows.
+
+    A score is off by the length times `radius` at most.
+    """
+    rows = self._lift.queries(queries, np.float64)
+    return rows @ self._rows.T, np.linalg.norm(rows, axis=1)
+
+
+def negatives_ahead(
+  gallery: Gallery, queries: np.ndarray, layout: Layout, places: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Counts as `ranking.Ranker.negatives_ahead` does.
+
+  Args:
+    gallery: with its rows in the order of the layout.
+    queries: `[n, d]`.
+    layout: of queries and gallery.
+    places: which queries to look at, by their place in the layout.
+
+  Yields:
+    some of the places `[b]`, and counts `[2, b, J]` int32.
+  """
+  block = max(1, _SCORES // len(gallery.radius))
+  with futures.ThreadPoolExecutor() as pool:
+    for first in range(0, len(places), block):
+      some = places[first : first + block]
+      scores, length = gallery.scores(queries[layout.queries[some]])
+      count = functools.partial(_counts, radius=gallery.radius)
+      rows = scores, length, layout.runs[:, some].T
+      most = int(layout.num_positives[some].max())
+      shape = 2, len(some), max(1, most)
+      counts = np.full(shape, np.iinfo(np.int32).max, np.int32)
+      for i, found in enumerate(pool.map(count, *rows)):
+        counts[:, i, : found.shape[1]] = found
+      yield some, counts
+
+
+def _counts(scores, length, run, radius):
+  """Negatives ahead of the R positives of one query, `[2, R]`.
+
+  Args:
+    scores: `[m]`.
+    length: of the query's row.
+    run: the query's column of `Layout.runs`.
+    radius: of `Gallery`.
+  """
+  start, stop, own = run
+  radius = length * radius
+  low, high = scores - radius, scores + radius
+  mine = np.arange(start, stop)
+  mine = mine[mine != own]
+  others = lambda ends: np.concatenate([ends[:start], ends[stop:]])
+  return np.stack(
+    [
+      _above(others(low), np.sort(high[mine])[::-1], 'right'),
+      _above(others(high), np.sort(low[mine])[::-1], 'left'),
+    ]
+  )
+
+
+def _above(scores, thresholds, side):
+  """How many scores are above each threshold; with side 'left' or equal."""
+  if len(thresholds) <= _MANY:
+    ahead = np.greater if side == 'right' else np.greater_equal
+    return np.array([np.count_nonzero(ahead(scores, t)) for t in thresholds])
+  return len(scores) - np.searchsorted(np.sort(scores), thresholds, side)
