@@ -163,12 +163,14 @@ def _data(values, names):
     paths.check_output(values.sheet, suffixes=['.png'])
   from hier_jax.data import info, prepare
 
-  data_dir = values.data_dir
+  where = {'data_dir': values.data_dir}
+  if values.max_megapixels is not None:
+    where['max_megapixels'] = values.max_megapixels
   if what == 'prepare':
-    prepare.prepare(name, values['from'].value, data_dir=data_dir)
-  print(info.as_text(info.describe(name, data_dir=data_dir)), flush=True)
+    prepare.prepare(name, values['from'].value, **where)
+  print(info.as_text(info.describe(name, **where)), flush=True)
   if values.sheet is not None:
-    info.contact_sheet(name, values.sheet, data_dir=data_dir)
+    info.contact_sheet(name, values.sheet, **where)
 
 
 def _convert(values, arguments):

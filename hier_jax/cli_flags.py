@@ -201,6 +201,12 @@ def _data_flags(values):
     sheet='PNG: info also writes a contact sheet to this file',
     **{'from': 'DIR: the images that prepare reads'},
   )
+  flags.DEFINE_float(
+    'max_megapixels',
+    None,
+    'N: images with more are refused before they are decoded; 64 by default',
+    flag_values=values,
+  )
 
 
 def _convert_flags(values):
@@ -248,8 +254,8 @@ VERBS = {
     Verb(
       'data',
       (
-        'data prepare NAME [--from DIR] [--data_dir DIR]',
-        'data info NAME [--data_dir DIR] [--sheet PNG]',
+        'data prepare NAME [--from DIR] [--data_dir DIR] [--max_megapixels N]',
+        'data info NAME [--data_dir DIR] [--sheet PNG] [--max_megapixels N]',
       ),
       'turns images into checked records, or goes on with that; says what a'
       ' prepared data set holds',

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import shutil
+import stat
 import tempfile
 import typing
 import uuid
@@ -179,8 +180,9 @@ def replacing(
 ) -> Iterator[pathlib.Path]:
   """The local path of a file to write, which takes another's place at the end.
 
-  Where the block raises, the old file stays and the new one is removed. Parents
-  are made.
+  Where the block raises, the old file stays and the new one is removed; after a
+  power failure one of the two is whole. Parents are made. An old file's mode is
+  kept, and a link to a file goes on leading to it.
 
   Args:
     path: the file that is written in the end.
@@ -198,15 +200,42 @@ def replacing(
       with temporary.open('rb') as source, path.open('wb') as target:
         shutil.copyfileobj(source, target)
     return
-  # Not the process's number: hosts that share a file system may share that.
-  temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
   with writing(path, errors):
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A link to nothing gives way: whoever made it chose where it leads.
+    place = path.resolve() if path.exists() else path
+    # Not the process's number: hosts that share a file system may share that.
+    temporary = place.with_name(f'{place.name}.{uuid.uuid4().hex}.tmp')
     try:
+      mode = _made(temporary, place)
       yield temporary
-      temporary.replace(path)
+      temporary.chmod(mode)
+      _sync(temporary)
+      temporary.replace(place)
+      # Some file systems have no way to do this for folders.
+      with contextlib.suppress(OSError):
+        _sync(place.parent)
     finally:
       temporary.unlink(missing_ok=True)
+
+
+def _made(temporary: pathlib.Path, target: pathlib.Path) -> int:
+  """Makes an empty file, and returns the mode that it is to have."""
+  if not target.exists():
+    temporary.touch(exist_ok=False)
+    return stat.S_IMODE(temporary.stat().st_mode)
+  # Nobody else reads it before it has its mode.
+  temporary.touch(0o600, exist_ok=False)
+  return stat.S_IMODE(target.stat().st_mode)
+
+
+def _sync(path: pathlib.Path) -> None:
+  """Waits until a file, or a folder's list of names, is on the disk."""
+  number = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(number)
+  finally:
+    os.close(number)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -35,7 +35,7 @@ def get_config(preset=None):
 @pytest.fixture
 def config_file(tmp_path, monkeypatch):
   made = training_data.splits(noise=250)
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   path = tmp_path / 'config.py'
   path.write_text(CONFIG)
   return path
@@ -350,3 +350,32 @@ def test_a_reader_that_leaves_is_no_error():
   )
   os.close(write)
   assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b'')
+
+
+@pytest.mark.parametrize('folder', [None, 'empty', '5.orbax-checkpoint-tmp'])
+def test_evaluate_of_an_untrained_run_writes_nothing(tmp_path, capsys, folder):
+  """Nor the bundled data set where a stranger's config says."""
+  workdir, data_dir = tmp_path / 'run', tmp_path / 'data'
+  workdir.mkdir()
+  if folder is not None:
+    (workdir / 'checkpoints' / folder).mkdir(parents=True)
+  config = training_data.config(**{'data.data_dir': str(data_dir)})
+  (workdir / 'config.json').write_text(config.to_json())
+  before = sorted(tmp_path.rglob('*'))
+  assert run('evaluate', workdir) == 2
+  assert 'holds no checkpoints: train it first' in capsys.readouterr().err
+  assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_data_takes_images_up_to_the_limit_of_the_user(tmp_path, capsys):
+  for name in 'abcd':
+    archives.write_image(tmp_path / 'images' / name / '1.png')
+  limit = ['--max_megapixels', '9e-5']
+  args = ['folder/mine', '--data_dir', tmp_path / 'data']
+  prepare = ['prepare', *args, '--from', tmp_path / 'images']
+  assert run('data', *prepare, *limit) == 2
+  message = '12 x 8 pixels, more than max_megapixels, 9e-05, allows'
+  assert message in capsys.readouterr().err
+  assert run('data', *prepare) == 0
+  assert run('data', 'info', *args, *limit) == 2
+  assert message in capsys.readouterr().err

@@ -46,7 +46,7 @@ def assert_same(left, right):
 @pytest.mark.parametrize('short_side', [None, 10])
 def test_cached_images_are_the_decoded_ones(tmp_path, threads, short_side):
   # More than are decoded at a time.
-  split = toy(cache._CHUNK + 3)
+  split = toy(20)
   made = cache.open_images(
     split, cache=str(tmp_path), short_side=short_side, num_threads=threads
   )

@@ -159,11 +159,11 @@ def test_losing_a_race_to_prepare_is_no_failure(assets, data_dir, monkeypatch):
   decode = shards.transforms.decode
   winner = []
 
-  def overtaken(data, name):
+  def overtaken(*args):
     # In the middle of our work another process begins, and ends.
     monkeypatch.setattr(shards.transforms, 'decode', decode)
     winner.append(datasets.load('emoji', data_dir=data_dir))
-    return decode(data, name)
+    return decode(*args)
 
   monkeypatch.setattr(shards.transforms, 'decode', overtaken)
   loser = datasets.load('emoji', data_dir=data_dir)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hier_jax.data import info, prepare
+from hier_jax.data import cache, datasets, info, prepare
 from hier_jax.errors import UserError
 from tests import archives
 
@@ -132,3 +132,28 @@ def test_what_is_not_prepared_has_no_figures(tmp_path):
   with pytest.raises(UserError, match='cub200 is not prepared'):
     info.contact_sheet('cub200', tmp_path / 'x.png', data_dir=tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_images_above_the_limit_are_refused_wherever_they_are_read(data_dir):
+  """The largest has 30 x 20 pixels in train, the others 96."""
+  limit, message = 599e-6, 'pixels, more than max_megapixels, 0.000599, allows'
+  options = {'data_dir': data_dir, 'max_megapixels': limit}
+  with pytest.raises(UserError, match=f'image 1 of .*pets:train .*{message}'):
+    info.describe('folder/pets', **options)
+  with pytest.raises(UserError, match=message):
+    info.contact_sheet('folder/pets', data_dir.parent / 'x.png', **options)
+  train = datasets.load('folder/pets', **options)['train']
+  for split in (train, train.select(np.arange(5), 'all')):
+    assert cache.Decoded(split).image(0).size == (10, 20)
+    with pytest.raises(UserError, match=message):
+      cache.Decoded(split).image(1)
+  options['data_dir'] = data_dir.parent / 'more'
+  with pytest.raises(
+    UserError, match=rf'2 of 7 .*: train/cat/1.png .*{message}'
+  ):
+    prepare.prepare('folder/pets', data_dir.parent / 'pets', **options)
+  prepare.prepare(
+    'folder/pets',
+    data_dir.parent / 'pets',
+    **options | {'max_megapixels': 1000e-6},
+  )

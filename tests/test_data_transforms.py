@@ -3,7 +3,11 @@
 import io
 import math
 import pathlib
+import re
 import struct
+import tracemalloc
+import zlib
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -497,3 +501,89 @@ def test_shrink_keeps_what_is_small():
   image = noise(50, 30)
   assert transforms.shrink(image, 30) is image
   assert transforms.shrink(image, 16).size == (26, 16)
+
+
+def bomb(width, height):
+  """A PNG of one colour, 1 bit a pixel; as many pixels as one likes."""
+
+  def chunk(kind, data):
+    body = kind + data
+    return struct.pack('>I', len(data)) + body + struct.pack('>I', crc32(body))
+
+  header = struct.pack('>IIBBBBB', width, height, 1, 0, 0, 0, 0)
+  packed = zlib.compressobj(9)
+  row = bytes(1 + -(-width // 8))
+  data = b''.join(packed.compress(row) for _ in range(height))
+  return (
+    b'\x89PNG\r\n\x1a\n'
+    + chunk(b'IHDR', header)
+    + chunk(b'IDAT', data + packed.flush())
+    + chunk(b'IEND', b'')
+  )
+
+
+@pytest.mark.filterwarnings('ignore::PIL.Image.DecompressionBombWarning')
+def test_too_many_pixels_are_counted_before_they_are_decoded():
+  data = bomb(13_000, 13_000)
+  assert len(data) < 30_000
+  tracemalloc.start()
+  with pytest.raises(UserError, match=r'13,000 x 13,000 pixels, .*_mega.*, 64'):
+    transforms.decode(data)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < 1e6
+  assert transforms.decode(bomb(100, 10), max_megapixels=1e-3).size == (100, 10)
+
+
+@pytest.mark.parametrize('form', transforms.FORMATS)
+def test_the_limit_is_that_of_every_format(form):
+  data = encode(noise(40, 30), form)
+  assert transforms.decode(data, max_megapixels=1200e-6).size == (40, 30)
+  for limit in (1199e-6, -1, math.nan):
+    with pytest.raises(UserError, match=r'x.y is not .* 40 x 30 pixels'):
+      transforms.decode(data, 'x.y', limit)
+
+
+def test_a_higher_limit_than_that_of_pillow(monkeypatch):
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+  data = encode(noise(40, 30))
+  with pytest.raises(UserError, match='1200 pixels'):
+    transforms.decode(data, max_megapixels=1e-6)
+  assert transforms.decode(data).size == (40, 30)
+
+
+def test_tiles_that_are_larger_than_their_image_count():
+  tile = zlib.compress(bytes(1600 * 1600))
+  tags = [
+    *((256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1)),
+    *((322, 1600), (323, 1600), (324, 8), (325, len(tile))),
+  ]
+  data = struct.pack('<2sHI', b'II', 42, 8 + len(tile)) + tile
+  data += struct.pack('<H', len(tags))
+  data += b''.join(struct.pack('<HHII', tag, 4, 1, x) for tag, x in tags)
+  data += bytes(4)
+  assert transforms.decode(data).size == (16, 16)
+  with pytest.raises(UserError, match='1,600 x 1,600 pixels'):
+    transforms.decode(data, max_megapixels=1)
+
+
+def test_formats_of_others_are_not_tried():
+  # Pillow runs an interpreter on these.
+  data = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n'
+  with pytest.raises(UserError), transforms.opened(data):
+    pass
+
+
+def test_every_image_is_opened_with_a_list_of_formats():
+  root = pathlib.Path(transforms.__file__).parents[2]
+  paths = [
+    p for d in ('hier_jax', 'experiments') for p in root.glob(f'{d}/**/*.py')
+  ]
+  calls = [
+    (path.name, re.findall(r'Image\.open\((?:[^()]|\([^()]*\))*\)', text))
+    for path in paths
+    if 'Image.open' in (text := path.read_text())
+  ]
+  assert 'transforms.py' in dict(calls)
+  for name, found in calls:
+    assert found and all('formats=' in call for call in found), name

@@ -13,6 +13,7 @@ from hier_jax.evaluation import (
   pixel_embedding,
   retrieval_metrics,
 )
+from hier_jax.evaluation.retrieval import layout
 from tests.rankings import (
   METRICS,
   assert_matches,
@@ -435,3 +436,9 @@ def test_pixel_baseline_of_emoji():
   assert metrics['num_queries'] == 6250
   assert metrics['recall@1'] == pytest.approx(0.43152, abs=4e-4)
   assert metrics['map@r'] == pytest.approx(0.159804, abs=1e-4)
+
+
+def test_more_gallery_rows_than_int32_counts_are_refused():
+  gallery = np.broadcast_to(np.int8(0), 2**31)
+  with pytest.raises(ValueError, match=r'2,147,483,648 rows; .* than 2\^31'):
+    layout.by_class(np.zeros(1, int), gallery, np.array([-1]))

@@ -1,7 +1,9 @@
 """Paths as people write them, and outputs that are whole or not there."""
 
+import errno
 import os
 import pathlib
+import stat
 
 import pytest
 
@@ -103,3 +105,75 @@ def test_where_an_output_cannot_go_is_said(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'access', lambda place, mode: False)
   with pytest.raises(UserError, match='is not writable'):
     paths.check_output(pathlib.Path('a.json'))
+
+
+def mode(path):
+  return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_file_follows_the_umask_and_an_old_one_keeps_its_mode(tmp_path):
+  old, new = tmp_path / 'old', tmp_path / 'new'
+  old.touch(0o600)
+  before = os.umask(0o027)
+  try:
+    with paths.replacing(old) as temporary:
+      temporary.write_text('secret')
+      assert mode(temporary) == 0o600
+    paths.write_text(new, '')
+    assert (mode(old), mode(new)) == (0o600, 0o640)
+    old.chmod(0o664)
+    paths.write_text(old, '')
+    # Also of writers that make their file anew.
+    with paths.replacing(new) as temporary:
+      temporary.unlink()
+      temporary.touch(0o600)
+    assert (mode(old), mode(new)) == (0o664, 0o640)
+  finally:
+    os.umask(before)
+
+
+def test_a_link_goes_on_leading_to_its_file(tmp_path):
+  (tmp_path / 'far').mkdir()
+  file, link = tmp_path / 'far/a.json', tmp_path / 'a.json'
+  file.write_text('old')
+  link.symlink_to('far/a.json')
+  paths.write_text(link, 'new')
+  assert link.is_symlink() and file.read_text() == 'new'
+  assert sorted(tmp_path.rglob('*')) == [link, file.parent, file]
+
+
+def test_a_link_to_nothing_is_replaced(tmp_path):
+  link = tmp_path / 'a.json'
+  link.symlink_to(tmp_path / 'nowhere')
+  paths.write_text(link, 'new')
+  assert not link.is_symlink() and link.read_text() == 'new'
+  assert list(tmp_path.iterdir()) == [link]
+
+
+def test_file_and_folder_are_on_the_disk_in_this_order(tmp_path, monkeypatch):
+  done = []
+  fsync, replace = os.fsync, pathlib.Path.replace
+
+  def synced(number):
+    kind = os.fstat(number).st_mode
+    done.append('folder' if stat.S_ISDIR(kind) else os.fstat(number).st_size)
+    fsync(number)
+
+  def replaced(path, target):
+    done.append('replace')
+    return replace(path, target)
+
+  monkeypatch.setattr(os, 'fsync', synced)
+  monkeypatch.setattr(pathlib.Path, 'replace', replaced)
+  paths.write_text(tmp_path / 'a', 'four')
+  assert done == [4, 'replace', 'folder']
+
+
+def test_folders_that_cannot_be_synced_are_no_failure(tmp_path, monkeypatch):
+  def synced(number):
+    if stat.S_ISDIR(os.fstat(number).st_mode):
+      raise OSError(errno.EINVAL, 'Invalid argument')
+
+  monkeypatch.setattr(os, 'fsync', synced)
+  paths.write_text(tmp_path / 'a', 'b')
+  assert (tmp_path / 'a').read_text() == 'b'

@@ -1,12 +1,15 @@
 """States on disk and back, damaged ones, and those that are kept."""
 
+import json
 import pathlib
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+import tensorstore as ts
 
 from hier_jax.errors import UserError
 from hier_jax.training import parallel
@@ -210,3 +213,40 @@ def test_what_fails_beside_the_steps_is_raised_by_what_comes_next(
     assert checkpoints.latest_step is None
     checkpoints.save(3, make_state())
   assert list(pathlib.Path(tmp_path).iterdir()) == []
+
+
+def declare(folder, name, **changed):
+  """Has an array of a checkpoint say something else of itself."""
+  store = ts.KvStore.open(
+    {'driver': 'ocdbt', 'base': f'file://{folder}/state/'}
+  ).result()
+  key = f'{name}/.zarray'
+  store[key] = json.dumps(json.loads(store[key]) | changed)
+
+
+@pytest.mark.parametrize(
+  ('changed', 'message'),
+  [
+    (
+      {'shape': [2**36], 'chunks': [2**36]},
+      'it is of another model, with 1 other arrays: params.kernel'
+      ' (68719476736,) for (64, 32)',
+    ),
+    (
+      {'chunks': [2**20, 2**16]},
+      'params.kernel (64, 32) has chunks of (1048576, 65536)',
+    ),
+  ],
+)
+def test_declared_sizes_are_checked_before_memory_is_taken(
+  tmp_path, monkeypatch, changed, message
+):
+  """Of 2^36 numbers the allocation ended the process."""
+
+  def allocated(*args, **kwargs):
+    raise AssertionError
+
+  monkeypatch.setattr(ocp.Checkpointer, 'restore', allocated)
+  written(tmp_path, [1])
+  declare(tmp_path / '1', 'params.kernel', **changed)
+  assert f'cannot be restored ({message})' in refusal(tmp_path)

@@ -40,7 +40,7 @@ def test_there_is_one_split_for_validation(
   split, monkeypatch, settings, own, message
 ):
   made = {'train': split, 'test': split} | ({'val': split} if own else {})
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   with pytest.raises(UserError, match=message):
     load_splits(training_data.config(**settings))
 

@@ -26,7 +26,7 @@ from tests import training_data
 @pytest.fixture(autouse=True)
 def colours(monkeypatch):
   made = training_data.splits()
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   return made
 
 
@@ -392,7 +392,7 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
 ):
   places = []
 
-  def load(name, data_dir=None):
+  def load(name, data_dir=None, **_):
     assert os.path.isabs(data_dir)
     places.append(os.path.realpath(data_dir))
     if places[-1] != str(tmp_path / 'data'):
@@ -433,7 +433,7 @@ def test_queries_are_ranked_against_a_gallery_of_their_own(
     'query': test.select(~first, 'query'),
     'gallery': test.select(first & (test.labels > 0), 'gallery'),
   }
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   config = training_data.config(epochs=1)
   rows = loop.train(config, tmp_path / 'run')
   assert [row['num_queries'] for row in rows.values()] == [32] * 2

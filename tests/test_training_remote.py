@@ -76,7 +76,7 @@ def test_a_run_in_a_bucket_is_that_of_a_local_folder(
 ):
   # Orbax writes to buckets by a library of its own, see the next test.
   made = training_data.splits()
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   config = training_data.config(epochs=2)
   loop.train(config, tmp_path / 'run')
   monkeypatch.setattr(
@@ -117,7 +117,7 @@ from hier_jax.training import embedding, loop, report, runs
 from tests import training_data
 
 made = training_data.splits()
-datasets.load = lambda name, data_dir=None: made
+datasets.load = lambda name, **_: made
 config = training_data.config(epochs=2)
 config.eval.batch_size = None
 want, write = loop.train(config, 'local'), report.MetricsLog.write

@@ -180,7 +180,7 @@ def test_missing_tensorboardx_is_named_before_anything_starts(monkeypatch):
 @pytest.fixture
 def colours(monkeypatch):
   made = training_data.splits()
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
 
 
 def test_a_run_stopped_by_a_full_disk_goes_on(tmp_path, monkeypatch, colours):

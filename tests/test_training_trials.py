@@ -11,7 +11,7 @@ from tests import training_data
 @pytest.fixture(autouse=True)
 def _colours(monkeypatch):
   made = training_data.splits()
-  monkeypatch.setattr(datasets, 'load', lambda name, data_dir=None: made)
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
 
 
 def test_a_run_a_seed_and_a_table_over_them(tmp_path, capsys):

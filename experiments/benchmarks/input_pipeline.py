@@ -91,7 +91,8 @@ class TorchViews:
     import torch
 
     record = self._records[index % len(self._records)]
-    image = Image.open(io.BytesIO(record['image']))
+    file = io.BytesIO(record['image'])
+    image = Image.open(file, formats=transforms.FORMATS)
     image = image.convert('RGB').crop(_box(*image.size))
     image = image.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC)
     if random.random() < _VIEW.flip:

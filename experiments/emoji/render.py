@@ -24,7 +24,7 @@ def _draw(svg: str) -> np.ndarray:
     background='#ffffff',
     skip_system_fonts=True,
   )
-  return np.asarray(Image.open(io.BytesIO(png)).convert('RGB'))
+  return np.asarray(Image.open(io.BytesIO(png), formats=['PNG']).convert('RGB'))
 
 
 def _crop_to_ink(drawing: np.ndarray) -> np.ndarray:

@@ -9,8 +9,6 @@ import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
-from concurrent import futures
 
 import numpy as np
 import PIL
@@ -18,7 +16,7 @@ import tqdm
 from PIL import Image
 
 from hier_jax import paths
-from hier_jax.data import transforms
+from hier_jax.data import threads, transforms
 from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
 
@@ -27,8 +25,6 @@ from hier_jax.errors import UserError
 _SHARE = 0.5
 # Records that stand for all in size.
 _SAMPLE = 64
-# Images that are decoded, and wait to be written, at a time.
-_CHUNK = 256
 _FORMAT = 2
 
 
@@ -51,7 +47,9 @@ class Decoded:
     """Returns an image as RGB; raises `UserError` where it is broken."""
     row = int(row)
     image = transforms.decode(
-      self._split.source[row]['image'], f'image {row} of {self._split.name}'
+      self._split.source[row]['image'],
+      f'image {row} of {self._split.name}',
+      self._split.max_megapixels,
     )
     if self._short_side is None:
       return image
@@ -183,23 +181,11 @@ def _write(
 ):
   shapes = np.zeros((len(images), 2), np.int32)
   with paths.replacing(pixels) as temporary, temporary.open('wb') as file:
-    for row, array in enumerate(_in_order(images, num_threads)):
+    rows = tqdm.trange(len(images), desc='caching images', disable=None)
+    made = threads.in_order(images.array, rows, num_threads)
+    for row, array in enumerate(made):
       shapes[row] = array.shape[:2]
       file.write(array.tobytes())
   # The table comes last: with it the cache is there.
   with paths.replacing(table) as temporary, temporary.open('wb') as file:
     np.save(file, shapes)
-
-
-def _in_order(images: Decoded, num_threads: int) -> Iterator[np.ndarray]:
-  """Yields all images, `_CHUNK` of them in memory at a time."""
-  rows = tqdm.trange(len(images), desc='caching images', disable=None)
-  if not num_threads:
-    yield from map(images.array, rows)
-    return
-  with futures.ThreadPoolExecutor(num_threads) as pool, rows:
-    for start in range(0, len(images), _CHUNK):
-      part = range(start, min(start + _CHUNK, len(images)))
-      for array in pool.map(images.array, part):
-        rows.update()
-        yield array

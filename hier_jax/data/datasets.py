@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import message
 
-from hier_jax.data import builders, prepare, stored
+from hier_jax.data import builders, prepare, stored, transforms
 from hier_jax.data.builders import shards
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain
 
 
 class Source(Protocol):
@@ -41,6 +42,7 @@ class Split:
     numbers: int [C], what tells the classes of all splits of a data set apart;
       0 .. C - 1 by default.
     digest: a hash that changes with any image; '' where there is none.
+    max_megapixels: what an image may have to be decoded.
   """
 
   name: str
@@ -51,6 +53,7 @@ class Split:
   levels: Sequence[str] = ()
   numbers: np.ndarray = None  # type: ignore[assignment]
   digest: str = ''
+  max_megapixels: float = transforms.MAX_MEGAPIXELS
 
   def __post_init__(self):
     if self.numbers is None:
@@ -96,6 +99,7 @@ class Split:
       self.levels,
       self.numbers[np.unique(labels)],
       digest and hashlib.sha256(digest.encode()).hexdigest(),
+      self.max_megapixels,
     )
 
 
@@ -117,17 +121,28 @@ class _Rows:
 class _Images:
   """The encoded images of a prepared split and their paths."""
 
+  name: str
   records: Sequence[bytes]
 
   def __len__(self) -> int:
     return len(self.records)
 
   def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-    return shards.parse(self.records[index])
+    try:
+      return shards.parse(self.records[index])
+    # Of array_record and of protobuf.
+    except (RuntimeError, message.DecodeError) as error:
+      raise UserError(
+        f'record {index} of {self.name} is damaged ({plain(str(error))}): '
+        'remove the folder of the data set and prepare it anew'
+      ) from error
 
 
 def load(
-  name: str, *, data_dir: str | os.PathLike | None = None
+  name: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> dict[str, Split]:
   """Returns the splits of a prepared data set.
 
@@ -140,6 +155,7 @@ def load(
       train and test, save 'inshop': train, query and gallery.
     data_dir: where prepared data sets lie; TFDS's own place by default.
       Several processes may prepare the same one at once.
+    max_megapixels: what an image may have to be decoded.
 
   Raises:
     UserError: for a name that is unknown or not prepared, for broken files of
@@ -150,7 +166,9 @@ def load(
     deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
   return {
-    split: _from_builder(f'{name}:{split}', records, builder.info, split)
+    split: _from_builder(
+      f'{name}:{split}', records, builder.info, split, max_megapixels
+    )
     for split, records in sources.items()
   }
 
@@ -192,6 +210,7 @@ def _from_builder(
   records: Sequence[bytes],
   info: tfds.core.DatasetInfo,
   split: str,
+  max_megapixels: float,
 ) -> Split:
   fields = {
     field: np.asarray(values, np.int64)
@@ -204,13 +223,14 @@ def _from_builder(
   about = info.metadata['about']
   return Split(
     name,
-    _Images(records),
+    _Images(name, records),
     _contiguous(labels),
     fields,
     _label_names(names, labels),
     about['levels'],
     np.unique(labels),
     about.get('content', {}).get(split, ''),
+    max_megapixels,
   )
 
 

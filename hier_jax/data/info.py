@@ -1,7 +1,6 @@
 """What a prepared data set holds, in figures and in pictures."""
 
 import collections
-import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from hier_jax import paths
 from hier_jax.data import builders, datasets, transforms
-from hier_jax.errors import listed
+from hier_jax.errors import listed, plain, shown
 
 __all__ = ['as_text', 'contact_sheet', 'describe']
 
@@ -27,13 +26,17 @@ _LABEL_CHARACTERS = 28
 
 
 def describe(
-  name: str, *, data_dir: str | os.PathLike | None = None
+  name: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> dict[str, Any]:
   """Returns the figures of a prepared data set, all of them from its records.
 
   Args:
     name: the data set, see `datasets.load`.
     data_dir: where prepared data sets lie; TFDS's own place by default.
+    max_megapixels: what an image may have.
 
   Returns:
     'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side',
@@ -45,7 +48,7 @@ def describe(
   Raises:
     UserError: as `datasets.load`.
   """
-  splits = datasets.load(name, data_dir=data_dir)
+  splits = datasets.load(name, data_dir=data_dir, max_megapixels=max_megapixels)
   about = datasets.open_prepared(name, data_dir).info.metadata['about']
   return {
     'name': name,
@@ -63,12 +66,16 @@ def as_text(figures: Mapping[str, Any]) -> str:
   stored = 'as published' if short_side is None else f'short side {short_side}'
   lines = [
     f'{figures["name"]} in {figures["place"]}',
-    f'  layout    {figures["layout"]}',
+    f'  layout    {plain(figures["layout"])}',
     f'  images    {stored}',
-    f'  taxonomy  {" > ".join([*figures["levels"], "class"])}',
-    f'  licence   {figures["licence"]}',
-    f'  homepage  {figures["homepage"] or "none"}',
-    *(f'  note      {note}' for note in figures['notes']),
+    f'  taxonomy  {" > ".join(map(plain, [*figures["levels"], "class"]))}',
+    f'  licence   {plain(figures["licence"])}',
+    f'  homepage  {plain(figures["homepage"] or "none")}',
+    # Long where they name several files.
+    *(
+      f'  note      {note if note.isprintable() else shown(note)}'
+      for note in figures['notes']
+    ),
   ]
   for split, found in figures['splits'].items():
     lines += [
@@ -95,6 +102,7 @@ def contact_sheet(
   path: str | os.PathLike,
   *,
   data_dir: str | os.PathLike | None = None,
+  max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> None:
   """Writes a PNG with images of a few classes of each split, a row a class.
 
@@ -102,12 +110,13 @@ def contact_sheet(
     name: the data set, see `datasets.load`.
     path: the file to write, a .png.
     data_dir: where prepared data sets lie; TFDS's own place by default.
+    max_megapixels: what an image may have.
 
   Raises:
     UserError: as `datasets.load`, and as `paths.check_output`.
   """
   path = paths.check_output(path, suffixes=['.png'])
-  splits = datasets.load(name, data_dir=data_dir)
+  splits = datasets.load(name, data_dir=data_dir, max_megapixels=max_megapixels)
   rows = [
     (split, label)
     for split in splits.values()
@@ -127,7 +136,9 @@ def contact_sheet(
     members = np.flatnonzero(split.labels == label)
     for column, i in enumerate(_spread(len(members), _COLUMNS)):
       record = split.source[int(members[i])]
-      image = transforms.decode(record['image'], record['path'])
+      image = transforms.decode(
+        record['image'], record['path'], split.max_megapixels
+      )
       image = ImageOps.contain(image, (_THUMB, _THUMB))
       sheet.paste(image, (_LABEL + column * cell, top))
   with paths.replacing(path) as temporary:
@@ -142,7 +153,8 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
   for i in tqdm.trange(len(split), desc=split.name, disable=None):
     data = split.source[i]['image']
     # Only the header is read: all were decoded when they were prepared.
-    with Image.open(io.BytesIO(data)) as image:
+    name = f'image {i} of {split.name}'
+    with transforms.opened(data, name, split.max_megapixels) as image:
       sizes[i] = image.size
       modes[image.mode] += 1
       formats[image.format] += 1

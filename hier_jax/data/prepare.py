@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from absl import logging
 
-from hier_jax.data import builders, stored
+from hier_jax.data import builders, stored, transforms
 from hier_jax.data.builders import base
 from hier_jax.errors import UserError, listed
 
@@ -22,6 +22,7 @@ def prepare(
   source: str | os.PathLike | None = None,
   *,
   data_dir: str | os.PathLike | None = None,
+  max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> pathlib.Path:
   """Prepares a data set, or goes on where an earlier call was stopped.
 
@@ -33,19 +34,23 @@ def prepare(
     name: the data set, see `datasets.load`.
     source: the folder of its unpacked archives; None for bundled ones.
     data_dir: where prepared data sets lie; TFDS's own place by default.
+    max_megapixels: what an image may have; larger ones are refused unread.
 
   Returns:
     The data set's folder.
 
   Raises:
     UserError: for an unknown name; archives that are missing, packed, partial
-      or not as published; broken images, all of them counted; a data set
-      there already that is another one, be it by the bytes of one image; a
+      or not as published; lists and links that lead out of `source`; images
+      that are broken or too large, all of them counted; a data set there
+      already that is another one, be it by the bytes of one image; a
       `data_dir` that cannot be written.
   """
   place = builders.place(name, data_dir)
   with _quietly():
-    builder = builders.create(name, source=source, data_dir=data_dir)
+    builder = builders.create(
+      name, source=source, data_dir=data_dir, max_megapixels=max_megapixels
+    )
   if not place.exists():
     try:
       with _quietly():

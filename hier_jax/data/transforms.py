@@ -1,22 +1,81 @@
 """From encoded bytes to uint8 views of a fixed size, with Pillow alone."""
 
+import contextlib
 import dataclasses
 import io
 import math
+import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from hier_jax.errors import UserError
+from hier_jax.data import threads
+from hier_jax.errors import UserError, plain
 
 # Pillow's own list of fifty takes as long to try as a small drawing takes to
 # decode, and runs interpreters such as EPS's on files of any origin.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
+# Of an image, by default.
+MAX_MEGAPIXELS = 64.0
+# That threads decode at once, at up to 32 bytes each.
+_PIXELS = threads.Budget(128 * 10**6)
 _WHITE = (255, 255, 255)
 _TAG = ExifTags.Base
 
 
-def decode(data: bytes, name: str = 'image') -> Image.Image:
+@contextlib.contextmanager
+def opened(
+  file: bytes | pathlib.Path,
+  name: str = 'image',
+  max_megapixels: float = MAX_MEGAPIXELS,
+) -> Iterator[Image.Image]:
+  """An image of which only the header was read.
+
+  Args:
+    file: the encoded image, or where it lies.
+    name: what messages call it.
+    max_megapixels: what it may have.
+
+  Raises:
+    UserError: when it is none, or larger; and for what the block raises.
+  """
+  limit = 1e6 * max_megapixels
+  # Pillow has one limit for the whole process, of 89 megapixels.
+  if Image.MAX_IMAGE_PIXELS is not None:
+    Image.MAX_IMAGE_PIXELS = max(  # type: ignore[assignment]
+      Image.MAX_IMAGE_PIXELS, limit
+    )
+  source = io.BytesIO(file) if isinstance(file, bytes) else file
+  try:
+    with Image.open(source, formats=FORMATS) as image:
+      width, height = _extent(image)
+      if not width * height <= limit:
+        raise ValueError(
+          f'it has {width:,} x {height:,} pixels, more than max_megapixels, '
+          f'{max_megapixels:g}, allows'
+        )
+      yield image
+  # Decoders raise what their format's parser trips over, of any type.
+  except Exception as error:
+    raise UserError(
+      f'{name} is not a readable image ({plain(str(error))}); expected one of '
+      f'{", ".join(FORMATS)}: replace or remove it'
+    ) from error
+
+
+def _extent(image: Image.Image) -> tuple[int, int]:
+  """Width and height of the most that is held while it is decoded."""
+  tags = getattr(image, 'tag_v2', {})  # of a TIFF, whose tiles may be larger
+  tile = tags.get(_TAG.TileWidth, 0), tags.get(_TAG.TileLength, 0)
+  return max(image.size, tile, key=math.prod)
+
+
+def decode(
+  data: bytes,
+  name: str = 'image',
+  max_megapixels: float = MAX_MEGAPIXELS,
+) -> Image.Image:
   """Decodes an image of any colour mode to RGB.
 
   Transparency is laid on white. More than 8 bits are scaled to 8 by the range
@@ -27,21 +86,18 @@ def decode(data: bytes, name: str = 'image') -> Image.Image:
   Args:
     data: the encoded image.
     name: what messages call it.
+    max_megapixels: what it may have; larger ones are not decoded.
 
   Raises:
-    UserError: when it cannot be decoded, or holds floats, signed or 32 bit
-      integers without a stated range.
+    UserError: when it is larger, cannot be decoded, or holds floats, signed or
+      32 bit integers without a stated range.
   """
-  try:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-      image.load()
+  with (
+    opened(data, name, max_megapixels) as image,
+    _PIXELS.taken(math.prod(_extent(image))),
+  ):
+    image.load()
     return _to_rgb(image)
-  # Decoders raise what their format's parser trips over, of any type.
-  except Exception as error:
-    raise UserError(
-      f'{name} is not a readable image ({error}); expected one of '
-      f'{", ".join(FORMATS)}: replace or remove it'
-    ) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

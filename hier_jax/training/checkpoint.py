@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import zlib
 
 import jax
@@ -247,11 +248,26 @@ def _read(folder, state):
   options = {'multiprocessing_options': _by_itself()}
   handler = ocp.StandardCheckpointHandler(**options)
   with _quiet(), ocp.Checkpointer(handler, **options) as reader:
+    # Before any memory is taken: what is declared may be larger than it all.
+    _check_declared(handler.metadata(folder / 'state').tree, state)
     found = reader.restore(folder / 'state', args=ocp.args.StandardRestore())
   if _digest(found) != _noted(folder):
     raise ValueError('its arrays are not those that were saved')
+  return jax.tree.unflatten(
+    jax.tree.structure(state),
+    [jnp.asarray(found[name]) for name, _ in _named(state)],
+  )
+
+
+def _check_declared(declared, state):
+  """Raises ValueError unless arrays have the names and shapes of a state's.
+
+  Args:
+    declared: Orbax's name -> metadata.
+    state: as restored.
+  """
   ours = {name: leaf.shape for name, leaf in _named(state)}
-  theirs = {name: array.shape for name, array in found.items()}
+  theirs = {name: getattr(v, 'shape', None) for name, v in declared.items()}
   differing = [
     f'{name} {theirs.get(name, "missing")} for {ours.get(name, "none")}'
     for name in {**ours, **theirs}
@@ -262,9 +278,10 @@ def _read(folder, state):
       f'it is of another model, with {len(differing)} other arrays:'
       f' {listed(differing)}'
     )
-  return jax.tree.unflatten(
-    jax.tree.structure(state), [jnp.asarray(found[name]) for name in ours]
-  )
+  for name, array in declared.items():
+    chunk = array.storage and array.storage.chunk_shape
+    if chunk and math.prod(chunk) > math.prod(array.shape):
+      raise ValueError(f'{name} {array.shape} has chunks of {chunk}')
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import jax
 from ml_collections import config_dict
 
 from hier_jax import paths
+from hier_jax.data import transforms
 from hier_jax.errors import UserError, did_you_mean
 from hier_jax.models import registry
 from hier_jax.training import objective, optim
@@ -41,6 +42,7 @@ FREE_KEYS = (
   *_HOST_KEYS,
   'checkpoint.every_epochs',
   'checkpoint.keep',
+  'data.max_megapixels',
   'data.micro_batch',
   # It acts through data.eval_resize.
   'data.eval_crop',
@@ -171,6 +173,8 @@ def default_config():
       'short_side': optional(int),
       # Decoded images on disk: 'off', 'auto' where they fit, or a folder.
       'cache': 'off',
+      # Larger images are refused before they are decoded.
+      'max_megapixels': transforms.MAX_MEGAPIXELS,
       # Crops are resized and flipped on the devices.
       'device_views': False,
       'train_view': {

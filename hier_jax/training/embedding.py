@@ -100,6 +100,8 @@ def from_checkpoint(path, *, query=None, gallery=None, data_dir=None) -> Task:
   if config.eval.batch_size % jax.device_count():
     config.eval.batch_size = None
   config = validation.validate(config, training=False)
+  # Before a bundled data set is written where the config says.
+  _check_trained(workdir / 'checkpoints')
   splits = _splits(config)
   ranked = chosen(splits, query, gallery)
   model = create_model(config)
@@ -145,15 +147,19 @@ def _splits(config):
     ) from error
 
 
+def _check_trained(folder):
+  if not (
+    folder.is_dir() and any(x.name.isdecimal() for x in folder.iterdir())
+  ):
+    raise UserError(f'{folder.parent} holds no checkpoints: train it first')
+
+
 def _restored(config, model, train, workdir, step):
   """The state that a checkpoint holds."""
-  folder = workdir / 'checkpoints'
-  if not folder.is_dir():
-    raise UserError(f'{workdir} holds no checkpoints: train it first')
   # The state's shapes do not depend on the schedule.
   optimizer = optim.optimizer(config, steps_per_epoch=1)
   state = state_lib.create(config, model, optimizer, train.num_classes)
-  with Checkpoints(folder) as checkpoints:
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
     return checkpoints.restore(state, step)
 
 

@@ -22,7 +22,11 @@ def load_splits(config):
     UserError: as `datasets.load` and `datasets.hold_out`; two splits for
       validation, or none where config.eval.patience judges by it.
   """
-  splits = datasets.load(config.data.name, data_dir=config.data.data_dir)
+  splits = datasets.load(
+    config.data.name,
+    data_dir=config.data.data_dir,
+    max_megapixels=config.data.max_megapixels,
+  )
   every, patience = config.eval.hold_out, config.eval.patience
   if every is None:
     if patience is not None and 'val' not in splits:

@@ -42,6 +42,7 @@ _BOUNDS = {
     'loss.hier.triplets_per_anchor',
     'loss.*temperature',
     'data.batch_size',
+    'data.max_megapixels',
     'data.micro_batch',
     'data.groups',
     'data.num_threads',

@@ -8,6 +8,7 @@ import os
 import pathlib
 
 from hier_jax import paths
+from hier_jax.data import transforms
 from hier_jax.data.builders import (
   base,
   cars196,
@@ -17,7 +18,7 @@ from hier_jax.data.builders import (
   inshop,
   sop,
 )
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, shown
 
 __all__ = ['create', 'is_bundled', 'place']
 
@@ -36,6 +37,7 @@ def create(
   *,
   source: str | os.PathLike | None,
   data_dir: str | os.PathLike | None,
+  max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> base.ImageBuilder:
   """Returns the builder of a data set, its lists read and checked.
 
@@ -43,13 +45,19 @@ def create(
     name: the data set.
     source: the folder of the unpacked archives; None for bundled images.
     data_dir: where prepared data sets lie; TFDS's own place by default.
+    max_megapixels: what an image may have.
 
   Raises:
     UserError: for an unknown name, for a source that is not as published, and
       for remote folders.
   """
   make, config = _parse(name)
-  return make(manual_dir=source, config=config, data_dir=_root(data_dir))
+  return make(
+    manual_dir=source,
+    config=config,
+    data_dir=_root(data_dir),
+    max_megapixels=max_megapixels,
+  )
 
 
 def place(name: str, data_dir: str | os.PathLike | None) -> pathlib.Path:
@@ -78,8 +86,8 @@ def _parse(name: str):
       for config in make.BUILDER_CONFIGS
     ]
     raise UserError(
-      f'unknown data set {name!r}; the known ones are {", ".join(known)} and '
-      'folder/NAME'
+      f'unknown data set {shown(name)}; the known ones are '
+      f'{", ".join(known)} and folder/NAME'
     ) from None
 
 

@@ -18,8 +18,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hier_jax import paths
-from hier_jax.data.builders import contents, shards
+from hier_jax.data import transforms
+from hier_jax.data.builders import contents, inside, shards
 from hier_jax.errors import UserError
+
+# Bytes of a list; that of In-Shop has 5 million.
+_MOST = 2**26
+# Of an encoded image, by pixel: four channels of 16 bits.
+_BYTES = 8
 
 
 @dataclasses.dataclass
@@ -70,6 +76,7 @@ class ImageBuilder(  # type: ignore[call-arg]
     manual_dir: str | os.PathLike | None = None,
     config: ImageConfig,
     data_dir: str | os.PathLike,
+    max_megapixels: float = transforms.MAX_MEGAPIXELS,
   ):
     """Makes the builder of one data set, from its lists; reads no image.
 
@@ -78,11 +85,12 @@ class ImageBuilder(  # type: ignore[call-arg]
         come with the package.
       config: one of the BUILDER_CONFIGS.
       data_dir: where prepared data sets lie.
+      max_megapixels: what an image may have.
 
     Raises:
       UserError: for images that are missing or not as published.
     """
-    self._manual_dir = manual_dir
+    self._manual_dir, self._max_megapixels = manual_dir, max_megapixels
     super().__init__(config=config, data_dir=data_dir)
     # Beside the final folder, which TFDS only makes when all is done.
     self.unfinished = pathlib.Path(f'{self.data_dir}.unfinished')
@@ -117,6 +125,22 @@ class ImageBuilder(  # type: ignore[call-arg]
     return source
 
   @functools.cached_property
+  def within(self) -> inside.Inside:
+    """Where all files must lie, wherever lists and links lead."""
+    bundled = self.MANUAL_DOWNLOAD_INSTRUCTIONS is None
+    return inside.Inside('/' if bundled else self.source)
+
+  def listing(self, path: pathlib.Path) -> pathlib.Path:
+    """Returns the path of a list in the source, checked to be safe to read.
+
+    Raises:
+      UserError: it is missing, elsewhere, no regular file or too large.
+    """
+    name = os.path.relpath(path, self.source)
+    self.within.stats({path: name}, f'lists of {self.name}', _MOST)
+    return path
+
+  @functools.cached_property
   def contents(self) -> contents.Contents:
     """What the data set holds; its names and counts are checked."""
     found = self._contents()
@@ -142,7 +166,8 @@ class ImageBuilder(  # type: ignore[call-arg]
   @functools.cached_property
   def stamps(self) -> Mapping[pathlib.Path, str]:
     """What changes with the files of the images; see `shards.stamps_of`."""
-    return shards.stamps_of(self._records(), self.name)
+    most = max(_MOST, _BYTES * 1e6 * self._max_megapixels)
+    return shards.stamps_of(self._records(), self.name, self.within, most)
 
   @property
   def stamp(self) -> str:
@@ -159,6 +184,7 @@ class ImageBuilder(  # type: ignore[call-arg]
         written[split],
         read=self._read,
         short_side=self.builder_config.short_side,
+        max_megapixels=self._max_megapixels,
       )
     ]
 
@@ -201,6 +227,7 @@ class ImageBuilder(  # type: ignore[call-arg]
       stamps=self.stamps,
       read=self._read,
       short_side=short_side,
+      max_megapixels=self._max_megapixels,
       name=self.name,
     )
     self.info.set_splits(

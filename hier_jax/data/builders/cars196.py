@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +9,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from hier_jax.data.builders import base, contents, tables
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain, shown
 
 _FOLDER = 'stanford_cars'
 _ARCHIVES = ('car_ims.tgz', 'car_devkit.tgz', 'cars_train.tgz', 'cars_test.tgz')
@@ -51,8 +50,8 @@ class Cars196(base.ImageBuilder):
     wrong = sorted({x.label for x in images} - set(range(len(classes))))
     if wrong:
       raise UserError(
-        f'the annotations name classes {wrong}, counted from 0; the names are '
-        f'{len(classes)}: take both from the same release'
+        f'the annotations name classes [{tables.listed(wrong)}], counted '
+        f'from 0; the names are {len(classes)}: take both from the same release'
       )
     last = self.counts['train'][1]
     return contents.of_classes(
@@ -73,11 +72,9 @@ class Cars196(base.ImageBuilder):
     """The layout of one annotation file and one folder of images."""
     root = self._locate('cars_annos.mat', 'car_ims')
     annos = root / 'cars_annos.mat'
-    paths = _column(annos, 'relative_im_path')
-    labels = _column(annos, 'class')
     images = [
-      contents.Image(str(path), root / str(path), int(label) - 1)
-      for path, label in zip(paths, labels, strict=True)
+      contents.Image(path, root / path, label - 1)
+      for path, label in _annotations(self.listing(annos), 'relative_im_path')
     ]
     return _class_names(annos), images
 
@@ -93,12 +90,12 @@ class Cars196(base.ImageBuilder):
       # As one of the mirrors packs them.
       if (below / folder).is_dir():
         below /= folder
-      names, labels = _column(annos, 'fname'), _column(annos, 'class')
       images += [
-        contents.Image(f'{folder}/{name}', below / str(name), int(label) - 1)
-        for name, label in zip(names, labels, strict=True)
+        contents.Image(f'{folder}/{name}', below / name, label - 1)
+        for name, label in _annotations(self.listing(annos), 'fname')
       ]
-    return _class_names(root / 'devkit' / 'cars_meta.mat'), images
+    meta = self.listing(root / 'devkit' / 'cars_meta.mat')
+    return _class_names(meta), images
 
   def _test_annos(self, root: pathlib.Path) -> pathlib.Path:
     for path in (root / 'devkit' / _TEST_ANNOS, root / _TEST_ANNOS):
@@ -144,20 +141,37 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
   # What its parser trips over in a file that is cut off is of any type.
   except Exception as error:
     raise UserError(
-      f'{path} cannot be read as a MATLAB file ({error}); unpack it from the '
-      'archive again'
+      f'{path} cannot be read as a MATLAB file ({plain(str(error))}); unpack '
+      'it from the archive again'
     ) from error
 
 
-def _column(path: pathlib.Path, field: str) -> Sequence[Any]:
+def _annotations(path: pathlib.Path, field: str) -> list[tuple[str, int]]:
+  """The name in `field` and the class, counted from 1, of each image."""
   rows = np.atleast_1d(_load(path).get('annotations', np.empty(0)))
-  if not rows.size or field not in (rows.dtype.names or ()):
+  found = rows.dtype.names or ()
+  for needed in (field, 'class'):
+    if not rows.size or needed not in found:
+      raise UserError(
+        f'{path} holds no annotations with a field {needed!r} but '
+        f'{shown(list(found))}; take it from the archive, or from a release '
+        'with labels'
+      )
+  names, labels = rows[field].tolist(), rows['class'].tolist()
+  if wrong := [label for label in labels if not _is_whole(label)]:
     raise UserError(
-      f'{path} holds no annotations with a field {field!r} but '
-      f'{list(rows.dtype.names or ())}; take it from the archive, or from a '
-      'release with labels'
+      f'{path} holds {len(wrong):,} classes that are no integers: '
+      f'{tables.listed(wrong)}; unpack it from the archive again'
     )
-  return rows[field].tolist()
+  return list(zip(map(str, names), map(int, labels), strict=True))
+
+
+def _is_whole(label: Any) -> bool:
+  try:
+    return int(label) == label
+  # Cells may be text, arrays or structs.
+  except (OverflowError, TypeError, ValueError):
+    return False
 
 
 def _class_names(path: pathlib.Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds
 
 from hier_jax.data.builders import shards
-from hier_jax.errors import UserError, listed
+from hier_jax.errors import UserError, listed, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _check_tree(columns: Sequence[Sequence[str]], levels: Sequence[str]):
     if several := {k: sorted(v) for k, v in parents.items() if len(v) > 1}:
       name, found = next(iter(several.items()))
       raise UserError(
-        f'the taxonomy is not a tree: {len(several)} values of {level!r} lie '
-        f'below several others, {name!r} below {found}; expected one each: '
-        'rename those that only share a name'
+        f'the taxonomy is not a tree: {len(several)} values of {shown(level)} '
+        f'lie below several others, {shown(name)} below {shown(found)}; '
+        'expected one each: rename those that only share a name'
       )

@@ -11,7 +11,7 @@ from hier_jax.data.builders import base, contents, tables
 from hier_jax.errors import UserError
 
 _BIRDS = pathlib.Path(__file__).parent / 'cub200_birds.csv'
-_LISTS = ('classes.txt', 'images.txt', 'image_class_labels.txt')
+_LISTS = {'classes.txt': str, 'images.txt': str, 'image_class_labels.txt': int}
 
 
 class Cub200(base.ImageBuilder):
@@ -37,9 +37,10 @@ class Cub200(base.ImageBuilder):
       archives=('CUB_200_2011.tgz',),
       instructions=self.MANUAL_DOWNLOAD_INSTRUCTIONS,
     )
-    classes = _read_list(root / 'classes.txt', str)
-    paths = _read_list(root / 'images.txt', str)
-    labels = _read_list(root / 'image_class_labels.txt', int)
+    classes, paths, labels = (
+      _read_list(self.listing(root / name), make)
+      for name, make in _LISTS.items()
+    )
     _check(classes, paths, labels)
     last = self.counts['train'][1]
     splits: dict[str, list[contents.Image]] = {'train': [], 'test': []}

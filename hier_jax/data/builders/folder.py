@@ -1,8 +1,10 @@
 """Images of one's own, a folder a class."""
 
+import collections
 import csv
 import dataclasses
 import itertools
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from hier_jax.data.builders import base, contents, tables, walk
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, shown
 
 _TAXONOMY = 'taxonomy.csv'
 # Not for levels: fields of records, and the level of the classes themselves.
@@ -52,7 +54,7 @@ class Folder(base.ImageBuilder):
     return base.ImageConfig(name=name)
 
   def _contents(self) -> contents.Contents:
-    source, walked = self.source, walk.Walk(self.source)
+    source, walked = self.source, walk.Walk(self.source, self.within)
     layout, folders = _find_classes(source, walked)
     files = {
       split: {name: walked.images(folder) for name, folder in found.items()}
@@ -74,7 +76,9 @@ class Folder(base.ImageBuilder):
       ]
       for split, found in files.items()
     }
-    taxonomy = _read_taxonomy(source / _TAXONOMY, classes)
+    path, taxonomy = source / _TAXONOMY, {}
+    if os.path.lexists(path):
+      taxonomy = _read_taxonomy(self.listing(path), classes)
     made = contents.of_classes(
       splits, classes, taxonomy, levels=tuple(taxonomy), layout=layout
     )
@@ -129,8 +133,6 @@ def _read_taxonomy(
   path: pathlib.Path, classes: Sequence[str]
 ) -> dict[str, list[str]]:
   """Level -> each class's ancestor, '' where it lies higher."""
-  if not path.exists():
-    return {}
   try:
     with path.open(encoding='utf-8-sig', newline='') as file:
       header, *rows = [[x.strip() for x in row] for row in csv.reader(file)]
@@ -139,10 +141,11 @@ def _read_taxonomy(
   levels = header[1:]
   if not levels:
     raise UserError(
-      f'{path} begins with {header}; expected the word class, then the names '
-      'of the levels from coarse to fine'
+      f'{path} begins with {shown(header)}; expected the word class, then the '
+      'names of the levels from coarse to fine'
     )
-  bad = [x for x in levels if x in _RESERVED or '/' in x or levels.count(x) > 1]
+  counts = collections.Counter(levels)
+  bad = [x for x in levels if x in _RESERVED or '/' in x or counts[x] > 1]
   if bad:
     raise UserError(
       f'{path} has {len(bad)} levels with names that are taken, doubled or '

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
-from PIL import Image
 
+from hier_jax.data import transforms
 from hier_jax.data.builders import base, contents, tables
 from hier_jax.errors import UserError
 
@@ -56,6 +56,8 @@ class Inshop(base.ImageBuilder):
       file = folder / path.partition('/')[2]
       splits[split].append(contents.Image(path, file, numbers[item]))
     files = [image.file for images in splits.values() for image in images]
+    sample = files[:: max(1, len(files) // _SAMPLE)]
+    readable = [file for file in sample if self.within.has(file)]
     return contents.of_classes(
       splits,
       list(numbers),
@@ -65,13 +67,13 @@ class Inshop(base.ImageBuilder):
         'category': ['/'.join(kinds[item]) for item in numbers],
       },
       levels=('gender', 'category'),
-      layout=f'{folder.name}, {_resolution(files)}',
+      layout=f'{folder.name}, {_resolution(readable)}',
     )
 
   def _find_list(self) -> pathlib.Path:
     for below in ('Eval', 'Anno', '.'):
       if (path := self.source / below / _LIST).is_file():
-        return path
+        return self.listing(path)
     raise UserError(
       f'{self.source} lacks Eval/{_LIST}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}'
     )
@@ -129,14 +131,14 @@ def _kinds(rows: Iterable[tuple[str, str, str]]) -> dict[str, tuple[str, str]]:
 
 
 def _resolution(files: Sequence[pathlib.Path]) -> str:
-  """Which release a few of the images are of."""
+  """Which release images are of."""
   sides = []
-  for file in files[:: max(1, len(files) // _SAMPLE)]:
+  for file in files:
     try:
-      with Image.open(file) as image:
+      with transforms.opened(file) as image:
         sides.append(max(image.size))
     # All images are checked later.
-    except OSError:
+    except UserError:
       continue
   return (
     'low resolution' if max(sides, default=0) <= _LOW else 'high resolution'

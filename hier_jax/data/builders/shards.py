@@ -12,7 +12,6 @@ import os
 import pathlib
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent import futures
 from typing import Any, NamedTuple
 
 import tqdm
@@ -20,9 +19,9 @@ from array_record.python import array_record_module
 from PIL import UnidentifiedImageError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from hier_jax.data import transforms
-from hier_jax.data.builders import tables
-from hier_jax.errors import UserError
+from hier_jax.data import threads, transforms
+from hier_jax.data.builders import inside, tables
+from hier_jax.errors import UserError, plain
 
 # What is lost when a run is killed, and what is read again when one image
 # of it was broken.
@@ -63,6 +62,7 @@ def write(
   stamps: Mapping[pathlib.Path, str],
   read: Callable[[Record], bytes],
   short_side: int | None,
+  max_megapixels: float,
   name: str,
 ) -> dict[str, list[Shard]]:
   """Checks, resizes and writes images, or finds them written already.
@@ -77,6 +77,7 @@ def write(
     stamps: see `stamps_of`.
     read: returns the encoded image of a record; called by several threads.
     short_side: larger images are resized to it; None keeps all bytes.
+    max_megapixels: what an image may have.
     name: what the progress bar and messages call the data set.
 
   Returns:
@@ -87,15 +88,16 @@ def write(
     OSError: for a folder that cannot be written.
   """
   records = [record for rows in splits.values() for record in rows]
-  prepare = functools.partial(_prepare, read=read, short_side=short_side)
+  prepare = functools.partial(
+    _prepare, read=read, short_side=short_side, max_megapixels=max_megapixels
+  )
   folder.mkdir(parents=True, exist_ok=True)
   written: dict[str, list[Shard]] = {}
   broken: list[str] = []
-  with (
-    futures.ThreadPoolExecutor(_THREADS) as pool,
-    # Without a terminal there is no bar.
-    tqdm.tqdm(total=len(records), unit='image', desc=name, disable=None) as bar,
-  ):
+  # Without a terminal there is no bar.
+  with tqdm.tqdm(
+    total=len(records), unit='image', desc=name, disable=None
+  ) as bar:
     for split, rows in splits.items():
       written[split] = []
       for first in range(0, len(rows), _SHARD_SIZE):
@@ -103,7 +105,8 @@ def write(
         key = key_of(part, stamps)[:20]
         file = folder / f'{split}-{first:07d}-{key}.array_record'
         if not file.exists():
-          broken += _write_shard(file, pool.map(prepare, part), part)
+          images = threads.in_order(prepare, part, _THREADS)
+          broken += _write_shard(file, images, part)
         written[split].append(Shard(file, len(part)))
         bar.update(len(part))
   if broken:
@@ -121,6 +124,7 @@ def changed(
   *,
   read: Callable[[Record], bytes],
   short_side: int | None,
+  max_megapixels: float,
 ) -> list[str]:
   """Paths of the records that would be written with another image now.
 
@@ -129,16 +133,17 @@ def changed(
     written: what was written for each, see `parse`.
     read: see `write`.
     short_side: see `write`.
+    max_megapixels: see `write`.
   """
-  prepare = functools.partial(_prepare, read=read, short_side=short_side)
-  found = []
-  with futures.ThreadPoolExecutor(_THREADS) as pool:
-    for first in range(0, len(records), _SHARD_SIZE):
-      part = records[first : first + _SHARD_SIZE]
-      for row, image in enumerate(pool.map(prepare, part), first):
-        if parse(written[row])['image'] != image:
-          found.append(records[row].path)
-  return found
+  prepare = functools.partial(
+    _prepare, read=read, short_side=short_side, max_megapixels=max_megapixels
+  )
+  images = threads.in_order(prepare, records, _THREADS)
+  return [
+    records[row].path
+    for row, image in enumerate(images)
+    if parse(written[row])['image'] != image
+  ]
 
 
 def parse(written: bytes) -> dict[str, Any]:
@@ -149,38 +154,33 @@ def parse(written: bytes) -> dict[str, Any]:
   """
   example = tf_example_pb2.Example.FromString(written)
   feature = example.features.feature
-  return {
-    'image': feature['image'].bytes_list.value[0],
-    'path': feature['path'].bytes_list.value[0].decode(errors=_ERRORS),
-  }
+  image, path = (
+    next(iter(feature[name].bytes_list.value), b'')
+    for name in ('image', 'path')
+  )
+  return {'image': image, 'path': path.decode(errors=_ERRORS)}
 
 
-def stamps_of(records: Iterable[Record], name: str) -> dict[pathlib.Path, str]:
+def stamps_of(
+  records: Iterable[Record], name: str, within: inside.Inside, most: float
+) -> dict[pathlib.Path, str]:
   """What changes with a file, its size and time, of each file of records.
 
   Args:
     records: those of all splits.
     name: what messages call the data set.
+    within: where the files must lie.
+    most: bytes that one may have.
 
   Raises:
-    UserError: for files that are missing, all of them counted.
+    UserError: for files that cannot be taken, see `inside.Inside.stats`.
   """
-  stamps: dict[pathlib.Path, str] = {}
-  missing: list[str] = []
-  for record in records:
-    if record.file in stamps:
-      continue
-    try:
-      stat = record.file.stat()
-      stamps[record.file] = f'{stat.st_size} {stat.st_mtime_ns}'
-    except OSError:
-      missing.append(str(record.file))
-  if missing:
-    raise UserError(
-      f'{len(missing):,} images of {name} are listed but not there: '
-      f'{tables.listed(missing)}; unpack the archive again, whole'
-    )
-  return stamps
+  files = {record.file: record.path for record in records}
+  stats = within.stats(files, f'images of {name}', most)
+  return {
+    file: f'{found.st_size} {found.st_mtime_ns}'
+    for file, found in stats.items()
+  }
 
 
 def key_of(
@@ -192,17 +192,22 @@ def key_of(
 
 
 def _prepare(
-  record: Record, *, read: Callable[[Record], bytes], short_side: int | None
+  record: Record,
+  *,
+  read: Callable[[Record], bytes],
+  short_side: int | None,
+  max_megapixels: float,
 ) -> bytes | str:
   """The bytes to write of an image, or why there are none."""
   try:
     data = read(record)
-    image = transforms.decode(data, record.path)
+    image = transforms.decode(data, record.path, max_megapixels)
   except (OSError, UserError) as error:
     cause = error.__cause__ or error
     # Pillow's own words for it name an address in memory.
     unknown = isinstance(cause, UnidentifiedImageError)
-    return f'{record.path} ({"no known format" if unknown else cause})'
+    why = 'no known format' if unknown else plain(str(cause))
+    return f'{record.path} ({why})'
   if short_side is None or min(image.size) <= short_side:
     return data
   file = io.BytesIO()

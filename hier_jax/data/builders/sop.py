@@ -38,7 +38,7 @@ class Sop(base.ImageBuilder):
       instructions=self.MANUAL_DOWNLOAD_INSTRUCTIONS,
     )
     lists = {
-      split: tables.read_table(root / name, _COLUMNS, header=True)
+      split: tables.read_table(self.listing(root / name), _COLUMNS, header=True)
       for split, name in names.items()
     }
     rows = [row for part in lists.values() for row in part]

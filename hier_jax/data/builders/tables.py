@@ -5,12 +5,12 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hier_jax import errors
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain, shown
 
 _MAX_LISTED = 10
 
 
-def listed(found: Sequence[str]) -> str:
+def listed(found: Sequence) -> str:
   """Returns the first ten of a list as text."""
   return errors.listed(found, _MAX_LISTED)
 
@@ -82,7 +82,8 @@ def read_table(
     lines = path.read_text(encoding='utf-8').splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(
-      f'{path} cannot be read ({error}); unpack it from the archive again'
+      f'{path} cannot be read ({plain(str(error))}); unpack it from the '
+      'archive again'
     ) from error
   numbered = [(i, line.split()) for i, line in enumerate(lines, 1)]
   numbered = [(i, cells) for i, cells in numbered if cells]
@@ -92,7 +93,7 @@ def read_table(
   ):
     above = f'the number of rows ({len(numbered) - 2:,}) and ' * counted
     raise UserError(
-      f'{path} begins with {[" ".join(cells) for cells in expected]}; expected '
+      f'{path} begins with {shown([" ".join(x) for x in expected])}; expected '
       f'{above}the columns {" ".join(columns)!r}: it may be cut off, unpack it '
       'from the archive again'
     )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from PIL import Image
 
 from hier_jax.data import transforms
-from hier_jax.data.builders import tables
+from hier_jax.data.builders import inside, tables
 from hier_jax.errors import UserError
 
 _SUFFIXES = {
@@ -32,6 +32,7 @@ _NOTES = {
 _FAULTS = {
   'lost': '{} links lead nowhere (fetch what they name, as with git annex get '
   'or dvc checkout, or remove them)',
+  'away': f'{{}} links lead to folders outside of it: {inside.REMEDY}',
   'again': '{} folders are others once more, by links (remove one of the two)',
   'foreign': '{} images are of formats that are not read (convert them to JPEG '
   'or PNG, or remove them)',
@@ -44,14 +45,15 @@ _FAULTS = {
 class Walk:
   """Lists folders below a root, and keeps what is not simply an image.
 
-  Links are followed.
+  Links are followed, those to folders only within the root.
 
   Args:
     root: what messages name paths from.
+    within: the same, as what links may lead to.
   """
 
-  def __init__(self, root: pathlib.Path):
-    self._root = root
+  def __init__(self, root: pathlib.Path, within: inside.Inside):
+    self._root, self._within = root, within
     self._found = collections.defaultdict[str, list[pathlib.Path]](list)
     self._seen = {os.path.realpath(root)}
 
@@ -132,8 +134,11 @@ class Walk:
     return folders, files
 
   def _is_new(self, folder: pathlib.Path) -> bool:
-    """Whether no link has led here before, in a circle perhaps."""
+    """Whether links lead here that stay within, and in no circle."""
     real = os.path.realpath(folder)
+    if not self._within.holds(real):
+      self._found['away'].append(folder)
+      return False
     if real in self._seen:
       self._found['again'].append(folder)
       return False

@@ -38,8 +38,12 @@ def by_class(codes, gallery_codes, own) -> Layout:
     codes: classes of the queries `[n]`, integers from 0.
     gallery_codes: `[m]`.
     own: the gallery row that is the query, or -1 `[n]`.
+
+  Raises:
+    ValueError: for more gallery rows than int32 counts.
   """
-  m = len(gallery_codes)
+  if (m := len(gallery_codes)) > np.iinfo(np.int32).max:
+    raise ValueError(f'gallery has {m:,} rows; expected fewer than 2^31')
   size = np.bincount(gallery_codes, minlength=1 + codes.max())
   order = np.argsort(size, kind='stable')
   rank = np.empty_like(order)
