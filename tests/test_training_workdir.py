@@ -1,6 +1,7 @@
 """A workdir belongs to one run and one process at a time."""
 
 import collections
+import errno
 import json
 import os
 import shutil
@@ -96,6 +97,43 @@ def test_two_writers_are_one_too_many(tmp_path):
     with pytest.raises(UserError, match=found):
       claim(tmp_path)
   claim(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['lock', 'config.json', 'metrics.jsonl'])
+def test_a_link_is_neither_followed_nor_replaced(tmp_path, name):
+  target = tmp_path / 'precious'
+  target.write_text('mine')
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  (folder / name).symlink_to(target)
+  with pytest.raises(UserError, match=f'run holds links, {name}: a run writes'):
+    claim(folder)
+  assert target.read_text() == 'mine'
+  assert (folder / name).is_symlink()
+
+
+@pytest.mark.parametrize('make', ['link', 'pipe', 'device'])
+def test_a_lock_is_a_file(tmp_path, make, monkeypatch):
+  """Also where it becomes something else after the first look."""
+  monkeypatch.setattr(workdir, 'check', lambda *_: None)
+  lock, target = tmp_path / 'lock', tmp_path / 'precious'
+  target.write_text('mine')
+  if make == 'pipe':
+    os.mkfifo(lock)
+  else:
+    lock.symlink_to(target if make == 'link' else '/dev/zero')
+  with pytest.raises(UserError, match=r'lock cannot be written'):
+    claim(tmp_path)
+  assert target.read_text() == 'mine'
+
+
+def test_a_lock_that_cannot_be_had_is_said(tmp_path, monkeypatch, capsys):
+  def refuse(*_):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr('fcntl.flock', refuse)
+  claim(tmp_path)
+  assert 'cannot be locked' in capsys.readouterr().err
 
 
 _HOLD = """

@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import socket
+import stat
 import sys
 
 import jax
 
-from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax import json_files, paths
+from hier_jax.errors import UserError, listed, plain
 from hier_jax.training import agreement, optim, report, selection
 from hier_jax.training import config as config_lib
 from hier_jax.training.checkpoint import steps_in
@@ -82,7 +83,15 @@ def check(workdir, config):
   if agreement.index() == 0:
     paths.check_output(workdir, folder=True)
   with report.writing(workdir):
-    names = {path.name for path in _children(workdir)}
+    children = _children(workdir)
+  if not paths.is_remote(workdir):
+    links = sorted(path.name for path in children if path.is_symlink())
+    if links:
+      raise UserError(
+        f'workdir {workdir} holds links, {listed(links)}: a run writes to files'
+        ' of its own folder alone; remove them, or link the whole workdir'
+      )
+  names = {path.name for path in children}
   names = {n for n in names - {_LOCK} if not _UNFINISHED.fullmatch(n)}
   if not names:
     return
@@ -94,7 +103,7 @@ def check(workdir, config):
   if not _has_begun(workdir):
     return
   logged = report.read(workdir / 'metrics.jsonl')
-  validated = any(record['kind'] == selection.KIND for record in logged)
+  validated = any(record.get('kind') == selection.KIND for record in logged)
   found = config_lib.conflicts(
     read_config(workdir), config, validated=validated
   )
@@ -134,14 +143,12 @@ def read_config(workdir):
   """
   path = workdir / 'config.json'
   try:
-    stored = json.loads(path.read_text())
+    stored = json_files.read_object(path, 'the config of a run')
   except FileNotFoundError:
     raise UserError(
       f'{workdir} holds no config.json: expected the workdir of a run, or'
       ' WORKDIR/checkpoints/STEP'
     ) from None
-  except ValueError as error:
-    raise UserError(f'{path} is no JSON ({error})') from error
   try:
     return config_lib.resolve(config_lib.from_stored(stored))
   except (AttributeError, TypeError, ValueError) as error:
@@ -165,34 +172,47 @@ def _write_config(workdir, config):
 @contextlib.contextmanager
 def _locked(workdir):
   if paths.is_remote(workdir):
-    print(
-      f'workdir {workdir} cannot be locked, as a local one is: see that no'
-      ' other process writes to it',
-      file=sys.stderr,
-    )
+    _say_unlocked(workdir)
     yield
     return
   path = workdir / _LOCK
   with report.writing(path):
-    file = path.open('a+')
+    file = _open_lock(path)
   with file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      file.seek(0)
-      holder = file.read().strip() or 'another process'
+      holder = plain(file.read(200).strip()) or 'another process'
       raise UserError(
         f'workdir {workdir} is in use by {holder}: wait for it, stop it, or'
         ' choose another workdir'
       ) from None
     except OSError:
-      # Some network file systems have no locks.
-      pass
+      # Some network file systems have none.
+      _say_unlocked(workdir)
     with report.writing(path):
       file.truncate(0)
       file.write(f'process {os.getpid()} on {socket.gethostname()}')
       file.flush()
     yield
+
+
+def _open_lock(path):
+  """Opens a regular file, made if need be, and nothing that a link leads to."""
+  flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+  file = os.fdopen(os.open(path, flags, 0o666), 'r+')
+  if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    file.close()
+    raise OSError('it is no regular file')
+  return file
+
+
+def _say_unlocked(workdir):
+  print(
+    f'workdir {workdir} cannot be locked, as one on a local disk is: see that'
+    ' no other process writes to it',
+    file=sys.stderr,
+  )
 
 
 def check_room(workdir, state, keep):
