@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / 'hier_jax'
 
 # What any room may import.
-COMMON = {'errors', 'paths'}
+COMMON = {'debug', 'errors', 'paths'}
 # Room -> rooms of this package it may import besides.
 ALLOWED = {
   'poincare': set(),

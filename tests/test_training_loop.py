@@ -162,8 +162,8 @@ def test_sigterm_stops_within_a_batch_of_an_evaluation(tmp_path, monkeypatch):
   config = training_data.config()
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   loop.train(config, whole)
-  # What is cut is done again.
-  for call, saved in ((2, None), (3 + 2, 6), (3 + 1, 12)):
+  # What is cut is done again. Between them one looks at the first batch.
+  for call, saved in ((2, None), (3 + 1 + 2, 6), (3 + 1 + 1, 12)):
     assert terminated(monkeypatch, config, cut, call) is None
     with Checkpoints(cut / 'checkpoints') as checkpoints:
       assert checkpoints.latest_step == saved

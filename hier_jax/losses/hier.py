@@ -9,17 +9,16 @@ common ancestor of some data or of some other such points.
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from hier_jax import poincare
 from hier_jax import triplets as triplets_lib
-from hier_jax.losses import sharding
+from hier_jax.losses import checks, sharding
 from hier_jax.losses.lca import lca_loss
 from hier_jax.losses.threefry import unrolled
-from hier_jax.poincare import numerics
+from hier_jax.poincare import arguments, numerics
 
 __all__ = ['hier', 'init_hierarchical_proxies']
 
@@ -288,9 +287,7 @@ def hier(
     ValueError: for an unknown option, k beyond the batch or the proxies, or
       `exclude_self_lca` of fewer than four proxies.
   """
-  chex.assert_rank([z, labels, proxies], [2, 1, 2])
-  chex.assert_equal_shape_suffix([z, proxies], 1)
-  chex.assert_equal_shape_prefix([z, labels], 1)
+  checks.rows(z, labels, proxies)
   if exclude_self_lca and proxies.shape[0] < 4:
     raise ValueError(
       f'exclude_self_lca leaves no ancestor among {proxies.shape[0]} proxies:'
@@ -298,6 +295,8 @@ def hier(
     )
   z, labels = numerics.widened(z), jnp.asarray(labels)
   embed, distance = _geometry(c, clip_radius)
+  if not _is_sphere(c):
+    arguments.check_inside('z', z, c)
   rho = embed(numerics.widened(proxies))
   few = lambda m, n: m * (1 + k + triplets_per_anchor) < n
   terms, dist = _terms(z, labels, rho, distance, few, axis_name)

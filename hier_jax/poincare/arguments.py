@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import jax
 import jax.numpy as jnp
 
+from hier_jax import debug
 from hier_jax.poincare import numerics
 
 F = TypeVar('F', bound=Callable[..., Any])
@@ -36,7 +37,39 @@ def curvature(c, dtype, flat=True):
           f'curvature c must be positive{limit} and finite, got {value}'
         )
   c = jnp.asarray(c, dtype)
+  debug.check(
+    lambda: (c >= 0) & (c < jnp.inf),
+    c,
+    'curvature c{place} is {value}, expected a finite number from 0 up',
+  )
   return jnp.where(c < 0, 0, c)
+
+
+# What the arguments that are points of the ball are called; others are tangent
+# vectors, directions or gradients.
+_POINTS = ('x', 'y', 'p', 'loc')
+
+
+def check_finite(name, a):
+  """With `debug_checks`, that an array is finite."""
+  debug.check(
+    lambda: jnp.isfinite(a), a, name + '{place} is {value}, not finite'
+  )
+
+
+def check_inside(name, x, c):
+  """With `debug_checks`, that points `[..., d]` lie inside the ball of c."""
+  if not debug.enabled():
+    return
+  radius = jnp.sqrt(c) * jnp.linalg.norm(x, axis=-1)
+  debug.check(
+    # `check_finite` tells what is not finite.
+    ~(radius >= 1),
+    radius,
+    f'{name}{{place}} is no point of the ball: sqrt(c) |{name}| is {{value}},'
+    ' expected less than 1. poincare.to_ball makes points of features; c must'
+    ' be that of the embeddings',
+  )
 
 
 def check_points(arrays):
@@ -92,7 +125,9 @@ def _lift(a, rank):
   return a.reshape((1,) * (rank - a.ndim) + a.shape)
 
 
-def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
+def op(
+  *points, scalars=(), axes=1, static=(), jit=True, flat=True, inside=True
+):
   """Makes a formula in wide floats a function of the ball.
 
   The formula receives its points as arrays `[..., d]` of one rank, in at least
@@ -107,6 +142,8 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
     static: names of the arguments that are Python values.
     jit: False for formulas that call functions of the caller's.
     flat: whether the limit c = 0 exists.
+    inside: whether what is called x, y, p or loc must lie inside the ball, as
+      `debug_checks` looks at.
 
   Returns:
     A decorator.
@@ -141,6 +178,11 @@ def op(*points, scalars=(), axes=1, static=(), jit=True, flat=True):
       for name, array in leading.items():
         values[name] = own(_lift(array, rank - 1))
       values['c'] = own(_lift(c, rank - axes))
+      for name in arrays:
+        check_finite(name, values[name])
+        if inside and name in _POINTS:
+          column = values['c'].reshape(*values['c'].shape, *[1] * (axes - 1))
+          check_inside(name, values[name], column)
       return compiled(*bound.args, **bound.kwargs).astype(dtype)
 
     return cast(F, function)

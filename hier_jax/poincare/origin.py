@@ -74,7 +74,7 @@ def log0(x, *, c):
   return numerics.times_artanhc(x, s, gap, error)
 
 
-@arguments.op('x')
+@arguments.op('x', inside=False)
 def _project(x, *, c, margin):
   r = numerics.sqrt(c[..., None] * numerics.dot(x, x))
   outside = r > 1 - margin
