@@ -103,7 +103,7 @@ class _Drawn(NamedTuple):
   """A term's triplets: its m nodes of this device draw t each.
 
   Attributes:
-    term: of n nodes.
+    term: its n nodes.
     neighbors: int32 `[m, k]` of `triplets.reciprocal_neighbors`.
     number: int32 `[m]` of neighbours that are real.
     triplets: `Triplets` of m t places, rows of the nodes.

@@ -77,7 +77,7 @@ def _count(picks, weight, size):
     return jnp.sum(weight[:, None] * sum(picks), 0)
   pick, weight = jnp.concatenate(picks), jnp.tile(weight, len(picks))
   pick = jnp.where(weight > 0, pick, size)
-  return jnp.zeros(size).at[pick].add(weight, mode='drop')
+  return jnp.zeros(size, weight.dtype).at[pick].add(weight, mode='drop')
 
 
 def _slope(unnormalised, v):
@@ -252,7 +252,7 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
   # As jnp.nonzero has them, which takes twice as long, to compile too.
   place = jnp.where(counts, jnp.cumsum(counts) - 1, steps * size)
   order = jnp.zeros(steps * size, jnp.int32)
-  order = order.at[place].set(jnp.arange(total), mode='drop')
+  order = order.at[place].set(jnp.arange(total, dtype=jnp.int32), mode='drop')
   seeds = None
   if not jnp.issubdtype(noise.dtype, jnp.floating):
     rank, _ = sharding.position(settings.axis_name)
