@@ -50,16 +50,19 @@ def oracle(dist, triplets, noise, tau, margin, estimator='gumbel'):
     y_b, soft_b = picks(noise[1][n] - far / tau, estimator)
     apart = 1 - y_a @ y_b
     valid += apart
-    dy = np.zeros(dist.shape[1])
+    dy, paid = np.zeros(dist.shape[1]), 0.0
     for row, sign in ((i, 1), (j, 1), (k, -1)):
       h = sign * dist[row] @ (y_a - y_b) + margin
       if h > 0:
-        total += apart * h
+        paid += h
         grad[row] += apart * sign * (y_a - y_b)
         dy += apart * sign * dist[row]
-    # Through the softmaxes: d loss / d pick = dy for ij and -dy for ijk.
-    g_m = -soft_a * (dy - soft_a @ dy) / tau
-    g_far = soft_b * (dy - soft_b @ dy) / tau
+    total += apart * paid
+    # By the picks; where they are soft, the weight 1 - p.q has a slope too.
+    paid = paid if estimator == 'softmax' else 0.0
+    by_a, by_b = dy - paid * y_b, -dy - paid * y_a
+    g_m = -soft_a * (by_a - soft_a @ by_a) / tau
+    g_far = -soft_b * (by_b - soft_b @ by_b) / tau
     # Equal distances share the slope of their maximum.
     share = lambda a, b: ((a > b) + 0.5 * (a == b)).astype(float)
     of_k = share(dist[k], m)
@@ -122,6 +125,40 @@ def test_estimators_without_noise_match_the_oracle(estimator, tau):
   np.testing.assert_allclose(
     stats['collision_rate'], 1 - valid / count, rtol=1e-5, atol=1e-6
   )
+
+
+def soft_loss(dist, triplets, tau, margin, normalise_by):
+  """The loss of soft picks, plainly, for JAX or finite differences."""
+  i, j, k = (
+    dist[a] for a in (triplets.anchor, triplets.positive, triplets.negative)
+  )
+  near = jnp.maximum(i, j)
+  p, q = (jax.nn.softmax(-m / tau) for m in (near, jnp.maximum(near, k)))
+  apart = 1 - jnp.sum(p * q, 1)
+  d = lambda rows, sign: jnp.sum(sign * rows * (p - q), 1) + margin
+  hinges = sum(jax.nn.relu(d(*a)) for a in ((i, 1), (j, 1), (k, -1)))
+  divisor = {'all': len(apart), 'valid': jnp.sum(apart)}[normalise_by]
+  return jnp.sum(apart * hinges) / divisor
+
+
+@pytest.mark.parametrize('normalise_by', ['all', 'valid'])
+def test_soft_picks_have_the_gradient_of_their_loss(normalise_by):
+  """Against JAX's own derivative and central differences in float64."""
+  dist, triplets, _ = random_case(n=5, proxies=3, count=40)
+  options = dict(tau=0.3, margin=0.2, normalise_by=normalise_by)
+  f = lambda dist: losses.lca_loss(
+    jax.random.key(0), dist, triplets, estimator='softmax', **options
+  )[0]
+  loss, grad = jax.jit(jax.value_and_grad(f))(dist)
+  with jax.enable_x64(True):
+    wide = jnp.asarray(dist, jnp.float64)
+    plain = lambda dist: soft_loss(dist, triplets, **options)
+    value, want = jax.value_and_grad(plain)(wide)
+    step = 1e-6 * np.eye(15).reshape(15, 5, 3)
+    slopes = [float(plain(wide + h) - plain(wide - h)) / 2e-6 for h in step]
+  np.testing.assert_allclose(loss, value, rtol=1e-5)
+  vectors.assert_near(want, np.reshape(slopes, (5, 3)), 1e-6)
+  vectors.assert_near(grad, want, 1e-5)
 
 
 def test_noise_of_both_picks_can_be_shared():

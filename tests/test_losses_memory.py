@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_named():
   ):
     with pytest.raises(AssertionError, match='suffix'):
       f()
-  with pytest.raises(AssertionError, match='shape'):
+  with pytest.raises(ValueError, match='rank'):
     losses.enqueue(losses.init_memory(SIZE, DIM, levels=2), z, labels)
 
 

@@ -464,7 +464,7 @@ def test_bad_input_is_named():
     ranking.recall_at_k(z, labels, rank_temperature=(1.0, 2.0))
   with pytest.raises(ValueError, match='margins must be given'):
     ranking.roadmap(z, labels, c=0.5)
-  with pytest.raises(AssertionError, match='rank'):
+  with pytest.raises(ValueError, match='rank'):
     ranking.hap(z, labels)
-  with pytest.raises(AssertionError, match='rank'):
+  with pytest.raises(ValueError, match='rank'):
     ranking.sup_ap(z, labels[:, None])

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import signal
 
 import chex
@@ -16,7 +17,14 @@ from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.evaluation import retrieval_metrics
 from hier_jax.models import embedder, pretrained
-from hier_jax.training import dry_run, embedding, loop, optim, parallel
+from hier_jax.training import (
+  dry_run,
+  embedding,
+  loop,
+  optim,
+  parallel,
+  report,
+)
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
@@ -164,8 +172,8 @@ def test_sigterm_stops_within_a_batch_of_an_evaluation(tmp_path, monkeypatch):
   config = training_data.config()
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   loop.train(config, whole)
-  # What is cut is done again.
-  for call, saved in ((2, None), (3 + 2, 6), (3 + 1, 12)):
+  # What is cut is done again. Between them one looks at the first batch.
+  for call, saved in ((2, None), (3 + 1 + 2, 6), (3 + 1 + 1, 12)):
     assert terminated(monkeypatch, config, cut, call) is None
     with Checkpoints(cut / 'checkpoints') as checkpoints:
       assert checkpoints.latest_step == saved
@@ -174,7 +182,24 @@ def test_sigterm_stops_within_a_batch_of_an_evaluation(tmp_path, monkeypatch):
   assert_same_run(whole, cut, config)
 
 
-def test_records_and_results(tmp_path, capsys):
+def test_a_first_batch_that_cannot_be_is_named(tmp_path, monkeypatch):
+  said = []
+  monkeypatch.setattr(report.Progress, 'say', lambda _, text: said.append(text))
+  create = loop.state_lib.create
+  monkeypatch.setattr(
+    loop.state_lib,
+    'create',
+    lambda *args, num_classes=16: create(*args[:3], num_classes=10),
+  )
+  config = training_data.config()
+  with pytest.raises(UserError, match=r'labels\[\d+\] is 1\d, .* in 0\.\.9'):
+    loop.train(config, tmp_path / 'run')
+  assert not any('compil' in line for line in said)
+
+
+def test_records_and_results(tmp_path, capsys, monkeypatch):
+  said = []
+  monkeypatch.setattr(report.Progress, 'say', lambda _, text: said.append(text))
   config = training_data.config()
   rows = loop.train(config, tmp_path / 'run')
   lines = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
@@ -188,6 +213,9 @@ def test_records_and_results(tmp_path, capsys):
   evals = [(r['name'], r['step']) for r in records if r['kind'] == 'eval']
   assert evals == [('before training', 0), ('step 6', 6), ('step 12', 12)]
   assert list(rows) == ['before training', 'after training']
+  first, second = (line for line in said if line.startswith('compil'))
+  assert first == 'compiling the training step ...'
+  assert re.fullmatch(r'compiled the training step in \d+\.\d s', second)
   table = capsys.readouterr().out
   assert 'after training' in table
   assert f'{100 * rows["after training"]["recall@1"]:.1f}' in table

@@ -9,16 +9,16 @@ common ancestor of some data or of some other such points.
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from hier_jax import poincare
 from hier_jax import triplets as triplets_lib
-from hier_jax.losses import sharding
+from hier_jax.losses import checks, sharding
 from hier_jax.losses.lca import lca_loss
-from hier_jax.poincare import numerics
+from hier_jax.losses.threefry import unrolled
+from hier_jax.poincare import arguments, numerics
 
 __all__ = ['hier', 'init_hierarchical_proxies']
 
@@ -45,6 +45,9 @@ def _geometry(c, clip_radius):
   return embed, functools.partial(poincare.dist_matrix, c=c)
 
 
+_places = functools.partial(jnp.arange, dtype=jnp.int32)
+
+
 class _Term(NamedTuple):
   """Nodes whose triplets are drawn.
 
@@ -62,85 +65,168 @@ class _Term(NamedTuple):
   first: jax.Array | int
 
 
-def _terms(z, labels, rho, distance, axis_name):
+def _terms(z, labels, rho, distance, few, axis_name):
+  """The nodes whose triplets are drawn.
+
+  Args:
+    z: `[b, d]`, this device's embeddings.
+    labels: int `[b]`.
+    rho: `[P, d]`, the proxies' points.
+    distance: of all pairs.
+    few: (m, n) -> whether m nodes' triplets name few of all n.
+    axis_name: mapped axis over whose devices the batch is spread.
+
+  Returns:
+    name -> `_Term`; and the distances of all nodes, the data before the
+    proxies, to the proxies, or None where triplets name few of them.
+  """
   rank, devices = sharding.position(axis_name)
   nodes, classes = (sharding.gather(a, axis_name) for a in (z, labels))
   same = (labels[:, None] == classes[None]).astype(z.dtype)
-  near = lambda *pair: jnp.exp(-distance(*map(lax.stop_gradient, pair)))
-  data = _Term(nodes, classes, near(z, nodes) + same, rank * z.shape[0])
-  own, share = rho, -(-rho.shape[0] // devices)
+  own, share = _places(rho.shape[0]), -(-rho.shape[0] // devices)
   if devices > 1:
-    index = rank * share + jnp.arange(share, dtype=jnp.int32)
-    own = jnp.take(rho, index, axis=0, mode='clip')
-  return {
-    'data': data,
-    'proxy': _Term(rho, None, near(own, rho), rank * share),
+    own = rank * share + _places(share)
+  mine = lambda a: jnp.take(a, own, axis=0, mode='clip')
+  near = lambda dist: jnp.exp(-lax.stop_gradient(dist))
+  dist = None
+  if few(z.shape[0], nodes.shape[0]) or few(share, rho.shape[0]):
+    among = distance(*map(lax.stop_gradient, (mine(rho), rho)))
+  else:
+    dist = distance(jnp.concatenate([nodes, rho]), rho)
+    among = mine(dist[nodes.shape[0] :])
+  among_data = distance(*map(lax.stop_gradient, (z, nodes)))
+  terms = {
+    'data': _Term(nodes, classes, near(among_data) + same, rank * z.shape[0]),
+    'proxy': _Term(rho, None, near(among), rank * share),
   }
+  return terms, dist
 
 
-def _named(term, triplets, neighbors):
+class _Drawn(NamedTuple):
+  """A term's triplets: its m nodes of this device draw t each.
+
+  Attributes:
+    term: its n nodes.
+    neighbors: int32 `[m, k]` of `triplets.reciprocal_neighbors`.
+    number: int32 `[m]` of neighbours that are real.
+    triplets: `Triplets` of m t places, rows of the nodes.
+  """
+
+  term: _Term
+  neighbors: jax.Array
+  number: jax.Array
+  triplets: triplets_lib.Triplets
+
+
+def _draw(key, term, k, axis_name, **options):
+  neighbors, count = triplets_lib.reciprocal_neighbors(
+    term.similarity, k, first=term.first, axis_name=axis_name
+  )
+  triplets = triplets_lib.sample_triplets(
+    unrolled(key),
+    neighbors,
+    count,
+    term.nodes.shape[0],
+    first=term.first,
+    **options,
+  )
+  return _Drawn(term, neighbors, count, triplets)
+
+
+def _named(drawn):
   """The nodes that a device's triplets name: they alone have a loss.
 
-  Args:
-    term: `_Term` of n nodes, m of them this device's.
-    triplets: `Triplets`, t of each of these.
-    neighbors: int32 `[m, k]` of `triplets.reciprocal_neighbors`.
-
   Returns:
-    index int32 `[r]` of nodes, the nodes `[r, d]`, and the triplets as rows of
-    them. They are the device's own, the table of neighbours and the negatives,
-    r = m (1 + k + t); an index from n on is padding. Where that is not fewer
-    than n, they are all nodes.
+    index int32 `[r]` of nodes, and the triplets as rows of them. They are the
+    device's own, the table of neighbours and the negatives, r = m (1 + k + t);
+    an index from n on is padding.
   """
-  (n, _), (m, k) = term.nodes.shape, neighbors.shape
-  place = jnp.arange(triplets.weight.shape[0], dtype=jnp.int32)
-  if m * (1 + k) + place.size >= n:
-    return jnp.arange(n, dtype=jnp.int32), term.nodes, triplets
+  term, neighbors, _, triplets = drawn
+  m, k = neighbors.shape
+  place = _places(triplets.weight.shape[0])
   own = place // (place.size // m)
   # The table is ascending.
   before = neighbors[own] < triplets.positive[:, None]
   column = jnp.sum(before, 1, dtype=jnp.int32)
   index = jnp.concatenate(
-    [
-      term.first + jnp.arange(m, dtype=jnp.int32),
-      neighbors.ravel(),
-      triplets.negative,
+    [term.first + _places(m), neighbors.ravel(), triplets.negative]
+  )
+  return index, triplets._replace(
+    anchor=own,
+    positive=m + own * k + column,
+    negative=m * (1 + k) + place,
+  )
+
+
+def _distances(drawn, rho, distance, dist):
+  """Distances of the nodes that triplets name to the proxies.
+
+  Args:
+    drawn: of each term.
+    rho: `[P, d]`.
+    distance: of all pairs.
+    dist: as `_terms` returns it.
+
+  Yields:
+    for each term, the index `[r]` of these nodes, their distances `[r, P]`, and
+    the triplets as rows of them.
+  """
+  if dist is None:
+    named = [_named(d) for d in drawn]
+    nodes = [
+      jnp.take(d.term.nodes, index, axis=0, mode='clip')
+      for d, (index, _) in zip(drawn, named, strict=True)
     ]
-  )
-  return (
-    index,
-    jnp.take(term.nodes, index, axis=0, mode='clip'),
-    triplets._replace(
-      anchor=own,
-      positive=m + own * k + column,
-      negative=m * (1 + k) + place,
-    ),
-  )
+    # At once: that takes half as long to compile as one after the other.
+    dist = distance(jnp.concatenate(nodes), rho)
+  else:
+    named = [(_places(d.term.nodes.shape[0]), d.triplets) for d in drawn]
+  first = 0
+  for index, triplets in named:
+    yield index, dist[first : first + index.size], triplets
+    first += index.size
 
 
-def _monitor(term, triplets, count, c, clip_radius, axis_name):
-  """Scalars of a term; `count` reciprocal neighbours of each `[m]`."""
-  n, m = term.nodes.shape[0], count.shape[0]
-  index = term.first + jnp.arange(m, dtype=jnp.int32)
-  share = lambda values, where: sharding.masked_mean(
-    values.astype(term.nodes.dtype), where, axis_name
-  )
-  mean = functools.partial(share, where=index < n)
-  own = jnp.take(lax.stop_gradient(term.nodes), index, axis=0, mode='clip')
-  radius = jnp.linalg.norm(own, axis=-1)
-  stats = {
-    'anchors': mean(triplets.weight.reshape(m, -1)[:, 0]),
-    'no_neighbors': mean(count == 0),
-    'radius': mean(radius),
+def _monitor(drawn, c, clip_radius, axis_name):
+  """Means over the nodes of each term, of all at once; scalars.
+
+  Args:
+    drawn: name -> `_Drawn`.
+    c: curvature.
+    clip_radius: of the proxies.
+    axis_name: mapped axis over whose devices the batch is spread.
+  """
+  own, real, anchor = [], [], []
+  for term, _, count, triplets in drawn.values():
+    index = term.first + _places(count.shape[0])
+    own.append(jnp.take(term.nodes, index, axis=0, mode='clip'))
+    real.append(index < term.nodes.shape[0])
+    anchor.append(triplets.weight.reshape(count.shape[0], -1)[:, 0])
+  count = jnp.concatenate([d.number for d in drawn.values()])
+  radius = jnp.linalg.norm(lax.stop_gradient(jnp.concatenate(own)), axis=-1)
+  shares = {
+    'anchors': jnp.concatenate(anchor),
+    'no_neighbors': count == 0,
+    'radius': radius,
   }
   if clip_radius is not None and not _is_sphere(c):
     # On the clip sphere up to rounding, that of bfloat16 included.
     root = jnp.sqrt(jnp.asarray(c, radius.dtype))
     edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
-    stats['clipped'] = mean(radius > edge)
-  if term.classes is not None:
-    alike = term.classes[triplets.anchor] == term.classes[triplets.positive]
-    stats['same_class'] = share(alike, triplets.weight > 0)
+    shares['clipped'] = radius > edge
+  where = jax.scipy.linalg.block_diag(*real) > 0
+  values = jnp.stack([a.astype(radius.dtype) for a in shares.values()])
+  mean = functools.partial(sharding.masked_mean, axis_name=axis_name)
+  means = jax.vmap(jax.vmap(mean, (0, None)), (None, 0))(values, where)
+  stats = {
+    f'{name}/{share}': means[i, j]
+    for i, name in enumerate(drawn)
+    for j, share in enumerate(shares)
+  }
+  (term, *_, triplets), _ = drawn.values()
+  alike = term.classes[triplets.anchor] == term.classes[triplets.positive]
+  alike = alike.astype(radius.dtype)
+  stats['data/same_class'] = mean(alike, triplets.weight > 0)
   return stats
 
 
@@ -176,8 +262,7 @@ def hier(
     proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
       (`init_hierarchical_proxies`).
     c: curvature; the number 0 for cosine distances on the sphere.
-    clip_radius: the clip of the proxies, as in the embedding head; None for no
-      clip.
+    clip_radius: the clip of the proxies, as in the embedding head.
     tau: temperature of the LCA picks; may be traced, to anneal it.
     margin: hinge margin; may be traced.
     k: nearest neighbours that make reciprocal ones, the row itself included.
@@ -207,43 +292,41 @@ def hier(
     ValueError: for an unknown option, k beyond the batch or the proxies, or
       `exclude_self_lca` of fewer than four proxies.
   """
-  chex.assert_rank([z, labels, proxies], [2, 1, 2])
-  chex.assert_equal_shape_suffix([z, proxies], 1)
-  chex.assert_equal_shape_prefix([z, labels], 1)
+  checks.rows(z, labels, proxies)
   if exclude_self_lca and proxies.shape[0] < 4:
     raise ValueError(
       f'exclude_self_lca leaves no ancestor among {proxies.shape[0]} proxies:'
       ' at least 4 are needed'
     )
-  loss = 0.0
-  aux: dict[str, jax.Array] = {}
   z, labels = numerics.widened(z), jnp.asarray(labels)
   embed, distance = _geometry(c, clip_radius)
+  if not _is_sphere(c):
+    arguments.check_inside('z', z, c)
   rho = embed(numerics.widened(proxies))
-  terms = _terms(z, labels, rho, distance, axis_name)
+  few = lambda m, n: m * (1 + k + triplets_per_anchor) < n
+  terms, dist = _terms(z, labels, rho, distance, few, axis_name)
+  drawn, keys = {}, {}
   for name, term in terms.items():
-    key, key_draw, key_pick = jax.random.split(key, 3)
-    neighbors, count = triplets_lib.reciprocal_neighbors(
-      term.similarity, k, first=term.first, axis_name=axis_name
-    )
-    triplets = triplets_lib.sample_triplets(
+    key, key_draw, keys[name] = jax.random.split(key, 3)
+    drawn[name] = _draw(
       key_draw,
-      neighbors,
-      count,
-      term.nodes.shape[0],
+      term,
+      k,
+      axis_name,
       per_anchor=triplets_per_anchor,
-      first=term.first,
       self_negatives=self_negatives,
     )
-    index, named, among = _named(term, triplets, neighbors)
-    dist = distance(named, rho)
+  loss = 0.0
+  aux = _monitor(drawn, c, clip_radius, axis_name)
+  found = _distances(drawn.values(), rho, distance, dist)
+  for name, (index, dist, triplets) in zip(drawn, found, strict=True):
     if exclude_self_lca and name == 'proxy':
-      itself = index[:, None] == jnp.arange(rho.shape[0], dtype=jnp.int32)[None]
+      itself = index[:, None] == _places(rho.shape[0])[None]
       dist = jnp.where(itself, _FAR, dist)
-    value, picks = lca_loss(
-      key_pick,
+    value, stats = lca_loss(
+      unrolled(keys[name]),
       dist,
-      among,
+      triplets,
       tau=tau,
       margin=margin,
       estimator=estimator,
@@ -252,6 +335,5 @@ def hier(
       axis_name=axis_name,
     )
     loss += value
-    stats = picks | _monitor(term, triplets, count, c, clip_radius, axis_name)
     aux |= {f'{name}/{key}': stat for key, stat in stats.items()}
   return loss, jax.tree.map(lax.stop_gradient, aux)

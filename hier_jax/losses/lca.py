@@ -32,6 +32,9 @@ class _Settings(NamedTuple):
   estimator: str
   shared_noise: bool
   axis_name: object
+  # Whether the number of triplets whose picks differ is differentiated: it has
+  # a slope where the picks are soft.
+  by_apart: bool = False
 
   def draws(self):
     """Independent draws of the noise that each pick takes."""
@@ -56,11 +59,12 @@ def _dense(pick, size, dtype):
   return (place == pick[:, None]).astype(dtype)
 
 
-def _along(d, pick):
-  """The distance `[t]` of the pick, of distances `[t, P]`."""
+def _along(points, pick):
+  """The distances `[3, t]` of the pick, of three distances `[t, P]`."""
   if pick.ndim == 2:
-    return jnp.sum(d * pick, -1)
-  return jnp.take_along_axis(d, pick[:, None], 1)[:, 0]
+    return jnp.stack([jnp.sum(d * pick, -1) for d in points])
+  place = jnp.arange(pick.shape[0], dtype=jnp.int32), pick
+  return jnp.stack([d.at[place].get(mode='promise_in_bounds') for d in points])
 
 
 def _coincide(a, b):
@@ -68,10 +72,11 @@ def _coincide(a, b):
   return jnp.sum(a * b, -1) if a.ndim == 2 else a == b
 
 
-def _count(pick, weight, size):
+def _count(picks, weight, size):
   """How often each proxy was picked, `[P]`."""
-  if pick.ndim == 2:
-    return jnp.sum(weight[:, None] * pick, 0)
+  if picks[0].ndim == 2:
+    return jnp.sum(weight[:, None] * sum(picks), 0)
+  pick, weight = jnp.concatenate(picks), jnp.tile(weight, len(picks))
   pick = jnp.where(weight > 0, pick, size)
   return jnp.zeros(size, weight.dtype).at[pick].add(weight, mode='drop')
 
@@ -141,55 +146,77 @@ def _share(a, b, slope):
   return slope * (0.5 * ((a > b).astype(a.dtype) + (a >= b)))
 
 
-def _chunk(rows, weight, rates, tau, margin, estimator):
+def _by_rows(rows, tau, by_near, by_far):
+  """From derivatives by the logits -near / tau, -far / tau to those by rows."""
+  d_i, d_j, d_k = rows
+  near = jnp.maximum(d_i, d_j)
+  by_near, by_far = -by_near / tau, -by_far / tau
+  to_k = _share(d_k, near, by_far)
+  by_near += by_far - to_k
+  to_j = _share(d_j, d_i, by_near)
+  return by_near - to_j, to_j, to_k
+
+
+def _chunk(rows, weight, rates, tau, margin, settings):
   """Loss of some triplets and its derivative.
 
   Args:
-    rows: `[3, t, P]`, distances of i, j and k to the proxies.
+    rows: distances of i, j and k to the proxies, three `[t, P]`.
     weight: `[t]`.
     rates: (pick, draw) -> reciprocal exponential noise `[t, P]`.
     tau: temperature.
     margin: of the hinges.
-    estimator: one of `ESTIMATORS`.
+    settings: `_Settings`.
 
   Returns:
-    the summed loss, its derivative by `rows`, how often each proxy was picked
-    `[P]`, the number of triplets whose picks differ.
+    the summed loss, how often each proxy was picked `[P]`, the number of
+    triplets whose picks differ; and the derivatives by `rows` of the first and,
+    where the settings ask for it, of the last.
   """
   d_i, d_j, d_k = rows
   near = jnp.maximum(d_i, d_j)
   far = jnp.maximum(near, d_k)
   draws = [functools.partial(rates, pick) for pick in (0, 1)]
-  lower, slope_near = _pick(near, tau, draws[0], estimator)
-  upper, slope_far = _pick(far, tau, draws[1], estimator)
-  apart = weight * (1 - _coincide(lower, upper).astype(weight.dtype))
+  lower, slope_near = _pick(near, tau, draws[0], settings.estimator)
+  upper, slope_far = _pick(far, tau, draws[1], settings.estimator)
+  same = _coincide(lower, upper).astype(weight.dtype)
+  apart = weight * (1 - same)
   # How much farther a point is from the lower ancestor than from the upper.
-  points = (d_i, d_j, d_k)
-  to_lower, to_upper = (
-    [_along(d, pick) for d in points] for pick in (lower, upper)
-  )
-  i, j, k = (a - b for a, b in zip(to_lower, to_upper, strict=True))
-  excess = i + margin, j + margin, margin - k
-  loss = sum(jnp.sum(apart * jax.nn.relu(e)) for e in excess)
-  c_i, c_j, c_k = (jnp.where(e > 0, apart, 0)[:, None] for e in excess)
+  to_lower, to_upper = (_along(rows, pick) for pick in (lower, upper))
+  sign = jnp.array([1, 1, -1], d_i.dtype)[:, None]
+  hinges = jax.nn.relu(sign * (to_lower - to_upper) + margin)
+  loss = jnp.sum(apart[None] * hinges)
+  c_i, c_j, c_k = pull = sign * jnp.where(hinges > 0, apart[None], 0)
 
   def v(to_pick):
     # Relative to the pick: a softmax has no slope along a constant, and what is
     # left of one would drown the last digits of the slope.
-    i, j, k = (d - a[:, None] for d, a in zip(points, to_pick, strict=True))
-    return c_i * i + c_j * j - c_k * k
+    i, j, k = (d - a[:, None] for d, a in zip(rows, to_pick, strict=True))
+    return c_i[:, None] * i + c_j[:, None] * j + c_k[:, None] * k
 
-  by_near = -slope_near(v(to_lower)) / tau
-  by_far = slope_far(v(to_upper)) / tau
-  to_k = _share(d_k, near, by_far)
-  by_near += by_far - to_k
-  to_j = _share(d_j, d_i, by_near)
+  by_lower, by_upper = v(to_lower), -v(to_upper)
+  grads = []
+  if lower.ndim == 2:
+    # The chance that soft picks differ has a slope too.
+    closer = [weight[:, None] * (p - same[:, None]) for p in (upper, lower)]
+    paid = jnp.sum(hinges, 0)[:, None]
+    by_lower, by_upper = (
+      by_lower - paid * closer[0],
+      by_upper - paid * closer[1],
+    )
+    if settings.by_apart:
+      slopes = -slope_near(closer[0]), -slope_far(closer[1])
+      grads.append(_by_rows(rows, tau, *slopes))
+  slopes = slope_near(by_lower), slope_far(by_upper)
+  by_rows = _by_rows(rows, tau, *slopes)
   num_proxies = near.shape[1]
-  used = sum(_count(pick, weight, num_proxies) for pick in (lower, upper))
-  lower, upper = (_dense(p, num_proxies, near.dtype) for p in (lower, upper))
-  step = lower - upper
-  grads = (by_near - to_j + c_i * step, to_j + c_j * step, to_k - c_k * step)
-  return loss, grads, used, jnp.sum(apart)
+  one_hot = functools.partial(_dense, size=num_proxies, dtype=near.dtype)
+  step = one_hot(lower) - one_hot(upper)
+  by_rows = [
+    by + c[:, None] * step for by, c in zip(by_rows, pull, strict=True)
+  ]
+  used = _count((lower, upper), weight, num_proxies)
+  return (loss, used, jnp.sum(apart)), [by_rows, *grads]
 
 
 def _chunk_rates(noise, seeds, rows, num_proxies, settings):
@@ -207,10 +234,14 @@ def _chunk_rates(noise, seeds, rows, num_proxies, settings):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
 def _one_pass(dist, triplets, noise, tau, margin, settings):
-  """The summed loss and its gradient in `dist`, together, chunk by chunk.
+  """The sums over the triplets and their gradients in `dist`, chunk by chunk.
 
   The loss is a scalar, so its gradient can be made beside it: all that outlives
   a chunk is one matrix of the size of `dist`.
+
+  Returns:
+    the sums, those of `_chunk`; and the gradients `[n, P]` of the loss and,
+    where the settings ask for it, of the triplets whose picks differ.
   """
   num_proxies = dist.shape[1]
   total = triplets.weight.shape[0]
@@ -220,44 +251,46 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
   # The triplets that count, so that the loop can end after them.
   counts = triplets.weight > 0
   number = jnp.sum(counts, dtype=jnp.int32)
-  (order,) = jnp.nonzero(counts, size=steps * size, fill_value=0)
-  order, place = order.astype(jnp.int32), jnp.arange(size, dtype=jnp.int32)
+  # As jnp.nonzero has them, which takes twice as long, to compile too.
+  place = jnp.where(
+    counts, jnp.cumsum(counts, dtype=jnp.int32) - 1, steps * size
+  )
+  order = jnp.zeros(steps * size, jnp.int32)
+  order = order.at[place].set(jnp.arange(total, dtype=jnp.int32), mode='drop')
   seeds = None
   if not jnp.issubdtype(noise.dtype, jnp.floating):
     rank, _ = sharding.position(settings.axis_name)
     streams = 2 * settings.draws()
     seeds = noise_lib.triplet_seeds(noise, rank * total, total, streams)
-  nodes = triplets.anchor, triplets.positive, triplets.negative
-  nowhere = dist.shape[0]
+  nodes = jnp.stack([triplets.anchor, triplets.positive, triplets.negative])
+  nowhere, places = dist.shape[0], jnp.arange(size, dtype=jnp.int32)
 
   def body(step, carry):
-    loss, grad, used, apart = carry
+    sums, grads = carry
     rows = lax.dynamic_slice_in_dim(order, step * size, size)
-    ijk = [node[rows] for node in nodes]
-    weight = triplets.weight[rows] * (step * size + place < number)
+    ijk = nodes[:, rows]
+    weight = triplets.weight[rows] * (step * size + places < number)
     rates = _chunk_rates(noise, seeds, rows, num_proxies, settings)
-    more, by_rows, picked, differ = _chunk(
-      [dist[node] for node in ijk],
-      weight,
-      rates,
-      tau,
-      margin,
-      settings.estimator,
-    )
-    for node, by_row in zip(ijk, by_rows, strict=True):
-      # Many additions to one row take turns on a GPU, those of zeros too.
-      node = jnp.where(weight > 0, node, nowhere)
-      grad = grad.at[node].add(by_row, mode='drop')
-    return loss + more, grad, used + picked, apart + differ
+    chosen = [dist[node] for node in ijk]
+    more, by_rows = _chunk(chosen, weight, rates, tau, margin, settings)
+    # Many additions to one row take turns on a GPU, those of zeros too.
+    ijk = jnp.where(weight[None] > 0, ijk, nowhere)
+    added = []
+    for grad, by_ijk in zip(grads, by_rows, strict=True):
+      for node, by_row in zip(ijk, by_ijk, strict=True):
+        grad = grad.at[node].add(by_row, mode='drop')
+      added.append(grad)
+    return jax.tree.map(jnp.add, sums, more), added
 
   if jax.default_backend() != 'gpu':
     # There the host would wait for a loop whose end depends on data, and what
     # is launched after it for the host: for longer than the whole loop takes.
     steps = -(-number // size)
   zero = jnp.zeros((), dist.dtype)
-  start = (zero, jnp.zeros_like(dist), jnp.zeros_like(dist[0]), zero)
+  sums = zero, jnp.zeros(num_proxies, dist.dtype), zero
+  grads = [jnp.zeros_like(dist)] * (1 + settings.by_apart)
   own = functools.partial(sharding.varying, axis_name=settings.axis_name)
-  return lax.fori_loop(0, steps, body, jax.tree.map(own, start))
+  return lax.fori_loop(0, steps, body, jax.tree.map(own, (sums, grads)))
 
 
 @_one_pass.defjvp
@@ -271,21 +304,20 @@ def _one_pass_jvp(settings, primals, tangents):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _lca_sums(dist, triplets, noise, tau, margin, settings):
-  loss, _, used, apart = _one_pass(dist, triplets, noise, tau, margin, settings)
-  return loss, used, apart
+  return _one_pass(dist, triplets, noise, tau, margin, settings)[0]
 
 
 def _lca_sums_fwd(dist, triplets, noise, tau, margin, settings):
-  loss, grad, used, apart = _one_pass(
-    dist, triplets, noise, tau, margin, settings
-  )
-  # What is made of it would otherwise decide how the chunks lay it out.
-  return (loss, used, apart), lax.optimization_barrier(grad)
+  sums, grads = _one_pass(dist, triplets, noise, tau, margin, settings)
+  # What is made of them would otherwise decide how the chunks lay them out.
+  return sums, lax.optimization_barrier(grads)
 
 
-def _lca_sums_bwd(settings, grad, cotangents):
+def _lca_sums_bwd(settings, grads, cotangents):
   del settings
-  return cotangents[0] * grad, None, None, None, None
+  by_loss, _, by_apart = cotangents
+  grad = sum(g * by for g, by in zip(grads, (by_loss, by_apart), strict=False))
+  return grad, None, None, None, None
 
 
 _lca_sums.defvjp(_lca_sums_fwd, _lca_sums_bwd)
@@ -326,8 +358,10 @@ def lca_loss(
     estimator: 'gumbel' picks with Gumbel noise and differentiates the softmax
       of the noisy logits (official); 'gumbel_rao' averages that derivative over
       the noise that leads to the same pick; 'argmax' picks the nearest and
-      differentiates the softmax; 'softmax' takes the softmax itself for the
-      pick, of which the picks' chance to differ weighs a triplet.
+      differentiates the softmax. None of these three differentiates whether the
+      picks coincide. 'softmax' takes the softmax itself for the pick, p and q;
+      the chance 1 - p.q that picks differ weighs a triplet, and the gradient is
+      that of the loss, this weight's included.
     shared_noise: whether both picks of a triplet see the same noise.
     normalise_by: 'all' divides by the number of triplets, 'valid' by that of
       triplets whose picks differ.
@@ -355,7 +389,8 @@ def lca_loss(
   if jnp.issubdtype(noise.dtype, jnp.floating):
     noise = noise.astype(dist.dtype)
   tau, margin = (jnp.asarray(a, dist.dtype) for a in (tau, margin))
-  settings = _Settings(estimator, shared_noise, axis_name)
+  by_apart = estimator == 'softmax' and normalise_by == 'valid'
+  settings = _Settings(estimator, shared_noise, axis_name, by_apart)
   # A device's gradient is of its own triplets.
   dist = sharding.varying(dist, axis_name)
   sums = _lca_sums(dist, triplets, noise, tau, margin, settings)
@@ -371,7 +406,9 @@ def lca_loss(
     'lca_used': jnp.sum(used > 0).astype(dist.dtype),
   }
   stats = jax.tree.map(lax.stop_gradient, stats)
-  return loss / jnp.maximum(lax.stop_gradient(divisor), 1), stats
+  if not by_apart:
+    divisor = lax.stop_gradient(divisor)
+  return loss / jnp.maximum(divisor, 1), stats
 
 
 def _check(noise, dist, triplets, estimator, normalise_by):

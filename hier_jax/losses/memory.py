@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hier_jax.losses import sharding
+from hier_jax.losses import checks, sharding
 
 __all__ = ['Memory', 'enqueue', 'init_memory']
 
@@ -67,7 +67,7 @@ def enqueue(memory, z, labels, *, where=None, axis_name=None):
   Raises:
     ValueError: for a batch of more than m rows.
   """
-  chex.assert_rank(z, 2)
+  checks.rows(z, labels, ranks=(2, memory.labels.ndim))
   chex.assert_equal_shape_suffix([z, memory.embeddings], 1)
   chex.assert_shape(labels, (z.shape[0], *memory.labels.shape[1:]))
   where = sharding.mask_of(where, z)

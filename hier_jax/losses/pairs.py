@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hier_jax import poincare
-from hier_jax.losses import sharding
+from hier_jax.losses import checks, sharding
 from hier_jax.poincare import numerics
 
 __all__ = ['Pairs', 'cosine_similarity', 'distance', 'make', 'similarity']
@@ -41,8 +41,7 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
     memory: `memory.Memory` whose rows are compared with too; None for none.
     axis_name: mapped axis over whose devices the batch is spread.
   """
-  chex.assert_rank([z, labels], [2, 1])
-  chex.assert_equal_shape_prefix([z, labels], 1)
+  checks.rows(z, labels)
   z, where = numerics.widened(jnp.asarray(z)), sharding.mask_of(where, z)
   others, classes, counts = (
     sharding.gather(a, axis_name) for a in (z, labels, where)

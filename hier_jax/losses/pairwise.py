@@ -8,7 +8,6 @@ without the pairs a loss asks for, do not count; where nothing counts the loss
 is 0 and so is its gradient.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -302,8 +301,7 @@ def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
     Ermolov et al., "Hyperbolic Vision Transformers: Combining Improvements in
     Metric Learning" (CVPR 2022, arXiv 2203.10833), equation 6.
   """
-  chex.assert_rank(z, 3)
-  if z.shape[1] < 2:
+  if z.ndim != 3 or z.shape[1] < 2:
     raise ValueError(f'z must be [n, v, d] with v >= 2 views, got {z.shape}')
   samples, views, dim = z.shape
   where = sharding.mask_of(where, z)

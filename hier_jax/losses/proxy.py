@@ -1,11 +1,10 @@
 """Losses against one or more learned proxies of each class."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hier_jax.losses import sharding
+from hier_jax.losses import checks, sharding
 from hier_jax.losses.pairs import cosine_similarity
 from hier_jax.poincare import numerics
 
@@ -32,10 +31,10 @@ def init_class_proxies(key, num_classes, dim, *, centers=None):
 
 def _mask(z, labels, proxies, where, centers=False):
   """Checks shapes; the mask `[b]` of this device's rows that count."""
-  chex.assert_rank([z, labels, proxies], [2, 1, 3 if centers else 2])
-  chex.assert_equal_shape_prefix([z, labels], 1)
-  chex.assert_equal_shape_suffix([z, proxies], 1)
-  return sharding.mask_of(where, z)
+  checks.rows(z, labels, proxies, ranks=(2, 1, 3 if centers else 2))
+  where = sharding.mask_of(where, z)
+  checks.classes(labels, proxies.shape[0], where)
+  return where
 
 
 def _own_class(labels, num_classes):

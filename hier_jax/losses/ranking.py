@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hier_jax.losses import pairs, sharding
+from hier_jax.losses import checks, pairs, sharding
 
 __all__ = ['hap', 'recall_at_k', 'roadmap', 'smooth_ap', 'sup_ap']
 
@@ -477,7 +477,7 @@ def hap(
     Ramzi et al., "Hierarchical Average Precision Training for Pertinent Image
     Retrieval" (ECCV 2022, arXiv 2207.04873), section 3.
   """
-  chex.assert_rank(labels, 2)
+  checks.rows(z, labels, ranks=(2, 2))
   labels = jnp.asarray(labels)
   level = _common_levels(labels, memory, axis_name)
   if memory is not None:

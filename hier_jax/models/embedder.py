@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from hier_jax import layers
 from hier_jax.errors import UserError
-from hier_jax.models import registry
+from hier_jax.models import pixels, registry
 
 __all__ = ['Embedder', 'create']
 
@@ -34,7 +34,11 @@ class Embedder(nn.Module):
       images: pixels as they are stored.
       train: of the backbone.
       **options: of the backbone's call.
+
+    Raises:
+      ValueError: for images of another type or rank.
     """
+    pixels.check_stored(images)
     mean = jnp.asarray(self.mean, jnp.float32)
     std = jnp.asarray(self.std, jnp.float32)
     shape = (1,) * (images.ndim - 1) + (3,)

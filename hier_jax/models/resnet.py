@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from hier_jax.errors import UserError
+from hier_jax.models.pixels import check_normalized
 from hier_jax.poincare import numerics
 
 __all__ = ['VARIANTS', 'BasicBlock', 'Bottleneck', 'ResNet']
@@ -123,7 +124,9 @@ class ResNet(nn.Module):
 
     Raises:
       UserError: there is no such `pool`.
+      ValueError: the images are not float, as uint8 pixels are not.
     """
+    check_normalized(images)
     conv = functools.partial(_conv, dtype=self.dtype)
     norm = functools.partial(
       nn.BatchNorm,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from hier_jax.errors import UserError
+from hier_jax.models.pixels import check_normalized
 from hier_jax.models.transformer import Block, LayerNorm, kernel_init
 
 __all__ = ['VARIANTS', 'ViT', 'resize_pos_embed']
@@ -121,8 +122,10 @@ class ViT(nn.Module):
     Raises:
       UserError: the images do not divide into patches, or an attribute has no
         such value.
+      ValueError: the images are not float, as uint8 pixels are not.
     """
     self._check()
+    check_normalized(images)
     x = self._embed(images)
     tokens = {'embed': x}
     count = x.shape[1]

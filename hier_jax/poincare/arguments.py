@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import jax
 import jax.numpy as jnp
 
+from hier_jax import debug
 from hier_jax.poincare import numerics
 
 F = TypeVar('F', bound=Callable[..., Any])
@@ -40,7 +41,34 @@ def curvature(c, dtype, flat=True):
           f'curvature c must be positive{limit} and finite, got {value}'
         )
   c = jnp.asarray(c, dtype)
+  debug.check(
+    lambda: (c >= 0) & (c < jnp.inf),
+    c,
+    'curvature c{place} is {value}, expected a finite number from 0 up',
+  )
   return jnp.where(c < 0, 0, c)
+
+
+def check_finite(name, a):
+  """With `debug_checks`, that an array is finite."""
+  debug.check(
+    lambda: jnp.isfinite(a), a, name + '{place} is {value}, not finite'
+  )
+
+
+def check_inside(name, x, c):
+  """With `debug_checks`, that points `[..., d]` lie inside the ball of c."""
+  if not debug.enabled():
+    return
+  radius = jnp.sqrt(c) * jnp.linalg.norm(x, axis=-1)
+  debug.check(
+    # `check_finite` tells what is not finite.
+    ~(radius >= 1),
+    radius,
+    f'{name}{{place}} is no point of the ball: sqrt(c) |{name}| is {{value}},'
+    ' expected less than 1. poincare.to_ball makes points of features; c must'
+    ' be that of the embeddings',
+  )
 
 
 def check_points(arrays):
@@ -110,7 +138,8 @@ def op(*points, vectors=(), scalars=(), axes=1, static=(), jit=True, flat=True):
   points.
 
   Args:
-    *points: names of the arguments that are points of the ball `[..., d]`.
+    *points: names of the arguments that are points of the ball `[..., d]`;
+      `debug_checks` looks whether they lie inside.
     vectors: names of other arrays `[..., d]`, of any length.
     scalars: names of the arguments that are numbers, arrays `[...]` or None.
     axes: trailing dimensions of the points that the curvature does not have.
@@ -163,6 +192,11 @@ def op(*points, vectors=(), scalars=(), axes=1, static=(), jit=True, flat=True):
       for name, array in leading.items():
         values[name] = own(_lift(array, rank - 1))
       values['c'] = own(_lift(c, rank - axes))
+      for name in arrays:
+        check_finite(name, values[name])
+      column = values['c'].reshape(*values['c'].shape, *[1] * (axes - 1))
+      for name in points:
+        check_inside(name, values[name], column)
       return compiled(*bound.args, **bound.kwargs).astype(dtype)
 
     return cast(F, function)

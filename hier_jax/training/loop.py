@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import time
 
 import jax
 
@@ -13,6 +14,7 @@ from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.training import (
   agreement,
   embedding,
+  first_step,
   parallel,
   report,
   runs,
@@ -140,7 +142,7 @@ class _Run:
     self.progress = report.Progress(
       self.total_steps, start=self.step, enabled=first
     )
-    self.pending = None
+    self.pending, self.compiled = None, False
     self.guard = Guard(
       config, workdir, inputs.sampler, skipped=int(state.skipped)
     )
@@ -176,7 +178,7 @@ class _Run:
     self._evaluate_due()
     for batch in self.clock.waiting(self._batches()):
       with self.clock.spent('step'):
-        self.state, metrics = self.train_step(self.state, batch)
+        metrics = self._step(batch)
       self.step += 1
       self.guard.watch(self.step, metrics)
       if self.step % self.config.log_every == 0 or self._is_last():
@@ -191,6 +193,18 @@ class _Run:
         self.timing.write(self.clock.lap(self.step))
         break
       self._stop_if_asked()
+
+  def _step(self, batch):
+    if not self.compiled:
+      first_step.check(self.config, self.embed, self.state, batch)
+      self.progress.say('compiling the training step ...')
+    began = time.monotonic()
+    self.state, metrics = self.train_step(self.state, batch)
+    if not self.compiled:
+      seconds = time.monotonic() - began
+      self.progress.say(f'compiled the training step in {seconds:.1f} s')
+      self.compiled = True
+    return metrics
 
   def _stop_if_asked(self):
     if self.preemption.reached():

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax import losses
+from hier_jax.losses import checks
+from hier_jax.poincare import arguments
 
 __all__ = [
   'LOSSES',
   'advance',
+  'check',
   'init_memory',
   'init_params',
   'loss',
@@ -158,6 +161,25 @@ def loss(config, params, memory, step, key, z, labels, axis_name=None):
     **settings.hier,
   )
   return total, aux | {'loss': jnp.asarray(total, jnp.float32)}
+
+
+def check(config, params, z, labels):
+  """With `debug_checks`, that the loss is given what it can be made of.
+
+  Args:
+    config: the whole config.
+    params: see `loss`.
+    z: `[b, d]` embeddings, or None.
+    labels: int `[b]`.
+  """
+  if z is not None:
+    arguments.check_finite('z', z)
+    if config.model.c > 0:
+      arguments.check_inside('z', z, config.model.c)
+  for name, array in params.items():
+    arguments.check_finite(name, array)
+  if 'class_proxies' in params:
+    checks.classes(labels, params['class_proxies'].shape[0], True)
 
 
 def trace(config):

@@ -1,0 +1,27 @@
+"""Which images a model takes."""
+
+import jax.numpy as jnp
+
+__all__ = ['check_normalized', 'check_stored']
+
+
+def check_normalized(images):
+  """Raises ValueError where images are not what a backbone takes.
+
+  That is float `[b, H, W, 3]`, (pixel / 255 - mean) / std of `models.spec`.
+  """
+  if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
+    raise ValueError(
+      f'a backbone got images {images.dtype} {images.shape}, expected floats'
+      ' [b, H, W, 3] after normalization, (pixel / 255 - mean) / std; an'
+      ' Embedder takes pixels as they are stored'
+    )
+
+
+def check_stored(images):
+  """Raises ValueError for images other than uint8 `[b, H, W, 3]`."""
+  if images.ndim != 4 or images.dtype != jnp.uint8:
+    raise ValueError(
+      f'an Embedder got images {images.dtype} {images.shape}, expected uint8'
+      ' [b, H, W, 3], pixels as they are stored: it normalizes them itself'
+    )
