@@ -19,6 +19,7 @@ import argparse
 import os
 import pathlib
 import posixpath
+import re
 import shlex
 import shutil
 import signal
@@ -26,6 +27,9 @@ import sys
 from collections.abc import Sequence
 
 from cluster import commands, launch, local, source
+
+# As Google Cloud takes it; a file on this machine is called by it, too.
+_NAME = re.compile('[a-z]([-a-z0-9]{0,61}[a-z0-9])?')
 
 
 def _parser():
@@ -80,6 +84,11 @@ def _request(options, arguments):
   if options.max_restarts < 0:
     raise launch.LaunchError(
       f'--max_restarts is {options.max_restarts}, expected 0 or more'
+    )
+  if not _NAME.fullmatch(options.name):
+    raise launch.LaunchError(
+      f'--name is {options.name!r}, expected up to 63 lower case letters,'
+      ' digits and -, a letter first, no - last'
     )
   if options.zone is None:
     raise launch.LaunchError('--zone is missing, that of the TPU: us-west4-a')
@@ -155,6 +164,9 @@ def main(argv: Sequence[str]) -> int:
   except launch.LaunchError as error:
     launch.say(f'error: {error}')
     return error.code
+  except source.SourceError as error:
+    launch.say(f'error: {error}')
+    return 2
   except KeyboardInterrupt:
     launch.say('interrupted')
     return 130

@@ -42,6 +42,17 @@ def assert_same(left, right):
     np.testing.assert_array_equal(left.array(row), right.array(row))
 
 
+@pytest.mark.parametrize('left', [0, 40, 130])
+def test_a_table_that_was_cut_is_made_anew(tmp_path, left):
+  """As a power failure may leave it."""
+  split = toy()
+  made = cache.open_images(split, cache=str(tmp_path))
+  (table,) = tmp_path.glob('*.npy')
+  table.write_bytes(table.read_bytes()[:left])
+  assert_same(cache.open_images(split, cache=str(tmp_path)), made)
+  assert np.load(table).shape == (5, 2)
+
+
 @pytest.mark.parametrize('threads', [0, 3])
 @pytest.mark.parametrize('short_side', [None, 10])
 def test_cached_images_are_the_decoded_ones(tmp_path, threads, short_side):

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / 'hier_jax'
 
 # What any room may import.
-COMMON = {'debug', 'errors', 'json_files', 'paths'}
+COMMON = {'debug', 'errors', 'json_files', 'npz_files', 'paths'}
 # Room -> rooms of this package it may import besides.
 ALLOWED = {
   'poincare': set(),

@@ -204,6 +204,20 @@ def test_training_cannot_speak_for_the_launcher(cloud, capsys, said):
   assert f'[1] {said}\n' in shown
 
 
+@pytest.mark.parametrize('name', ['../../etc/x', 'Upper', '', 'a' * 64, 'a-'])
+def test_a_name_that_is_none_is_refused(cloud, capsys, name):
+  assert cloud.launch(f'--name={name}', '--dry_run') == 2
+  assert f'--name is {name!r}' in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_checkout_is_said(cloud, capsys, monkeypatch):
+  monkeypatch.undo()
+  monkeypatch.setattr(source, '_ROOT', cloud.folder)
+  flags = ['--zone=z', '--bucket=b', '--dry_run', '--', '--config=a.py']
+  assert launch_tpu.main([*flags, f'--workdir={commands.MOUNT}/run']) == 2
+  assert 'is no checkout that git knows' in capsys.readouterr().err
+
+
 def test_request_is_exact(cloud):
   cloud.launch('--valid_until_duration=6h', '--name=t', '--dry_run')
   cloud.fail(create=['quota'])

@@ -12,7 +12,7 @@ import pytest
 import tensorstore as ts
 
 from hier_jax.errors import UserError
-from hier_jax.training import parallel
+from hier_jax.training import checkpoint, parallel
 from hier_jax.training.checkpoint import Checkpoints
 
 
@@ -71,6 +71,12 @@ def test_a_state_may_be_consumed_while_it_is_written(tmp_path, by):
     )
     found, _ = step(found, np.ones(4, np.float32))
     np.testing.assert_array_equal(found, 5)
+
+
+def test_a_folder_that_only_looks_like_a_step_is_named(tmp_path):
+  (tmp_path / '2\u00b2').mkdir()
+  with pytest.raises(UserError, match="holds '2\u00b2', which is no step"):
+    checkpoint.steps_in(tmp_path)
 
 
 def steps_in(folder):

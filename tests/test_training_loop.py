@@ -416,7 +416,7 @@ def test_a_run_becomes_as_long_as_one_that_was_meant_to_be(tmp_path):
 
 
 def test_a_moved_run_is_evaluated_with_data_that_was_moved(
-  tmp_path, monkeypatch, colours
+  tmp_path, monkeypatch, colours, capsys
 ):
   places = []
 
@@ -435,6 +435,8 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
   monkeypatch.chdir(tmp_path / 'elsewhere')
   (tmp_path / 'run').rename('moved')
   task = embedding.from_checkpoint('moved')
+  # What the config leads to is told.
+  assert f'data are read from {tmp_path}/data' in capsys.readouterr().err
   want = retrieval_metrics(task.queries.embeddings, task.queries.labels, c=0.1)
   assert rows['after training'].items() >= want.items()
   # The same run goes on from another folder.

@@ -123,7 +123,8 @@ def open_images(
   pixels, table = where / f'{stem}.raw', where / f'{stem}.npy'
   try:
     if not _is_whole(pixels, table):
-      where.mkdir(parents=True, exist_ok=True)
+      # Compiled programs lie in the same folder, and must be nobody else's.
+      where.mkdir(mode=0o700, parents=True, exist_ok=True)
       if cache == 'auto' and not _fits(decoded, where):
         return decoded
       _write(decoded, pixels, table, num_threads)
@@ -162,10 +163,12 @@ def _fingerprint(split: Split, short_side: int | None) -> str:
 
 
 def _is_whole(pixels: pathlib.Path, table: pathlib.Path) -> bool:
-  if not (pixels.exists() and table.exists()):
+  try:
+    size = 3 * np.prod(np.load(table), 1, dtype=np.int64).sum()
+    return pixels.stat().st_size == size
+  # Not there, or empty or cut after a power failure.
+  except (OSError, EOFError, ValueError):
     return False
-  size = 3 * np.prod(np.load(table), 1, dtype=np.int64).sum()
-  return pixels.stat().st_size == size
 
 
 def _fits(images: Decoded, where: pathlib.Path) -> bool:

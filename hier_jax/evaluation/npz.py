@@ -1,12 +1,25 @@
 """Named arrays in NumPy's .npz."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from hier_jax import paths
-from hier_jax.errors import UserError, listed
+from hier_jax import npz_files, paths
+from hier_jax.errors import UserError, listed, plain
+
+_DAMAGE = (
+  # Of an empty file.
+  EOFError,
+  MemoryError,
+  OSError,
+  # Of an archive with a password or an unknown compression.
+  RuntimeError,
+  ValueError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 def read(
@@ -45,16 +58,15 @@ def read(
     raise UserError(f'{path} does not exist: {remedy}') from None
   except UserError:
     raise
-  # Of an empty file NumPy says EOFError, which is no OSError.
-  except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+  except _DAMAGE as error:
     raise UserError(
-      f'{path} cannot be read as .npz ({error}): {remedy}'
+      f'{path} cannot be read as .npz ({plain(str(error))}): {remedy}'
     ) from error
 
 
 def _array(path, archive, name):
   try:
-    return archive[name]
+    return npz_files.read_array(archive, name)
   except ValueError as error:
     if 'Object arrays' not in str(error):
       raise

@@ -5,6 +5,7 @@ anything that a file says.
 """
 
 import contextlib
+import functools
 import json
 import pathlib
 import pickle
@@ -17,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from hier_jax import paths
+from hier_jax import npz_files, paths
 from hier_jax.errors import UserError, shown
 from hier_jax.models import torch_files
 
@@ -94,7 +95,8 @@ def read(path) -> Mapping[str, np.ndarray]:
       return _Lazy(path, opened.keys(), opened.get_tensor)
     if kind == 'npz':
       archive = np.load(path, allow_pickle=False)
-      return _Lazy(path, archive.files, archive.__getitem__)
+      array = functools.partial(npz_files.read_array, archive)
+      return _Lazy(path, archive.files, array)
     if kind == 'zip':
       return _network(torch_files.read_zip(path))
     return _network(torch_files.read_legacy(path))

@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from hier_jax import paths
-from hier_jax.errors import UserError, listed
+from hier_jax.errors import UserError, listed, shown
 from hier_jax.training import agreement
 
 __all__ = ['Checkpoints', 'steps_in']
@@ -29,7 +29,17 @@ _COPIERS = 4
 
 
 def steps_in(directory):
-  """Steps of the whole checkpoints in a folder, which may not exist."""
+  """Steps of the whole checkpoints in a folder, which may not exist.
+
+  Raises:
+    UserError: a name looks like a step's and is none, on which Orbax trips.
+  """
+  names = [p.name for p in directory.iterdir()] if directory.exists() else []
+  odd = [name for name in names if name.isdigit() and not name.isascii()]
+  if odd:
+    raise UserError(
+      f'{directory} holds {shown(odd[0])}, which is no step: remove it'
+    )
   return ocp.utils.checkpoint_steps(directory)
 
 

@@ -1,6 +1,7 @@
 """Embeddings of a split of images, in a run and from what a run left."""
 
 import functools
+import sys
 
 import jax
 import numpy as np
@@ -102,6 +103,8 @@ def from_checkpoint(path, *, query=None, gallery=None, data_dir=None) -> Task:
   config = validation.validate(config, training=False)
   # Before a bundled data set is written where the config says.
   _check_trained(workdir / 'checkpoints')
+  if data_dir is None:
+    _say_place(config)
   splits = _splits(config)
   ranked = chosen(splits, query, gallery)
   model = create_model(config)
@@ -133,6 +136,20 @@ def _workdir_and_step(path):
   if path.parent.name == 'checkpoints' and path.name.isdecimal():
     return path.parent.parent, int(path.name)
   return path, None
+
+
+def _say_place(config):
+  """Says where a run's config leads to, which a stranger may have written."""
+  place, usual = (
+    builders.place(config.data.name, where)
+    for where in (config.data.data_dir, None)
+  )
+  if place != usual:
+    print(
+      f'data are read from {place}, as config.json says (--data_dir DIR reads'
+      ' others)',
+      file=sys.stderr,
+    )
 
 
 def _splits(config):
