@@ -68,6 +68,7 @@ def _evaluate(values, arguments):
   print(files.as_lines(found), flush=True)
   if values.out is not None:
     files.write_json(values.out, found)
+    print(f'metrics written to {values.out}')
   if values.export is not None:
     print(f'index written to {files.export_faiss(task, c=c)}')
 
@@ -147,30 +148,39 @@ def _report(values, folders):
   print(compare.as_markdown(compare.summary(found)), flush=True)
   if values.out is not None:
     compare.write(found, values.out)
+    print(f'report written to {values.out}')
 
 
 def _data(values, names):
-  if len(names) < 2 or names[0] not in ('prepare', 'info'):
+  verbs = ('prepare', 'info')
+  if len(names) < 2 or names[0] not in verbs:
+    hint = did_you_mean(names[0], verbs) if names else ''
     raise UserError(
       'data needs what to do and a data set: data prepare NAME or data info'
-      f' NAME; found {" ".join(names) or "nothing"}'
+      f' NAME; found {" ".join(names) or "nothing"}{hint}'
     )
   what, name = names
   for flag, of in (('from', 'prepare'), ('sheet', 'info')):
     if values[flag].value is not None and what != of:
       raise UserError(f'--{flag} goes with data {of} only')
-  if values.sheet is not None:
-    paths.check_output(values.sheet, suffixes=['.png'])
   from hier_jax.data import info, prepare
+
+  if values.sheet is not None:
+    info.check_sheet(values.sheet)
 
   where = {'data_dir': values.data_dir}
   if values.max_megapixels is not None:
+    if not values.max_megapixels > 0:
+      raise UserError(
+        f'--max_megapixels is {values.max_megapixels:g}, expected more than 0'
+      )
     where['max_megapixels'] = values.max_megapixels
   if what == 'prepare':
     prepare.prepare(name, values['from'].value, **where)
   print(info.as_text(info.describe(name, **where)), flush=True)
   if values.sheet is not None:
     info.contact_sheet(name, values.sheet, **where)
+    print(f'contact sheet written to {values.sheet}')
 
 
 def _convert(values, arguments):

@@ -172,8 +172,9 @@ def _evaluate_flags(values):
     'ties',
     'pessimistic',
     ['pessimistic', 'optimistic', 'mean', 'expected'],
-    'how a positive and a negative at the same distance rank:'
-    ' pessimistic, optimistic, mean of both, or expected of a random order',
+    'where a positive and a negative are at the same distance: pessimistic'
+    ' ranks the negative first, optimistic the positive, mean half way between'
+    ' these two ranks; expected gives the mean over all orders',
     flag_values=values,
   )
   _strings(values, out='JSON: also writes the metrics to this file')

@@ -121,16 +121,17 @@ def check_output(
   path, suffixes = as_path(path), tuple(suffixes)
   if any(_same(path, as_path(other)) for other in inputs):
     raise UserError(f'output {path} is an input: choose another place')
+  local = not is_remote(path)
+  if local and path.exists() and path.is_dir() != folder:
+    found, wanted = ('a file', 'a folder') if folder else ('a folder', 'a file')
+    raise UserError(f'output {path} is {found}; expected the path of {wanted}')
   if suffixes and path.suffix not in suffixes:
     raise UserError(
       f'output {path} ends with {path.suffix!r}; expected'
       f' {" or ".join(suffixes)}'
     )
-  if is_remote(path):
+  if not local:
     return path
-  if path.exists() and path.is_dir() != folder:
-    found, wanted = ('a file', 'a folder') if folder else ('a folder', 'a file')
-    raise UserError(f'output {path} is {found}; expected the path of {wanted}')
   place = path if folder else path.parent
   while not os.path.lexists(place):
     place = place.parent

@@ -80,6 +80,17 @@ def test_text_says_it_all(data_dir):
   assert '  images    short side 9' in info.as_text(resized)
 
 
+def test_a_sheet_takes_the_place_of_a_sheet_alone(data_dir, tmp_path):
+  path = tmp_path / 'photo.png'
+  Image.new('RGB', (4, 4)).save(path)
+  content = path.read_bytes()
+  with pytest.raises(UserError, match='is there and no contact sheet'):
+    info.contact_sheet('folder/pets', path, data_dir=data_dir)
+  assert path.read_bytes() == content
+  for _ in range(2):
+    info.contact_sheet('folder/pets', tmp_path / 's.png', data_dir=data_dir)
+
+
 def test_sheet_shows_the_images(data_dir, tmp_path):
   path = tmp_path / 'sheet.png'
   info.contact_sheet('folder/pets', path, data_dir=data_dir)

@@ -60,7 +60,7 @@ def test_figures_are_those_of_the_arrays(data):
   want = retrieval.retrieval_metrics(
     *arrays['query'], gallery=x, gallery_labels=labels, figures=files.FIGURES
   )
-  assert got == {'c': 0.0} | want
+  assert got == {'c': 0.0, 'num_in_gallery': 0} | want
 
 
 def test_taxonomy_adds_the_figures_of_hierarchy(data):
@@ -74,7 +74,7 @@ def test_taxonomy_adds_the_figures_of_hierarchy(data):
     for key, value in got.items()
     if key.startswith('hierarchy/')
   }
-  np.testing.assert_equal(found, want)
+  np.testing.assert_equal(found, want | {'ties': 'pessimistic'})
 
 
 def test_proxies_add_the_figures_of_their_tree(data):
@@ -129,7 +129,9 @@ def test_command_prints_and_writes(data, capsys):
   assert {'recall@1', 'recall@2', 'map@r', 'hierarchy/h_ap'} < set(written)
   lead, numbers = capsys.readouterr().out.split('\n\n')
   assert lead.startswith('20 queries, by hyperbolic, c = 1; ties pessimistic')
-  printed = dict(line.split() for line in numbers.splitlines())
+  *lines, last = numbers.splitlines()
+  assert last == f'metrics written to {out}'
+  printed = dict(line.split() for line in lines)
   assert printed['recall@1'] == f'{written["recall@1"]:.4f}'
   assert not list(folder.glob('*.tmp'))
 
@@ -143,7 +145,7 @@ def test_command_prints_and_writes(data, capsys):
     (['query.npz', '--export', 'annoy'], 'faiss'),
     (['.'], 'holds no config.json'),
     (['nowhere.npz'], 'nowhere.npz does not exist'),
-    (['broken.npz'], r'broken.npz cannot be read as .npz'),
+    (['broken.npz'], r'broken.npz is no .npz'),
     (['other.npz'], r"lacks the array 'embeddings', it holds x"),
     (['query.npz', '--curvature', '-1'], 'expected 0'),
     (['query.npz', '--recall_at', '0'], 'K of recall_at'),
@@ -160,10 +162,6 @@ def test_command_prints_and_writes(data, capsys):
     (
       ['ball.npz', '--gallery', 'query.npz'],
       'c = 0.5 and the gallery c = None',
-    ),
-    (
-      ['query.npz', '--ties', 'expected', '--taxonomy', 'tree.csv'],
-      "`ties` is 'expected'; expected one of ['pessimistic', 'optimistic']",
     ),
     (['query.npz', 'stray'], "unexpected argument 'stray'"),
   ],
@@ -268,3 +266,42 @@ def test_a_dictionary_is_no_taxonomy(data):
   _, arrays = data
   with pytest.raises(UserError, match='`taxonomy` is a dict; expected a Taxon'):
     hierarchy_metrics(*arrays['query'], {'cat': 'animal'})
+
+
+def test_queries_in_their_gallery_are_refused_or_counted(tmp_path):
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(size=(12, 3)), np.arange(12) % 4
+  order = rng.permutation(12)
+  save = lambda name, rows: np.savez(
+    tmp_path / name, embeddings=x[rows].astype(np.float32), labels=y[rows]
+  )
+  ranked = lambda gallery: files.figures(
+    files.read_task(tmp_path / 'q.npz', tmp_path / gallery)
+  )
+  save('q.npz', np.arange(12))
+  save('shuffled.npz', order)
+  save('part.npz', order[:7])
+  with pytest.raises(UserError, match='holds the same 12 rows as the queries'):
+    ranked('shuffled.npz')
+  found = ranked('part.npz')
+  assert found['num_in_gallery'] == 7
+  text = files.as_lines(found)
+  assert '7 queries are rows of the gallery too, and find themselves' in text
+
+
+def test_hierarchy_says_where_its_ties_are_others():
+  x = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+  embedded = files.Embedded(x, np.array(['a', 'a', 'b', 'b']))
+  taxonomy = Taxonomy.from_levels([['g'], ['g']], ['a', 'b'])
+  task = files.Task(embedded, None, taxonomy=taxonomy, ties='expected')
+  found = files.figures(task)
+  assert found['ties'] == 'expected'
+  assert found['hierarchy/ties'] == 'pessimistic'
+  assert 'hierarchy have ties pessimistic' in files.as_lines(found)
+
+
+@pytest.mark.parametrize('content', [b'a,b\n', b'\x89PNG\r\n', b'{"a": 1}'])
+def test_other_files_are_no_npz(tmp_path, content):
+  (tmp_path / 'a.csv').write_bytes(content)
+  with pytest.raises(UserError, match=r'a\.csv is no \.npz: write it'):
+    files.read(tmp_path / 'a.csv')

@@ -199,7 +199,8 @@ def embedded():
   model = embedder.create(
     NAME, image_size=16, embedding_dim=8, radial_scale=1.0
   )
-  init = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
+  stored = IMAGES.astype(np.uint8)
+  init = jax.eval_shape(model.init, jax.random.key(0), stored)
   rng = np.random.default_rng(0)
   return model, jax.tree.map(
     lambda leaf: rng.normal(size=leaf.shape).astype('float32'), init

@@ -94,7 +94,7 @@ def test_other_files(tmp_path, content, message):
 def test_no_file(tmp_path):
   with pytest.raises(UserError, match=r'nothing\.pth does not exist; expected'):
     weight_files.read(tmp_path / 'nothing.pth')
-  with pytest.raises(UserError, match=r'cannot be read .*directory'):
+  with pytest.raises(UserError, match=r'is a folder; expected a \.safetensors'):
     weight_files.read(tmp_path)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.training import compare, curves
+from hier_jax.training import compare, curves, report
 from hier_jax.training import runs as runs_lib
 from hier_jax.training.config import default_config
 
@@ -166,6 +166,7 @@ def test_time_is_that_of_all_runs(tmp_path):
   shares = lambda data, evaluation: {
     'kind': 'timing',
     'share/data': data,
+    'share/compile': 0.0,
     'share/step': 0.5,
     'share/evaluation': evaluation,
     'share/checkpoint': 0.0,
@@ -181,9 +182,9 @@ def test_time_is_that_of_all_runs(tmp_path):
   # 1000 images in 100 s, 4000 in the 100 s that weren't evaluation.
   assert time['images_per_second'] == pytest.approx(25.0)
   assert time['hours'] == pytest.approx(0.1)
-  split = [time[part] for part in ('data', 'step', 'evaluation', 'checkpoint')]
-  assert split == pytest.approx([80 / 360, 0.5, 100 / 360, 0.0])
-  line = '| a | 0.10 | 25 | 22.2% | 50.0% | 27.8% | 0.0% |'
+  split = [time[part] for part in report.PARTS]
+  assert split == pytest.approx([80 / 360, 0.0, 0.5, 100 / 360, 0.0])
+  line = '| a | 0.10 | 25 | 22.2% | 0.0% | 50.0% | 27.8% | 0.0% |'
   assert line in compare.as_markdown(found)
 
 

@@ -16,6 +16,7 @@ from hier_jax.training import guard, loop, optim, parallel
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
 from hier_jax.training.checkpoint import Checkpoints
+from hier_jax.training.inputs import Inputs
 from tests import training_data
 
 SETTINGS = {
@@ -148,7 +149,7 @@ def test_run_stops_and_goes_on_from_before(tmp_path, poisoned):
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     assert checkpoints.latest_step == 3
   found = json.loads((workdir / 'nonfinite_5.json').read_text())
-  inputs = loop.Inputs(config, datasets.load('')['train'])
+  inputs = Inputs(config, datasets.load('')['train'])
   key = jax.random.fold_in(jax.random.key(config.seed), 4)
   assert found.pop('not_finite')['loss'] == 'nan'
   assert found == {

@@ -46,7 +46,7 @@ def test_a_workdir_in_a_bucket_is_claimed_without_a_lock(store, capsys):
   with workdir.claimed(paths.as_path(RUN), config):
     assert list(store) == ['/bucket/runs/a/config.json']
   found = capsys.readouterr().err
-  assert found.startswith(f'workdir {RUN} cannot be locked, as a local one is')
+  assert found.startswith(f'workdir {RUN} cannot be locked, as one')
   assert found.count('\n') == 1
   store['/bucket/runs/a/metrics.jsonl'] = store['/bucket/runs/a/config.json']
   del store['/bucket/runs/a/config.json']

@@ -89,22 +89,25 @@ def test_clock_splits_each_period(monkeypatch):
   for seconds in clock.waiting(batches()):
     with clock.spent('step'):
       pass_by(10 * seconds)
+  with clock.spent('compile'):
+    pass_by(30)
   with clock.spent('evaluation'):
     pass_by(5)
   with pytest.raises(KeyError), clock.spent('checkpoint'):
     pass_by(8)
     raise KeyError
   pass_by(1)
-  # 6 + 40 + 5 + 8 + 1 seconds, 13 of them not in training; 2 steps.
+  # 6 + 40 + 30 + 5 + 8 + 1 seconds, 43 of them not in training; 2 steps.
   assert clock.lap(6) == {
     'kind': 'timing',
     'step': 6,
     'images_per_second': 60 / 47,
-    'seconds': 60.0,
-    'share/data': 6 / 60,
-    'share/step': 40 / 60,
-    'share/evaluation': 5 / 60,
-    'share/checkpoint': 8 / 60,
+    'seconds': 90.0,
+    'share/data': 6 / 90,
+    'share/compile': 30 / 90,
+    'share/step': 40 / 90,
+    'share/evaluation': 5 / 90,
+    'share/checkpoint': 8 / 90,
   }
   with clock.spent('evaluation'):
     pass_by(2)

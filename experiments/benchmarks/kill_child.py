@@ -58,7 +58,7 @@ def _arm(phase, count, seconds):
   else:
     made = _counting(function, count, seconds)
   if phase == 'start':
-    cli._VERBS['train'] = made
+    cli._RUN['train'] = made
   setattr(owner, name, made)
 
 

@@ -2,21 +2,24 @@
 
 import collections
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tqdm
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageOps, PngImagePlugin
 
 from hier_jax import paths
 from hier_jax.data import builders, datasets, transforms
-from hier_jax.errors import listed, plain, shown
+from hier_jax.errors import UserError, listed, plain, shown
 
-__all__ = ['as_text', 'contact_sheet', 'describe']
+__all__ = ['as_text', 'check_sheet', 'contact_sheet', 'describe']
 
 # What the metadata holds to tell data sets apart.
 _HASHES = ('digest', 'stamp', 'content')
+# What the file of a contact sheet says of itself.
+_TITLE = 'hier_jax contact sheet'
 _ROWS = 6
 _COLUMNS = 8
 _THUMB = 96
@@ -97,6 +100,26 @@ def as_text(figures: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
+def check_sheet(path: str | os.PathLike) -> pathlib.Path:
+  """Checks that a contact sheet can be written, and over none but another.
+
+  Raises:
+    UserError: as `paths.check_output`, or another image is there.
+  """
+  path = paths.check_output(path, suffixes=['.png'])
+  if path.exists():
+    try:
+      with Image.open(path, formats=['PNG']) as image:
+        ours = image.info.get('Title') == _TITLE
+    except (OSError, ValueError):
+      ours = False
+    if not ours:
+      raise UserError(
+        f'{path} is there and no contact sheet: choose another place'
+      )
+  return path
+
+
 def contact_sheet(
   name: str,
   path: str | os.PathLike,
@@ -115,7 +138,7 @@ def contact_sheet(
   Raises:
     UserError: as `datasets.load`, and as `paths.check_output`.
   """
-  path = paths.check_output(path, suffixes=['.png'])
+  path = check_sheet(path)
   splits = datasets.load(name, data_dir=data_dir, max_megapixels=max_megapixels)
   rows = [
     (split, label)
@@ -142,7 +165,9 @@ def contact_sheet(
       image = ImageOps.contain(image, (_THUMB, _THUMB))
       sheet.paste(image, (_LABEL + column * cell, top))
   with paths.replacing(path) as temporary:
-    sheet.save(temporary, 'PNG')
+    about = PngImagePlugin.PngInfo()
+    about.add_text('Title', _TITLE)
+    sheet.save(temporary, 'PNG', pnginfo=about)
 
 
 def _describe_split(split: datasets.Split) -> dict[str, Any]:

@@ -6,6 +6,8 @@ the form evaluation works on, and raises `UserError` where it is no good.
 
 import math
 import operator
+from collections import Counter
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -105,13 +107,26 @@ def labelled(name: str, labels: np.ndarray):
 
 
 def not_same(name: str, gallery: np.ndarray, queries: np.ndarray):
-  """Refuses a gallery that is the queries: each would find itself."""
-  if gallery is queries or np.array_equal(gallery, queries):
+  """Refuses a gallery that is the queries, in any order: each finds itself."""
+  if len(gallery) == len(queries) and (
+    gallery is queries or Counter(_keys(gallery)) == Counter(_keys(queries))
+  ):
     raise UserError(
       f'`{name}` holds the same {len(queries)} rows as the queries: each would '
       f'find itself first; leave `{name}` out, and each is left out of its own '
       'ranking'
     )
+
+
+def num_shared(queries: np.ndarray, gallery: np.ndarray) -> int:
+  """How many queries are rows of the gallery too."""
+  known = set(_keys(gallery))
+  return sum(key in known for key in _keys(queries))
+
+
+def _keys(x: np.ndarray) -> Iterator[bytes]:
+  """Of each row, the same for equal rows; 0 is added to make -0 a 0."""
+  return ((row.astype(np.float64) + 0.0).tobytes() for row in x)
 
 
 def class_codes(

@@ -11,7 +11,7 @@ import numpy as np
 from hier_jax import paths
 from hier_jax.errors import UserError, plain
 from hier_jax.evaluation import checks, faiss_index, npz
-from hier_jax.evaluation.hierarchy import agreement
+from hier_jax.evaluation.hierarchy import agreement, graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
@@ -144,9 +144,11 @@ def figures(
   Returns:
     `retrieval_metrics` with `FIGURES`, and 'c'. Where the queries come with
     proxies and c > 0, 'proxies/num', and 'proxies/used', '/perplexity' and
-    '/at_root', the `agreement.Usage` of their `proxy_tree`. With a taxonomy,
-    under 'hierarchy/', what `hierarchy_metrics` finds, with that tree, and
-    'proxies/<level>/purity' of `node_purity`.
+    '/at_root', the `agreement.Usage` of their `proxy_tree`. With a gallery
+    'num_in_gallery', how many queries are rows of it, which they find first.
+    With a taxonomy, under 'hierarchy/', what `hierarchy_metrics` finds, with
+    that tree, 'ties', which are pessimistic where they cannot be as the task
+    says, and 'proxies/<level>/purity' of `node_purity`.
 
   Raises:
     UserError: see `retrieval_metrics` and `hierarchy_metrics`.
@@ -164,6 +166,8 @@ def figures(
   x, labels, _, proxies = task.queries
   found: dict[str, float | int | str] = {'c': c}
   found |= retrieval_metrics(x, labels, figures=FIGURES, **options)
+  if task.gallery is not None:
+    found['num_in_gallery'] = checks.num_shared(x, task.gallery.embeddings)
   tree = None
   if proxies is not None and c:
     tree = proxy_tree(x, proxies, c=c)
@@ -178,7 +182,10 @@ def figures(
   if taxonomy is not None:
     if task.names is not None:
       taxonomy = taxonomy.labelled(task.names)
+    if task.ties not in graded.TIES:
+      options['ties'] = graded.TIES[0]
     kin = hierarchy_metrics(x, labels, taxonomy, tree=tree, **options)
+    kin['ties'] = options['ties']
     if tree is not None:
       purity = agreement.node_purity(tree, labels, taxonomy).mean_purity
       for level, value in zip(taxonomy.level_names, purity, strict=True):
@@ -246,6 +253,16 @@ def _leads(found):
     f'{found["num_queries"]} queries, by {found["distance"]}; ties '
     f'{found["ties"]}, on which {found["num_tied"]} queries depend.'
   )
+  if found.get('hierarchy/ties', found['ties']) != found['ties']:
+    yield (
+      f'Metrics of the hierarchy have ties {found["hierarchy/ties"]}: they know'
+      f' no {found["ties"]} ones.'
+    )
+  if found.get('num_in_gallery'):
+    yield (
+      f'{found["num_in_gallery"]} queries are rows of the gallery too, and find'
+      ' themselves first.'
+    )
   if found['num_unresolved']:
     yield (
       f'{found["num_unresolved"]} queries hold items that float32 cannot tell '

@@ -40,6 +40,11 @@ def read(
   path = paths.as_path(path)
   try:
     with path.open('rb') as file:
+      start = file.read(6)
+      file.seek(0)
+      # Of anything else NumPy says that it may be a pickle.
+      if start and not start.startswith((b'PK', b'\x93NUMPY')):
+        raise UserError(f'{path} is no .npz: {remedy}')
       archive = np.load(file, allow_pickle=False)
       if not isinstance(archive, np.lib.npyio.NpzFile):
         raise UserError(

@@ -138,6 +138,8 @@ def _naming(path):
     raise UserError(f'{path} {error}') from error
   except FileNotFoundError:
     raise UserError(f'{path} does not exist; expected {_KINDS}') from None
+  except IsADirectoryError:
+    raise UserError(f'{path} is a folder; expected {_KINDS}') from None
   except _DAMAGE as error:
     reason = str(error) or type(error).__name__
     raise UserError(

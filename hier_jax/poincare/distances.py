@@ -48,23 +48,21 @@ def _all_pairs(x, y, c, backward):
 def _all_pairs_fwd(x, y, c, backward):
   del backward
   x, y, c, unit = _scaled(x, y, c)
-  # One loop for both, which XLA compiles once.
-  points = numerics.gap_and_error(jnp.concatenate([x, y]), c)
-  (a, b), (error_a, error_b) = (jnp.split(p, [x.shape[0]]) for p in points)
+  (a, error_a), (b, error_b) = (numerics.gap_and_error(p, c) for p in (x, y))
   gaps = a[:, None], b[None]
   q = pairwise.sqdist(x, y) / (gaps[0] * gaps[1])
-  length = unit * numerics.arc(q, c, error_a[:, None] + error_b[None])
-  return length, (x, y, c, q, length, gaps, unit)
+  length = numerics.arc(q, c, error_a[:, None] + error_b[None])
+  return unit * length, (x, y, c, q, length, gaps, unit)
 
 
 def _all_pairs_bwd(backward, residuals, g):
   """Closed form, holding a few n x m matrices where AD would hold a dozen.
 
   dL/d|x_i - y_j|^2 = g d'(q) / (a_i b_j), dL/da_i = -sum_j g d'(q) q / a_i.
-  Lengths and points have one unit, which their derivatives do not have.
+  Lengths and points are in a unit, which their derivatives do not have.
   """
   x, y, c, q, length, gaps, unit = residuals
-  by_q, by_c = numerics.arc_slopes(q, c, length / unit)
+  by_q, by_c = numerics.arc_slopes(q, c, length)
   h = g * by_q
   # 1 - c|.|^2 is constant on its floor.
   inverse = [jnp.where(a > jnp.finfo(x.dtype).eps, 1 / a, 0) for a in gaps]

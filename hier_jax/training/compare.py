@@ -107,10 +107,10 @@ def _time(records):
   """Where the time of a group's runs went, None without records."""
   seconds = sum(r['seconds'] for r in records)
   timed = [r for r in records if r.get('images_per_second') is not None]
-  share = lambda r, *parts: sum(r[f'share/{part}'] for part in parts)
-  training = [
-    r['seconds'] * (1 - share(r, 'evaluation', 'checkpoint')) for r in timed
-  ]
+  # Older runs did not tell compiling apart.
+  share = lambda r, *parts: sum(r.get(f'share/{part}') or 0 for part in parts)
+  apart = ('compile', 'evaluation', 'checkpoint')
+  training = [r['seconds'] * (1 - share(r, *apart)) for r in timed]
   if not sum(training) > 0:
     return None
   rates = [r['images_per_second'] for r in timed]

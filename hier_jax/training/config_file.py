@@ -75,10 +75,9 @@ def _compiled(path: pathlib.Path) -> types.CodeType:
       f'config file {path} cannot be read ({error.strerror}): {_WANTED}'
     ) from error
   except SyntaxError as error:
-    raise UserError(
-      f'config file {path}, line {error.lineno}: {error.msg}:'
-      f' {(error.text or "").strip()}'
-    ) from error
+    where = '' if error.lineno is None else f', line {error.lineno}'
+    line = f': {error.text.strip()}' if error.text else ''
+    raise UserError(f'config file {path}{where}: {error.msg}{line}') from error
   except ValueError as error:
     raise UserError(f'config file {path}: {error}: {_WANTED}') from error
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import sys
 import time
 
 import jax
@@ -66,6 +67,10 @@ def train(config, workdir):
       f'{error}: {left}. Make room or mend it, then the same command goes on'
       ' from there'
     ) from error
+  except KeyboardInterrupt:
+    left = workdirs.what_is_left(workdir)
+    print(f'interrupted: {left}; the same command goes on', file=sys.stderr)
+    raise
 
 
 def _train(config, workdir):
@@ -177,7 +182,7 @@ class _Run:
   def _take_steps(self, checkpoints):
     self._evaluate_due()
     for batch in self.clock.waiting(self._batches()):
-      with self.clock.spent('step'):
+      with self.clock.spent('step' if self.compiled else 'compile'):
         metrics = self._step(batch)
       self.step += 1
       self.guard.watch(self.step, metrics)

@@ -33,7 +33,7 @@ __all__ = [
 # The keys of records that hold text.
 TEXTS = frozenset({'distance', 'kind', 'name', 'ties'})
 # What the time of a run goes into; the rest of it is not named.
-PARTS = ('data', 'step', 'evaluation', 'checkpoint')
+PARTS = ('data', 'compile', 'step', 'evaluation', 'checkpoint')
 # Between two writes of a log in an object store.
 _FLUSH_SECONDS = 30
 # By which tensorboardX writes to an object store.
@@ -271,7 +271,7 @@ class Clock:
     Returns:
       A record: 'seconds' the period took, the 'share/<part>' of each part in
       them and, where it took steps, 'images_per_second' while it neither
-      evaluated nor saved.
+      compiled, evaluated nor saved.
     """
     seconds, parts = time.monotonic() - self._began, self._seconds
     images = (step - self.step) * self._batch_size
@@ -279,7 +279,8 @@ class Clock:
     self._start()
     record = {'kind': 'timing', 'step': step}
     if images:
-      training = seconds - parts['evaluation'] - parts['checkpoint']
+      apart = ('compile', 'evaluation', 'checkpoint')
+      training = seconds - sum(parts[part] for part in apart)
       record['images_per_second'] = images / max(training, 1e-9)
     record['seconds'] = seconds
     for part, spent in parts.items():

@@ -26,7 +26,7 @@ _NEEDED = {
   'train': ('epoch', 'loss'),
   'eval': ('name',),
   selection.KIND: ('name',),
-  'timing': ('seconds', *(f'share/{part}' for part in report.PARTS)),
+  'timing': ('seconds',),
 }
 _POSITIVE = ('epoch', 'seconds')
 # A longer label says less than a folder's name.
@@ -173,9 +173,7 @@ def _records(path):
     lacking = [
       key
       for key in needed or ()
-      if key not in record
-      or (key in _POSITIVE and not (record[key] or 0) > 0)
-      or (key.startswith('share/') and record[key] is None)
+      if key not in record or (key in _POSITIVE and not (record[key] or 0) > 0)
     ]
     if needed is None or lacking:
       what = f'no {lacking[0]}' if lacking else 'an unknown kind'

@@ -377,6 +377,5 @@ def _check_ranks(config, splits):
     if name in splits and last > ranked:
       raise UserError(
         f'config.eval.recall_at holds {last}, but {splits[name].name} has only'
-        f' {ranked} images that a query can find: set it to lower ranks, such'
-        ' as 1,2,4,8'
+        f' {ranked} images that a query can find: leave that rank out'
       )

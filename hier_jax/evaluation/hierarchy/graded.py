@@ -18,7 +18,7 @@ from hier_jax.evaluation.retrieval import exact, spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 from hier_jax.evaluation.taxonomy import Taxonomy
 
-_TIES = ('pessimistic', 'optimistic')
+TIES = ('pessimistic', 'optimistic')
 
 
 class GradedPerQuery(NamedTuple):
@@ -114,8 +114,8 @@ def graded_per_query(
     TOIS 2002; gains of Burges et al., Learning to Rank using Gradient Descent,
     ICML 2005 (NDCG).
   """
-  if ties not in _TIES:
-    raise UserError(f'`ties` is {ties!r}; expected one of {list(_TIES)}')
+  if ties not in TIES:
+    raise UserError(f'`ties` is {ties!r}; expected one of {list(TIES)}')
   if not 0 <= alpha < np.inf:
     raise UserError(
       f'`alpha` is {alpha}; expected a finite number of 0 or more'
