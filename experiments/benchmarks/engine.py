@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import report
 
+from hier_jax.training import config as config_lib
 from hier_jax.training import embedding, inputs, optim, parallel
 from hier_jax.training import state as state_lib
 from hier_jax.training import step as step_lib
@@ -23,7 +24,7 @@ def config_of(name, *preset):
   spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config(*preset)
+  return config_lib.resolve(module.get_config(*preset))
 
 
 class Engine:
