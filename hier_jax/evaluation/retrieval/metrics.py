@@ -109,7 +109,8 @@ def retrieval_metrics(
     figures: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
       and 'precision@K' for any K. With none but 'mrr' only the best positives
       are ranked, which is faster.
-    **options: of `per_query`, but `recall_at`, `precision_at` and `best_only`.
+    **options: of `per_query`, but `recall_at`, `precision_at`, `best_only` and
+      `attributes`.
 
   Returns:
     'recall@K' for every K and the figures, float64 means in [0, 1];
@@ -126,13 +127,13 @@ def retrieval_metrics(
   recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
   precision_at = _precision_at(figures)
   attributes = {_MEANS[name] for name in figures if name in _MEANS}
-  result = _per_query(
+  result = per_query(
     embeddings,
     labels,
     recall_at=recall_at,
     precision_at=precision_at,
     best_only=set(figures) <= {'mrr'},
-    names=attributes | {'recall', 'precision'},
+    attributes=attributes | {'recall', 'precision'},
     **options,
   )
   answerable = result.num_positives > 0
@@ -184,6 +185,7 @@ def per_query(
   product: str = 'float32',
   devices=None,
   progress: bool = False,
+  attributes: Collection[str] = PerQuery._fields,
 ) -> PerQuery:
   """Rank of the best positive and precisions of every query.
 
@@ -227,6 +229,8 @@ def per_query(
       those of several processes (`jax.devices()`) every process makes the same
       call and has the whole result.
     progress: whether to show a bar on stderr, after some seconds.
+    attributes: of the result, those that have to be right; ties that only
+      others depend on are not resolved.
 
   Raises:
     UserError: rows with NaN or Inf, points outside the ball or off the
@@ -239,46 +243,6 @@ def per_query(
     McSherry and Najork, Computing Information Retrieval Performance Measures
     Efficiently in the Presence of Tied Scores, ECIR 2008 (expected).
   """
-  return _per_query(
-    embeddings,
-    labels,
-    gallery=gallery,
-    gallery_labels=gallery_labels,
-    c=c,
-    metric=metric,
-    ties=ties,
-    recall_at=recall_at,
-    precision_at=precision_at,
-    best_only=best_only,
-    block=block,
-    tile=tile,
-    product=product,
-    devices=devices,
-    progress=progress,
-    names=set(PerQuery._fields),
-  )
-
-
-def _per_query(
-  embeddings,
-  labels,
-  *,
-  names: Collection[str],
-  gallery=None,
-  gallery_labels=None,
-  c: float = 0.0,
-  metric: str | None = None,
-  ties: str = 'pessimistic',
-  recall_at: Sequence[int] = (),
-  precision_at: Sequence[int] = (),
-  best_only: bool = False,
-  block: int = 1024,
-  tile: int = 4096,
-  product: str = 'float32',
-  devices=None,
-  progress: bool = False,
-) -> PerQuery:
-  """`per_query` where only some attributes, by name, have to be right."""
   _check_option('ties', ties, outcomes.TIES)
   _check_option('product', product, ('float32', 'bfloat16'))
   block = checks.positive_int('block', block)
@@ -288,7 +252,7 @@ def _per_query(
     [checks.positive_int('K of recall_at', k) for k in recall_at],
     [checks.positive_int('k of precision_at', k) for k in precision_at],
     best_only and ties != 'expected',
-    names,
+    set(attributes),
   )
   c = checks.curvature('c', c)
   metric = spaces.resolve(metric, c)
