@@ -109,8 +109,7 @@ def _time(records):
   timed = [r for r in records if r.get('images_per_second') is not None]
   # Older runs did not tell compiling apart.
   share = lambda r, *parts: sum(r.get(f'share/{part}') or 0 for part in parts)
-  apart = ('compile', 'evaluation', 'checkpoint')
-  training = [r['seconds'] * (1 - share(r, *apart)) for r in timed]
+  training = [r['seconds'] * (1 - share(r, *report.APART)) for r in timed]
   if not sum(training) > 0:
     return None
   rates = [r['images_per_second'] for r in timed]

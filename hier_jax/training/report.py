@@ -34,6 +34,8 @@ __all__ = [
 TEXTS = frozenset({'distance', 'kind', 'name', 'ties'})
 # What the time of a run goes into; the rest of it is not named.
 PARTS = ('data', 'compile', 'step', 'evaluation', 'checkpoint')
+# Those in which no images are trained on.
+APART = ('compile', 'evaluation', 'checkpoint')
 # Between two writes of a log in an object store.
 _FLUSH_SECONDS = 30
 # By which tensorboardX writes to an object store.
@@ -279,8 +281,7 @@ class Clock:
     self._start()
     record = {'kind': 'timing', 'step': step}
     if images:
-      apart = ('compile', 'evaluation', 'checkpoint')
-      training = seconds - sum(parts[part] for part in apart)
+      training = seconds - sum(parts[part] for part in APART)
       record['images_per_second'] = images / max(training, 1e-9)
     record['seconds'] = seconds
     for part, spent in parts.items():
