@@ -76,7 +76,7 @@ def _nth_outside(excluded, r, n):
   Args:
     excluded: int32 `[m, k]`, ascending, padded with n.
     r: int32 `[m, t]`.
-    n: number of rows.
+    n: number of rows, `[m, 1]`.
   """
   # Below the q-th excluded row e_q lie e_q - q rows that are not excluded.
   place = jnp.arange(excluded.shape[1], dtype=jnp.int32)[None]
@@ -108,21 +108,44 @@ def sample_triplets(
     `Triplets` of T = m t places, those of one anchor side by side.
   """
   chex.assert_rank([neighbors, count], [2, 1])
+  row = first + jnp.arange(count.shape[0], dtype=jnp.int32)
+  keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row)
+  return draw_triplets(
+    keys, row, neighbors, count, n, per_anchor, self_negatives
+  )
+
+
+def draw_triplets(
+  keys, row, neighbors, count, n, per_anchor, self_negatives=False
+):
+  """`sample_triplets` of rows that may be of several sets of nodes.
+
+  Args:
+    keys: a PRNG key for each row `[m]`.
+    row: int32 `[m]`, index of the row in its own set.
+    neighbors: as `sample_triplets` takes them.
+    count: as `sample_triplets` takes it.
+    n: number of rows of the set, int or int32 `[m]`.
+    per_anchor: as `sample_triplets` takes it.
+    self_negatives: as `sample_triplets` takes it.
+
+  Returns:
+    `Triplets` of m t places.
+  """
   m = count.shape[0]
-  row = (first + jnp.arange(m, dtype=jnp.int32))[:, None]
+  row, n = row[:, None], jnp.broadcast_to(jnp.int32(n), (m,))[:, None]
   excluded = neighbors
   if not self_negatives:
     excluded = jnp.sort(jnp.concatenate([neighbors, row], 1), axis=1)
-  rest = n - jnp.sum(excluded < n, 1, dtype=jnp.int32)
+  rest = n[:, 0] - jnp.sum(excluded < n, 1, dtype=jnp.int32)
 
-  def draw(row, sizes):
-    keys = jax.random.split(jax.random.fold_in(key, row))
+  def draw(key, sizes):
     one = lambda key, size: jax.random.randint(
       key, (per_anchor,), 0, size, jnp.int32
     )
-    return jax.vmap(one)(keys, sizes)
+    return jax.vmap(one)(jax.random.split(key), sizes)
 
-  drawn = jax.vmap(draw)(row[:, 0], jnp.stack([count, rest], 1))
+  drawn = jax.vmap(draw)(keys, jnp.stack([count, rest], 1))
   positive = jnp.take_along_axis(neighbors, drawn[:, 0], 1)
   negative = _nth_outside(excluded, drawn[:, 1], n)
   usable = ((count >= 2) & (rest >= 1))[:, None]

@@ -146,13 +146,19 @@ def test_other_estimators_move_data_and_proxies(estimator):
 
 @pytest.mark.optimised
 def test_a_proxy_is_not_its_own_ancestor_where_excluded(monkeypatch):
-  def spy(key, dist, triplets, **kwargs):
-    value, stats = losses.lca_loss(key, dist, triplets, **kwargs)
-    return value, stats | {'dist': dist}
-
   # `losses.hier` is the function of that name.
   module = importlib.import_module('hier_jax.losses.hier')
-  monkeypatch.setattr(module, 'lca_loss', spy)
+  lca_losses = module.lca_losses
+
+  def spy(noise, dist, triplets, *, rows, **kwargs):
+    terms = lca_losses(noise, dist, triplets, rows=rows, **kwargs)
+    each = jnp.split(dist, np.cumsum(rows)[:-1])
+    return [
+      (value, stats | {'dist': d})
+      for (value, stats), d in zip(terms, each, strict=True)
+    ]
+
+  monkeypatch.setattr(module, 'lca_losses', spy)
   z, labels, proxies = batch()
 
   @functools.partial(jax.jit, static_argnums=1)
@@ -316,11 +322,13 @@ def test_results_do_not_depend_on_the_number_of_devices(devices, mapped):
 def test_distances_of_few_rows_give_the_loss_of_all(monkeypatch):
   module, rows = importlib.import_module('hier_jax.losses.hier'), []
 
-  def spy(key, dist, triplets, **kwargs):
-    rows.append(len(dist))
-    return losses.lca_loss(key, dist, triplets, **kwargs)
+  lca_losses = module.lca_losses
 
-  monkeypatch.setattr(module, 'lca_loss', spy)
+  def spy(*args, **kwargs):
+    rows.extend(kwargs['rows'])
+    return lca_losses(*args, **kwargs)
+
+  monkeypatch.setattr(module, 'lca_losses', spy)
   options = dict(triplets_per_anchor=6, exclude_self_lca=True)
   *got, aux = sharded(16, 'vmap', **options)
   # 3 (1 + 6 + 6) of 48 rows and of 41 proxies.

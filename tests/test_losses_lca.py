@@ -238,9 +238,9 @@ def test_picks_follow_the_softmax_of_the_distances():
   """LCA frequencies of a million draws against softmax(-max(d_i, d_j)/tau)."""
   count, tau = 500_000, 0.2
   dist, triplets = repeated(count, proxies=12)
-  settings = lca._Settings('gumbel', False, None)
-  _, used, apart = jax.jit(lca._lca_sums, static_argnums=5)(
-    dist, triplets, jax.random.key(0), tau, 0.1, settings
+  settings = lca._Settings('gumbel', False, None, rows=(3,))
+  _, (used,), (apart,) = jax.jit(lca._lca_sums, static_argnums=5)(
+    dist, [triplets], [jax.random.key(0)], tau, 0.1, settings
   )
   p = np.exp(-np.maximum(dist[0], dist[1]).astype(float) / tau)
   p /= p.sum()
@@ -257,6 +257,44 @@ def test_picks_follow_the_softmax_of_the_distances():
   _, stats = losses.lca_loss(jax.random.key(0), dist, triplets, tau=tau)
   np.testing.assert_allclose(stats['lca_perplexity'], perplexity, rtol=1e-3)
   assert stats['lca_used'] == 12
+
+
+@pytest.mark.parametrize('estimator', lca.ESTIMATORS)
+@pytest.mark.parametrize('normalise_by', ['all', 'valid'])
+def test_groups_pay_what_each_pays_by_itself(
+  estimator, normalise_by, monkeypatch
+):
+  # The first chunk ends within a group.
+  monkeypatch.setattr(lca, '_CHUNK', {'cpu': 250})
+  rng = np.random.default_rng(0)
+  rows, counts, proxies = (9, 6), (40, 24), 7
+  dist = rng.uniform(0, 0.5, (sum(rows), proxies)).astype(np.float32)
+  groups = [
+    Triplets(
+      *rng.integers(0, n, (3, t)).astype(np.int32),
+      weight=rng.integers(0, 2, t).astype(np.float32),
+    )
+    for n, t in zip(rows, counts, strict=True)
+  ]
+  keys = list(jax.random.split(jax.random.key(0)))
+  options = dict(estimator=estimator, normalise_by=normalise_by)
+  options |= dict(tau=0.2, margin=0.1, shared_noise=False, axis_name=None)
+
+  def together(dist):
+    terms = lca.lca_losses(keys, dist, groups, rows=rows, **options)
+    return terms[0][0] + 2 * terms[1][0], [stats for _, stats in terms]
+
+  def apart(dist):
+    each = zip(keys, jnp.split(dist, [rows[0]]), groups, strict=True)
+    terms = [losses.lca_loss(*group, **options) for group in each]
+    return terms[0][0] + 2 * terms[1][0], [stats for _, stats in terms]
+
+  got, want = (
+    jax.jit(jax.value_and_grad(f, has_aux=True))(dist)
+    for f in (together, apart)
+  )
+  chex.assert_trees_all_close(got[0], want[0], rtol=1e-5)
+  vectors.assert_near(got[1], want[1], 1e-5)
 
 
 def test_rao_blackwellized_gradient_has_the_same_mean_and_less_variance():
@@ -290,7 +328,7 @@ def test_rao_noise_is_conditional_on_the_pick():
   slopes = soft * (v - soft @ v[:, None])
   rows = 40_000
   seeds = lca.noise_lib.triplet_seeds(
-    jax.random.key(0), 0, rows, 1 + lca._RAO_DRAWS
+    [jax.random.key(0)], [0], [rows], 1 + lca._RAO_DRAWS
   )
   for picked in range(4):
     led = slopes[np.argmax(noisy, 1) == picked]

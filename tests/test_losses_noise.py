@@ -13,7 +13,7 @@ ROWS, SIZE = 4096, 512
 
 def draws(seed=0, stream=0):
   """Exponential variates `[ROWS, SIZE]` in float64, and their seeds."""
-  seeds = noise.triplet_seeds(jax.random.key(seed), 0, ROWS, 2)
+  seeds = noise.triplet_seeds([jax.random.key(seed)], [0], [ROWS], 2)
   rates = jax.jit(noise.exponential_rates, static_argnums=1)(
     seeds[:, stream], SIZE
   )
@@ -63,7 +63,7 @@ def test_winners_follow_their_weights(size):
 
   @jax.jit
   def count(first):
-    seeds = noise.triplet_seeds(jax.random.key(size), first, 100_000, 1)
+    seeds = noise.triplet_seeds([jax.random.key(size)], [first], [100_000], 1)
     rates = noise.exponential_rates(seeds[:, 0], size)
     winner = jnp.argmax(weight[None] * rates, 1)
     return jnp.zeros(size, jnp.int32).at[winner].add(1)
@@ -74,8 +74,8 @@ def test_winners_follow_their_weights(size):
 
 
 def test_a_triplet_draws_by_its_number():
-  every = noise.triplet_seeds(jax.random.key(3), 0, 10, 2)
-  some = noise.triplet_seeds(jax.random.key(3), 4, 3, 2)
+  every = noise.triplet_seeds([jax.random.key(3)], [0], [10], 2)
+  some = noise.triplet_seeds([jax.random.key(3)], [4], [3], 2)
   np.testing.assert_array_equal(every[4:7], some)
 
 

@@ -446,6 +446,35 @@ def test_official_vectors(official, ours, case):
     )
 
 
+@pytest.mark.parametrize('clip_radius', [None, 0.5, 2.3])
+@pytest.mark.parametrize('c', [0, 1e-3, 0.1, 1.0, 1e4])
+def test_to_ball_is_its_steps_at_once(c, clip_radius):
+  """Gradients too: of vectors short, clipped, saturated and of length 0."""
+  direction = jax.random.normal(jax.random.key(0), (48, 5))
+  length = jnp.concatenate([jnp.zeros(1), jnp.logspace(-8, 12, 47)])[:, None]
+  u = length * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)
+
+  def steps(u):
+    v = u if clip_radius is None else poincare.clip_norm(u, clip_radius)
+    x = poincare.project(poincare.exp0(v, c=c), c=c)
+    return poincare.riemannian_gradient(x, c=c)
+
+  at_once = functools.partial(poincare.to_ball, c=c, clip_radius=clip_radius)
+  weight = jax.random.normal(jax.random.key(1), u.shape)
+  (got, grad), (want, want_grad) = (
+    jax.jit(lambda u, f=f: (f(u), jax.vjp(f, u)[1](weight)[0]))(u)
+    for f in (at_once, steps)
+  )
+  norm = lambda a: np.linalg.norm(a, axis=1)
+  np.testing.assert_array_less(norm(got - want), 5e-7 * norm(want) + 1e-37)
+  # 1 - c|x|^2 is rounded at 1, of an x that is; its square is a factor of the
+  # gradient.
+  eps = float(jnp.finfo(jnp.float32).eps)
+  tolerance = 1e-6 + 16 * eps / (1 - c * norm(want) ** 2)
+  error = norm(grad - want_grad)
+  np.testing.assert_array_less(error, tolerance * norm(want_grad))
+
+
 @pytest.mark.parametrize(
   ('case', 'c', 'clip_radius'), [('std', 0.1, 2.3), ('c1', 1.0, 1.0)]
 )

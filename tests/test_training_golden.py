@@ -95,21 +95,19 @@ def fixed(monkeypatch):
   """Puts fixed triplets and noise in the place of HIER's draws."""
   drawn = draw_lca(np.random.default_rng(1))
   hier = importlib.import_module('hier_jax.losses.hier')
-  lca_loss = hier.lca_loss
-  of = {id(rows): noise for rows, noise in drawn.values()}
+  lca_losses = hier.lca_losses
+  rows, noise = zip(*drawn.values(), strict=True)
   monkeypatch.setattr(
     hier.triplets_lib,
-    'sample_triplets',
-    lambda key, neighbors, count, n, **kwargs: drawn[
-      'data' if n == ROWS else 'proxy'
-    ][0],
+    'draw_triplets',
+    lambda *args: triplets.Triplets(
+      *map(jnp.concatenate, zip(*rows, strict=True))
+    ),
   )
   monkeypatch.setattr(
     hier,
-    'lca_loss',
-    lambda key, dist, rows, **kwargs: lca_loss(
-      jnp.asarray(of[id(rows)]), dist, rows, **kwargs
-    ),
+    'lca_losses',
+    lambda keys, *args, **kwargs: lca_losses(noise, *args, **kwargs),
   )
   return drawn
 

@@ -30,7 +30,7 @@ def implementations(sizes, d):
   case = Case.usual(sizes, d=d)
   ours = timing.compiled('hier_jax', value_and_grad(), *case.arguments)
   whole = compiled_with(
-    _HIER, 'lca_loss', literal.lca_loss, 'whole arrays', case.arguments
+    _HIER, 'lca_losses', literal.lca_losses, 'whole arrays', case.arguments
   )
   program = literal.Program(
     np.random.default_rng(sizes.seed),

@@ -114,6 +114,13 @@ def lca_loss(noise, dist, triplets, *, tau=0.1, margin=0.1, **unused):
   return jnp.sum(counted) / jnp.maximum(jnp.sum(triplets.weight), 1), {}
 
 
+def lca_losses(noise, dist, triplets, *, rows, **options):
+  """`lca_loss` of each group of triplets and its rows of `dist`."""
+  each = jnp.split(dist, np.cumsum(rows)[:-1])
+  groups = zip(noise, each, triplets, strict=True)
+  return [lca_loss(*group, **options) for group in groups]
+
+
 def loss(z, proxies, triplets, noise, *, distances=_distances, of=lca_loss):
   """The data term and the proxy term of drawn triplets.
 

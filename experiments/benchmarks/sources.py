@@ -32,13 +32,13 @@ def _gumbel(key, shape):
 
 def per_triplet(key, first, count, size):
   """The package's: a generator for each triplet, of a start and a step."""
-  seeds = noise.triplet_seeds(key, first, count, 1)[:, 0]
+  seeds = noise.triplet_seeds([key], [first], [count], 1)[:, 0]
   return noise.exponential_rates(seeds, size)
 
 
 def one_word(key, first, count, size):
   """The same with one word for start and step: 2^32 streams that overlap."""
-  seeds = noise.triplet_seeds(key, first, count, 1)[:, 0, :1]
+  seeds = noise.triplet_seeds([key], [first], [count], 1)[:, 0, :1]
   return noise.exponential_rates(jnp.repeat(seeds, 2, 1), size)
 
 

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from hier_jax import poincare
 from hier_jax import triplets as triplets_lib
 from hier_jax.losses import checks, sharding
-from hier_jax.losses.lca import lca_loss
+from hier_jax.losses.lca import lca_losses
 from hier_jax.losses.threefry import unrolled
 from hier_jax.poincare import arguments, numerics
 
@@ -118,19 +119,35 @@ class _Drawn(NamedTuple):
   triplets: triplets_lib.Triplets
 
 
-def _draw(key, term, k, axis_name, **options):
-  neighbors, count = triplets_lib.reciprocal_neighbors(
-    term.similarity, k, first=term.first, axis_name=axis_name
-  )
-  triplets = triplets_lib.sample_triplets(
-    unrolled(key),
+def _draw(keys, terms, k, axis_name, per_anchor, self_negatives):
+  """The triplets of all terms, drawn at once: they compile once."""
+  mined = [
+    triplets_lib.reciprocal_neighbors(
+      term.similarity, k, first=term.first, axis_name=axis_name
+    )
+    for term in terms
+  ]
+  sizes = [count.size for _, count in mined]
+  rows = [t.first + _places(m) for t, m in zip(terms, sizes, strict=True)]
+  fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+  keys = [fold_in(key, row) for key, row in zip(keys, rows, strict=True)]
+  neighbors, count = map(jnp.concatenate, zip(*mined, strict=True))
+  triplets = triplets_lib.draw_triplets(
+    jnp.concatenate(keys),
+    jnp.concatenate(rows),
     neighbors,
     count,
-    term.nodes.shape[0],
-    first=term.first,
-    **options,
+    np.repeat([term.nodes.shape[0] for term in terms], sizes),
+    per_anchor,
+    self_negatives,
   )
-  return _Drawn(term, neighbors, count, triplets)
+  drawn, first = [], 0
+  for term, (near, number) in zip(terms, mined, strict=True):
+    places = slice(first, first + number.size * per_anchor)
+    own = triplets_lib.Triplets(*(a[places] for a in triplets))
+    drawn.append(_Drawn(term, near, number, own))
+    first = places.stop
+  return drawn
 
 
 def _named(drawn):
@@ -167,24 +184,18 @@ def _distances(drawn, rho, distance, dist):
     distance: of all pairs.
     dist: as `_terms` returns it.
 
-  Yields:
-    for each term, the index `[r]` of these nodes, their distances `[r, P]`, and
-    the triplets as rows of them.
+  Returns:
+    for each term, the index `[r]` of these nodes, and the triplets as places in
+    it; and the distances `[R, P]` of the nodes of all terms.
   """
-  if dist is None:
-    named = [_named(d) for d in drawn]
-    nodes = [
-      jnp.take(d.term.nodes, index, axis=0, mode='clip')
-      for d, (index, _) in zip(drawn, named, strict=True)
-    ]
-    # At once: that takes half as long to compile as one after the other.
-    dist = distance(jnp.concatenate(nodes), rho)
-  else:
-    named = [(_places(d.term.nodes.shape[0]), d.triplets) for d in drawn]
-  first = 0
-  for index, triplets in named:
-    yield index, dist[first : first + index.size], triplets
-    first += index.size
+  if dist is not None:
+    return [(_places(d.term.nodes.shape[0]), d.triplets) for d in drawn], dist
+  named = [_named(d) for d in drawn]
+  nodes = [
+    jnp.take(d.term.nodes, index, axis=0, mode='clip')
+    for d, (index, _) in zip(drawn, named, strict=True)
+  ]
+  return named, distance(jnp.concatenate(nodes), rho)
 
 
 def _monitor(drawn, c, clip_radius, axis_name):
@@ -305,35 +316,39 @@ def hier(
   rho = embed(numerics.widened(proxies))
   few = lambda m, n: m * (1 + k + triplets_per_anchor) < n
   terms, dist = _terms(z, labels, rho, distance, few, axis_name)
-  drawn, keys = {}, {}
-  for name, term in terms.items():
-    key, key_draw, keys[name] = jax.random.split(key, 3)
-    drawn[name] = _draw(
-      key_draw,
-      term,
-      k,
-      axis_name,
-      per_anchor=triplets_per_anchor,
-      self_negatives=self_negatives,
-    )
-  loss = 0.0
+  key, draws, noise = unrolled(key), [], []
+  for _ in terms:
+    key, key_draw, key_noise = jax.random.split(key, 3)
+    draws.append(key_draw)
+    noise.append(key_noise)
+  found = _draw(
+    draws,
+    terms.values(),
+    k,
+    axis_name,
+    per_anchor=triplets_per_anchor,
+    self_negatives=self_negatives,
+  )
+  drawn = dict(zip(terms, found, strict=True))
   aux = _monitor(drawn, c, clip_radius, axis_name)
-  found = _distances(drawn.values(), rho, distance, dist)
-  for name, (index, dist, triplets) in zip(drawn, found, strict=True):
-    if exclude_self_lca and name == 'proxy':
-      itself = index[:, None] == _places(rho.shape[0])[None]
-      dist = jnp.where(itself, _FAR, dist)
-    value, stats = lca_loss(
-      unrolled(keys[name]),
-      dist,
-      triplets,
-      tau=tau,
-      margin=margin,
-      estimator=estimator,
-      shared_noise=shared_noise,
-      normalise_by=normalise_by,
-      axis_name=axis_name,
-    )
-    loss += value
+  named, dist = _distances(found, rho, distance, dist)
+  (data, _), (among, _) = named
+  if exclude_self_lca:
+    node = jnp.concatenate([jnp.full_like(data, -1), among])
+    dist = jnp.where(node[:, None] == _places(rho.shape[0])[None], _FAR, dist)
+  losses = lca_losses(
+    noise,
+    dist,
+    [triplets for _, triplets in named],
+    rows=[index.size for index, _ in named],
+    tau=tau,
+    margin=margin,
+    estimator=estimator,
+    shared_noise=shared_noise,
+    normalise_by=normalise_by,
+    axis_name=axis_name,
+  )
+  for name, (_, stats) in zip(drawn, losses, strict=True):
     aux |= {f'{name}/{key}': stat for key, stat in stats.items()}
+  loss = sum(loss for loss, _ in losses)
   return loss, jax.tree.map(lax.stop_gradient, aux)

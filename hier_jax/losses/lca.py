@@ -10,6 +10,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from hier_jax.losses import noise as noise_lib
@@ -17,7 +18,7 @@ from hier_jax.losses import sharding
 from hier_jax.poincare import numerics
 from hier_jax.triplets import Triplets
 
-__all__ = ['ESTIMATORS', 'lca_loss']
+__all__ = ['ESTIMATORS', 'lca_loss', 'lca_losses']
 
 ESTIMATORS = ('gumbel', 'gumbel_rao', 'softmax', 'argmax')
 # Elements of a chunk, triplets times proxies: on CPU what XLA shares out among
@@ -35,6 +36,8 @@ class _Settings(NamedTuple):
   # Whether the number of triplets whose picks differ is differentiated: it has
   # a slope where the picks are soft.
   by_apart: bool = False
+  # Rows of `dist` of each group of triplets.
+  rows: tuple[int, ...] = ()
 
   def draws(self):
     """Independent draws of the noise that each pick takes."""
@@ -72,13 +75,18 @@ def _coincide(a, b):
   return jnp.sum(a * b, -1) if a.ndim == 2 else a == b
 
 
-def _count(picks, weight, size):
-  """How often each proxy was picked, `[P]`."""
+def _count(picks, weight, member, size):
+  """How often each group picked each proxy, `[G, P]`."""
+  groups = member.shape[0]
   if picks[0].ndim == 2:
-    return jnp.sum(weight[:, None] * sum(picks), 0)
-  pick, weight = jnp.concatenate(picks), jnp.tile(weight, len(picks))
-  pick = jnp.where(weight > 0, pick, size)
-  return jnp.zeros(size, weight.dtype).at[pick].add(weight, mode='drop')
+    weights = jnp.where(member, weight, 0)
+    return jnp.matmul(weights, sum(picks), precision=lax.Precision.HIGHEST)
+  group = _first_largest(member.T)
+  pick = jnp.concatenate([group * size + pick for pick in picks])
+  weight = jnp.tile(weight, len(picks))
+  pick = jnp.where(weight > 0, pick, groups * size)
+  count = jnp.zeros(groups * size, weight.dtype)
+  return count.at[pick].add(weight, mode='drop').reshape(groups, size)
 
 
 def _slope(unnormalised, v):
@@ -157,21 +165,23 @@ def _by_rows(rows, tau, by_near, by_far):
   return by_near - to_j, to_j, to_k
 
 
-def _chunk(rows, weight, rates, tau, margin, settings):
-  """Loss of some triplets and its derivative.
+def _chunk(rows, weight, member, rates, tau, margin, settings):
+  """Losses of some triplets and their derivatives.
 
   Args:
     rows: distances of i, j and k to the proxies, three `[t, P]`.
     weight: `[t]`.
+    member: bool `[G, t]`, whether a triplet is of a group.
     rates: (pick, draw) -> reciprocal exponential noise `[t, P]`.
     tau: temperature.
     margin: of the hinges.
     settings: `_Settings`.
 
   Returns:
-    the summed loss, how often each proxy was picked `[P]`, the number of
-    triplets whose picks differ; and the derivatives by `rows` of the first and,
-    where the settings ask for it, of the last.
+    the summed loss of each group `[G]`, how often it picked each proxy
+    `[G, P]`, the number of its triplets whose picks differ `[G]`; and the
+    derivatives by `rows` of the first, summed over the groups, and, where the
+    settings ask for it, of the last.
   """
   d_i, d_j, d_k = rows
   near = jnp.maximum(d_i, d_j)
@@ -185,7 +195,7 @@ def _chunk(rows, weight, rates, tau, margin, settings):
   to_lower, to_upper = (_along(rows, pick) for pick in (lower, upper))
   sign = jnp.array([1, 1, -1], d_i.dtype)[:, None]
   hinges = jax.nn.relu(sign * (to_lower - to_upper) + margin)
-  loss = jnp.sum(apart[None] * hinges)
+  paid = jnp.sum(hinges, 0)
   c_i, c_j, c_k = pull = sign * jnp.where(hinges > 0, apart[None], 0)
 
   def v(to_pick):
@@ -199,10 +209,9 @@ def _chunk(rows, weight, rates, tau, margin, settings):
   if lower.ndim == 2:
     # The chance that soft picks differ has a slope too.
     closer = [weight[:, None] * (p - same[:, None]) for p in (upper, lower)]
-    paid = jnp.sum(hinges, 0)[:, None]
     by_lower, by_upper = (
-      by_lower - paid * closer[0],
-      by_upper - paid * closer[1],
+      by_lower - paid[:, None] * closer[0],
+      by_upper - paid[:, None] * closer[1],
     )
     if settings.by_apart:
       slopes = -slope_near(closer[0]), -slope_far(closer[1])
@@ -215,21 +224,23 @@ def _chunk(rows, weight, rates, tau, margin, settings):
   by_rows = [
     by + c[:, None] * step for by, c in zip(by_rows, pull, strict=True)
   ]
-  used = _count((lower, upper), weight, num_proxies)
-  return (loss, used, jnp.sum(apart)), [by_rows, *grads]
+  used = _count((lower, upper), weight, member, num_proxies)
+  loss, apart = (
+    jnp.sum(jnp.where(member, a[None], 0), 1) for a in (apart * paid, apart)
+  )
+  return (loss, used, apart), [by_rows, *grads]
 
 
-def _chunk_rates(noise, seeds, rows, num_proxies, settings):
-  """(pick, draw) -> the noise of those triplets, as `_chunk` takes it."""
-
-  def rates(pick, draw):
-    pick = 0 if settings.shared_noise else pick
-    stream = 2 * draw + pick
-    if seeds is None:
-      return jnp.exp(noise[stream, rows])
-    return noise_lib.exponential_rates(seeds[rows, stream], num_proxies)
-
-  return rates
+def _seeds(noise, triplets, settings):
+  """Of the noise of each triplet; or its Gumbel noise `[2, T, P]` as it is."""
+  if jnp.issubdtype(noise[0].dtype, jnp.floating):
+    return None, jnp.concatenate(noise, 1)
+  rank, _ = sharding.position(settings.axis_name)
+  sizes = [group.weight.shape[0] for group in triplets]
+  seeds = noise_lib.triplet_seeds(
+    noise, [rank * n for n in sizes], sizes, 2 * settings.draws()
+  )
+  return seeds, None
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
@@ -244,12 +255,25 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
     where the settings ask for it, of the triplets whose picks differ.
   """
   num_proxies = dist.shape[1]
-  total = triplets.weight.shape[0]
+  seeds, gumbel = _seeds(noise, triplets, settings)
+  group = np.repeat(
+    np.arange(len(triplets), dtype=np.int32), [len(t.weight) for t in triplets]
+  )
+  starts = np.cumsum([0, *settings.rows[:-1]])
+  nodes = jnp.concatenate(
+    [
+      int(start) + jnp.stack([t.anchor, t.positive, t.negative])
+      for start, t in zip(starts, triplets, strict=True)
+    ],
+    1,
+  )
+  weights = jnp.concatenate([t.weight for t in triplets])
+  total = weights.shape[0]
   elements = _CHUNK.get(jax.default_backend(), _CHUNK_ELSEWHERE)
   steps = max(1, -(-total * num_proxies // elements))
   size = -(-total // steps)
   # The triplets that count, so that the loop can end after them.
-  counts = triplets.weight > 0
+  counts = weights > 0
   number = jnp.sum(counts, dtype=jnp.int32)
   # As jnp.nonzero has them, which takes twice as long, to compile too.
   place = jnp.where(
@@ -257,22 +281,24 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
   )
   order = jnp.zeros(steps * size, jnp.int32)
   order = order.at[place].set(jnp.arange(total, dtype=jnp.int32), mode='drop')
-  seeds = None
-  if not jnp.issubdtype(noise.dtype, jnp.floating):
-    rank, _ = sharding.position(settings.axis_name)
-    streams = 2 * settings.draws()
-    seeds = noise_lib.triplet_seeds(noise, rank * total, total, streams)
-  nodes = jnp.stack([triplets.anchor, triplets.positive, triplets.negative])
   nowhere, places = dist.shape[0], jnp.arange(size, dtype=jnp.int32)
+  groups = jnp.arange(len(triplets), dtype=jnp.int32)
 
   def body(step, carry):
     sums, grads = carry
     rows = lax.dynamic_slice_in_dim(order, step * size, size)
     ijk = nodes[:, rows]
-    weight = triplets.weight[rows] * (step * size + places < number)
-    rates = _chunk_rates(noise, seeds, rows, num_proxies, settings)
+    weight = weights[rows] * (step * size + places < number)
+    member = jnp.asarray(group)[rows][None] == groups[:, None]
+
+    def rates(pick, draw):
+      stream = 2 * draw + (0 if settings.shared_noise else pick)
+      if seeds is None:
+        return jnp.exp(gumbel[stream, rows])
+      return noise_lib.exponential_rates(seeds[rows, stream], num_proxies)
+
     chosen = [dist[node] for node in ijk]
-    more, by_rows = _chunk(chosen, weight, rates, tau, margin, settings)
+    more, by_rows = _chunk(chosen, weight, member, rates, tau, margin, settings)
     # Many additions to one row take turns on a GPU, those of zeros too.
     ijk = jnp.where(weight[None] > 0, ijk, nowhere)
     added = []
@@ -286,8 +312,8 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
     # There the host would wait for a loop whose end depends on data, and what
     # is launched after it for the host: for longer than the whole loop takes.
     steps = -(-number // size)
-  zero = jnp.zeros((), dist.dtype)
-  sums = zero, jnp.zeros(num_proxies, dist.dtype), zero
+  zero = jnp.zeros(len(triplets), dist.dtype)
+  sums = zero, jnp.zeros((len(triplets), num_proxies), dist.dtype), zero
   grads = [jnp.zeros_like(dist)] * (1 + settings.by_apart)
   own = functools.partial(sharding.varying, axis_name=settings.axis_name)
   return lax.fori_loop(0, steps, body, jax.tree.map(own, (sums, grads)))
@@ -314,9 +340,15 @@ def _lca_sums_fwd(dist, triplets, noise, tau, margin, settings):
 
 
 def _lca_sums_bwd(settings, grads, cotangents):
-  del settings
   by_loss, _, by_apart = cotangents
-  grad = sum(g * by for g, by in zip(grads, (by_loss, by_apart), strict=False))
+  # No triplet of one group names rows of another.
+  grad = sum(
+    g
+    * jnp.repeat(by, np.array(settings.rows), total_repeat_length=len(g))[
+      :, None
+    ]
+    for g, by in zip(grads, (by_loss, by_apart), strict=False)
+  )
   return grad, None, None, None, None
 
 
@@ -382,36 +414,89 @@ def lca_loss(
     Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax"
     (ICLR 2017, arXiv 1611.01144), section 2.2; `_rao_slope` for 'gumbel_rao'.
   """
-  dist, noise = jnp.asarray(dist), jnp.asarray(noise)
-  _check(noise, dist, triplets, estimator, normalise_by)
-  triplets = Triplets(*map(jnp.asarray, triplets))
-  triplets = triplets._replace(weight=triplets.weight.astype(dist.dtype))
-  if jnp.issubdtype(noise.dtype, jnp.floating):
-    noise = noise.astype(dist.dtype)
+  dist = jnp.asarray(dist)
+  (term,) = lca_losses(
+    [noise],
+    dist,
+    [triplets],
+    rows=dist.shape[:1],
+    tau=tau,
+    margin=margin,
+    estimator=estimator,
+    shared_noise=shared_noise,
+    normalise_by=normalise_by,
+    axis_name=axis_name,
+  )
+  return term
+
+
+def lca_losses(
+  noise,
+  dist,
+  triplets,
+  *,
+  rows,
+  tau,
+  margin,
+  estimator,
+  shared_noise,
+  normalise_by,
+  axis_name,
+):
+  """`lca_loss` of several groups of triplets, in one loop over all of them.
+
+  Args:
+    noise: of each group.
+    dist: `[n, P]`, the groups' rows one after the other.
+    triplets: of each group, places in its own rows.
+    rows: number of rows of each group; they sum to n.
+    tau: see `lca_loss`.
+    margin: see `lca_loss`.
+    estimator: see `lca_loss`.
+    shared_noise: see `lca_loss`.
+    normalise_by: see `lca_loss`.
+    axis_name: see `lca_loss`.
+
+  Returns:
+    for each group, what `lca_loss` returns.
+  """
+  chex.assert_rank(dist, 2)
+  noise = [jnp.asarray(n) for n in noise]
+  for n, t in zip(noise, triplets, strict=True):
+    _check(n, dist.shape[1], t, estimator, normalise_by)
+  triplets = [Triplets(*map(jnp.asarray, t)) for t in triplets]
+  triplets = [t._replace(weight=t.weight.astype(dist.dtype)) for t in triplets]
+  if jnp.issubdtype(noise[0].dtype, jnp.floating):
+    noise = [n.astype(dist.dtype) for n in noise]
   tau, margin = (jnp.asarray(a, dist.dtype) for a in (tau, margin))
   by_apart = estimator == 'softmax' and normalise_by == 'valid'
-  settings = _Settings(estimator, shared_noise, axis_name, by_apart)
+  settings = _Settings(
+    estimator, shared_noise, axis_name, by_apart, tuple(rows)
+  )
   # A device's gradient is of its own triplets.
   dist = sharding.varying(dist, axis_name)
   sums = _lca_sums(dist, triplets, noise, tau, margin, settings)
+  count = jnp.stack([jnp.sum(t.weight) for t in triplets])
   loss, used, apart, count = (
-    sharding.total(s, axis_name) for s in (*sums, jnp.sum(triplets.weight))
+    sharding.total(s, axis_name) for s in (*sums, count)
   )
   divisor = count if normalise_by == 'all' else apart
-  share = used / jnp.maximum(jnp.sum(used), 1)
-  entropy = -jnp.sum(jax.scipy.special.xlogy(share, share))
+  share = used / jnp.maximum(jnp.sum(used, 1, keepdims=True), 1)
+  entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), 1)
   stats = {
     'collision_rate': 1 - apart / jnp.maximum(count, 1),
     'lca_perplexity': jnp.exp(entropy),
-    'lca_used': jnp.sum(used > 0).astype(dist.dtype),
+    'lca_used': jnp.sum(used > 0, 1).astype(dist.dtype),
   }
   stats = jax.tree.map(lax.stop_gradient, stats)
   if not by_apart:
     divisor = lax.stop_gradient(divisor)
-  return loss / jnp.maximum(divisor, 1), stats
+  loss = loss / jnp.maximum(divisor, 1)
+  groups = range(len(triplets))
+  return [(loss[i], {k: v[i] for k, v in stats.items()}) for i in groups]
 
 
-def _check(noise, dist, triplets, estimator, normalise_by):
+def _check(noise, num_proxies, triplets, estimator, normalise_by):
   if estimator not in ESTIMATORS:
     choices = ', '.join(map(repr, ESTIMATORS))
     raise ValueError(f'estimator is {estimator!r}, expected one of {choices}')
@@ -419,9 +504,8 @@ def _check(noise, dist, triplets, estimator, normalise_by):
     raise ValueError(
       f"normalise_by is {normalise_by!r}, expected 'all' or 'valid'"
     )
-  chex.assert_rank(dist, 2)
   chex.assert_equal_shape(list(triplets))
-  shape = (2, *triplets.weight.shape, dist.shape[1])
+  shape = (2, *triplets.weight.shape, num_proxies)
   given = jnp.issubdtype(noise.dtype, jnp.floating)
   if given and (noise.shape != shape or estimator != 'gumbel'):
     raise ValueError(

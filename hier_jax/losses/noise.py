@@ -11,18 +11,36 @@ triplet draws depends on its own number alone: not on chunks, nor on devices.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 __all__ = ['exponential_rates', 'triplet_seeds']
 
 
-def triplet_seeds(key, first, count, streams):
-  """Seeds uint32 `[count, streams, 2]` of triplets numbered from `first`."""
-  number = first + jnp.arange(count, dtype=jnp.int32)
-  draw = lambda n: jax.random.bits(
+def triplet_seeds(keys, first, counts, streams):
+  """Seeds of the triplets of several groups, one group after the other.
+
+  Args:
+    keys: PRNG key of each group.
+    first: number of the first triplet of each group.
+    counts: number of triplets of each group, static.
+    streams: static int, seeds of each triplet.
+
+  Returns:
+    uint32 `[sum(counts), streams, 2]`.
+  """
+  # At once, as a kernel for each group takes twice as long to compile.
+  numbers = [
+    start + jnp.arange(count, dtype=jnp.int32)
+    for start, count in zip(first, counts, strict=True)
+  ]
+  key = jnp.repeat(
+    jnp.stack(keys), np.array(counts), 0, total_repeat_length=sum(counts)
+  )
+  draw = lambda key, n: jax.random.bits(
     jax.random.fold_in(key, n), (streams, 2), jnp.uint32
   )
-  return jax.vmap(draw)(number)
+  return jax.vmap(draw)(key, jnp.concatenate(numbers))
 
 
 def _mix(x):

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend import random as implementations
 
 __all__ = ['unrolled']
@@ -37,12 +38,18 @@ def _counters(shape):
   return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
 
 
+def _keys(key, low):
+  # XLA would make a key anew wherever one that is derived from it is made, and
+  # the work doubles in each round of each of them.
+  return lax.optimization_barrier(jnp.stack(_threefry(key, low), -1))
+
+
 def _split(key, shape):
-  return jnp.stack(_threefry(key, _counters(shape)), -1)
+  return _keys(key, _counters(shape))
 
 
 def _fold_in(key, data):
-  return jnp.stack(_threefry(key, jnp.asarray(data).astype(jnp.uint32)))
+  return _keys(key, jnp.asarray(data).astype(jnp.uint32))
 
 
 def _bits(key, width, shape):

@@ -37,7 +37,8 @@ def _scaled(x, y, c):
   """
   largest = jnp.maximum(*(jnp.max(jnp.abs(a), initial=0) for a in (x, y)))
   unit = numerics.power_of_two(largest)
-  return x / unit, y / unit, c * unit * unit, unit
+  inverse = 1 / unit
+  return x * inverse, y * inverse, c * unit * unit, unit
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -48,7 +49,9 @@ def _all_pairs(x, y, c, backward):
 def _all_pairs_fwd(x, y, c, backward):
   del backward
   x, y, c, unit = _scaled(x, y, c)
-  (a, error_a), (b, error_b) = (numerics.gap_and_error(p, c) for p in (x, y))
+  # At once: a loop over both compiles in half the time of two.
+  ab, error = numerics.gap_and_error(jnp.concatenate([x, y]), c)
+  (a, b), (error_a, error_b) = (jnp.split(v, [len(x)]) for v in (ab, error))
   gaps = a[:, None], b[None]
   q = pairwise.sqdist(x, y) / (gaps[0] * gaps[1])
   length = numerics.arc(q, c, error_a[:, None] + error_b[None])

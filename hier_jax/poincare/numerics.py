@@ -12,7 +12,9 @@ Errors are given in u, half a unit in the last place (6e-8 in float32).
 """
 
 import functools
+import itertools
 import math
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -65,10 +67,6 @@ def split(x):
   return high, x - high
 
 
-# Partial sums of a row: on CPU enough to fill a vector register.
-_LANES = 8
-
-
 def _add_pairs(a, b):
   total, rounding = two_sum(a[0], b[0])
   return total, rounding + (a[1] + b[1])
@@ -90,25 +88,13 @@ def _sqnorm_pair(x):
   The pieces' products are exact and their sum carries its own error, so neither
   contraction to FMA nor the order of the reduction can spoil it.
   """
-  lanes = x.shape[-1]
-  if jax.default_backend() != 'gpu':
-    lanes = min(_LANES, lanes)
-  blocks = -(-x.shape[-1] // lanes)
-  pad = [(0, 0)] * (x.ndim - 1) + [(0, blocks * lanes - x.shape[-1])]
-  rows = jnp.pad(x, pad).reshape(*x.shape[:-1], blocks, lanes)
-
-  def add(sums, block):
-    total, error = sums
-    high, low = split(block)
-    for product in (high * high, 2 * high * low, low * low):
-      total, rounding = two_sum(total, product)
-      error = error + rounding
-    return (total, error), None
-
-  zeros = varying_as(jnp.zeros((*x.shape[:-1], lanes), x.dtype), x)
-  pairs, _ = lax.scan(add, (zeros, zeros), jnp.moveaxis(rows, -2, 0))
+  high, low = split(x)
+  total, error = high * high, jnp.zeros_like(x)
+  for product in (2 * high * low, low * low):
+    total, rounding = two_sum(total, product)
+    error = error + rounding
   zero = jnp.zeros((), x.dtype)
-  return lax.reduce(pairs, (zero, zero), _add_pairs, (x.ndim - 1,))
+  return lax.reduce((total, error), (zero, zero), _add_pairs, (x.ndim - 1,))
 
 
 @jax.custom_jvp
@@ -217,7 +203,8 @@ def scaled(x):
   """
   largest = jnp.max(jnp.abs(x), -1, keepdims=True, initial=0)
   power = power_of_two(largest)
-  return x / power, power
+  # Exact, as x / power is: a product compiles into what uses it.
+  return x * (1 / power), power
 
 
 def norm(x):
@@ -311,6 +298,20 @@ def asinh_length(k, c):
   return k * asinhc(c * k * k)
 
 
+@functools.cache
+def _lambert(itemsize):
+  """Numerator and denominator of 3 + s/(5 + s/(7 + ...)), polynomials in s.
+
+  Enough terms for s < 2.
+  """
+  below, above = [Fraction(1)], [Fraction(1)]
+  for odd in range({4: 13, 8: 23}[itemsize], 1, -2):
+    shifted = [Fraction(0), *below]
+    longest = itertools.zip_longest(above, shifted, fillvalue=Fraction(0))
+    above, below = [odd * a + b for a, b in longest], above
+  return [[float(a / below[0]) for a in p] for p in (above, below)]
+
+
 def times_tanhc(u, s):
   """Product u tanh(r) / r, s = r^2 >= 0 broadcast against u.
 
@@ -319,13 +320,12 @@ def times_tanhc(u, s):
   """
   near = s < 2
   small, large = jnp.where(near, s, 0), jnp.where(near, 2, s)
-  fraction = jnp.ones_like(s)
-  for odd in range({4: 13, 8: 23}[s.dtype.itemsize], 1, -2):
-    fraction = odd + small / fraction
+  above, below = (_polynomial(small, p) for p in _lambert(s.dtype.itemsize))
   r = jnp.sqrt(large)
   decay = jnp.exp(-2 * r)
   far = (1 - 2 * decay / (1 + decay)) / r
-  return jnp.where(near, u - u * (small / (fraction + small)), u * far)
+  part = small * below / (above + small * below)
+  return jnp.where(near, u - u * part, u * far)
 
 
 def times_artanhc(x, s, gap, error):

@@ -6,6 +6,11 @@ from jax import lax
 
 from hier_jax.poincare import arguments, numerics
 
+# Is added to a length that is clipped.
+_SLACK = 1e-5
+# Share of the ball's radius that `project` keeps free.
+_MARGIN = 1e-3
+
 
 def clip_norm(u, radius):
   """Shortens rows longer than `radius`: u min(1, r / (|u| + 1e-5)).
@@ -22,7 +27,7 @@ def clip_norm(u, radius):
   """
   u = jnp.asarray(u)
   dtype = arguments.check_points({'u': u})
-  return numerics.shorten(numerics.widened(u), radius, 1e-5).astype(dtype)
+  return numerics.shorten(numerics.widened(u), radius, _SLACK).astype(dtype)
 
 
 # Radii of the ball at which tanh is 1 to the last bit of float64.
@@ -92,7 +97,7 @@ def _project(x, *, c, margin):
   return numerics.shorten(x, (1 - margin) * numerics.radius(c))
 
 
-def project(x, *, c, margin=1e-3):
+def project(x, *, c, margin=_MARGIN):
   """Moves points outside the radius (1 - margin) / sqrt(c) radially onto it.
 
   Args:
@@ -165,6 +170,22 @@ def to_ball(u, *, c, clip_radius=None):
   Returns:
     Points `[..., d]`.
   """
+  # All of it is radial: the norm is taken once, and u multiplied at the end.
+  y, power = numerics.scaled(u)
+  size = numerics.sqrt(numerics.dot(y, y))
+  factor, norm = power, power * size
   if clip_radius is not None:
-    u = clip_norm(u, clip_radius)
-  return riemannian_gradient(project(exp0(u, c=c), c=c), c=c)
+    over = size + _SLACK / power
+    factor = jnp.where(power * over > clip_radius, clip_radius / over, power)
+    norm = factor * size
+  room = numerics.radius(c)
+  limit = lax.stop_gradient(_SATURATED * room)
+  far = norm > limit
+  factor = jnp.where(far, limit / jnp.where(far, size, 1), factor)
+  norm = jnp.minimum(jnp.where(far, limit, norm), jnp.finfo(u.dtype).max)
+  s = c[..., None] * norm * norm
+  x, norm = (numerics.times_tanhc(v, s) for v in (y * factor, norm))
+  room = (1 - _MARGIN) * room
+  outside = norm > room
+  room, norm = jnp.where(outside, room, 1), jnp.where(outside, norm, 1)
+  return riemannian_gradient(jnp.where(outside, x * (room / norm), x), c=c)
