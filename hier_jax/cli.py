@@ -34,17 +34,20 @@ def _train(values, _):
   if values.workdir is not None:
     paths.check_output(values.workdir, folder=True)
   # Heavy imports wait until the arguments are known to be right.
-  from hier_jax.training import compilation, config_file
+  from hier_jax.training.config import files as config_file
+  from hier_jax.training.run import program_cache
 
   config = config_file.load(values.config)
   config.update_from_flattened_dict(config_file.given_keys(values))
-  compilation.keep_programs()
+  program_cache.keep_programs()
   if values.dry_run:
-    from hier_jax.training import dry_run
+    from hier_jax.training.run import dry_run
 
     print(dry_run.describe(config, values.workdir))
     return
-  from hier_jax.training import loop, processes, trials
+  from hier_jax.training.distributed import processes
+  from hier_jax.training.run import loop
+  from hier_jax.training.run import seeds as trials
 
   with processes.joined():
     if seeds is None:
@@ -96,7 +99,7 @@ def _home(path, values):
   """The path without suffix beside which an index is written."""
   # Heavy imports wait until they are needed.
   if path.is_dir():
-    from hier_jax.training import embedding
+    from hier_jax.training.run import embedding
 
     return embedding.home(path)
   from hier_jax.evaluation import files
@@ -113,7 +116,7 @@ def _task(path, values):
   from hier_jax.evaluation import files
 
   if path.is_dir():
-    from hier_jax.training import embedding
+    from hier_jax.training.run import embedding
 
     task = embedding.from_checkpoint(
       path,
@@ -142,12 +145,12 @@ def _report(values, folders):
     raise UserError('report needs a DIR: a workdir, or a folder of workdirs')
   if values.out is not None:
     paths.check_output(values.out, folder=True)
-  from hier_jax.training import compare, runs
+  from hier_jax.training.report import runs, summary
 
   found = runs.load(folders)
-  print(compare.as_markdown(compare.summary(found)), flush=True)
+  print(summary.as_markdown(summary.summary(found)), flush=True)
   if values.out is not None:
-    compare.write(found, values.out)
+    summary.write(found, values.out)
     print(f'report written to {values.out}')
 
 
@@ -189,7 +192,7 @@ def _convert(values, arguments):
       'convert needs a SOURCE, a file or the name of published weights, and the'
       ' TARGET to write'
     )
-  from hier_jax.models import pretrained
+  from hier_jax.models.weights import pretrained
 
   name, loaded = pretrained.convert(
     *arguments, architecture=values.architecture, timm=values.timm

@@ -91,7 +91,7 @@ def _like(name, values):
     return did_you_mean(name, [other for other in values if '.' not in other])
   every = [k.removeprefix(keys) for k in values if k.startswith(keys)]
   hint = did_you_mean(name.removeprefix(keys), every)
-  return hint or '; hier_jax/training/config.py has all keys'
+  return hint or '; hier_jax/training/config/default.py has all keys'
 
 
 def usage(verbs: Iterable[Verb]) -> str:
@@ -121,7 +121,7 @@ def _train_flags(values):
     values,
     config='FILE[:PRESET]: a Python file whose get_config(PRESET) makes the'
     ' config; --config.KEY=VALUE sets any key, of which'
-    ' hier_jax/training/config.py has the list',
+    ' hier_jax/training/config/default.py has the list',
     workdir='DIR: the folder of this run alone, made if need be',
   )
   flags.DEFINE_bool(
@@ -140,9 +140,9 @@ def _train_flags(values):
 
 
 def _train_keys(values):
-  from hier_jax.training import config_file
+  from hier_jax.training.config import files
 
-  config_file.define_keys(values)
+  files.define_keys(values)
 
 
 def _evaluate_flags(values):

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hier_jax import poincare
+from hier_jax import numerics, poincare
 from hier_jax.errors import UserError
-from hier_jax.poincare import numerics
+from hier_jax.poincare import _analytic
 
 __all__ = ['BallHead', 'Curvature', 'HypDistance', 'HypLinear', 'HypMLR']
 
@@ -223,9 +223,9 @@ def _distance_along(x, direction, offset, c):
   s = 4 * c * offset**2
   row = lambda a: a.reshape((1,) * (x.ndim - 1) + a.shape)
   height = jnp.matmul(x, direction.T, precision=lax.Precision.HIGHEST)
-  along = row(numerics.cosh(s)) * height
-  level = row(2 * offset * numerics.sinhc(s))
-  return numerics.asinh_length(factor * along - (factor - 1) * level, c)
+  along = row(_analytic.cosh(s)) * height
+  level = row(2 * offset * _analytic.sinhc(s))
+  return _analytic.asinh_length(factor * along - (factor - 1) * level, c)
 
 
 class HypDistance(nn.Module):

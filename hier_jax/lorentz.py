@@ -20,7 +20,8 @@ import functools
 
 import jax.numpy as jnp
 
-from hier_jax.poincare import arguments, means, numerics
+from hier_jax import numerics
+from hier_jax.poincare import _analytic, _arguments, _means
 
 __all__ = [
   'centroid',
@@ -38,7 +39,7 @@ __all__ = [
   'to_poincare',
 ]
 
-_op = functools.partial(arguments.op, flat=False)
+_op = functools.partial(_arguments.op, flat=False)
 
 
 def _lift(space, c):
@@ -77,7 +78,7 @@ def inner(x, y):
     `[...]`.
   """
   x, y = jnp.asarray(x), jnp.asarray(y)
-  dtype = arguments.check_points({'x': x, 'y': y})
+  dtype = _arguments.check_points({'x': x, 'y': y})
   wide = jnp.promote_types(dtype, jnp.float32)
   product = x.astype(wide) * y.astype(wide)
   return (jnp.sum(product[..., 1:], -1) - product[..., 0]).astype(dtype)
@@ -106,7 +107,7 @@ def dist(x, y, *, c):
   tilt = c[..., None] * numerics.dot(apart, both) / (high - 2)  # h_x - h_y
   v = high * apart - tilt * both
   q = numerics.dot(v, v) / (16 * h_x * h_y)
-  return numerics.arc(q[..., 0], c)
+  return _analytic.arc(q[..., 0], c)
 
 
 @_op(vectors=('u',))
@@ -122,7 +123,7 @@ def exp0(u, *, c):
     Points `[..., 1 + d]` at distance |u| from the origin; in float32 up to
     sqrt(c)|u| of about 44, where squares overflow.
   """
-  return _lift(u * numerics.sinhc(c[..., None] * numerics.dot(u, u)), c)
+  return _lift(u * _analytic.sinhc(c[..., None] * numerics.dot(u, u)), c)
 
 
 @_op(vectors=('x',))
@@ -137,7 +138,7 @@ def log0(x, *, c):
     The space coordinates of tangent vectors, `[..., d]`.
   """
   space = x[..., 1:]
-  return space * numerics.asinhc(c[..., None] * numerics.dot(space, space))
+  return space * _analytic.asinhc(c[..., None] * numerics.dot(space, space))
 
 
 @_op(vectors=('x',), scalars=('weights',), axes=2)
@@ -159,8 +160,8 @@ def centroid(x, weights=None, *, c):
   """
   space = x[..., 1:]
   height = _height(space, c[..., None])
-  weights = means.weight_columns(x, weights)
-  mean, _, norm = means.weighted_moments(
+  weights = _means.weight_columns(x, weights)
+  mean, _, norm = _means.weighted_moments(
     space / height, 2 / height, weights, c[..., None]
   )
   return _lift(2 * mean / jnp.where(norm > 0, norm, 1), c)
@@ -180,7 +181,7 @@ def from_poincare(x, *, c):
   Returns:
     Points `[..., 1 + d]`.
   """
-  return _lift(2 * x / numerics.gap(x, c), c)
+  return _lift(2 * x / _analytic.gap(x, c), c)
 
 
 @_op(vectors=('x',))
@@ -209,7 +210,7 @@ def from_klein(k, *, c):
   Returns:
     Points `[..., 1 + d]`.
   """
-  return _lift(k / jnp.sqrt(numerics.gap(k, c)), c)
+  return _lift(k / jnp.sqrt(_analytic.gap(k, c)), c)
 
 
 @_op(vectors=('x',))
@@ -238,7 +239,7 @@ def poincare_to_klein(x, *, c):
   Returns:
     Points of the Klein model `[..., d]`.
   """
-  return 2 * x / (2 - numerics.gap(x, c))
+  return 2 * x / (2 - _analytic.gap(x, c))
 
 
 @_op('k')
@@ -252,7 +253,7 @@ def klein_to_poincare(k, *, c):
   Returns:
     Points of the ball `[..., d]`.
   """
-  return k / (1 + jnp.sqrt(numerics.gap(k, c)))
+  return k / (1 + jnp.sqrt(_analytic.gap(k, c)))
 
 
 @_op('k', 'm')
@@ -273,8 +274,8 @@ def klein_dist(k, m, *, c):
     boundary than the ball: a ball's 1 - c|x|^2 = g is about g^2 / 4 here, so
     float32 ends at sqrt(c) d of about 9 from 0.
   """
-  a, b = numerics.gap(k, c), numerics.gap(m, c)
+  a, b = _analytic.gap(k, c), _analytic.gap(m, c)
   apart = m - k
   along = c[..., None] * numerics.dot(k, apart) ** 2
   q = (numerics.dot(apart, apart) + along / a) / b
-  return numerics.arc(q[..., 0], c) / 2
+  return _analytic.arc(q[..., 0], c) / 2

@@ -11,7 +11,7 @@ import pytest
 
 from hier_jax import layers, poincare
 from hier_jax.errors import UserError
-from tests import geometry, vectors
+from tests.support import exact_geometry, vectors
 
 
 def test_ball_head_matches_official_vectors():
@@ -54,19 +54,19 @@ def test_head_without_its_norm_or_its_clip():
   for settings in ({'last_norm': False}, {'clip_radius': None}):
     head = layers.BallHead(8, c=0.3, **settings)
     z, variables = head.init_with_output(jax.random.key(1), x)
-    (wide,) = geometry.wide(x)
+    (wide,) = exact_geometry.wide(x)
     if head.last_norm:
       wide = wide - wide.mean(1, keepdims=True)
       wide = wide / np.sqrt((wide**2).mean(1, keepdims=True) + 1e-5)
-    u = wide @ geometry.wide(variables['params']['linear']['kernel'])[0]
+    u = wide @ exact_geometry.wide(variables['params']['linear']['kernel'])[0]
     if head.clip_radius is not None:
-      length = geometry.norm(u)
+      length = exact_geometry.norm(u)
       u = u * np.minimum(1, head.clip_radius / (length + 1e-5))
-    want = geometry.exp0(u, geometry.curvature(0.3))
+    want = exact_geometry.exp0(u, exact_geometry.curvature(0.3))
     # `project`'s margin, 1e-3 of the radius, is reached without the clip.
-    rim = (1 - 1e-3) / np.sqrt(geometry.curvature(0.3))
-    want = want * np.minimum(1, rim / geometry.norm(want))
-    assert geometry.row_error(z, want) <= 1e-5
+    rim = (1 - 1e-3) / np.sqrt(exact_geometry.curvature(0.3))
+    want = want * np.minimum(1, rim / exact_geometry.norm(want))
+    assert exact_geometry.row_error(z, want) <= 1e-5
 
 
 def test_radial_scale_frees_the_radii():
@@ -111,7 +111,7 @@ def test_radial_scales_that_cannot_be(settings, message):
 
 
 def points(n=7, d=5, c=1.0, seed=0):
-  return geometry.ball(np.random.default_rng(seed), n, d, c, 'mid')
+  return exact_geometry.ball(np.random.default_rng(seed), n, d, c, 'mid')
 
 
 def perturbed(layer, *args):
@@ -131,15 +131,15 @@ def test_hyp_linear_is_matvec_and_bias(c):
   layer, x = layers.HypLinear(3, c=c), points(c=c)
   variables = perturbed(layer, x)
   kernel, bias = (variables['params'][k] for k in ('kernel', 'bias'))
-  wide = geometry.wide(x, kernel, bias)
-  true_c = geometry.curvature(c)
-  want = geometry.mobius_add(
-    geometry.exp0(geometry.log0(wide[0], true_c) @ wide[1], true_c),
-    geometry.exp0(wide[2], true_c),
+  wide = exact_geometry.wide(x, kernel, bias)
+  true_c = exact_geometry.curvature(c)
+  want = exact_geometry.mobius_add(
+    exact_geometry.exp0(exact_geometry.log0(wide[0], true_c) @ wide[1], true_c),
+    exact_geometry.exp0(wide[2], true_c),
     true_c,
   )
   got = jax.jit(layer.apply)(variables, x)
-  assert geometry.row_error(got, want) <= 1e-5
+  assert exact_geometry.row_error(got, want) <= 1e-5
   bare = layers.HypLinear(3, c=c, use_bias=False)
   assert set(bare.init(jax.random.key(0), x)['params']) == {'kernel'}
 
@@ -154,8 +154,8 @@ def test_hyp_linear_without_curvature_is_a_linear_map():
 
 def mlr_by_definition(x, p, a, c):
   """Logits lambda_p |a| d(x, hyperplane through p with normal a)."""
-  size = geometry.conformal(p, c) * geometry.norm(a)
-  side = geometry.dist_to_hyperplane(x[:, None], p[None], a[None], c)
+  size = exact_geometry.conformal(p, c) * exact_geometry.norm(a)
+  side = exact_geometry.dist_to_hyperplane(x[:, None], p[None], a[None], c)
   return side * size[:, 0]
 
 
@@ -165,15 +165,18 @@ def test_hyp_mlr_is_the_distance_to_hyperplanes(form, c):
   layer, x = layers.HypMLR(4, c=c, form=form), points(c=c)
   variables = perturbed(layer, x)
   params = variables['params']
-  kernel, true_c = *geometry.wide(params['kernel']), geometry.curvature(c)
+  kernel, true_c = (
+    *exact_geometry.wide(params['kernel']),
+    exact_geometry.curvature(c),
+  )
   if form == 'hnn':
-    p = geometry.exp0(*geometry.wide(params['point']), true_c)
-    a = 2 * kernel / geometry.conformal(p, true_c)
+    p = exact_geometry.exp0(*exact_geometry.wide(params['point']), true_c)
+    a = 2 * kernel / exact_geometry.conformal(p, true_c)
   else:
-    (r,) = geometry.wide(params['bias'][:, None])
-    p = geometry.exp0(r * kernel / geometry.norm(kernel), true_c)
+    (r,) = exact_geometry.wide(params['bias'][:, None])
+    p = exact_geometry.exp0(r * kernel / exact_geometry.norm(kernel), true_c)
     a = kernel / np.cosh(np.sqrt(true_c) * r) ** 2
-  (wide,) = geometry.wide(x)
+  (wide,) = exact_geometry.wide(x)
   want = mlr_by_definition(wide, p, a, true_c)
   got = np.asarray(jax.jit(layer.apply)(variables, x))
   assert got.shape == (7, 4)

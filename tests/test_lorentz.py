@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from hier_jax import lorentz, poincare
-from tests import geometry
+from tests.support import exact_geometry
 
 CURVATURES = (1e-6, 0.1, 1.0, 10.0, 1e4)
 U = np.finfo(np.float32).eps / 2
@@ -18,26 +18,28 @@ U = np.finfo(np.float32).eps / 2
 
 def to_lorentz(x, c):
   """In long double."""
-  gap = 1 - c * geometry.dot(x, x)
-  time = (1 + c * geometry.dot(x, x)) / gap / np.sqrt(c)
+  gap = 1 - c * exact_geometry.dot(x, x)
+  time = (1 + c * exact_geometry.dot(x, x)) / gap / np.sqrt(c)
   return np.concatenate([time, 2 * x / gap], -1)
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize('regime', geometry.REGIMES)
+@pytest.mark.parametrize('regime', exact_geometry.REGIMES)
 @pytest.mark.parametrize('c', CURVATURES)
 def test_conversions_keep_their_digits(c, regime):
   rng = np.random.default_rng(0)
-  x = geometry.ball(rng, 50, 16, c, regime)
-  (wide,), true_c = geometry.wide(x), geometry.curvature(c)
+  x = exact_geometry.ball(rng, 50, 16, c, regime)
+  (wide,), true_c = exact_geometry.wide(x), exact_geometry.curvature(c)
   for f in (lorentz.from_poincare, jax.jit(lorentz.from_poincare)):
     above = f(x, c=c)
-    assert geometry.row_error(above, to_lorentz(wide, true_c)) <= 8 * U
+    assert exact_geometry.row_error(above, to_lorentz(wide, true_c)) <= 8 * U
   back = lorentz.to_poincare(above, c=c)
-  assert geometry.row_error(back, wide) <= 12 * U
-  klein = 2 * wide / (1 + true_c * geometry.dot(wide, wide))
-  assert geometry.row_error(lorentz.poincare_to_klein(x, c=c), klein) <= 8 * U
-  assert geometry.row_error(lorentz.to_klein(above, c=c), klein) <= 12 * U
+  assert exact_geometry.row_error(back, wide) <= 12 * U
+  klein = 2 * wide / (1 + true_c * exact_geometry.dot(wide, wide))
+  assert (
+    exact_geometry.row_error(lorentz.poincare_to_klein(x, c=c), klein) <= 8 * U
+  )
+  assert exact_geometry.row_error(lorentz.to_klein(above, c=c), klein) <= 12 * U
   if regime != 'boundary':
     k = lorentz.poincare_to_klein(x, c=c)
     # The Klein ball is more crowded: k has fewer digits of x than x.
@@ -54,7 +56,7 @@ def test_conversions_keep_their_digits(c, regime):
 
 @pytest.mark.parametrize('c', CURVATURES)
 def test_points_lie_on_the_hyperboloid(c):
-  x = geometry.ball(np.random.default_rng(1), 50, 4, c, 'head')
+  x = exact_geometry.ball(np.random.default_rng(1), 50, 4, c, 'head')
   above = lorentz.from_poincare(x, c=c)
   chex.assert_trees_all_close(
     lorentz.inner(above, above), jnp.full(50, -1 / c), rtol=1e-5
@@ -63,10 +65,10 @@ def test_points_lie_on_the_hyperboloid(c):
   chex.assert_trees_all_close(lorentz.project(drifted, c=c), above, rtol=1e-6)
 
 
-@pytest.mark.parametrize('regime', [*geometry.REGIMES, 'close'])
+@pytest.mark.parametrize('regime', [*exact_geometry.REGIMES, 'close'])
 @pytest.mark.parametrize('c', CURVATURES)
 def test_distances_equal_those_of_the_ball(c, regime):
-  x, y = geometry.pairs(np.random.default_rng(2), 50, 50, 16, c, regime)
+  x, y = exact_geometry.pairs(np.random.default_rng(2), 50, 50, 16, c, regime)
   want = poincare.dist(x, y, c=c)
   lifted = [lorentz.from_poincare(p, c=c) for p in (x, y)]
   # What rounding the coordinates costs: about u sinh(h) in length.
@@ -90,15 +92,15 @@ def test_distances_equal_those_of_the_ball(c, regime):
 @pytest.mark.parametrize('c', CURVATURES)
 def test_exp0_and_log0(c):
   rng = np.random.default_rng(3)
-  u = geometry.directions(rng, 50, 4) * rng.uniform(1e-3, 5, (50, 1))
+  u = exact_geometry.directions(rng, 50, 4) * rng.uniform(1e-3, 5, (50, 1))
   u = np.float32(u / np.sqrt(c))
   x = lorentz.exp0(u, c=c)
-  (wide,), true_c = geometry.wide(u), geometry.curvature(c)
-  r = np.sqrt(true_c) * geometry.norm(wide)
+  (wide,), true_c = exact_geometry.wide(u), exact_geometry.curvature(c)
+  r = np.sqrt(true_c) * exact_geometry.norm(wide)
   want = np.concatenate(
     [np.cosh(r) / np.sqrt(true_c), np.sinh(r) / r * wide], -1
   )
-  assert geometry.row_error(x, want) <= 24 * U
+  assert exact_geometry.row_error(x, want) <= 24 * U
   chex.assert_trees_all_close(lorentz.log0(x, c=c), u, rtol=4e-6)
   origin = lorentz.exp0(jnp.zeros(4), c=c)
   chex.assert_trees_all_close(
@@ -110,11 +112,11 @@ def test_exp0_and_log0(c):
   )
 
 
-@pytest.mark.parametrize('regime', geometry.REGIMES)
+@pytest.mark.parametrize('regime', exact_geometry.REGIMES)
 @pytest.mark.parametrize('c', CURVATURES)
 def test_centroid_is_the_midpoint_of_the_ball(c, regime):
   rng = np.random.default_rng(4)
-  x = geometry.ball(rng, 60, 5, c, regime).reshape(10, 6, 5)
+  x = exact_geometry.ball(rng, 60, 5, c, regime).reshape(10, 6, 5)
   w = rng.uniform(0.1, 1, (10, 6)).astype(np.float32)
   centre = lorentz.centroid(lorentz.from_poincare(x, c=c), w, c=c)
   apart = poincare.dist(
@@ -122,11 +124,11 @@ def test_centroid_is_the_midpoint_of_the_ball(c, regime):
   )
   spread = poincare.dist(x[:, 0], x[:, 1], c=c)
   assert jnp.all(apart <= 1e-5 * spread)
-  wide = to_lorentz(*geometry.wide(x), geometry.curvature(c))
+  wide = to_lorentz(*exact_geometry.wide(x), exact_geometry.curvature(c))
   total = np.sum(w[..., None] * wide, 1)
   sq = total[:, 0] ** 2 - np.sum(total[:, 1:] ** 2, -1)
-  want = total / np.sqrt(geometry.curvature(c) * sq)[:, None]
-  assert geometry.row_error(centre, want) <= 24 * U
+  want = total / np.sqrt(exact_geometry.curvature(c) * sq)[:, None]
+  assert exact_geometry.row_error(centre, want) <= 24 * U
 
 
 POINTS = {
@@ -150,7 +152,8 @@ POINTS = {
 def test_derivatives_agree_with_differences_and_are_finite(name):
   f = jax.jit(POINTS[name])
   x, y = (
-    0.3 * geometry.directions(np.random.default_rng(k), 3, 4) for k in (5, 6)
+    0.3 * exact_geometry.directions(np.random.default_rng(k), 3, 4)
+    for k in (5, 6)
   )
   with jax.enable_x64(True):
     args = jnp.asarray(x), jnp.asarray(y), jnp.float64(0.7)
@@ -162,7 +165,7 @@ def test_derivatives_agree_with_differences_and_are_finite(name):
 
 
 def test_bfloat16_and_curvature_arrays():
-  x = geometry.ball(np.random.default_rng(7), 6, 4, 1.0, 'head')
+  x = exact_geometry.ball(np.random.default_rng(7), 6, 4, 1.0, 'head')
   c = np.linspace(0.1, 1, 6, dtype=np.float32)
   above = lorentz.from_poincare(x, c=c)
   rows = [lorentz.from_poincare(x[k], c=c[k]) for k in range(6)]

@@ -10,7 +10,7 @@ import pytest
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import files
-from hier_jax.models import weight_files
+from hier_jax.models.weights import files as weight_files
 
 
 def _weights(path):

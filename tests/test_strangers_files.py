@@ -19,10 +19,11 @@ from hier_jax.evaluation import files
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree import formats
 from hier_jax.evaluation.tree.structure import Tree
-from hier_jax.models import weight_files
-from hier_jax.training import compare, curves, report, runs
-from hier_jax.training import config as config_lib
-from tests import torch_zip
+from hier_jax.models.weights import files as weight_files
+from hier_jax.training.config import default as config_lib
+from hier_jax.training.logs import names, progress
+from hier_jax.training.report import curves, runs, summary
+from tests.support import torch_zip
 
 _LONGEST_MESSAGE = 2000
 
@@ -36,7 +37,7 @@ def _weights(path):
 def _run(path):
   """What `hier-jax report` makes of a run."""
   found = runs.load([path.parent])
-  compare.as_markdown(compare.summary(found))
+  summary.as_markdown(summary.summary(found))
   curves.figure(runs.groups(found), 'map@r', 'MAP@R')
 
 
@@ -72,12 +73,12 @@ def _write_run(path):
   config = config_lib.default_config().to_json()
   (folder / 'config.json').write_text(config)
   found = {'recall@1': 0.5, 'map@r': 0.25}
-  results = {runs.TRAINED: {'kind': 'eval', 'step': 1, 'name': 'x'} | found}
+  results = {names.TRAINED: {'kind': 'eval', 'step': 1, 'name': 'x'} | found}
   (folder / 'results.json').write_text(json.dumps(results))
   train = {'kind': 'train', 'step': 1, 'epoch': 0.5, 'loss': 0.1}
   (folder / 'metrics.jsonl').write_text(json.dumps(train) + '\n')
   timing = {'kind': 'timing', 'step': 1, 'images_per_second': 10.0}
-  timing |= {'seconds': 2.0} | {f'share/{part}': 0.1 for part in report.PARTS}
+  timing |= {'seconds': 2.0} | {f'share/{part}': 0.1 for part in progress.PARTS}
   (folder / 'timing.jsonl').write_text(json.dumps(timing) + '\n')
 
 
@@ -217,11 +218,11 @@ def test_names_of_folders_are_text(tmp_path):
     runs.Group(name, group.runs)
     for name, group in zip(names, runs.groups(found), strict=True)
   ]
-  text = compare.as_markdown(
+  text = summary.as_markdown(
     {
       'unfinished': [{'folder': n, 'seed': 0, 'step': 0} for n in names],
       'groups': [
-        compare.summary(group.runs)['groups'][0] | {'label': group.label}
+        summary.summary(group.runs)['groups'][0] | {'label': group.label}
         for group in groups
       ],
     }

@@ -12,25 +12,26 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from hier_jax import augment, evaluation, layers, lorentz, losses, poincare
-from hier_jax import triplets as triplets_lib
+from hier_jax import evaluation, layers, lorentz, losses, poincare
+from hier_jax import mining as triplets_lib
 from hier_jax.poincare import wrapped_normal
-from tests import (
-  geometry,
-  test_lorentz,
-  test_losses_noise,
-  test_losses_pairwise,
-  test_losses_proxy,
-  test_losses_ranking,
-  test_losses_softmax,
-  test_poincare,
+from hier_jax.training.step import device_views
+from tests import test_lorentz
+from tests.losses import (
+  test_noise,
+  test_pairwise,
+  test_proxy,
+  test_ranking,
+  test_softmax,
 )
+from tests.poincare import test_poincare
+from tests.support import exact_geometry
 
 pytestmark = pytest.mark.x64
 rng = np.random.default_rng(0)
 KEY = 0
 C = 0.5
-POINTS, OTHERS = geometry.pairs(rng, 24, 20, 6, C, 'mid')
+POINTS, OTHERS = exact_geometry.pairs(rng, 24, 20, 6, C, 'mid')
 LABELS = np.append(rng.integers(0, 5, 23), 5)
 PROXIES = 0.3 * rng.standard_normal((32, 6)).astype(np.float32)
 HIER = {'c': C, 'k': 5, 'triplets_per_anchor': 6}
@@ -136,15 +137,15 @@ def of_ball():
 
 def of_losses():
   cases = {}
-  for module in (test_losses_pairwise, test_losses_ranking):
+  for module in (test_pairwise, test_ranking):
     for name, settings in module.CASES:
       labels = LABELS
       if name == 'hap':
         labels = np.stack([LABELS // 2, LABELS], 1)
       f = functools.partial(getattr(losses, name), labels=labels, **settings)
       cases[f'{name} {settings}'] = f, (POINTS,)
-  for oracle in (*test_losses_softmax.ONE, *test_losses_softmax.MANY):
-    f, z, labels, proxies = test_losses_softmax.case(oracle)
+  for oracle in (*test_softmax.ONE, *test_softmax.MANY):
+    f, z, labels, proxies = test_softmax.case(oracle)
     f = lambda z, p, f=f, labels=labels: f(z, labels, p)
     cases[oracle.__name__] = f, (z, proxies)
   anchor = lambda z, p: losses.proxy_anchor(z, LABELS, p)
@@ -210,7 +211,7 @@ DRAWS = {
     losses.init_memory(30, 6), POINTS, LABELS
   ),
   'triplets': lambda: sampled(POINTS),
-  'augment.views': lambda: augment.views(
+  'augment.views': lambda: device_views.views(
     np.arange(864, dtype=np.uint8).reshape(2, 12, 12, 3),
     np.int32([[12, 7], [5, 12]]),
     np.array([True, False]),
@@ -329,7 +330,7 @@ def test_what_is_drawn_is_the_same(name):
 
 def oracles():
   """Losses and their values in float64."""
-  for module in (test_losses_pairwise, test_losses_ranking):
+  for module in (test_pairwise, test_ranking):
     for name, settings in module.CASES:
       labels = LABELS
       if name == 'hap':
@@ -338,12 +339,12 @@ def oracles():
         f'losses.{name} {settings}',
         functools.partial(module.oracle, name, POINTS, labels, **settings),
       )
-  for oracle in (*test_losses_softmax.ONE, *test_losses_softmax.MANY):
-    _, *args = test_losses_softmax.case(oracle)
+  for oracle in (*test_softmax.ONE, *test_softmax.MANY):
+    _, *args = test_softmax.case(oracle)
     yield f'losses.{oracle.__name__}', functools.partial(oracle, *args)
   yield (
     'losses.proxy_anchor',
-    functools.partial(test_losses_proxy.oracle, POINTS, LABELS, PROXIES[:6]),
+    functools.partial(test_proxy.oracle, POINTS, LABELS, PROXIES[:6]),
   )
 
 
@@ -404,5 +405,5 @@ def test_the_nearest_proxy_is_picked_most_often():
 
 def test_picks_follow_their_weights():
   with jax.enable_x64(True):
-    test_losses_noise.test_winners_follow_their_weights(12)
-    test_losses_noise.test_extremes_are_finite()
+    test_noise.test_winners_follow_their_weights(12)
+    test_noise.test_extremes_are_finite()

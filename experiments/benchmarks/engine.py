@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import report
 
-from hier_jax.training import config as config_lib
-from hier_jax.training import embedding, inputs, optim, parallel
-from hier_jax.training import state as state_lib
-from hier_jax.training import step as step_lib
+from hier_jax.training.config import default as config_lib
+from hier_jax.training.distributed import mapping
+from hier_jax.training.run import embedding, inputs
+from hier_jax.training.step import optim
+from hier_jax.training.step import state as state_lib
+from hier_jax.training.step import train_step as step_lib
 
 CONFIGS = report.ROOT / 'experiments' / 'configs'
 
@@ -66,7 +68,7 @@ class Engine:
 
   def compile(self, **options):
     """The step, compiled; options are those of `parallel.compile_step`."""
-    return parallel.compile_step(self.step, self.state, self.batch, **options)
+    return mapping.compile_step(self.step, self.state, self.batch, **options)
 
 
 def model_flops(engine):

@@ -16,7 +16,7 @@ import numpy as np
 import report
 import timing
 
-from hier_jax.poincare import pairwise
+from hier_jax.poincare import _pairwise
 
 _POINTS = 692  # 180 embeddings and 512 hierarchical proxies
 _CURVATURE = 0.1
@@ -27,7 +27,7 @@ def contenders() -> dict[str, Callable]:
   """Distance matrices (x, y, c) -> `[n, m]` by name."""
   found = {
     f'hier_jax, {backward}': libraries.ours(backward)
-    for backward in pairwise.BACKWARDS
+    for backward in _pairwise.BACKWARDS
   }
   found |= {
     "HIER's formula (n x m x D)": libraries.mobius_tensor,

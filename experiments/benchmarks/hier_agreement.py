@@ -21,7 +21,7 @@ from hier_cases import (
 
 from hier_jax import losses
 
-# `hier_jax.losses.hier` is the function, and hides its module.
+# `hier_jax.losses._hier` is the function, and hides its module.
 _HIER = sys.modules[losses.hier.__module__]
 
 

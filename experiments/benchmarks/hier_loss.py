@@ -29,9 +29,10 @@ from hier_cases import (
   value_and_grad,
 )
 
-from hier_jax import losses, triplets
-from hier_jax.losses import lca
-from hier_jax.losses import noise as noise_lib
+from hier_jax import losses
+from hier_jax import mining as triplets
+from hier_jax.losses import _lca
+from hier_jax.losses import _noise as noise_lib
 from hier_jax.models import embedder
 
 _SCRIPT = 'experiments/benchmarks/hier_loss.py'
@@ -327,7 +328,7 @@ def by_estimator(sizes):
   case = Case.usual(sizes)
   found = [
     timing.compiled(f'`{e}`', value_and_grad(estimator=e), *case.arguments)
-    for e in lca.ESTIMATORS
+    for e in _lca.ESTIMATORS
   ]
   timing.in_turns(found, sizes.rounds, sizes.seconds)
   return _options_table('estimator', case, found, found[0])
@@ -336,12 +337,12 @@ def by_estimator(sizes):
 def by_chunk(sizes):
   """Chunks of the selection."""
   case, backend = Case.usual(sizes), jax.default_backend()
-  chosen = lca._CHUNK.get(backend, lca._CHUNK_ELSEWHERE)
+  chosen = _lca._CHUNK.get(backend, _lca._CHUNK_ELSEWHERE)
   first, last = sizes.chunks or ((13, 18) if backend == 'cpu' else (18, 24))
   names = {2**e: f'2^{e}' for e in range(first, last + 1)}
   found = [
     compiled_with(
-      lca,
+      _lca,
       '_CHUNK',
       {backend: chunk},
       name + (', the choice' if chunk == chosen else ''),

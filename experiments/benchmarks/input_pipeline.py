@@ -20,10 +20,10 @@ import report
 import timing
 from PIL import Image
 
-from hier_jax import augment
 from hier_jax.data import cache, pipeline, transforms
 from hier_jax.data.datasets import Split
 from hier_jax.data.sampler import Sampler
+from hier_jax.training.step import device_views
 
 _SCRIPT = 'experiments/benchmarks/input_pipeline.py'
 _PACKAGES = 'hier_jax', 'grain', 'Pillow', 'jax', 'torch', 'numpy'
@@ -240,7 +240,7 @@ def on_device(found, sizes):
   crops, views = (next(found[name]()) for name in (_DEVICE, _CACHED))
   arguments = crops['image'], crops['extent'], crops['flip']
   run = timing.compiled(
-    '', lambda *a: augment.views(*a, size=_SIZE), *arguments
+    '', lambda *a: device_views.views(*a, size=_SIZE), *arguments
   )
   timing.in_turns([run], sizes.rounds, sizes.seconds)
   difference = np.abs(np.asarray(run.call()).astype(int) - views['image'])

@@ -13,13 +13,14 @@ import threading
 
 from hier_jax import cli
 from hier_jax.data import datasets
-from hier_jax.training import checkpoint, loop, parallel
+from hier_jax.training.distributed import mapping
+from hier_jax.training.run import checkpoint, loop
 
 # Phase -> whose function it begins with.
 _BEGINS = {
   'start': (cli, '_train'),
   'data': (datasets, 'load'),
-  'step': (parallel, 'map_step'),
+  'step': (mapping, 'map_step'),
   'save': (checkpoint.Checkpoints, 'save'),
   'evaluation': (loop._Run, '_ranked'),
   'end': (loop._Run, '_results'),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hier_jax import poincare
-from hier_jax.poincare import pairwise
+from hier_jax.poincare import _pairwise
 
 # Packages that a measurement depends on, for `report.versions`.
 JAX_PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'hyperbolix'
@@ -154,7 +154,7 @@ def _hier_jax():
       f'hier_jax, {backward}',
       transform,
     )
-    for backward in pairwise.BACKWARDS
+    for backward in _pairwise.BACKWARDS
     for transform in (jax.jit, lambda function: function)
   ]
 

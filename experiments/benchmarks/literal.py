@@ -19,7 +19,7 @@ import timing
 from jax import lax
 
 from hier_jax import poincare
-from hier_jax.triplets import Triplets
+from hier_jax.mining import Triplets
 
 BALL = {'c': 0.1, 'clip_radius': 2.3}
 

@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import report
 
-from hier_jax.training import loop, objective, parallel
-from hier_jax.training import report as records
+from hier_jax.training.distributed import mapping
+from hier_jax.training.logs import records
+from hier_jax.training.run import loop
+from hier_jax.training.step import objective
 
 _SCRIPT = 'experiments/benchmarks/mixed_precision.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
@@ -205,7 +207,7 @@ def _kept(made):
   # One device is an axis of its own.
   by_axis = lambda function: (
     lambda *args: jax.eval_shape(
-      jax.vmap(function, in_axes=(None, 0), axis_name=parallel.AXIS),
+      jax.vmap(function, in_axes=(None, 0), axis_name=mapping.AXIS),
       *args,
     )
   )
@@ -234,7 +236,7 @@ def _kept(made):
       jax.random.key(0),
       z,
       batch['label'],
-      axis_name=parallel.AXIS,
+      axis_name=mapping.AXIS,
     )
 
   def gradient(given, batch):
@@ -266,7 +268,7 @@ def _types(tree):
 def _by_part(made):
   """Part of the step -> type -> operations that give it."""
   traced = jax.make_jaxpr(
-    jax.vmap(made.step, in_axes=(None, 0), axis_name=parallel.AXIS)
+    jax.vmap(made.step, in_axes=(None, 0), axis_name=mapping.AXIS)
   )(
     made.state,
     jax.tree.map(

@@ -27,7 +27,8 @@ import timing
 import tpu
 from jax.sharding import Mesh, PartitionSpec
 
-from hier_jax.training import objective, optim, parallel
+from hier_jax.training.distributed import mapping
+from hier_jax.training.step import objective, optim
 
 _SCRIPT = 'experiments/benchmarks/scaling.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'numpy'
@@ -451,7 +452,7 @@ def measured(sizes):
   config = _config('vit_tiny_patch16_64', 64, sizes.total)
   config.model.dtype = 'float32'
   made = engine.Engine(config, _CLASSES)
-  found = [_Steps(made, n, by) for n in (1, sizes.fake) for by in parallel.MAPS]
+  found = [_Steps(made, n, by) for n in (1, sizes.fake) for by in mapping.MAPS]
   contenders = [each.contender for each in found]
   timing.in_turns(contenders, sizes.rounds)
   rows = [
@@ -477,9 +478,7 @@ class _Steps:
   """A mapped step that goes on from its own state."""
 
   def __init__(self, made, devices, by):
-    mapped = parallel.map_step(
-      made.step, devices=jax.devices()[:devices], by=by
-    )
+    mapped = mapping.map_step(made.step, devices=jax.devices()[:devices], by=by)
     state, batch = made.init(), jax.tree.map(jax.device_get, made.draw())
 
     def run():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from hier_jax.losses import noise
+from hier_jax.losses import _noise
 
 
 def _of_jax(draw, implementation):
@@ -32,14 +32,14 @@ def _gumbel(key, shape):
 
 def per_triplet(key, first, count, size):
   """The package's: a generator for each triplet, of a start and a step."""
-  seeds = noise.triplet_seeds([key], [first], [count], 1)[:, 0]
-  return noise.exponential_rates(seeds, size)
+  seeds = _noise.triplet_seeds([key], [first], [count], 1)[:, 0]
+  return _noise.exponential_rates(seeds, size)
 
 
 def one_word(key, first, count, size):
   """The same with one word for start and step: 2^32 streams that overlap."""
-  seeds = noise.triplet_seeds([key], [first], [count], 1)[:, 0, :1]
-  return noise.exponential_rates(jnp.repeat(seeds, 2, 1), size)
+  seeds = _noise.triplet_seeds([key], [first], [count], 1)[:, 0, :1]
+  return _noise.exponential_rates(jnp.repeat(seeds, 2, 1), size)
 
 
 SOURCES = {
@@ -56,7 +56,7 @@ def in_place(name):
 
   One that is not the package's draws a whole chunk from one key.
   """
-  source, package = SOURCES[name], noise.exponential_rates
+  source, package = SOURCES[name], _noise.exponential_rates
   if source is per_triplet:
     return package
   if source is one_word:

@@ -24,7 +24,9 @@ import numpy as np
 import report
 import timing
 
-from hier_jax.training import compilation, objective, parallel
+from hier_jax.training.distributed import mapping
+from hier_jax.training.run import program_cache
+from hier_jax.training.step import objective
 
 _SCRIPT = 'experiments/benchmarks/train_step.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
@@ -197,7 +199,7 @@ class _Steps:
     self.argument_mb = memory.argument_size_in_bytes / 1e6
     self._step = compiled
     batch = jax.tree.map(np.asarray, made.draw())
-    self._batch = jax.device_put(parallel.spread(batch))
+    self._batch = jax.device_put(mapping.spread(batch))
     self._state = made.init()
     self.milliseconds = []
     self.run(1)
@@ -295,7 +297,7 @@ def _compile_once(sizes):
       counts[name] += 1
 
   jax.monitoring.register_event_listener(count)
-  compilation.keep_programs()
+  program_cache.keep_programs()
   made = _engine(sizes)
   seconds = {}
   jax.monitoring.register_event_duration_secs_listener(

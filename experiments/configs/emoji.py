@@ -1,8 +1,8 @@
 """HIER on Emoji, for accelerators: from scratch, or as the paper trains."""
 
 from hier_jax.errors import UserError
-from hier_jax.training import presets
-from hier_jax.training.config import default_config
+from hier_jax.training.config import presets
+from hier_jax.training.config.default import default_config
 
 BACKBONES = {
   'vit_tiny': 'vit_tiny_patch4',

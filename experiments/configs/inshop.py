@@ -1,6 +1,6 @@
 """HIER on In-Shop Clothes Retrieval, as the paper's table has it."""
 
-from hier_jax.training import presets
+from hier_jax.training.config import presets
 
 
 def get_config(preset='dino_vits16'):

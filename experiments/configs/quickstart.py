@@ -1,7 +1,7 @@
 """HIER and Proxy-Anchor on Emoji, from scratch, in minutes on two CPU cores."""
 
 from hier_jax.errors import UserError
-from hier_jax.training.config import default_config
+from hier_jax.training.config.default import default_config
 
 
 def get_config(preset=None):

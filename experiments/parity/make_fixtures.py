@@ -1,4 +1,4 @@
-"""Writes tests/data/parity_*: small random models of others, run by them.
+"""Writes tests/fixtures/parity_*: small random models of others, run by them.
 
 Each case is a file of weights as its library or authors lay it out, and in
 parity_stages.npz what leaves each stage of the library's model on the images
@@ -19,10 +19,10 @@ import transformers
 from timm.layers import SwiGLUPacked
 from timm.models import deit, resnet, vision_transformer
 
-from tests import originals
-from tests import test_models_parity as parity
+from tests.models import test_parity as parity
+from tests.support import torch_models
 
-FOLDER = pathlib.Path(__file__).parents[2] / 'tests' / 'data'
+FOLDER = pathlib.Path(__file__).parents[2] / 'tests' / 'fixtures'
 WIDTH, HEADS, DEPTH, PATCH, SIDE = 16, 2, 2, 4, 16
 
 
@@ -30,7 +30,7 @@ def timm_vit(cls=vision_transformer.VisionTransformer, **kwargs):
   """A ViT of timm, drawn."""
   sizes = {'img_size': SIDE, 'patch_size': PATCH, 'embed_dim': WIDTH}
   sizes |= {'depth': DEPTH, 'num_heads': HEADS, 'num_classes': 3}
-  return originals.fill(cls(**sizes | kwargs))
+  return torch_models.fill(cls(**sizes | kwargs))
 
 
 def hf_vit(name, **kwargs):
@@ -45,7 +45,7 @@ def hf_vit(name, **kwargs):
     **kwargs,
   )
   kind = name if 'For' in name else f'{name}Model'
-  model = originals.fill(getattr(transformers, kind)(config))
+  model = torch_models.fill(getattr(transformers, kind)(config))
   with tempfile.TemporaryDirectory() as folder:
     model.save_pretrained(folder)
     return model, safetensors.torch.load_file(f'{folder}/model.safetensors')
@@ -133,7 +133,7 @@ def case_resnet():
   model = resnet.ResNet(
     resnet.Bottleneck, (1, 2, 1, 1), channels=(4, 4, 4, 4), num_classes=3
   )
-  return originals.fill(model), 'safetensors', model.state_dict()
+  return torch_models.fill(model), 'safetensors', model.state_dict()
 
 
 def _flax(attention, norm2, mlp, pos_embed, prefix=''):
@@ -211,10 +211,10 @@ def main():
     model, suffix, saved = make()
     _write(FOLDER / f'parity_{name}.{suffix}', saved)
     images = recorded['images_48' if name == 'resnet' else 'images']
-    for stage, array in originals.stages(model, images).items():
+    for stage, array in torch_models.stages(model, images).items():
       recorded[f'{name}/{stage}'] = array
   np.savez_compressed(FOLDER / 'parity_stages.npz', **recorded)
-  tokens = originals.stages(parity.real_dinov2(), parity.emoji())['norm']
+  tokens = torch_models.stages(parity.real_dinov2(), parity.emoji())['norm']
   np.save(FOLDER / 'parity_dinov2_vits14.npy', parity.class_and_mean(tokens))
   print(f'timm {timm.__version__}, transformers {transformers.__version__}')
 

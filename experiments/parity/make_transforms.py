@@ -1,4 +1,4 @@
-"""Writes what torchvision makes of images: `tests/data/transforms_*.npz`.
+"""Writes what torchvision makes of images: `tests/fixtures/transforms_*.npz`.
 
 torchvision over Pillow 12, the last that resizes all images horizontally
 first, as it was when the field's figures were made. In an environment of its
@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-_DATA = pathlib.Path(__file__).parents[2] / 'tests' / 'data'
+_DATA = pathlib.Path(__file__).parents[2] / 'tests' / 'fixtures'
 _BICUBIC = transforms.InterpolationMode.BICUBIC
 _SIZES = [(40, 30), (30, 40), (33, 33), (15, 47), (47, 15), (24, 25)]
 _CROPS_AN_IMAGE, _CROP = 3, 20

@@ -2,8 +2,8 @@
 
 from hier_jax.evaluation.baselines import pixel_embedding
 from hier_jax.evaluation.clustering import cluster_metrics
-from hier_jax.evaluation.faiss_index import read_faiss, write_faiss
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
+from hier_jax.evaluation.retrieval.faiss_index import read_faiss, write_faiss
 from hier_jax.evaluation.retrieval.lift import Lift, lift
 from hier_jax.evaluation.retrieval.metrics import (
   PerQuery,

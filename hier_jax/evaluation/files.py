@@ -10,9 +10,10 @@ import numpy as np
 
 from hier_jax import paths
 from hier_jax.errors import UserError, plain
-from hier_jax.evaluation import checks, faiss_index, npz
+from hier_jax.evaluation import checks, npz
 from hier_jax.evaluation.hierarchy import agreement, graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
+from hier_jax.evaluation.retrieval import faiss_index
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.proxies import proxy_tree

@@ -4,11 +4,11 @@ They compute in float32, or in float64 where embeddings are, and so are their
 results; parameters that they initialise are float32.
 """
 
-from hier_jax.losses.compose import regularised
-from hier_jax.losses.hier import hier, init_hierarchical_proxies
-from hier_jax.losses.lca import lca_loss
-from hier_jax.losses.memory import Memory, enqueue, init_memory
-from hier_jax.losses.pairwise import (
+from hier_jax.losses._compose import regularised
+from hier_jax.losses._hier import hier, init_hierarchical_proxies
+from hier_jax.losses._lca import lca_loss
+from hier_jax.losses._memory import Memory, enqueue, init_memory
+from hier_jax.losses._pairwise import (
   circle,
   contrastive,
   hyp,
@@ -17,7 +17,7 @@ from hier_jax.losses.pairwise import (
   n_pair,
   sup_con,
 )
-from hier_jax.losses.proxy import (
+from hier_jax.losses._proxy import (
   arc_face,
   cos_face,
   init_class_proxies,
@@ -27,14 +27,14 @@ from hier_jax.losses.proxy import (
   soft_triple,
   sub_center_arc_face,
 )
-from hier_jax.losses.ranking import (
+from hier_jax.losses._ranking import (
   hap,
   recall_at_k,
   roadmap,
   smooth_ap,
   sup_ap,
 )
-from hier_jax.losses.triplet import triplet
+from hier_jax.losses._triplet import triplet
 
 __all__ = [
   'Memory',

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from hier_jax import numerics
 from hier_jax.errors import UserError
 from hier_jax.models.pixels import check_normalized
-from hier_jax.poincare import numerics
 
 __all__ = ['VARIANTS', 'BasicBlock', 'Bottleneck', 'ResNet']
 

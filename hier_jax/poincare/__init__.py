@@ -28,11 +28,11 @@ count as 0.
 
 Formulas follow Ganea, Becigneul and Hofmann, "Hyperbolic Neural Networks"
 (NeurIPS 2018), and Ungar's gyrovector spaces; how they are computed, and what
-is left of the digits, is in `numerics` and in docs/accuracy.md.
+is left of the digits, is in `_analytic` and in docs/accuracy.md.
 """
 
 from hier_jax.poincare import wrapped_normal
-from hier_jax.poincare.distances import (
+from hier_jax.poincare._distances import (
   busemann,
   dist,
   dist_matrix,
@@ -40,7 +40,7 @@ from hier_jax.poincare.distances import (
   horospherical_projection,
   hyperplane_matrix,
 )
-from hier_jax.poincare.gyro import (
+from hier_jax.poincare._gyro import (
   antipode,
   coadd,
   cosub,
@@ -52,8 +52,8 @@ from hier_jax.poincare.gyro import (
   pointwise_mul,
   scalar_mul,
 )
-from hier_jax.poincare.means import frechet_mean, midpoint
-from hier_jax.poincare.origin import (
+from hier_jax.poincare._means import frechet_mean, midpoint
+from hier_jax.poincare._origin import (
   clip_norm,
   dist0,
   exp0,
@@ -62,7 +62,7 @@ from hier_jax.poincare.origin import (
   riemannian_gradient,
   to_ball,
 )
-from hier_jax.poincare.riemannian import (
+from hier_jax.poincare._riemannian import (
   conformal_factor,
   egrad_to_rgrad,
   expmap,
@@ -75,7 +75,7 @@ from hier_jax.poincare.riemannian import (
   transport0,
   transport0_back,
 )
-from hier_jax.poincare.uniform import random_uniform
+from hier_jax.poincare._uniform import random_uniform
 
 __all__ = [
   'antipode',

@@ -10,8 +10,8 @@ Auto-Encoders", NeurIPS 2019). Scales are hyperbolic lengths.
 import jax
 import jax.numpy as jnp
 
-from hier_jax.poincare import arguments, numerics
-from hier_jax.poincare.riemannian import expmap, logmap, transport0
+from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare._riemannian import expmap, logmap, transport0
 
 
 def sample(key, loc, scale=1.0, *, c, shape=()):
@@ -34,19 +34,19 @@ def sample(key, loc, scale=1.0, *, c, shape=()):
   if isinstance(scale, (int, float)) and not scale > 0:
     raise ValueError(f'scale must be positive, got {scale}')
   loc = jnp.asarray(loc)
-  wide = jnp.promote_types(arguments.check_points({'loc': loc}), jnp.float32)
+  wide = jnp.promote_types(_arguments.check_points({'loc': loc}), jnp.float32)
   full = (*shape, *loc.shape)
   scale = jnp.broadcast_to(jnp.asarray(scale, wide), loc.shape)
   noise = jax.random.normal(key, full, wide) * jnp.broadcast_to(scale, full)
   return _move(jnp.broadcast_to(loc, full), noise, c=c)
 
 
-@arguments.op('loc')
+@_arguments.op('loc')
 def _move(loc, noise, *, c):
   return expmap(loc, transport0(loc, noise / 2, c=c), c=c)
 
 
-@arguments.op('x', 'loc')
+@_arguments.op('x', 'loc')
 def log_prob(x, loc, scale=1.0, *, c):
   """Log density by the ball's Riemannian volume.
 
@@ -63,7 +63,7 @@ def log_prob(x, loc, scale=1.0, *, c):
     `[...]`.
   """
   scale = jnp.broadcast_to(jnp.asarray(scale, x.dtype), loc.shape)
-  v = 2 * logmap(loc, x, c=c) / numerics.gap(loc, c)
+  v = 2 * logmap(loc, x, c=c) / _analytic.gap(loc, c)
   normal = jnp.sum(jax.scipy.stats.norm.logpdf(v, scale=scale), -1)
-  stretch = numerics.log_sinhc(numerics.curved_sq(v, c)[..., 0])
+  stretch = _analytic.log_sinhc(_analytic.curved_sq(v, c)[..., 0])
   return normal - (x.shape[-1] - 1) * stretch

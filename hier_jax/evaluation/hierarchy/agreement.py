@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.dendrogram import laid_out
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.dendrogram import laid_out
 
 
 class Estimate(NamedTuple):

@@ -12,11 +12,12 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, dendrogram, distances
+from hier_jax.evaluation import checks, distances
 from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.hierarchy import agreement, graded
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree import dendrogram
 
 # Pairs whose coordinates are held at a time.
 _PAIRS_AT_ONCE = 8192

@@ -9,7 +9,7 @@ from scipy.cluster import hierarchy
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, distances
-from hier_jax.evaluation.dendrogram import parents_of_linkage
+from hier_jax.evaluation.tree.dendrogram import parents_of_linkage
 from hier_jax.evaluation.tree.proxies import same_dimensions
 from hier_jax.evaluation.tree.structure import Tree, leaf_names
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.dendrogram import Dendrogram
+from hier_jax.evaluation.tree.dendrogram import Dendrogram
 
 # Control characters, halves of surrogate pairs and what XML forbids: not every
 # format can hold them.

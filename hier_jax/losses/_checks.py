@@ -1,0 +1,52 @@
+"""What the losses ask of embeddings and labels."""
+
+import jax.numpy as jnp
+
+from hier_jax import debug
+from hier_jax.poincare import _arguments
+
+__all__ = ['classes', 'rows']
+
+
+def rows(z, labels, *others, ranks=(2, 1)):
+  """Checks embeddings `[b, d]` and labels `[b]`, and what embeddings meet.
+
+  Args:
+    z: embeddings.
+    labels: of any integer type.
+    *others: arrays `[..., d]` such as proxies.
+    ranks: of all of these in order; those of `others` are 2 by default.
+
+  Raises:
+    ValueError: for another rank, lengths that differ, labels that are no
+      integers.
+  """
+  arrays = z, labels, *others
+  ranks = *ranks, *[2] * (len(arrays) - len(ranks))
+  shapes = ', '.join(str(jnp.shape(a)) for a in arrays)
+  if any(jnp.ndim(a) != rank for a, rank in zip(arrays, ranks, strict=True)):
+    wanted = ', '.join(map(str, ranks))
+    raise ValueError(f'arrays of rank {wanted} expected, got shapes {shapes}')
+  if len(z) != len(labels):
+    raise ValueError(f'one label a row of z expected, got shapes {shapes}')
+  if any(jnp.shape(a)[-1] != jnp.shape(z)[-1] for a in others):
+    raise ValueError(f'z and proxies need one d, got shapes {shapes}')
+  dtype = jnp.result_type(labels)
+  if not (
+    jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+  ):
+    raise ValueError(
+      f'labels are {dtype}, expected integers: convert class numbers with'
+      ' .astype(int32); scores or one-hot rows are no labels'
+    )
+  for name, a in zip(('z', 'proxies'), (z, *others), strict=False):
+    _arguments.check_finite(name, a)
+
+
+def classes(labels, number, where):
+  """With `debug_checks`, that labels of rows that count are in 0..C-1."""
+  debug.check(
+    lambda: jnp.logical_not(where) | ((labels >= 0) & (labels < number)),
+    labels,
+    f'labels{{place}} is {{value}}, expected a class in 0..{number - 1}',
+  )

@@ -1,0 +1,51 @@
+"""A metric loss and HIER in one."""
+
+from hier_jax.losses._hier import hier
+
+__all__ = ['regularised']
+
+
+def regularised(
+  metric,
+  key,
+  z,
+  labels,
+  proxies,
+  *,
+  metric_weight=1.0,
+  hier_weight=0.5,
+  **options,
+):
+  """metric_weight metric(z, labels) + hier_weight hier(key, z, ...).
+
+  Any loss of rows and labels can be the metric, its own parameters bound:
+
+    lambda z, y: losses.proxy_anchor(z, y, class_proxies)
+    functools.partial(losses.sup_con, c=0.1, memory=memory)
+    lambda z, y: losses.hyp(z.reshape(-1, 2, d))  # a class's two rows adjoin
+
+  Args:
+    metric: (z, labels) -> scalar; with `axis_name` it must be the whole batch's
+      loss on every device, as those of this package are.
+    key: PRNG key of `hier`.
+    z: `[b, d]` embeddings.
+    labels: int `[b]`.
+    proxies: `[P, d]` hierarchical proxies; unused where `hier_weight` is 0.
+    metric_weight: lambda of the metric loss.
+    hier_weight: lambda of HIER; the number 0 leaves it out.
+    **options: of `hier`, such as `c`, `axis_name`.
+
+  Returns:
+    the weighted sum, scalar; and a dict of scalars: 'metric', 'hier'
+    and, under 'hier/', those that `hier` monitors.
+
+  References:
+    HIER (CVPR 2023, arXiv 2212.14258).
+  """
+  value = metric(z, labels)
+  total, aux = metric_weight * value, {'metric': value}
+  if isinstance(hier_weight, (int, float)) and hier_weight == 0:
+    return total, aux
+  hierarchy, stats = hier(key, z, labels, proxies, **options)
+  aux |= {'hier': hierarchy} | {f'hier/{k}': v for k, v in stats.items()}
+  return total + hier_weight * hierarchy, aux

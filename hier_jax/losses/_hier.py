@@ -1,0 +1,354 @@
+"""HIER: hierarchical proxies as lowest common ancestors (LCA).
+
+Kim, Jeong and Kwak, "HIER: Metric Learning Beyond Class Labels via Hierarchical
+Regularization" (CVPR 2023, arXiv 2212.14258). A metric-learning loss is
+regularised by free points of the Poincare ball, each drawn towards the lowest
+common ancestor of some data or of some other such points.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from hier_jax import mining as triplets_lib
+from hier_jax import numerics, poincare
+from hier_jax.losses import _checks, _sharding
+from hier_jax.losses._lca import lca_losses
+from hier_jax.losses._threefry import unrolled
+from hier_jax.poincare import _arguments
+
+__all__ = ['hier', 'init_hierarchical_proxies']
+
+# Beyond every distance: a proxy there is never picked.
+_FAR = 1e6
+
+
+def init_hierarchical_proxies(key, num_proxies, dim, *, clip_radius=2.3):
+  """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius."""
+  scale = 0.9 * clip_radius / dim**0.5
+  return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
+
+
+def _is_sphere(c):
+  return isinstance(c, (int, float)) and c == 0
+
+
+def _geometry(c, clip_radius):
+  """How tangent vectors become nodes, and the distance between nodes."""
+  if _is_sphere(c):
+    cosine = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    return numerics.unit, lambda x, y: 1 - cosine(x, y.T)
+  embed = functools.partial(poincare.to_ball, c=c, clip_radius=clip_radius)
+  return embed, functools.partial(poincare.dist_matrix, c=c)
+
+
+_places = functools.partial(jnp.arange, dtype=jnp.int32)
+
+
+class _Term(NamedTuple):
+  """Nodes whose triplets are drawn.
+
+  Attributes:
+    nodes: `[n, d]`.
+    classes: int `[n]`, or None.
+    similarity: `[m, n]`, similarities of this device's nodes to all, without
+      a gradient.
+    first: index of the first of this device's nodes.
+  """
+
+  nodes: jax.Array
+  classes: jax.Array | None
+  similarity: jax.Array
+  first: jax.Array | int
+
+
+def _terms(z, labels, rho, distance, few, axis_name):
+  """The nodes whose triplets are drawn.
+
+  Args:
+    z: `[b, d]`, this device's embeddings.
+    labels: int `[b]`.
+    rho: `[P, d]`, the proxies' points.
+    distance: of all pairs.
+    few: (m, n) -> whether m nodes' triplets name few of all n.
+    axis_name: mapped axis over whose devices the batch is spread.
+
+  Returns:
+    name -> `_Term`; and the distances of all nodes, the data before the
+    proxies, to the proxies, or None where triplets name few of them.
+  """
+  rank, devices = _sharding.position(axis_name)
+  nodes, classes = (_sharding.gather(a, axis_name) for a in (z, labels))
+  same = (labels[:, None] == classes[None]).astype(z.dtype)
+  own, share = _places(rho.shape[0]), -(-rho.shape[0] // devices)
+  if devices > 1:
+    own = rank * share + _places(share)
+  mine = lambda a: jnp.take(a, own, axis=0, mode='clip')
+  near = lambda dist: jnp.exp(-lax.stop_gradient(dist))
+  dist = None
+  if few(z.shape[0], nodes.shape[0]) or few(share, rho.shape[0]):
+    among = distance(*map(lax.stop_gradient, (mine(rho), rho)))
+  else:
+    dist = distance(jnp.concatenate([nodes, rho]), rho)
+    among = mine(dist[nodes.shape[0] :])
+  among_data = distance(*map(lax.stop_gradient, (z, nodes)))
+  terms = {
+    'data': _Term(nodes, classes, near(among_data) + same, rank * z.shape[0]),
+    'proxy': _Term(rho, None, near(among), rank * share),
+  }
+  return terms, dist
+
+
+class _Drawn(NamedTuple):
+  """A term's triplets: its m nodes of this device draw t each.
+
+  Attributes:
+    term: its n nodes.
+    neighbors: int32 `[m, k]` of `triplets.reciprocal_neighbors`.
+    number: int32 `[m]` of neighbours that are real.
+    triplets: `Triplets` of m t places, rows of the nodes.
+  """
+
+  term: _Term
+  neighbors: jax.Array
+  number: jax.Array
+  triplets: triplets_lib.Triplets
+
+
+def _draw(keys, terms, k, axis_name, per_anchor, self_negatives):
+  """The triplets of all terms, drawn at once: they compile once."""
+  mined = [
+    triplets_lib.reciprocal_neighbors(
+      term.similarity, k, first=term.first, axis_name=axis_name
+    )
+    for term in terms
+  ]
+  sizes = [count.size for _, count in mined]
+  rows = [t.first + _places(m) for t, m in zip(terms, sizes, strict=True)]
+  fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+  keys = [fold_in(key, row) for key, row in zip(keys, rows, strict=True)]
+  neighbors, count = map(jnp.concatenate, zip(*mined, strict=True))
+  triplets = triplets_lib.draw_triplets(
+    jnp.concatenate(keys),
+    jnp.concatenate(rows),
+    neighbors,
+    count,
+    np.repeat([term.nodes.shape[0] for term in terms], sizes),
+    per_anchor,
+    self_negatives,
+  )
+  drawn, first = [], 0
+  for term, (near, number) in zip(terms, mined, strict=True):
+    places = slice(first, first + number.size * per_anchor)
+    own = triplets_lib.Triplets(*(a[places] for a in triplets))
+    drawn.append(_Drawn(term, near, number, own))
+    first = places.stop
+  return drawn
+
+
+def _named(drawn):
+  """The nodes that a device's triplets name: they alone have a loss.
+
+  Returns:
+    index int32 `[r]` of nodes, and the triplets as rows of them. They are the
+    device's own, the table of neighbours and the negatives, r = m (1 + k + t);
+    an index from n on is padding.
+  """
+  term, neighbors, _, triplets = drawn
+  m, k = neighbors.shape
+  place = _places(triplets.weight.shape[0])
+  own = place // (place.size // m)
+  # The table is ascending.
+  before = neighbors[own] < triplets.positive[:, None]
+  column = jnp.sum(before, 1, dtype=jnp.int32)
+  index = jnp.concatenate(
+    [term.first + _places(m), neighbors.ravel(), triplets.negative]
+  )
+  return index, triplets._replace(
+    anchor=own,
+    positive=m + own * k + column,
+    negative=m * (1 + k) + place,
+  )
+
+
+def _distances(drawn, rho, distance, dist):
+  """Distances of the nodes that triplets name to the proxies.
+
+  Args:
+    drawn: of each term.
+    rho: `[P, d]`.
+    distance: of all pairs.
+    dist: as `_terms` returns it.
+
+  Returns:
+    for each term, the index `[r]` of these nodes, and the triplets as places in
+    it; and the distances `[R, P]` of the nodes of all terms.
+  """
+  if dist is not None:
+    return [(_places(d.term.nodes.shape[0]), d.triplets) for d in drawn], dist
+  named = [_named(d) for d in drawn]
+  nodes = [
+    jnp.take(d.term.nodes, index, axis=0, mode='clip')
+    for d, (index, _) in zip(drawn, named, strict=True)
+  ]
+  return named, distance(jnp.concatenate(nodes), rho)
+
+
+def _monitor(drawn, c, clip_radius, axis_name):
+  """Means over the nodes of each term, of all at once; scalars.
+
+  Args:
+    drawn: name -> `_Drawn`.
+    c: curvature.
+    clip_radius: of the proxies.
+    axis_name: mapped axis over whose devices the batch is spread.
+  """
+  own, real, anchor = [], [], []
+  for term, _, count, triplets in drawn.values():
+    index = term.first + _places(count.shape[0])
+    own.append(jnp.take(term.nodes, index, axis=0, mode='clip'))
+    real.append(index < term.nodes.shape[0])
+    anchor.append(triplets.weight.reshape(count.shape[0], -1)[:, 0])
+  count = jnp.concatenate([d.number for d in drawn.values()])
+  radius = jnp.linalg.norm(lax.stop_gradient(jnp.concatenate(own)), axis=-1)
+  shares = {
+    'anchors': jnp.concatenate(anchor),
+    'no_neighbors': count == 0,
+    'radius': radius,
+  }
+  if clip_radius is not None and not _is_sphere(c):
+    # On the clip sphere up to rounding, that of bfloat16 included.
+    root = jnp.sqrt(jnp.asarray(c, radius.dtype))
+    edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
+    shares['clipped'] = radius > edge
+  where = jax.scipy.linalg.block_diag(*real) > 0
+  values = jnp.stack([a.astype(radius.dtype) for a in shares.values()])
+  mean = functools.partial(_sharding.masked_mean, axis_name=axis_name)
+  means = jax.vmap(jax.vmap(mean, (0, None)), (None, 0))(values, where)
+  stats = {
+    f'{name}/{share}': means[i, j]
+    for i, name in enumerate(drawn)
+    for j, share in enumerate(shares)
+  }
+  (term, *_, triplets), _ = drawn.values()
+  alike = term.classes[triplets.anchor] == term.classes[triplets.positive]
+  alike = alike.astype(radius.dtype)
+  stats['data/same_class'] = mean(alike, triplets.weight > 0)
+  return stats
+
+
+def hier(
+  key,
+  z,
+  labels,
+  proxies,
+  *,
+  c=0.1,
+  clip_radius=2.3,
+  tau=0.1,
+  margin=0.1,
+  k=20,
+  triplets_per_anchor=50,
+  estimator='gumbel',
+  shared_noise=False,
+  self_negatives=False,
+  exclude_self_lca=False,
+  normalise_by='all',
+  axis_name=None,
+):
+  """The HIER regulariser: a data term plus a proxy term.
+
+  Triplets of the batch and triplets of the proxies themselves are drawn from
+  reciprocal nearest neighbours (`triplets.sample_triplets`), and each pays
+  `lca_loss`.
+
+  Args:
+    key: PRNG key; the same on all devices.
+    z: `[b, d]` embeddings, points of the ball (rows of length 1 where c = 0).
+    labels: int `[b]`.
+    proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
+      (`init_hierarchical_proxies`).
+    c: curvature; the number 0 for cosine distances on the sphere.
+    clip_radius: the clip of the proxies, as in the embedding head.
+    tau: temperature of the LCA picks; may be traced, to anneal it.
+    margin: hinge margin; may be traced.
+    k: nearest neighbours that make reciprocal ones, the row itself included.
+    triplets_per_anchor: triplets each anchor draws.
+    estimator: 'gumbel', 'gumbel_rao', 'softmax' or 'argmax', see `lca_loss`.
+    shared_noise: see `lca_loss`.
+    self_negatives: see `triplets.sample_triplets`.
+    exclude_self_lca: whether a proxy of a triplet may not be picked as its own
+      ancestor; the authors' program allows it.
+    normalise_by: see `lca_loss`.
+    axis_name: mapped axis over whose devices the batch is spread. The rows are
+      gathered; each device mines its own rows and its share of the proxies, and
+      works on their triplets. The loss is the whole batch's on every device,
+      and the mean over devices of its gradients (`lax.pmean`) is the whole
+      batch's gradient. A device computes distances of its own rows to all, and
+      to the proxies those of the rows that its triplets name.
+
+  Returns:
+    loss, a scalar; and a dict of scalars for monitoring, under 'data/'
+    and 'proxy/' those of `lca_loss` besides 'anchors', the share of nodes that
+    are anchors, 'no_neighbors', the share without any reciprocal neighbour,
+    'radius', the mean norm of the nodes, and 'clipped', the share of nodes on
+    the clip sphere; and 'data/same_class', the share of positives of their
+    anchor's class.
+
+  Raises:
+    ValueError: for an unknown option, k beyond the batch or the proxies, or
+      `exclude_self_lca` of fewer than four proxies.
+  """
+  _checks.rows(z, labels, proxies)
+  if exclude_self_lca and proxies.shape[0] < 4:
+    raise ValueError(
+      f'exclude_self_lca leaves no ancestor among {proxies.shape[0]} proxies:'
+      ' at least 4 are needed'
+    )
+  z, labels = numerics.widened(z), jnp.asarray(labels)
+  embed, distance = _geometry(c, clip_radius)
+  if not _is_sphere(c):
+    _arguments.check_inside('z', z, c)
+  rho = embed(numerics.widened(proxies))
+  few = lambda m, n: m * (1 + k + triplets_per_anchor) < n
+  terms, dist = _terms(z, labels, rho, distance, few, axis_name)
+  key, draws, noise = unrolled(key), [], []
+  for _ in terms:
+    key, key_draw, key_noise = jax.random.split(key, 3)
+    draws.append(key_draw)
+    noise.append(key_noise)
+  found = _draw(
+    draws,
+    terms.values(),
+    k,
+    axis_name,
+    per_anchor=triplets_per_anchor,
+    self_negatives=self_negatives,
+  )
+  drawn = dict(zip(terms, found, strict=True))
+  aux = _monitor(drawn, c, clip_radius, axis_name)
+  named, dist = _distances(found, rho, distance, dist)
+  (data, _), (among, _) = named
+  if exclude_self_lca:
+    node = jnp.concatenate([jnp.full_like(data, -1), among])
+    dist = jnp.where(node[:, None] == _places(rho.shape[0])[None], _FAR, dist)
+  losses = lca_losses(
+    noise,
+    dist,
+    [triplets for _, triplets in named],
+    rows=[index.size for index, _ in named],
+    tau=tau,
+    margin=margin,
+    estimator=estimator,
+    shared_noise=shared_noise,
+    normalise_by=normalise_by,
+    axis_name=axis_name,
+  )
+  for name, (_, stats) in zip(drawn, losses, strict=True):
+    aux |= {f'{name}/{key}': stat for key, stat in stats.items()}
+  loss = sum(loss for loss, _ in losses)
+  return loss, jax.tree.map(lax.stop_gradient, aux)

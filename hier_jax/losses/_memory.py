@@ -1,0 +1,94 @@
+"""Cross-batch memory: the embeddings of past batches, to compare with.
+
+Wang et al., "Cross-Batch Memory for Embedding Learning" (CVPR 2020, arXiv
+1912.06798). The memory is explicit state: a loss reads it (`memory=`), and
+after it `enqueue` makes the next one. Not before: a batch's row would meet
+itself there as its own positive.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hier_jax.losses import _checks, _sharding
+
+__all__ = ['Memory', 'enqueue', 'init_memory']
+
+
+class Memory(NamedTuple):
+  """A ring of the latest m rows.
+
+  Attributes:
+    embeddings: float32 `[m, d]`; a loss has no gradient by them.
+    labels: int32 `[m]`, or `[m, L]` for L levels of classes.
+    filled: bool `[m]`, which places hold a row.
+    position: int32 scalar, the place that is written next.
+  """
+
+  embeddings: jax.Array
+  labels: jax.Array
+  filled: jax.Array
+  position: jax.Array
+
+
+def init_memory(size, dim, *, levels=None):
+  """An empty memory of `size` rows of `[dim]`, with a label or one a level.
+
+  Raises:
+    ValueError: for a size below 1.
+  """
+  if size < 1:
+    raise ValueError(f'a memory of {size} rows asked for: at least 1 is needed')
+  return Memory(
+    embeddings=jnp.zeros((size, dim), jnp.float32),
+    labels=jnp.zeros(size if levels is None else (size, levels), jnp.int32),
+    filled=jnp.zeros(size, bool),
+    position=jnp.zeros((), jnp.int32),
+  )
+
+
+def enqueue(memory, z, labels, *, where=None, axis_name=None):
+  """The memory with the batch's rows in place of its oldest.
+
+  Args:
+    memory: `Memory` of m rows.
+    z: `[b, d]` embeddings; they are remembered without their gradient.
+    labels: int `[b]`, or `[b, L]`.
+    where: bool `[b]`, the rows to remember; None for all.
+    axis_name: mapped axis over whose devices the batch is spread; all devices
+      remember all rows.
+
+  Returns:
+    `Memory` of m rows.
+
+  Raises:
+    ValueError: for a batch of more than m rows.
+  """
+  _checks.rows(z, labels, ranks=(2, memory.labels.ndim))
+  chex.assert_equal_shape_suffix([z, memory.embeddings], 1)
+  chex.assert_shape(labels, (z.shape[0], *memory.labels.shape[1:]))
+  where = _sharding.mask_of(where, z)
+  z, labels, where = (
+    _sharding.gather(a, axis_name)
+    for a in (lax.stop_gradient(z), labels, where)
+  )
+  size = memory.labels.shape[0]
+  if labels.shape[0] > size:
+    raise ValueError(
+      f'a batch of {labels.shape[0]} rows does not fit a memory of {size}:'
+      ' make the memory at least as large as the whole batch'
+    )
+  place = memory.position + jnp.cumsum(where, dtype=jnp.int32) - 1
+  place = jnp.where(where, place % size, size)
+  put = lambda into, rows: into.at[place].set(
+    rows.astype(into.dtype), mode='drop'
+  )
+  return Memory(
+    embeddings=put(memory.embeddings, z),
+    labels=put(memory.labels, labels),
+    filled=put(memory.filled, where),
+    position=((memory.position + jnp.sum(where, dtype=jnp.int32)) % size),
+  )

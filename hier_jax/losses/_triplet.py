@@ -1,0 +1,105 @@
+"""The triplet loss, and which triplets of a batch pay it."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hier_jax import numerics
+from hier_jax.losses import _batch, _sharding
+
+__all__ = ['triplet']
+
+
+def _batch_hard(distance, positive, negative):
+  """Per anchor `[b, 1]`: farthest positive, nearest negative, which count."""
+  far = numerics.largest(jnp.where(positive, distance, -1), 1)
+  near = -numerics.largest(jnp.where(negative, -distance, -jnp.inf), 1)
+  counts = jnp.any(positive, 1) & jnp.any(negative, 1)
+  return far[:, None], jnp.where(counts, near, 0)[:, None], counts[:, None]
+
+
+def _semi_hard(distance, positive, negative):
+  """Per pair `[b, n]`: the nearest negative beyond the positive, or the last.
+
+  The negatives are sorted, so that nothing of size b n^2 is made.
+  """
+  ordered = jnp.sort(jnp.where(negative, distance, jnp.inf), 1)
+  beyond = jax.vmap(lambda row, d: jnp.searchsorted(row, d, side='right'))
+  last = jnp.sum(negative, 1, keepdims=True) - 1
+  place = jnp.maximum(jnp.minimum(beyond(ordered, distance), last), 0)
+  chosen = jnp.take_along_axis(ordered, place, 1)
+  return distance, chosen, positive & (last >= 0)
+
+
+def triplet(
+  z,
+  labels,
+  *,
+  margin=0.2,
+  mining='semi_hard',
+  squared=False,
+  c=None,
+  where=None,
+  memory=None,
+  axis_name=None,
+):
+  """Triplet loss: the mean of [d(a, p) - d(a, n) + margin]+.
+
+  Args:
+    z: `[b, d]` embeddings (points of the ball with c).
+    labels: int `[b]`.
+    margin: alpha of the paper.
+    mining: 'all' takes all triplets; 'semi_hard' for each positive pair the
+      nearest negative that is farther than the positive, or else the farthest
+      negative (Schroff et al.); 'hard' for each anchor its farthest positive
+      and nearest negative (Hermans et al., equation 5).
+    squared: whether d is the squared distance, as Schroff et al. have it.
+    c: curvature of the distance; None for the Euclidean distance of directions.
+    where: bool `[b]`, the rows that count; None for all.
+    memory: rows of past batches to compare with, too (`losses.memory`).
+    axis_name: see `losses.sharding`.
+
+  Returns:
+    scalar, the mean over the triplets taken, those at 0 included.
+
+  Raises:
+    ValueError: for an unknown `mining`.
+
+  References:
+    Schroff, Kalenichenko and Philbin, "FaceNet" (CVPR 2015, arXiv 1503.03832),
+    equation 3; Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for
+    Person Re-Identification" (arXiv 1703.07737).
+  """
+  z, others, positive, negative = _batch.make(
+    z, labels, where=where, memory=memory, axis_name=axis_name
+  )
+  distance = _batch.distance(z, others, c)
+  distance = distance**2 if squared else distance
+  if mining == 'all':
+    return _all_triplets(distance, positive, negative, margin, axis_name)
+  pick = {'semi_hard': _semi_hard, 'hard': _batch_hard}.get(mining)
+  if pick is None:
+    raise ValueError(
+      f"mining is {mining!r}, expected 'all', 'semi_hard' or 'hard'"
+    )
+  far, near, counts = pick(distance, positive, negative)
+  excess = jax.nn.relu(far - near + margin)
+  return _sharding.masked_mean(excess, counts, axis_name)
+
+
+def _all_triplets(distance, positive, negative, margin, axis_name):
+  """The mean over all triplets, an anchor at a time, `[n, n]`."""
+
+  def one(row):
+    d, positives, negatives = row
+    used = positives[:, None] & negatives[None]
+    excess = jax.nn.relu(d[:, None] - d[None] + margin)
+    return jnp.sum(jnp.where(used, excess, 0))
+
+  sums = lax.map(jax.checkpoint(one), (distance, positive, negative))
+  number = lambda where: jnp.sum(where.astype(sums.dtype), 1)
+  count = jnp.sum(number(positive) * number(negative))
+  summed, count = (
+    _sharding.total(a, axis_name) for a in (jnp.sum(sums), count)
+  )
+  return summed / jnp.maximum(count, 1)

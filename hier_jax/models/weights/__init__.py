@@ -1,0 +1,1 @@
+"""Pretrained weights: their files and layouts, and how they are fitted."""

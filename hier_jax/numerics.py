@@ -1,0 +1,100 @@
+"""JAX helpers that know no geometry: dtypes, norms, roots, maxima."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = [
+  'dot',
+  'largest',
+  'norm',
+  'power_of_two',
+  'scaled',
+  'sqrt',
+  'unit',
+  'varying_as',
+  'widened',
+]
+
+
+def widened(x):
+  """The array in float32, or in float64 where it is."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def largest(x, axis):
+  """The maximum along an axis; its first place has all of the gradient.
+
+  That of `jnp.max` is shared by the places that equal the maximum. Where the
+  compiler makes it of values that were rounded otherwise, in a product and sum
+  at once or in a wider type, there is none: 0 / 0.
+  """
+  place = jnp.argmax(lax.stop_gradient(x), axis, keepdims=True)
+  return jnp.squeeze(jnp.take_along_axis(x, place, axis), axis)
+
+
+def varying_as(x, *others):
+  """x, to `shard_map` a value of each device's own where one of others is.
+
+  What a loop starts from must be of the type that it ends with.
+  """
+  axes = lambda a: jax.typeof(a).manual_axis_type.varying
+  missing = tuple(frozenset().union(*map(axes, others)) - axes(x))
+  return lax.pcast(x, missing, to='varying') if missing else x
+
+
+def dot(x, y):
+  """<x, y> as a column `[..., 1]`."""
+  return jnp.sum(x * y, -1, keepdims=True)
+
+
+def sqrt(x):
+  """Square root with derivative 0, not infinity, at 0."""
+  positive = x > 0
+  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def power_of_two(x):
+  """The largest power of two up to x >= 0, without derivative; 1 at 0.
+
+  In float32 it is between 2^-103 and 2^103, so that neither it nor its
+  reciprocal takes another number out of the range of floats.
+  """
+  uint, exponent = {
+    4: (jnp.uint32, 0x7F800000),
+    8: (jnp.uint64, 0x7FF0000000000000),
+  }[x.dtype.itemsize]
+  bits = lax.bitcast_convert_type(lax.stop_gradient(x), uint) & uint(exponent)
+  power = lax.bitcast_convert_type(bits, x.dtype)
+  least = jnp.finfo(x.dtype).tiny / jnp.finfo(x.dtype).eps
+  return jnp.where(x > 0, jnp.clip(power, least, 1 / least), 1)
+
+
+def scaled(x):
+  """Rows x as y and powers of two s: x = s y, exactly, with |y| near 1.
+
+  Sums of squares of y neither overflow nor underflow.
+
+  Args:
+    x: `[..., d]`.
+
+  Returns:
+    y `[..., d]` and s `[..., 1]`.
+  """
+  largest = jnp.max(jnp.abs(x), -1, keepdims=True, initial=0)
+  power = power_of_two(largest)
+  # Exact, as x / power is: a product compiles into what uses it.
+  return x * (1 / power), power
+
+
+def norm(x):
+  """|x| as a column `[..., 1]`; 0 at 0, with derivative 0."""
+  y, power = scaled(x)
+  return power * sqrt(dot(y, y))
+
+
+def unit(x):
+  """The direction x / |x| `[..., d]`; 0 at 0, with derivative 0."""
+  y, _ = scaled(x)
+  sq = dot(y, y)
+  return jnp.where(sq > 0, y / jnp.sqrt(jnp.where(sq > 0, sq, 1)), 0)

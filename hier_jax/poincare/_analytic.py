@@ -1,0 +1,407 @@
+"""Floating point that keeps its digits where the ball is hard.
+
+Two traps: 1 - c|x|^2 cancels near the boundary, and square roots of sums of
+squares have no derivative at 0. Everything else here follows from them: the
+functions of hyperbolic geometry are written in s = r^2, in which they are
+analytic at 0, so that values, all derivatives and the limit c = 0 come out of
+one expression. All of it holds eager and under jit, where XLA contracts
+products to FMA and reorders sums. Results are in the dtype of the arguments,
+float32 or float64.
+
+Errors are given in u, half a unit in the last place (6e-8 in float32).
+"""
+
+import functools
+import itertools
+import math
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hier_jax import numerics
+
+# ---- sums and products with their errors ------------------------------------
+
+
+def two_sum(a, b):
+  """Rounded sum of a and b, and its exact error (Knuth)."""
+  s = a + b
+  t = s - a
+  return s, (a - (s - t)) + (b - t)
+
+
+def _one(x):
+  """1 for x >= 0, of whose origin XLA knows nothing.
+
+  Under jit it folds (1 + x) - 1 to x, and with it the error that `two_sum` is
+  after.
+  """
+  return (x >= 0).astype(x.dtype)
+
+
+def split(x):
+  """High and low part of x, so short that their products are exact."""
+  uint, mask = {
+    4: (jnp.uint32, 0xFFFFF000),
+    8: (jnp.uint64, 0xFFFFFFFFF8000000),
+  }[x.dtype.itemsize]
+  bits = lax.bitcast_convert_type(x, uint) & uint(mask)
+  high = lax.bitcast_convert_type(bits, x.dtype)
+  return high, x - high
+
+
+def _add_pairs(a, b):
+  total, rounding = two_sum(a[0], b[0])
+  return total, rounding + (a[1] + b[1])
+
+
+def _sqnorm_pair(x):
+  """|x|^2 of `[..., d]` as an unevaluated sum of two floats `[...]`.
+
+  The pieces' products are exact and their sum carries its own error, so neither
+  contraction to FMA nor the order of the reduction can spoil it.
+  """
+  high, low = split(x)
+  total, error = high * high, jnp.zeros_like(x)
+  for product in (2 * high * low, low * low):
+    total, rounding = two_sum(total, product)
+    error = error + rounding
+  zero = jnp.zeros((), x.dtype)
+  return lax.reduce((total, error), (zero, zero), _add_pairs, (x.ndim - 1,))
+
+
+@jax.custom_jvp
+def _gap(x, c):
+  sq_high, sq_low = _sqnorm_pair(x)
+  shape = jnp.broadcast_shapes(sq_high.shape, jnp.shape(c))
+  sq_high, sq_low, c = (
+    jnp.broadcast_to(a, shape) for a in (sq_high, sq_low, c)
+  )
+  c_high, c_low = split(c)
+  s_high, s_low = split(sq_high)
+  total, error = _one(sq_high), jnp.zeros_like(sq_high)
+  for product in (
+    c_high * s_high,
+    c_high * s_low,
+    c_low * s_high,
+    c_low * s_low,
+    c * sq_low,
+  ):
+    total, rounding = two_sum(total, -product)
+    error = error + rounding
+  total, error = two_sum(total, error)
+  floor = jnp.finfo(x.dtype).eps
+  inside = total > floor
+  return (
+    jnp.where(inside, total, floor),
+    jnp.where(inside, error / jnp.where(inside, total, 1), 0),
+  )
+
+
+@_gap.defjvp
+def _gap_jvp(primals, tangents):
+  x, c = primals
+  x_dot, c_dot = tangents
+  gap, error = _gap(x, c)
+  slope = -2 * c * jnp.sum(x * x_dot, -1) - c_dot * jnp.sum(x * x, -1)
+  inside = gap > jnp.finfo(x.dtype).eps
+  return (gap, error), (jnp.where(inside, slope, 0), jnp.zeros_like(error))
+
+
+def gap_and_error(x, c):
+  """1 - c|x|^2, and what its rounding left out as a share of it.
+
+  The plain form loses every digit near the boundary. Floored at one unit of
+  rounding (float32: 1.2e-7), which stands for all points on and outside the
+  boundary; the derivative is 0 there.
+
+  Args:
+    x: `[..., d]`.
+    c: curvature `[...]`.
+
+  Returns:
+    Two arrays `[...]`; no derivative flows through the second.
+  """
+  y, power = numerics.scaled(x)
+  power = power[..., 0]
+  gap, error = _gap(y, c * power * power)
+  return gap, lax.stop_gradient(error)
+
+
+def gap(x, c):
+  """1 - c|x|^2 as a column `[..., 1]`; see `gap_and_error`."""
+  return gap_and_error(x, c)[0][..., None]
+
+
+# ---- norms ------------------------------------------------------------------
+
+
+def shorten(x, length, slack=0):
+  """Rows longer than a length, brought to it: x min(1, length / |x|).
+
+  Args:
+    x: `[..., d]`.
+    length: positive, `[..., 1]` or a number; infinite for none.
+    slack: is added to |x|.
+
+  Returns:
+    `[..., d]`.
+  """
+  y, power = numerics.scaled(x)
+  size = numerics.sqrt(numerics.dot(y, y)) + slack / power
+  longer = power * size > length
+  size, length = jnp.where(longer, size, 1), jnp.where(longer, length, 1)
+  return jnp.where(longer, y * (length / size), x)
+
+
+def radius(c):
+  """1 / sqrt(c) as a column `[..., 1]`; infinite, with derivative 0, at 0."""
+  curved = (c > 0)[..., None]
+  root = jnp.sqrt(jnp.where(curved, c[..., None], 1))
+  return jnp.where(curved, 1 / root, jnp.inf)
+
+
+def limited(x, limit):
+  """Entries of x from -limit to limit, and NaN where they are not finite.
+
+  For what is beyond all that has a meaning, so that its squares are finite.
+  """
+  return jnp.where(jnp.isfinite(x), jnp.clip(x, -limit, limit), jnp.nan)
+
+
+def curved_sq(x, c):
+  """The product c |x|^2 as a column `[..., 1]`; 0 at c = 0 for any x."""
+  y, power = numerics.scaled(x)
+  return c[..., None] * power * power * numerics.dot(y, y)
+
+
+# ---- functions of s = r^2, analytic at 0 ------------------------------------
+
+
+def _polynomial(s, coefficients):
+  """Horner's rule; the constant term comes first."""
+  total = jnp.full_like(s, coefficients[-1])
+  for coefficient in reversed(coefficients[:-1]):
+    total = total * s + coefficient
+  return total
+
+
+@functools.cache
+def _asinh_series(itemsize):
+  """Taylor coefficients in s of asinh(sqrt s) / sqrt s, enough for s < 1/2."""
+  terms = {4: 18, 8: 44}[itemsize]
+  return [
+    (-1) ** k * math.comb(2 * k, k) / (4**k * (2 * k + 1)) for k in range(terms)
+  ]
+
+
+def asinhc(s):
+  """asinh(r) / r of s = r^2 >= 0, to about 3 u."""
+  near = s < 0.5
+  small, large = jnp.where(near, s, 0), jnp.where(near, 1, s)
+  r = jnp.sqrt(large)
+  series = _polynomial(small, _asinh_series(s.dtype.itemsize))
+  return jnp.where(near, series, jnp.log(r + jnp.sqrt(1 + large)) / r)
+
+
+def asinh_length(k, c):
+  """asinh(sqrt(c) k) / sqrt(c), with the sign of k; k at c = 0.
+
+  Constant beyond sqrt(c) k = 1e18, to which no points inside the floor of `gap`
+  lead.
+  """
+  k = limited(k, _LARGEST * radius(c)[..., 0])
+  return k * asinhc(c * k * k)
+
+
+@functools.cache
+def _lambert(itemsize):
+  """Numerator and denominator of 3 + s/(5 + s/(7 + ...)), polynomials in s.
+
+  Enough terms for s < 2.
+  """
+  below, above = [Fraction(1)], [Fraction(1)]
+  for odd in range({4: 13, 8: 23}[itemsize], 1, -2):
+    shifted = [Fraction(0), *below]
+    longest = itertools.zip_longest(above, shifted, fillvalue=Fraction(0))
+    above, below = [odd * a + b for a, b in longest], above
+  return [[float(a / below[0]) for a in p] for p in (above, below)]
+
+
+def times_tanhc(u, s):
+  """Product u tanh(r) / r, s = r^2 >= 0 broadcast against u.
+
+  Lambert's continued fraction 1 / (1 + s/(3 + s/(5 + ...))) for s < 2, whose
+  small part is added to u last: that costs one rounding.
+  """
+  near = s < 2
+  small, large = jnp.where(near, s, 0), jnp.where(near, 2, s)
+  above, below = (_polynomial(small, p) for p in _lambert(s.dtype.itemsize))
+  r = jnp.sqrt(large)
+  decay = jnp.exp(-2 * r)
+  far = (1 - 2 * decay / (1 + decay)) / r
+  part = small * below / (above + small * below)
+  return jnp.where(near, u - u * part, u * far)
+
+
+def times_artanhc(x, s, gap, error):
+  """Product x artanh(r) / r, s = r^2, gap = 1 - s but for a share `error`.
+
+  The series in s, added to x last, or 2 asinh(r / sqrt(1 - s)) / 2.
+  """
+  near = s < 0.4
+  small, large = jnp.where(near, s, 0), jnp.where(near, 0.5, s)
+  terms = {4: 20, 8: 42}[s.dtype.itemsize]
+  series = _polynomial(small, [1 / (2 * k + 3) for k in range(terms)])
+  log, rest = _twice_asinh(large / gap, error)
+  far = (log + rest) / (2 * jnp.sqrt(large))
+  return jnp.where(near, x + x * (small * series), x * far)
+
+
+def sinhc(s):
+  """sinh(r) / r of s = r^2 >= 0; overflows with sinh."""
+  near = s < 1
+  small, large = jnp.where(near, s, 0), jnp.where(near, 1, s)
+  terms = {4: 6, 8: 11}[s.dtype.itemsize]
+  series = [1 / math.factorial(2 * k + 1) for k in range(terms)]
+  r = jnp.sqrt(large)
+  far = (jnp.exp(r) - jnp.exp(-r)) / (2 * r)
+  return jnp.where(near, _polynomial(small, series), far)
+
+
+def log_sinhc(s):
+  """log(sinh(r) / r) of s = r^2 >= 0; never overflows."""
+  near = s < 1
+  large = jnp.where(near, 1, s)
+  r = jnp.sqrt(large)
+  far = r + jnp.log1p(-jnp.exp(-2 * r)) - jnp.log(2 * r)
+  return jnp.where(near, jnp.log(sinhc(jnp.where(near, s, 0))), far)
+
+
+def log1pc(z):
+  """log(1 + z) / z for z > -1; 1 at 0."""
+  near = jnp.abs(z) < 0.05
+  terms = {4: 7, 8: 14}[z.dtype.itemsize]
+  series = [(-1) ** k / (k + 1) for k in range(terms)]
+  far = jnp.where(near, 1, z)
+  return jnp.where(
+    near,
+    _polynomial(jnp.where(near, z, 0), series),
+    jnp.log1p(far) / far,
+  )
+
+
+def cosh(s):
+  """Hyperbolic cosine of r, s = r^2 >= 0; overflows with its square."""
+  return jnp.sqrt(1 + s * sinhc(s) ** 2)
+
+
+def log_cosh(s):
+  """The logarithm of cosh(r), s = r^2 >= 0; never overflows."""
+  return log_sinhc(4 * s) - log_sinhc(s)
+
+
+# ---- distances --------------------------------------------------------------
+
+# Of sinh(sqrt(c) d / 2)^2, whose square must not overflow: no two points inside
+# the floor of `gap` come near it.
+_LARGEST = 1e18
+
+
+def _product_error(a, b, product):
+  """What the rounding of a b left out."""
+  (a_high, a_low), (b_high, b_low) = split(a), split(b)
+  rest = (a_high * b_high - product) + a_high * b_low
+  return (rest + a_low * b_high) + a_low * b_low
+
+
+def _twice_asinh(s, error):
+  """2 asinh(sqrt s), and what its rounding left out, for s (1 - error).
+
+  It is arcosh(1 + z) = log(1 + z + sqrt(z (z + 2))), z = 2s.
+  """
+  z = 2 * jnp.minimum(s, _LARGEST)
+  root = jnp.sqrt(z * (z + 2))
+  whole, lost = two_sum(_one(z), z + root)
+  rest = lost / whole - error * (z / root)
+  return jnp.log(whole), lax.stop_gradient(rest)
+
+
+def _sqrt_and_error(c):
+  """sqrt(c), and what its rounding left out as a share of it."""
+  root = jnp.sqrt(c)
+  return root, lax.stop_gradient(-_product_error(root, root, c) / (2 * c))
+
+
+@jax.custom_jvp
+def _arc(q, c, error):
+  s = c * q
+  near = s < 0.5
+  small = jnp.where(near, s, 0)
+  tail = small * _polynomial(small, _asinh_series(s.dtype.itemsize)[1:])
+  short = 2 * jnp.sqrt(jnp.where(near, q, 0)) * (1 + (tail - error / 2))
+  large = jnp.where(near, 1, s)
+  lost = jnp.where(near, 0, _product_error(c, q, s))
+  log, rest = _twice_asinh(large, error - lost / large)
+  scale, scale_error = _sqrt_and_error(jnp.where(c > 0, c, 1))
+  rest = rest - log * scale_error
+  return jnp.where(near, short, (log + rest) / scale)
+
+
+def arc_slopes(q, c, length):
+  """The derivatives of `arc`, given its value, in q and c; 0 at q = 0."""
+  s = c * q
+  apart = q > 0
+  root = jnp.sqrt(jnp.where(apart, q, 1) * (1 + s))
+  by_q = jnp.where(apart, 1 / root, 0)
+  near = s < 0.5
+  # d (sqrt(s) asinhc(s)) and its rest, divided by c.
+  slopes = [k * a for k, a in enumerate(_asinh_series(s.dtype.itemsize))]
+  short = (
+    2 * q * numerics.sqrt(q) * _polynomial(jnp.where(near, s, 0), slopes[1:])
+  )
+  long = (q * by_q - length / 2) / jnp.where(near, 1, c)
+  return by_q, jnp.where(near, short, long)
+
+
+@_arc.defjvp
+def _arc_jvp(primals, tangents):
+  length = _arc(*primals)
+  by_q, by_c = arc_slopes(primals[0], primals[1], length)
+  return length, by_q * tangents[0] + by_c * tangents[1]
+
+
+def arc(q, c, error=0):
+  """Length (2 / sqrt c) asinh(sqrt(c q)) of q >= 0, and 2 sqrt(q) at c = 0.
+
+  For q = |x-y|^2 / ((1 - c|x|^2)(1 - c|y|^2)) this is the distance. Corrections
+  are gathered and added once, so that few roundings are left: about 4 u.
+
+  Args:
+    q: `[...]`; the derivative at 0 is 0.
+    c: curvature, broadcast against q.
+    error: the true q is q (1 - error), to first order; not differentiated.
+
+  Returns:
+    `[...]`.
+  """
+  return _arc(q, jnp.broadcast_to(c, q.shape), jnp.broadcast_to(error, q.shape))
+
+
+def length(t, gaps, c, error):
+  """The `arc` of |t|^2 / gaps, however short or long t is.
+
+  Args:
+    t: `[..., d]`, the difference of two points.
+    gaps: `[...]`, the product of their 1 - c|.|^2.
+    c: curvature `[...]`.
+    error: what is left out of the gaps as a share of them.
+
+  Returns:
+    `[...]`.
+  """
+  y, power = numerics.scaled(t)
+  power = power[..., 0]
+  return power * arc(jnp.sum(y * y, -1) / gaps, c * power * power, error)

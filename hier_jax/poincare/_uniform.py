@@ -1,0 +1,86 @@
+"""The uniform distribution of a geodesic ball."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hier_jax import numerics
+from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare._origin import exp0
+
+# Halvings of the bracket of a radius, beyond those for the bits of a float.
+_HALVINGS = 17
+
+
+def _log_volume(r, c, dim):
+  """log(sinh(h)^d / cosh(h)) of h = sqrt(c) r, but for a constant in r."""
+  s = c * r * r
+  log = dim * (jnp.log(r) + _analytic.log_sinhc(s))
+  return log if dim == 1 else log - _analytic.log_cosh(s)
+
+
+def _propose(key, radius, c, dim, shape):
+  """Radii whose distribution function is exp(`_log_volume`)."""
+  dtype = radius.dtype
+  drawn = jax.random.exponential(key, shape, dtype)
+  goal = _log_volume(radius, c, dim) - drawn
+
+  def halve(_, bracket):
+    low, high = bracket
+    middle = (low + high) / 2
+    below = _log_volume(middle, c, dim) < goal
+    return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+  bracket = jnp.zeros(shape, dtype), jnp.broadcast_to(radius, shape)
+  halvings = jnp.finfo(dtype).nmant + _HALVINGS
+  return sum(lax.fori_loop(0, halvings, halve, bracket)) / 2
+
+
+def _radii(key, radius, c, dim, shape):
+  """Radii of density proportional to sinh(sqrt(c) r)^(d - 1) up to `radius`.
+
+  Rejection: a proposal's density exceeds that by the factor d - tanh(h)^2, so
+  that at least the share 1 - 1/d is kept. In one dimension the two are equal.
+  """
+  if dim == 1:
+    return radius * jax.random.uniform(key, shape, radius.dtype)
+
+  def draw(carry):
+    turn, kept, r = carry
+    key_r, key_u = jax.random.split(jax.random.fold_in(key, turn))
+    new = _propose(key_r, radius, c, dim, shape)
+    s = c * new * new
+    tanh_sq = s * _analytic.times_tanhc(1, s) ** 2
+    height = jax.random.uniform(key_u, shape, radius.dtype)
+    accept = height * (dim - tanh_sq) < dim - 1
+    return turn + 1, kept | accept, jnp.where(kept, r, new)
+
+  start = jnp.int32(0), jnp.zeros(shape, bool), jnp.zeros(shape, radius.dtype)
+  return lax.while_loop(lambda carry: ~jnp.all(carry[1]), draw, start)[2]
+
+
+def random_uniform(key, shape, *, c, radius, dtype=jnp.float32):
+  """Points uniform by the ball's volume, no farther than `radius` from 0.
+
+  Args:
+    key: PRNG key.
+    shape: `(..., d)` of the result.
+    c: curvature, a number or a scalar array; the Euclidean ball at 0.
+    radius: positive, the largest distance from 0.
+    dtype: of the result.
+
+  Returns:
+    Points `[..., d]`; no derivative flows to c or radius.
+
+  Raises:
+    ValueError: for a radius that is known and not positive.
+  """
+  if isinstance(radius, (int, float)) and not radius > 0:
+    raise ValueError(f'radius must be positive, got {radius}')
+  wide = jnp.promote_types(dtype, jnp.float32)
+  c = lax.stop_gradient(_arguments.curvature(c, wide))
+  radius = lax.stop_gradient(jnp.asarray(radius, wide))
+  key_radius, key_direction = jax.random.split(key)
+  r = _radii(key_radius, radius, c, shape[-1], shape[:-1])
+  direction = numerics.unit(jax.random.normal(key_direction, shape, wide))
+  return exp0(direction * (r[..., None] / 2), c=c).astype(dtype)

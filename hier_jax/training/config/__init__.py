@@ -1,0 +1,1 @@
+"""What a run is told: keys and defaults, presets, files, checks."""

@@ -1,0 +1,383 @@
+"""The checks on a config's values.
+
+All that a wrong value can break is found here, before anything is read,
+compiled or written.
+"""
+
+import fnmatch
+import functools
+import math
+import operator
+import re
+
+import jax
+import numpy as np
+
+from hier_jax.data import sampler, transforms
+from hier_jax.errors import UserError
+from hier_jax.evaluation import baselines
+from hier_jax.losses._lca import ESTIMATORS
+from hier_jax.models import embedder
+from hier_jax.training.config import default as config_lib
+from hier_jax.training.distributed import mapping
+from hier_jax.training.logs import tensorboard
+from hier_jax.training.step import finite, objective, optim
+
+__all__ = ['check_data', 'validate']
+
+_RELATIONS = {
+  'above': operator.gt,
+  'at least': operator.ge,
+  'at most': operator.le,
+  'below': operator.lt,
+}
+# What holds of the values that are not None, of keys given as patterns.
+_BOUNDS = {
+  ('above', 0): (
+    'model.image_size',
+    'model.embedding_dim',
+    'model.clip_radius',
+    'model.radial_scale',
+    'loss.num_proxies',
+    'loss.hier.tau',
+    'loss.hier.k',
+    'loss.hier.triplets_per_anchor',
+    'loss.*temperature',
+    'data.batch_size',
+    'data.max_megapixels',
+    'data.micro_batch',
+    'data.groups',
+    'data.num_threads',
+    'data.short_side',
+    'data.eval_crop',
+    'eval.batch_size',
+    'eval.every_epochs',
+    'eval.patience',
+    'checkpoint.*',
+    'optim.step_every',
+    'optim.step_factor',
+    'optim.adam_eps',
+    'optim.grad_scale',
+    'optim.clip_value',
+    'optim.clip_norm',
+    'epochs',
+    'log_every',
+  ),
+  ('at least', 0): (
+    'seed',
+    'model.c',
+    'loss.metric_weight',
+    'loss.hier_weight',
+    'loss.hier.margin',
+    'loss.memory.*',
+    'data.images_per_class',
+    'data.train_view.flip',
+    'data.train_view.grayscale',
+    'data.train_view.channel_shuffle',
+    'optim.lr',
+    'optim.warmup_epochs',
+    'optim.weight_decay',
+    'optim.b1',
+    'optim.b2',
+    'optim.ema_decay',
+    'optim.scales.*',
+  ),
+  ('at least', 2): ('eval.hold_out',),
+  ('below', 1): ('optim.b1', 'optim.b2', 'optim.ema_decay'),
+  ('at most', 1): (
+    'data.eval_crop',
+    'data.train_view.flip',
+    'data.train_view.grayscale',
+    'data.train_view.channel_shuffle',
+  ),
+  # Of a larger one JAX would silently drop bits.
+  ('at most', 2**32 - 1): ('seed',),
+}
+_CHOICES = {
+  'model.dtype': ('float32', 'bfloat16'),
+  'loss.metric': objective.LOSSES,
+  'loss.hier.normalise_by': ('all', 'valid'),
+  'loss.hier.estimator': ESTIMATORS,
+  'optim.schedule': ('constant', 'cosine', 'step', 'one_cycle'),
+  'nonfinite': finite.MODES,
+  'parallel': mapping.MAPS,
+  'data.sampler': sampler.KINDS,
+}
+# Type of the items of tuples, and what to call them.
+_NUMBERS = (int, float), 'numbers'
+_ITEMS = {
+  'optim.freeze': (str, 'regular expressions'),
+  'eval.recall_at': (int, 'whole numbers'),
+  'loss.recall_at_k.ks': (int, 'whole numbers'),
+}
+
+
+def _check_types(flat):
+  """That None and tuples are as they may be; ConfigDict holds other types."""
+  for key, value in flat.items():
+    if value is None and not config_lib.may_be_none(key):
+      raise UserError(f'config.{key} is None, must have a value')
+    kind, words = _ITEMS.get(key, _NUMBERS)
+    if isinstance(value, tuple) and not all(isinstance(x, kind) for x in value):
+      raise UserError(f'config.{key} is {value}, must be {words}')
+
+
+def _check_bounds(flat):
+  for (relation, bound), patterns in _BOUNDS.items():
+    for pattern in patterns:
+      for key in fnmatch.filter(flat, pattern):
+        value = flat[key]
+        if value is not None and not _RELATIONS[relation](value, bound):
+          raise UserError(
+            f'config.{key} is {value}, must be {relation} {bound}'
+          )
+
+
+def _check_finite(flat):
+  for key, value in flat.items():
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+      raise UserError(f'config.{key} is {value}, must be finite')
+
+
+def _one_of(flat, key, allowed):
+  if flat[key] not in allowed:
+    choices = ', '.join(map(repr, allowed))
+    raise UserError(f'config.{key} is {flat[key]!r}, must be one of {choices}')
+
+
+def _check_views(flat):
+  """That images can be cropped and resized as they are to be."""
+  if flat['data.device_views'] and flat['data.short_side'] is None:
+    raise UserError(
+      'config.data.device_views is True, but config.data.short_side is None:'
+      ' set the latter, 256 for instance, since devices take crops of a'
+      ' bounded size'
+    )
+  for key, limit in (('scale', ' <= 1'), ('ratio', '')):
+    value = flat[f'data.train_view.{key}']
+    if value is None and key == 'scale':
+      continue
+    fits = len(value) == 2 and 0 < value[0] <= value[1]
+    if not fits or (limit and value[1] > 1):
+      raise UserError(
+        f'config.data.train_view.{key} is {value}, must be two numbers, 0 < low'
+        f' <= high{limit}'
+      )
+  try:
+    transforms.EvalView(flat['model.image_size'], flat['data.eval_resize'])
+  except UserError as error:
+    raise UserError(f'config.data.eval_resize: {error}') from error
+  size, short_side = flat['model.image_size'], flat['data.short_side']
+  if short_side is not None and short_side < size:
+    raise UserError(
+      f'config.data.short_side is {short_side}, but config.model.image_size is'
+      f' {size}: images would be shrunk, and enlarged again. Set the former to'
+      f' {size} at least, or to None'
+    )
+  if flat['eval.pixels']:
+    try:
+      baselines.pixel_embedding(np.zeros((1, size, size, 3), np.uint8))
+    except UserError as error:
+      raise UserError(
+        f'config.eval.pixels is True, but config.model.image_size is {size}:'
+        f' {error}; set the former to False'
+      ) from error
+
+
+def _check_batch(flat):
+  batch, per_class = flat['data.batch_size'], flat['data.images_per_class']
+  if per_class and batch % per_class:
+    raise UserError(
+      f'config.data.batch_size {batch} is not a multiple of'
+      f' config.data.images_per_class {per_class}'
+    )
+  for key in ('data.batch_size', 'eval.batch_size'):
+    if flat[key] % jax.device_count():
+      raise UserError(
+        f'config.{key} {flat[key]} does not divide among'
+        f' {jax.device_count()} devices: choose a multiple'
+      )
+  micro, local = flat['data.micro_batch'], batch // jax.device_count()
+  if micro is not None and local % micro:
+    raise UserError(
+      f'config.data.micro_batch {micro} does not divide the {local} rows of a'
+      f' device (config.data.batch_size {batch} on {jax.device_count()}'
+      ' devices)'
+    )
+  if flat['loss.hier_weight'] > 0:
+    smaller = min(batch, flat['loss.num_proxies'])
+    if flat['loss.hier.k'] > smaller:
+      raise UserError(
+        f'config.loss.hier.k {flat["loss.hier.k"]} neighbours are more than'
+        f' the batch or the proxies hold ({smaller}): lower k'
+      )
+
+
+def _check_sampler(flat):
+  """That keys of one sampler do not wait for another."""
+  kind, alone = flat['data.sampler'], 'hierarchical'
+  given = {'data.level': None, 'data.groups': 1}
+  for key, unset in given.items():
+    if kind != alone and flat[key] != unset:
+      raise UserError(
+        f'config.{key} is {flat[key]!r}, but config.data.sampler is {kind!r},'
+        f' which has no use for it: set the latter to {alone!r}, or leave'
+        f' {key} out'
+      )
+
+
+def _check_length(flat):
+  """That the backbone trains at all in a run of that length."""
+  epochs, rest = flat['epochs'], flat['optim.warmup_epochs']
+  if rest >= epochs:
+    raise UserError(
+      f'config.optim.warmup_epochs is {rest}, but config.epochs is {epochs}:'
+      ' the backbone, which rests during warm-up, would never train. Lower the'
+      ' former, to 0 for instance, or raise the latter'
+    )
+
+
+def _check_evaluation(flat):
+  """That there is something to judge by where it is to be judged."""
+  recall_at = flat['eval.recall_at']
+  if not recall_at or min(recall_at) < 1:
+    raise UserError(
+      f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
+    )
+  _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
+
+
+def _check_loss(config, flat):
+  """That the metric loss can be computed as it is set."""
+  name, size = flat['loss.metric'], flat['loss.memory.size']
+  batch, views = flat['data.batch_size'], flat['data.images_per_class']
+  if size and not objective.takes_memory(name):
+    raise UserError(
+      f'config.loss.memory.size is {size}, but {name} has no use for a memory:'
+      ' set it to 0'
+    )
+  if size and size < batch:
+    raise UserError(
+      f'config.loss.memory.size {size} is less than config.data.batch_size'
+      f' {batch}: a memory holds a whole batch at least'
+    )
+  local = batch // jax.device_count()
+  if name == 'hyp' and (views < 2 or local % views):
+    raise UserError(
+      f'config.loss.metric hyp pairs the images of a class: {views} images per'
+      f' class (config.data.images_per_class) must be at least 2 and divide the'
+      f' {local} rows of a device'
+    )
+  try:
+    objective.trace(config)
+  except (TypeError, ValueError) as error:
+    raise UserError(f'config.loss.{name}: {error}') from error
+
+
+def _check_model(config):
+  """That the network can be made as it is set."""
+  settings = config.model.to_dict()
+  size = config.model.image_size
+  images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
+  try:
+    model = embedder.create(**settings)
+    shapes = jax.eval_shape(
+      functools.partial(model.init, train=False), jax.random.key(0), images
+    )
+  except UserError as error:
+    raise UserError(f'config.model: {error}') from error
+  proxies = dict.fromkeys(('class_proxies', 'hierarchical_proxies'))
+  params = {'model': shapes['params'], 'loss': proxies}
+  _check_freeze(config.optim.freeze, params)
+  statistics = 'batch_stats' in shapes and not model.backbone.frozen_stats
+  if config.data.micro_batch is not None and statistics:
+    raise UserError(
+      f'config.data.micro_batch is {config.data.micro_batch}, but the BatchNorm'
+      f' of {config.model.backbone} takes statistics of the whole batch: set it'
+      ' to None, or config.model.frozen_stats to True'
+    )
+
+
+def _check_freeze(freeze, params):
+  """That each pattern is one, and finds a parameter."""
+  for pattern in freeze:
+    try:
+      _, frozen = optim.split(params, (pattern,))
+    except re.error as error:
+      raise UserError(
+        f'config.optim.freeze holds {pattern!r}, which is no regular'
+        f' expression ({error})'
+      ) from error
+    if not frozen:
+      raise UserError(
+        f'config.optim.freeze holds {pattern!r}, which finds no parameter:'
+        ' expected a regular expression of paths such as'
+        f' {optim.paths(params)[0]!r}'
+      )
+
+
+def validate(config, *, training=True):
+  """Checks a config by itself; see `check_data` for what needs the data.
+
+  Args:
+    config: the ConfigDict of a run.
+    training: whether it is to be trained, and not only evaluated, with.
+
+  Returns:
+    The config resolved, see `config.resolve`.
+
+  Raises:
+    UserError: for an unknown or missing key, a value that cannot be, and keys
+      that contradict each other.
+  """
+  flat = config_lib.flatten(config)
+  config_lib.check_keys(flat)
+  _check_types(flat)
+  _check_finite(flat)
+  _check_bounds(flat)
+  for key, allowed in _CHOICES.items():
+    _one_of(flat, key, allowed)
+  if flat['tensorboard']:
+    tensorboard.check_tensorboard()
+  _check_model(config)
+  config = config_lib.resolve(config)
+  flat = config_lib.flatten(config)
+  _check_evaluation(flat)
+  if training:
+    _check_views(flat)
+    _check_batch(flat)
+    _check_sampler(flat)
+    _check_length(flat)
+    _check_loss(config, flat)
+  return config
+
+
+def check_data(config, splits, *, total_steps):
+  """Raises UserError where the config contradicts its data set.
+
+  Args:
+    config: the whole config, resolved.
+    splits: name -> `datasets.Split`.
+    total_steps: of the run.
+  """
+  _check_ranks(config, splits)
+  memory = config.loss.memory
+  if memory.size and memory.start_step >= total_steps:
+    raise UserError(
+      f'config.loss.memory.start_step is {memory.start_step}, but the run has'
+      f' {total_steps} steps: its memory would never be used'
+    )
+
+
+def _check_ranks(config, splits):
+  """That no rank is beyond all that is ranked, where Recall@K says nothing."""
+  last = max(config.eval.recall_at)
+  for name in ('gallery' if 'gallery' in splits else 'test', 'val'):
+    # Queries that are their own gallery are not ranked for themselves.
+    ranked = len(splits.get(name, ())) - (name != 'gallery')
+    if name in splits and last > ranked:
+      raise UserError(
+        f'config.eval.recall_at holds {last}, but {splits[name].name} has only'
+        f' {ranked} images that a query can find: leave that rank out'
+      )

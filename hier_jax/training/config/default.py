@@ -1,0 +1,388 @@
+"""The config: every key with its default.
+
+A config file under experiments/configs returns `default_config()` with other
+values; it can neither add a key nor leave one out. A key that belongs to others
+is None by default, and `resolve` derives it from them. `validation` checks
+values.
+"""
+
+import contextlib
+import json
+
+import jax
+from ml_collections import config_dict
+
+from hier_jax import paths
+from hier_jax.data import transforms
+from hier_jax.errors import UserError, did_you_mean
+from hier_jax.models import registry
+from hier_jax.training.step import objective, optim
+
+__all__ = [
+  'FREE_KEYS',
+  'as_stored',
+  'check_keys',
+  'conflicts',
+  'default_config',
+  'differences',
+  'facts',
+  'flatten',
+  'from_stored',
+  'may_be_none',
+  'resolve',
+  'settings',
+  'unknown_key',
+]
+
+# Keys whose values may differ between the processes of a run,
+_HOST_KEYS = ('data.cache', 'data.data_dir', 'data.num_threads')
+# and all that say where, how fast or how often, never what: a run may go on
+# with others.
+FREE_KEYS = (
+  *_HOST_KEYS,
+  'checkpoint.every_epochs',
+  'checkpoint.keep',
+  'data.max_megapixels',
+  'data.micro_batch',
+  # It acts through data.eval_resize.
+  'data.eval_crop',
+  'eval.batch_size',
+  'log_every',
+  'model.remat',
+  'nonfinite',
+  'parallel',
+  'tensorboard',
+)
+# Rows that are embedded at a time in evaluation, about.
+_EVAL_ROWS = 500
+# Key that is None where it is derived -> its value, of a whole config.
+_DERIVED = {
+  'model.mean': lambda config: registry.spec(config.model.backbone).mean,
+  'model.std': lambda config: registry.spec(config.model.backbone).std,
+  'data.eval_resize': lambda config: round(
+    config.model.image_size / config.data.eval_crop
+  ),
+  'eval.batch_size': lambda config: _multiple(_EVAL_ROWS, jax.device_count()),
+}
+
+# Keys that may be None although that is not their default.
+_OR_NONE = ('model.clip_radius', 'data.train_view.scale')
+# Types of the options of losses whose default is None.
+NONE_TYPES = {'mining': float, 'margins': tuple}
+
+
+def _loss_options():
+  """Loss -> its options with their defaults, as a config can hold them."""
+  typed = lambda key, value: (
+    config_dict.placeholder(NONE_TYPES[key]) if value is None else value
+  )
+  return {
+    name: {k: typed(k, v) for k, v in objective.options(name).items()}
+    for name in objective.LOSSES
+  }
+
+
+def default_config():
+  """HIER with Proxy-Anchor as the paper trains it, on the Emoji data."""
+  optional = config_dict.placeholder
+  config = {
+    'seed': 0,
+    # What the backbone begins with: None for drawn weights, 'hub' for those
+    # published under its name, else what `models.pretrained.load` takes.
+    'pretrained': optional(str),
+    'model': {
+      'backbone': 'vit_tiny_patch4',
+      'image_size': 32,
+      'embedding_dim': 128,
+      'c': 0.1,
+      'clip_radius': 2.3,
+      'last_norm': True,
+      'radial_scale': optional(float),
+      'dtype': 'bfloat16',
+      # None in what follows: as the backbone has it, whose weights expect
+      # pixels of that mean and standard deviation.
+      'mean': optional(tuple),
+      'std': optional(tuple),
+      'pool': optional(str),
+      'deit_token': optional(str),
+      'drop_path': optional(float),
+      'frozen_stats': optional(bool),
+      'remat': optional(bool),
+    },
+    'loss': {
+      'metric': 'proxy_anchor',
+      'metric_weight': 1.0,
+      'hier_weight': 0.5,
+      **_loss_options(),
+      # Rows of past batches that the metric loss compares with, from a step on.
+      'memory': {'size': 0, 'start_step': 0},
+      'num_proxies': 512,
+      'hier': {
+        'tau': 0.1,
+        'margin': 0.1,
+        'k': 20,
+        'triplets_per_anchor': 50,
+        'estimator': 'gumbel',
+        'shared_noise': False,
+        'self_negatives': False,
+        'exclude_self_lca': False,
+        'normalise_by': 'all',
+      },
+    },
+    'optim': {
+      # A group's rate is lr * batch_size / 180 * scales[group] * schedule.
+      'lr': 5e-6,
+      'scales': {
+        'backbone': 1.0,
+        'head': 1.0,
+        'hierarchical_proxies': 50.0,
+        'class_proxies': 1e4,
+      },
+      'schedule': 'constant',
+      'step_every': 10,
+      'step_factor': 0.5,
+      'warmup_epochs': 1,
+      'freeze': (),
+      'weight_decay': 1e-2,
+      'b1': 0.9,
+      'b2': 0.999,
+      'adam_eps': 1e-4,
+      # Of the gradient of backbone and head, before it is clipped: the authors'
+      # program on n devices has 1 / n.
+      'grad_scale': 1.0,
+      'clip_value': optional(float),
+      'clip_norm': optional(float),
+      # Of the moving average of the parameters that is evaluated then.
+      'ema_decay': optional(float),
+    },
+    'data': {
+      'name': 'emoji',
+      'data_dir': optional(str),
+      'batch_size': 180,
+      # Rows of a device that are embedded at a time, None for all: a batch of
+      # any size in the memory of so many rows, for a forward pass more.
+      'micro_batch': optional(int),
+      'images_per_class': 2,
+      # How classes meet in a batch, see `data.sampler`; 'hierarchical' takes
+      # them from so many groups of a level, None for the coarsest.
+      'sampler': 'class',
+      'level': optional(str),
+      'groups': 1,
+      'num_threads': 2,
+      # Larger images are shrunk to it before training views are made.
+      'short_side': optional(int),
+      # Decoded images on disk: 'off', 'auto' where they fit, or a folder.
+      'cache': 'off',
+      # Larger images are refused before they are decoded.
+      'max_megapixels': transforms.MAX_MEGAPIXELS,
+      # Crops are resized and flipped on the devices.
+      'device_views': False,
+      'train_view': {
+        'scale': (0.2, 1.0),
+        'ratio': (3 / 4, 4 / 3),
+        'flip': 0.5,
+        'affine': {
+          'degrees': 0.0,
+          'log_scale': 0.0,
+          'log_aspect': 0.0,
+          'translate': 0.0,
+        },
+        'grayscale': 0.0,
+        'channel_shuffle': 0.0,
+        'brightness': 0.0,
+      },
+      # Evaluation views are cut out of the centre of an image whose short side
+      # was resized to it, of which they are so large a share: None for
+      # model.image_size / eval_crop.
+      'eval_resize': optional(int),
+      'eval_crop': 1.0,
+    },
+    'epochs': 100,
+    'log_every': 10,
+    # How the step is mapped over devices: 'pmap' or 'shard_map'.
+    'parallel': 'pmap',
+    # The logs for TensorBoard as well, in WORKDIR/tensorboard.
+    'tensorboard': False,
+    # What a step does that is not finite: 'stop' the run or 'skip' its update.
+    'nonfinite': 'stop',
+    'eval': {
+      'every_epochs': 10,
+      # None: about 500, as many on each device.
+      'batch_size': optional(int),
+      'recall_at': (1, 2, 4, 8),
+      'pixels': False,
+      # One training class in so many is kept from training, for validation;
+      # not where the data set has a split 'val' of its own. With either the
+      # test split is evaluated at the end alone, for the last state and for
+      # the first of those that validate best.
+      'hold_out': optional(int),
+      'select': 'map@r',
+      # The run ends after so many evaluations without a better one.
+      'patience': optional(int),
+    },
+    # So many of the latest are kept, and the one that validates best.
+    'checkpoint': {'every_epochs': 1, 'keep': 2},
+  }
+  return config_dict.create(**config).lock()
+
+
+def flatten(config, prefix=''):
+  """Dotted key -> value, dictionaries opened."""
+  flat: dict[str, object] = {}
+  for key, value in config.items():
+    if isinstance(value, (config_dict.ConfigDict, dict)):
+      flat |= flatten(value, f'{prefix}{key}.')
+    else:
+      flat[f'{prefix}{key}'] = value
+  return flat
+
+
+def may_be_none(key):
+  """Whether None is a value of a dotted key."""
+  return key in _OR_NONE or flatten(default_config())[key] is None
+
+
+def unknown_key(key):
+  """What to say of a key that `default_config` does not have."""
+  hint = did_you_mean(key, flatten(default_config()))
+  everywhere = '; hier_jax/training/config/default.py has all of them'
+  return f'unknown config key {key!r}{hint or everywhere}'
+
+
+def check_keys(flat):
+  """Raises UserError where dotted keys are not those of `default_config`."""
+  expected = set(flatten(default_config()))
+  unknown, missing = sorted(set(flat) - expected), sorted(expected - set(flat))
+  if unknown:
+    raise UserError(unknown_key(unknown[0]))
+  if missing:
+    raise UserError(
+      f'config key {missing[0]!r} is missing: start from'
+      ' hier_jax.training.config.default_config()'
+    )
+
+
+def resolve(config):
+  """The config with what is None for derived, see `default_config`, filled in.
+
+  A local data_dir becomes absolute, so that it is found from every folder.
+
+  Args:
+    config: the whole config, which is left as it is.
+
+  Raises:
+    UserError: there is no such backbone, or data_dir is no path.
+  """
+  found = config.copy_and_resolve_references()
+  flat = flatten(config)
+  derived = {
+    key: derive(config) for key, derive in _DERIVED.items() if flat[key] is None
+  }
+  if flat['data.data_dir'] is not None:
+    place = paths.as_path(flat['data.data_dir'])
+    local = not paths.is_remote(place)
+    derived['data.data_dir'] = str(place.absolute() if local else place)
+  found.update_from_flattened_dict(derived)
+  return found
+
+
+def _multiple(number, of):
+  """The first multiple of `of` that is not below a number."""
+  return -(-number // of) * of
+
+
+def facts(config):
+  """Dotted key -> value as text, what the processes of a run must share."""
+  return {
+    f'config.{key}': repr(value)
+    for key, value in flatten(config).items()
+    if key not in _HOST_KEYS
+  }
+
+
+def as_stored(config):
+  """A config as nested dicts, as `config.json` holds it."""
+  return json.loads(config.to_json())
+
+
+def from_stored(stored):
+  """The config that `config.json` of a run holds.
+
+  Args:
+    stored: nested dicts; keys that they lack are at their defaults.
+
+  Raises:
+    UserError: for a key that is unknown.
+  """
+  config = default_config()
+  flat = flatten(stored)
+  check_keys(flatten(config) | flat)
+  # JSON knows no tuples.
+  flat = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
+  config.update_from_flattened_dict(flat)
+  return config
+
+
+def differences(theirs, ours):
+  """Dotted keys whose values differ between two configs.
+
+  Args:
+    theirs: a config as nested dicts, as JSON holds it.
+    ours: another.
+
+  Returns:
+    key -> (their value, our value), None for a key that is not there.
+  """
+  theirs, ours = flatten(theirs), flatten(ours)
+  return {
+    key: (theirs.get(key), ours.get(key))
+    for key in sorted(set(theirs) | set(ours))
+    if theirs.get(key) != ours.get(key)
+  }
+
+
+def conflicts(theirs, ours, *, validated):
+  """The differences that keep a run of one config from going on with another.
+
+  There are none in `FREE_KEYS`, in how often it is evaluated where that decides
+  nothing, and where it becomes longer under a schedule that does not depend on
+  its length.
+
+  Args:
+    theirs: the config that the run began with, resolved.
+    ours: the one to go on with, likewise.
+    validated: whether evaluations of the run have chosen its best state.
+
+  Returns:
+    As `differences`.
+  """
+  found = differences(as_stored(theirs), as_stored(ours))
+  free = {*FREE_KEYS}
+  if not validated:
+    free.add('eval.every_epochs')
+  if theirs.epochs < ours.epochs and ours.optim.schedule not in optim.SPANNING:
+    free.add('epochs')
+  return {key: values for key, values in found.items() if key not in free}
+
+
+def settings(config):
+  """Dotted keys in which a config is not at its defaults, or what they derive.
+
+  The seed and `FREE_KEYS`, which change no result, are left out.
+
+  Args:
+    config: resolved or not.
+
+  Returns:
+    key -> (default, value).
+  """
+  flat, default = flatten(config), default_config()
+  unset = config.copy_and_resolve_references()
+  for key, derive in _DERIVED.items():
+    # Of a backbone that is no more there is nothing to derive.
+    with contextlib.suppress(UserError):
+      if key not in FREE_KEYS and flat[key] == derive(config):
+        unset.update_from_flattened_dict({key: None})
+  found = differences(as_stored(default), as_stored(unset))
+  left_out = ('seed', *FREE_KEYS)
+  return {key: values for key, values in found.items() if key not in left_out}

@@ -1,0 +1,140 @@
+"""Config files, and flags for the keys of a config."""
+
+import pathlib
+import re
+import traceback
+import types
+
+from absl import flags
+from ml_collections import config_dict
+from ml_collections.config_flags import config_path, tuple_parser
+
+from hier_jax import paths
+from hier_jax.errors import UserError
+from hier_jax.training.config import default as config_lib
+
+__all__ = ['define_keys', 'given_keys', 'load']
+
+_WANTED = 'expected a Python file with a function get_config(preset=None)'
+_PREFIX = 'config.'
+_PARSERS = {
+  bool: flags.BooleanParser(),
+  int: flags.IntegerParser(),
+  float: flags.FloatParser(),
+  str: flags.ArgumentParser(),
+  tuple: tuple_parser.TupleParser(),
+}
+# How ConfigDict names a key that it does not have.
+_KEY = re.compile(r'(?:Key )?["\'](\w+)["\']')
+
+
+def load(text: str) -> config_dict.ConfigDict:
+  """Runs a config file.
+
+  Args:
+    text: `FILE` or `FILE:PRESET`; PRESET is the argument of its `get_config`.
+
+  Raises:
+    UserError: the file cannot be read, is no Python, fails (the line is named),
+      or makes something else than a config with the keys of `default_config`.
+  """
+  name, colon, preset = text.partition(':')
+  path = paths.as_path(name)
+  code = _compiled(path)
+  module = types.ModuleType('config')
+  module.__file__ = str(path)
+  try:
+    exec(code, module.__dict__)
+    if not callable(getattr(module, 'get_config', None)):
+      raise UserError(f'config file {path} has no get_config: {_WANTED}')
+    config = module.get_config(*([preset] if colon else []))
+  except UserError:
+    raise
+  except Exception as error:
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == str(path)
+    ]
+    where = f', line {lines[-1]}' if lines else ''
+    raise UserError(f'config file {path}{where}: {_why(error)}') from error
+  if not isinstance(config, config_dict.ConfigDict):
+    raise UserError(
+      f'get_config of config file {path} returned a {type(config).__name__};'
+      ' expected hier_jax.training.config.default_config() with other values'
+    )
+  config_lib.check_keys(config_lib.flatten(config))
+  return config
+
+
+def _compiled(path: pathlib.Path) -> types.CodeType:
+  try:
+    return compile(path.read_bytes(), str(path), 'exec')
+  except OSError as error:
+    raise UserError(
+      f'config file {path} cannot be read ({error.strerror}): {_WANTED}'
+    ) from error
+  except SyntaxError as error:
+    where = '' if error.lineno is None else f', line {error.lineno}'
+    line = f': {error.text.strip()}' if error.text else ''
+    raise UserError(f'config file {path}{where}: {error.msg}{line}') from error
+  except ValueError as error:
+    raise UserError(f'config file {path}: {error}: {_WANTED}') from error
+
+
+def _why(error: Exception) -> str:
+  """What went wrong while a config was made, on one line."""
+  # ConfigDict puts its KeyError, of many lines, into an AttributeError.
+  while error.args and isinstance(error.args[0], Exception):
+    error = error.args[0]
+  text = str(error.args[0]) if error.args else ''
+  key = _KEY.match(text)
+  if isinstance(error, KeyError) and key:
+    return config_lib.unknown_key(key[1])
+  return f'{type(error).__name__}: {text.partition(chr(10))[0]}'
+
+
+class _Parser(flags.ArgumentParser):
+  """Parses the values of a key, 'None' where that is one."""
+
+  def __init__(self, kind, or_none):
+    self._kind, self._or_none = kind, or_none
+
+  def parse(self, argument):
+    if argument == 'None' and self._or_none:
+      return None
+    try:
+      return _PARSERS[self._kind].parse(argument)
+    except (TypeError, ValueError):
+      what = (
+        'numbers as 0.2,1.0' if self._kind is tuple else self._kind.__name__
+      )
+      none = ' or None' if self._or_none else ''
+      raise ValueError(f'expected {what}{none}') from None
+
+
+def define_keys(values: flags.FlagValues) -> None:
+  """Defines a flag `config.KEY` for every key of `default_config`."""
+  config = config_lib.default_config()
+  for key in config_lib.flatten(config):
+    kind = config_path.get_type(key, config)
+    flag = flags.Flag(
+      _Parser(kind, config_lib.may_be_none(key)),
+      None,
+      f'{_PREFIX}{key}',
+      None,
+      'see hier_jax/training/config/default.py',
+      boolean=kind is bool,
+      # The second of two tuples would take the first one's place unseen.
+      allow_overwrite=kind is not tuple,
+    )
+    flags.DEFINE_flag(flag, values)
+
+
+def given_keys(values: flags.FlagValues) -> dict[str, object]:
+  """Key -> value, of the flags of `define_keys` that were given."""
+  return {
+    name.removeprefix(_PREFIX): values[name].value
+    for name in values
+    if name.startswith(_PREFIX) and values[name].present
+  }

@@ -1,0 +1,127 @@
+"""Records of a run: metrics.jsonl and timing.jsonl, one JSON object a line.
+
+What a resumed run must repeat bitwise is in metrics.jsonl, what the wall clock
+says in timing.jsonl.
+"""
+
+import json
+import math
+import sys
+import time
+
+from hier_jax import json_files, paths
+from hier_jax.errors import UserError, plain, shown
+from hier_jax.paths import writing
+
+__all__ = ['TEXTS', 'MetricsLog', 'check_values', 'read']
+
+# The keys of records that hold text.
+TEXTS = frozenset({'distance', 'kind', 'name', 'ties'})
+
+
+# Between two writes of a log in an object store.
+_FLUSH_SECONDS = 30
+
+
+def read(path):
+  """Records of a log, of a file that is not there none.
+
+  Each is a dict with a 'step', text under the keys of `TEXTS`, and finite
+  numbers or None under all others. A last line that a crash cut short is left
+  out.
+
+  Raises:
+    UserError: another line is no such record.
+  """
+  path = paths.as_path(path)
+  # Each record ends with a newline: what comes after the last one is cut short.
+  lines = path.read_bytes().split(b'\n')[:-1] if path.exists() else []
+  return [_record(path, i, line) for i, line in enumerate(lines, 1)]
+
+
+def _record(path, number, line):
+  try:
+    record = json_files.parse(line)
+    if not isinstance(record, dict):
+      raise ValueError('it is no object')
+    check_values(record)
+    if not (isinstance(record.get('step'), int) and record['step'] >= 0):
+      raise ValueError('it has no step')
+  except ValueError as error:
+    raise UserError(
+      f'{path}, line {number} is no record of a run ({plain(str(error))}):'
+      ' remove that line'
+    ) from error
+  return record
+
+
+def check_values(record):
+  """Raises ValueError for values that a record never has, see `read`."""
+  for key, value in record.items():
+    if key in TEXTS:
+      if not isinstance(value, str):
+        raise ValueError(f'{key} is {shown(value)}, expected text')
+    elif value is not None and not (
+      isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    ):
+      raise ValueError(f'{plain(key)} is {shown(value)}, expected a number')
+
+
+class MetricsLog:
+  """Records of a run, one JSON object a line, in the order of steps.
+
+  An object store cannot append: there the file is written anew, at most twice a
+  minute and whenever `flush` is called.
+
+  Args:
+    path: the file; records of steps after `step` are dropped from it, so that a
+      run that went on past its last checkpoint before it was killed leaves no
+      line twice.
+    step: the step the run goes on from.
+    enabled: False keeps the records in memory alone (processes other than 0).
+    board: a `TensorBoard` that is shown the records too.
+  """
+
+  def __init__(self, path, *, step=0, enabled=True, board=None):
+    self._path = paths.as_path(path)
+    self._enabled, self._board = enabled, board
+    self.records = [r for r in read(path) if r['step'] <= step]
+    self._flushed, self._whole = -math.inf, False
+    self.flush()
+
+  def write(self, record):
+    """Appends a record, which has a 'kind' and a 'step'.
+
+    Raises:
+      WriteError: the file cannot be written.
+    """
+    self.records.append(record)
+    self._whole = False
+    if self._board is not None:
+      self._board.write(record)
+    if paths.is_remote(self._path):
+      if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        self.flush()
+    elif self._enabled:
+      with writing(self._path), self._path.open('a') as file:
+        file.write(json.dumps(record) + '\n')
+      self._whole = True
+
+  def flush(self):
+    """Sees to it that the file holds all records.
+
+    Raises:
+      WriteError: it cannot be written.
+    """
+    if self._whole or not self._enabled:
+      return
+    lines = ''.join(json.dumps(r) + '\n' for r in self.records)
+    with writing(self._path):
+      paths.write_text(self._path, lines)
+    self._flushed, self._whole = time.monotonic(), True
+    if self._board is not None:
+      self._board.flush()
+
+  def evaluations(self):
+    """Evaluation records so far, by name, the latest of each."""
+    return {r['name']: r for r in self.records if r['kind'] == 'eval'}

@@ -1,0 +1,121 @@
+"""Curves of groups of runs by epoch."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from hier_jax.errors import UserError, plain
+from hier_jax.training.logs import names
+from hier_jax.training.report import runs as runs_lib
+
+__all__ = ['figure']
+
+# Okabe and Ito's colours, dark ones first; where two print in the same grey,
+# dashes tell them apart.
+_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_DASHES = ('-', '--', '-.', ':')
+
+
+def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
+  """Loss and a retrieval metric by epoch: a line a group, a band of its seeds.
+
+  Args:
+    groups: of `runs.groups`.
+    metric: a key of the evaluation records.
+    title: what to call it.
+
+  Returns:
+    A Matplotlib `Figure`, which no window knows.
+
+  Raises:
+    UserError: Matplotlib is not installed.
+  """
+  try:
+    from matplotlib import figure as figures
+  except ImportError as error:
+    raise UserError(
+      "curves need Matplotlib: pip install 'hier_jax[plots]'"
+    ) from error
+  drawn = figures.Figure(figsize=(9, 3.6), layout='constrained')
+  left, right = drawn.subplots(1, 2)
+  for i, group in enumerate(groups):
+    style = {
+      'color': _COLOURS[i % len(_COLOURS)],
+      'linestyle': _DASHES[i % len(_DASHES)],
+    }
+    losses = [_losses(run) for run in group.runs]
+    retrieval = [_retrieval(run, metric) for run in group.runs]
+    # A label that begins with _ is left out of a legend.
+    _draw(left, losses, style, label=f' {plain(group.label)}')
+    _draw(right, retrieval, style)
+  left.set_ylabel('training loss, mean of an epoch')
+  right.set_ylabel(f'{title} on {_where(groups)} (%)')
+  for axes in (left, right):
+    axes.set_xlabel('epoch')
+    axes.spines[['top', 'right']].set_visible(False)
+  legend = drawn.legend(
+    loc='outside lower center', ncols=min(len(groups), 3), frameon=False
+  )
+  for text in legend.get_texts():
+    # $ is a dollar.
+    text.set_parse_math(False)
+  return drawn
+
+
+def _draw(axes, curves, style, label=None):
+  """The mean of curves, each epoch -> value, and the band they lie in."""
+  epochs = sorted(set.intersection(*map(set, curves)))
+  values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
+  # A line of one point would not be seen without its marker.
+  marks = {'marker': 'o', 'markersize': 3, 'linewidth': 1.5}
+  axes.plot(epochs, values.mean(0), **marks, **style, label=label)
+  if len(curves) > 1:
+    low, high = values.min(0), values.max(0)
+    axes.fill_between(
+      epochs, low, high, color=style['color'], alpha=0.2, linewidth=0
+    )
+
+
+def _train_records(run):
+  return [r for r in run.metrics if r['kind'] == 'train']
+
+
+def _losses(run) -> dict[int, float]:
+  """Mean loss of the steps logged in each epoch, the first being 1."""
+  losses: dict[int, list[float]] = {}
+  for record in _train_records(run):
+    if record['loss'] is not None:
+      losses.setdefault(math.ceil(record['epoch']), []).append(record['loss'])
+  return {epoch: float(np.mean(found)) for epoch, found in losses.items()}
+
+
+def _evaluations(run):
+  """Those of a run over its time: on the test split, or on classes held out."""
+  held_out = [r for r in run.metrics if r['kind'] == names.VALIDATION]
+  return held_out or [r for r in run.metrics if r['kind'] == 'eval']
+
+
+def _where(groups):
+  kinds = {
+    record['kind']
+    for group in groups
+    for run in group.runs
+    for record in _evaluations(run)
+  }
+  texts = {'eval': 'the test split', names.VALIDATION: 'classes held out'}
+  return ' or '.join(text for kind, text in texts.items() if kind in kinds)
+
+
+def _retrieval(run, metric) -> dict[float, float]:
+  """A metric in per cent by epoch, before training at 0."""
+  records = _train_records(run)
+  if not records:
+    return {}
+  per_epoch = max(1, round(records[-1]['step'] / records[-1]['epoch']))
+  # Of two at a step the later is the network: pixels come first.
+  return {
+    record['step'] / per_epoch: 100 * record[metric]
+    for record in _evaluations(run)
+    if record.get(metric) is not None
+  }

@@ -1,0 +1,112 @@
+"""What a run would be, without running it."""
+
+import collections
+import math
+
+import jax
+from flax import traverse_util
+
+from hier_jax import paths
+from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.run import plan as plans
+from hier_jax.training.run.inputs import batch_shapes
+from hier_jax.training.step import optim
+from hier_jax.training.step import train_step as step_lib
+
+__all__ = ['describe']
+
+
+def describe(config, workdir=None) -> str:
+  """Text on a run: config, parameters and rates, batches, memory.
+
+  Checks all that a run checks before it begins, and compiles the step, but
+  makes no parameters and reads no images.
+
+  Args:
+    config: see `config.default_config`.
+    workdir: the folder that the run would have, to be checked too, or None.
+
+  Raises:
+    UserError: as `plan.make`.
+  """
+  workdir = None if workdir is None else paths.as_path(workdir)
+  plan = plans.make(config, workdir, fetch=False)
+  config, train = plan.config, plan.splits['train']
+  steps_per_epoch = plan.inputs.sampler.steps_per_epoch
+  compiled = mapping.compile_step(
+    step_lib.make_train_step(config, plan.model, plan.optimizer),
+    plan.shapes,
+    batch_shapes(config),
+    by=config.parallel,
+  )
+  return '\n\n'.join(
+    [
+      config.to_json(indent=2),
+      _parameters(config, plan.shapes.params, steps_per_epoch),
+      *_pretrained(plan),
+      _batches(config, train, steps_per_epoch),
+      _memory(compiled.memory_analysis()),
+    ]
+  )
+
+
+def _parameters(config, params, steps_per_epoch):
+  """A row a group: how many parameters, and their rate over time."""
+  counts: collections.Counter = collections.Counter()
+  for name, leaf in traverse_util.flatten_dict(params, sep='/').items():
+    counts[optim.group_of(name, config.optim.freeze)] += math.prod(leaf.shape)
+  last = config.epochs * steps_per_epoch - 1
+  warm = min(config.optim.warmup_epochs * steps_per_epoch, last)
+  steps = {'at step 0': 0, 'after warm-up': warm, 'at the end': last}
+  lines = [f'{"parameters":<22}{"":>12}' + ''.join(f'{s:>15}' for s in steps)]
+  for group, count in counts.items():
+    rates = [0.0] * len(steps)
+    if group != 'frozen':
+      rate = optim.learning_rate(config, group, steps_per_epoch=steps_per_epoch)
+      rates = [float(rate(step)) for step in steps.values()]
+    shown = ''.join(f'{rate:>15.3g}' for rate in rates)
+    lines.append(f'{group:<22}{count:>12,}{shown}')
+  lines.append(f'{"all":<22}{counts.total():>12,}')
+  return '\n'.join(lines)
+
+
+def _pretrained(plan):
+  """A line on the weights that the run begins with, where it does so."""
+  if plan.weights is not None:
+    return [f'pretrained weights: {plan.weights.summary()}']
+  if plan.config.pretrained is None:
+    return []
+  return ['pretrained weights: of the hub, fetched when the run begins']
+
+
+def _batches(config, train, steps_per_epoch):
+  batch, per_class = config.data.batch_size, config.data.images_per_class
+  devices, processes = jax.device_count(), agreement.count()
+  drawn = (
+    f'{batch // per_class} classes x {per_class} images'
+    if per_class
+    else 'shuffled'
+  )
+  return '\n'.join(
+    [
+      f'{train.name}: {len(train):,} images of {train.num_classes:,} classes',
+      f'batch of {batch} ({drawn}): {batch // devices} on each of {devices}'
+      f' {jax.devices()[0].device_kind} devices of {processes} processes',
+      f'{steps_per_epoch:,} steps an epoch, {config.epochs} epochs,'
+      f' {config.epochs * steps_per_epoch:,} steps',
+    ]
+  )
+
+
+def _memory(found):
+  if found is None:
+    return 'memory of the step: not known on this device'
+  parts = {
+    'state and batch': found.argument_size_in_bytes,
+    'temporaries': found.temp_size_in_bytes,
+    'program': found.generated_code_size_in_bytes,
+  }
+  shown = ', '.join(
+    f'{name} {size / 1e6:,.0f} MB' for name, size in parts.items()
+  )
+  return f'memory of the step on a device: {shown}'

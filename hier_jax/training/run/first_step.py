@@ -1,0 +1,49 @@
+"""What is looked at once, before the first step of a run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hier_jax import debug
+from hier_jax.errors import UserError
+from hier_jax.training.distributed import agreement
+from hier_jax.training.step import objective
+
+__all__ = ['check']
+
+
+def check(config, embed, state, batch):
+  """Looks at the values of a batch and of its embeddings.
+
+  It takes an embedding pass, compiled for evaluation anyway, and no gradient.
+  Embeddings of views that the device makes are not looked at.
+
+  Args:
+    config: the whole config.
+    embed: of `parallel.map_embed`.
+    state: `TrainState`.
+    batch: of this process, as `parallel.prefetch` places it.
+
+  Raises:
+    UserError: a label is no class, or an embedding or a parameter of the loss
+      is not finite or no point of the ball.
+  """
+  batch = jax.tree.map(np.asarray, batch)
+  labels, z = batch['label'].ravel(), None
+  if 'extent' not in batch:
+    images = batch['image'].reshape(-1, *batch['image'].shape[-3:])
+    # As many as evaluation embeds, for which the program is compiled.
+    rows = config.eval.batch_size // agreement.count()
+    z = embed(
+      state.eval_variables, np.resize(images, (rows, *images.shape[1:]))
+    )
+    z = jnp.asarray(np.asarray(z)[: len(labels)])
+    labels = labels[: len(z)]
+  try:
+    with debug.debug_checks():
+      objective.check(config, state.params['loss'], z, labels)
+  except ValueError as error:
+    raise UserError(
+      f'the first batch cannot be trained on: {error}. Images, labels or the'
+      ' pretrained weights are not what the config says'
+    ) from error

@@ -1,0 +1,102 @@
+"""All that a run needs, made and checked before anything is compiled."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+
+from hier_jax.data.datasets import Split
+from hier_jax.models.weights import pretrained
+from hier_jax.training.config import checks
+from hier_jax.training.config import default as config_lib
+from hier_jax.training.distributed import agreement
+from hier_jax.training.logs import tensorboard
+from hier_jax.training.run import embedding
+from hier_jax.training.run import workdir as workdirs
+from hier_jax.training.run.inputs import Inputs, load_splits
+from hier_jax.training.step import optim
+from hier_jax.training.step import state as state_lib
+
+__all__ = ['Plan', 'make']
+
+
+class Plan(NamedTuple):
+  """What a run is made of.
+
+  Attributes:
+    config: the whole config, resolved.
+    splits: name -> `datasets.Split`.
+    inputs: the batches.
+    model: `models.embedder.Embedder`.
+    optimizer: optax transformation.
+    shapes: those of the `TrainState`.
+    weights: `pretrained.Loaded`, None for a run that goes on, for drawn
+      weights, and for those of the hub where nothing is fetched.
+  """
+
+  config: Any
+  splits: dict[str, Split]
+  inputs: Inputs
+  model: Any
+  optimizer: Any
+  shapes: Any
+  weights: pretrained.Loaded | None
+
+  @property
+  def total_steps(self) -> int:
+    """Steps of the run."""
+    return self.config.epochs * self.inputs.sampler.steps_per_epoch
+
+  def create_state(self):
+    """The state at step 0, drawn; see `state.create`."""
+    return state_lib.create(
+      self.config,
+      self.model,
+      self.optimizer,
+      self.splits['train'].num_classes,
+    )
+
+
+def make(config, workdir: pathlib.Path | None, *, fetch: bool = True) -> Plan:
+  """Makes the plan of a run; writes nothing.
+
+  All processes of the run call it.
+
+  Args:
+    config: see `config.default_config`.
+    workdir: folder of the run; None for one that is only described.
+    fetch: whether pretrained weights are fetched from the hub.
+
+  Raises:
+    UserError: for a wrong config, workdir, data set or weights, and a disk
+      without room for the checkpoints.
+  """
+  config = checks.validate(config)
+  if workdir is not None:
+    workdirs.check(workdir, config)
+    if config.tensorboard:
+      tensorboard.check_tensorboard(workdir)
+  splits = load_splits(config)
+  agreement.agree(
+    config_lib.facts(config) | agreement.data_fingerprints(splits)
+  )
+  inputs = Inputs(config, splits['train'])
+  model = embedding.create_model(config)
+  plan = Plan(
+    config,
+    splits,
+    inputs,
+    model,
+    optim.optimizer(config, steps_per_epoch=inputs.sampler.steps_per_epoch),
+    shapes=None,
+    weights=None,
+  )
+  checks.check_data(config, splits, total_steps=plan.total_steps)
+  plan = plan._replace(shapes=jax.eval_shape(plan.create_state))
+  if workdir is not None:
+    workdirs.check_room(workdir, plan.shapes, config.checkpoint.keep)
+    if workdirs.steps(workdir):
+      return plan
+  return plan._replace(
+    weights=state_lib.read_pretrained(config, model, fetch=fetch)
+  )

@@ -1,0 +1,46 @@
+"""The same config with several seeds."""
+
+from collections.abc import Sequence
+
+from hier_jax import paths
+from hier_jax.errors import UserError
+from hier_jax.training.distributed import agreement
+from hier_jax.training.report import runs, summary
+from hier_jax.training.run import loop
+
+__all__ = ['train']
+
+
+def train(config, workdir, seeds: Sequence[int]):
+  """Trains with one seed after the other, or goes on, and prints their table.
+
+  SIGTERM ends it, see `loop.train`.
+
+  Args:
+    config: see `config.default_config`; its seed is not used.
+    workdir: the runs are in its folders `seed0`, `seed1` and so on.
+    seeds: each once.
+
+  Raises:
+    UserError: for seeds that are not such, a workdir that is itself that of a
+      run, and what `loop.train` raises.
+  """
+  workdir = paths.as_path(workdir)
+  if not seeds or len(set(seeds)) < len(seeds):
+    raise UserError(
+      f'seeds are {list(seeds)}: expected at least one, and none twice'
+    )
+  if (workdir / 'config.json').exists():
+    raise UserError(
+      f'workdir {workdir} holds a single run: with seeds it must be a folder of'
+      ' runs, choose another'
+    )
+  folders = [workdir / f'seed{seed}' for seed in seeds]
+  for seed, folder in zip(seeds, folders, strict=True):
+    trial = config.copy_and_resolve_references()
+    trial.seed = seed
+    if loop.train(trial, folder) is None:
+      return
+  # The results are written by process 0, and others may not have them yet.
+  if agreement.index() == 0:
+    print(summary.as_markdown(summary.summary(runs.load(folders))))

@@ -1,0 +1,1 @@
+"""What is compiled: the objective, the update, the views of a device."""

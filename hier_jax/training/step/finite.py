@@ -1,0 +1,42 @@
+"""A step that is not finite leaves the state as it was; devices decide it.
+
+A run's state is finite at its start, and a step whose loss, gradient or new
+state holds a NaN or an infinity leaves it as it is. So no checkpoint ever holds
+one.
+"""
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ['MODES', 'if_finite', 'step_key']
+
+MODES = ('stop', 'skip')
+
+
+def step_key(seed, step):
+  """The PRNG key of all that is drawn in a step."""
+  return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def if_finite(new, old, *others):
+  """The new state, or the old one where something is not finite.
+
+  Args:
+    new: arrays.
+    old: likewise.
+    *others: arrays that must be finite besides those of `new`.
+
+  Returns:
+    The arrays of one of them, and whether they are the new ones.
+  """
+  floats = [
+    leaf
+    for leaf in jax.tree.leaves((new, others))
+    if jnp.issubdtype(leaf.dtype, jnp.floating)
+  ]
+  flags = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floats])
+  # The first that is not. XLA makes a chain of all() and repeats it in every
+  # update below: most of a ViT's program then, and of the time to compile it.
+  finite = flags[jnp.argmin(flags)]
+  kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+  return kept, finite

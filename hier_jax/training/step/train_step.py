@@ -1,0 +1,108 @@
+"""One training step and one embedding pass, as one device sees them."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from hier_jax.training.distributed.mapping import AXIS
+from hier_jax.training.step import finite, micro_batch, objective, optim
+
+__all__ = ['make_embed', 'make_train_step']
+
+# split(key)[i] is fold_in(key, i): far from what the loss splits off the key.
+_DROP_PATH = 2**20
+
+
+def make_train_step(config, model, optimizer):
+  """Returns step(state, batch) -> (state, metrics) for `parallel.map_step`.
+
+  The batch holds 'image' uint8 `[b, H, W, 3]` and 'label' int32 `[b]`. The
+  metrics are float32 scalars, 'loss' among them, and 'skipped', the number of
+  steps so far that were not finite and left all but `state.step` as it was.
+  Nothing random is stored: the key is a function of config.seed and the step.
+  """
+
+  def step(state, batch):
+    key = finite.step_key(config.seed, state.step)
+    trained, frozen = optim.split(state.params, config.optim.freeze)
+
+    def loss_of(trained):
+      params = optim.merge(frozen, trained)
+      z, batch_stats = _embed(config, model, params, state, batch, key)
+      loss, metrics = objective.loss(
+        config,
+        params['loss'],
+        state.memory,
+        state.step,
+        key,
+        z,
+        batch['label'],
+        axis_name=AXIS,
+      )
+      return loss, (metrics, z, batch_stats)
+
+    grad = jax.grad(loss_of, has_aux=True)
+    grads, (metrics, z, batch_stats) = grad(trained)
+    grads = lax.pmean(grads, AXIS)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    trained = optax.apply_updates(trained, updates)
+    new = state.replace(
+      params=optim.merge(frozen, trained),
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+      memory=objective.advance(state.memory, z, batch['label'], AXIS),
+      mean=_mean(config, state, trained),
+    )
+    metrics |= _norms(grads)
+    new, good = finite.if_finite(
+      new, state, metrics['loss'], metrics['grad_norm']
+    )
+    skipped = state.skipped + ~good
+    metrics['skipped'] = skipped.astype(jnp.float32)
+    return new.replace(step=state.step + 1, skipped=skipped), metrics
+
+  return step
+
+
+def _embed(config, model, params, state, batch, key):
+  """Embeddings `[b, d]` of this device's images, and new running statistics."""
+  variables = {'params': params['model'], 'batch_stats': state.batch_stats}
+  rngs = {'drop_path': jax.random.fold_in(key, _DROP_PATH)}
+  images, rows = batch['image'], config.data.micro_batch
+  if rows is None:
+    z, updates = model.apply(
+      variables, images, train=True, mutable=['batch_stats'], rngs=rngs
+    )
+    return z, updates.get('batch_stats', {})
+
+  def embed(images, first):
+    placed = {'first': first} if config.model.drop_path else {}
+    return model.apply(variables, images, train=True, rngs=rngs, **placed)
+
+  first = lax.axis_index(AXIS) * len(images)
+  return micro_batch.in_chunks(embed, rows)(images, first), state.batch_stats
+
+
+def _mean(config, state, trained):
+  if state.mean is None:
+    return None
+  decay = config.optim.ema_decay
+  return optim.average(state.mean, trained, state.step, decay)
+
+
+def _norms(grads):
+  """Norms of the gradient and of its groups, before any clip."""
+  groups = optim.group_norms(grads)
+  return {'grad_norm': optax.tree.norm(grads)} | {
+    f'grad_norm/{group}': norm for group, norm in groups.items()
+  }
+
+
+def make_embed(model):
+  """Returns embed(variables, images) -> `[b, d]` for `parallel.map_embed`."""
+
+  def embed(variables, images):
+    return model.apply(variables, images, train=False)
+
+  return embed

@@ -1,0 +1,97 @@
+"""FAISS beside our own ranking, and its files."""
+
+import numpy as np
+import pytest
+
+from hier_jax import cli
+from hier_jax.errors import UserError
+from hier_jax.evaluation import lift, per_query
+from hier_jax.evaluation.retrieval import faiss_index
+from tests.support.numpy_rankings import METRICS, sample
+
+faiss = pytest.importorskip('faiss', reason='needs faiss-cpu')
+
+
+def points(metric, n=300, seed=0):
+  """Points of classes of three, and c."""
+  c = 0.3 if metric in ('hyperbolic', 'lorentz') else 0.0
+  rng = np.random.default_rng(seed)
+  return sample(rng, metric, n, 6, c), rng.permutation(n) // 3, c
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_search_ranks_as_we_do(metric, tmp_path):
+  x, y, c = points(metric)
+  faiss_index.write_faiss(tmp_path / 'g.faiss', x, c=c, metric=metric)
+  index = faiss_index.read_faiss(tmp_path / 'g.faiss')
+  scores, rows = index.search(x, len(x))
+  assert scores.dtype == np.float32
+  # In the order of the metric, but for what a float32 product rounds.
+  q, g = (np.float64(a) for a in lift(x, x, c=c, metric=metric))
+  exact = np.take_along_axis(q @ g.T, rows, 1)
+  rounding = 4e-7 * np.linalg.norm(q, axis=1) * np.linalg.norm(g, axis=1).max()
+  assert (np.diff(exact) <= rounding[:, None]).all()
+  others = rows[rows != np.arange(len(x))[:, None]].reshape(len(x), -1)
+  rank = 1 + np.argmax(y[others] == y[:, None], 1)
+  np.testing.assert_array_equal(rank, per_query(x, y, c=c, metric=metric).rank)
+
+
+def test_queries_that_come_later(tmp_path):
+  x, _, c = points('hyperbolic')
+  index = faiss_index.write_faiss(tmp_path / 'g.faiss', x, c=c)
+  queries = points('hyperbolic', 40, seed=1)[0]
+  nearest = METRICS['hyperbolic'](queries, x, c).argmax(1)
+  np.testing.assert_array_equal(index.search(queries, 1)[1][:, 0], nearest)
+  assert index.search(queries, 301)[1].min() == -1
+  # Any program that knows FAISS reads it.
+  assert faiss.read_index(str(tmp_path / 'g.faiss')).ntotal == 300
+
+
+def test_bad_input(tmp_path):
+  x, _, c = points('hyperbolic', 30)
+  path = tmp_path / 'g.faiss'
+  index = faiss_index.write_faiss(path, x, c=c)
+  with pytest.raises(UserError, match='`queries` has 5 dimensions and the gal'):
+    index.search(x[:, :5], 3)
+  with pytest.raises(UserError, match='`k` is 0'):
+    index.search(x, 0)
+  with pytest.raises(UserError, match='lies outside the ball'):
+    index.search(4 * x, 1)
+  with pytest.raises(UserError, match='holds NaN or Inf in 1 of 30 rows'):
+    broken = np.where(np.arange(30)[:, None] == 3, np.nan, x)
+    faiss_index.write_faiss(path, broken, c=c)
+  faiss_index.read_faiss(path)
+  for name in ('g.faiss', 'g.faiss.npz'):
+    whole = (tmp_path / name).read_bytes()
+    for broken in (whole[: len(whole) // 2], b'', None):
+      (tmp_path / name).unlink()
+      if broken is not None:
+        (tmp_path / name).write_bytes(broken)
+      with pytest.raises(
+        UserError, match=r'(cannot be read|does not exist).*--export faiss'
+      ):
+        faiss_index.read_faiss(path)
+      (tmp_path / name).write_bytes(whole)
+
+
+def test_without_faiss(monkeypatch, tmp_path):
+  monkeypatch.setitem(__import__('sys').modules, 'faiss', None)
+  with pytest.raises(UserError, match=r"pip install 'hier_jax\[evaluation\]'"):
+    faiss_index.write_faiss(tmp_path / 'g.faiss', np.ones((3, 2)))
+  assert not list(tmp_path.iterdir())
+
+
+def test_command_exports_the_gallery(tmp_path, capsys):
+  x, y, c = points('hyperbolic')
+  for name, rows in (('q', slice(None, 30)), ('g', slice(30, None))):
+    np.savez(tmp_path / f'{name}.npz', embeddings=x[rows], labels=y[rows], c=c)
+  command = ['hier-jax', 'evaluate', '--export', 'faiss']
+  files = [str(tmp_path / name) for name in ('q.npz', 'g.npz')]
+  assert cli.main([*command, files[0], '--gallery', files[1]]) == 0
+  assert f'index written to {tmp_path / "g.faiss"}' in capsys.readouterr().out
+  index = faiss_index.read_faiss(tmp_path / 'g.faiss')
+  assert index.index.ntotal == 270
+  assert index.lift.c == c
+  (tmp_path / 'g.faiss').unlink()
+  assert cli.main([*command, files[1]]) == 0
+  assert faiss_index.read_faiss(tmp_path / 'g.faiss').index.ntotal == 270

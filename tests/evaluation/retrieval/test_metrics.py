@@ -1,0 +1,443 @@
+"""Retrieval figures against hand counts and a float64 full sort."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax.errors import UserError
+from hier_jax.evaluation import (
+  format_table,
+  per_query,
+  pixel_embedding,
+  retrieval_metrics,
+)
+from hier_jax.evaluation.retrieval import layout
+from tests.support import places
+from tests.support.numpy_rankings import (
+  METRICS,
+  assert_matches,
+  cosine,
+  hyperbolic,
+  in_ball,
+  oracle,
+  sample,
+)
+
+SHARED = places.SHARED
+
+
+CERTAIN = {
+  'num_tied': 0,
+  'num_unresolved': 0,
+  'distance': 'cosine',
+  'ties': 'pessimistic',
+}
+
+
+def on_circle(degrees):
+  angle = np.radians(degrees)
+  return np.stack([np.cos(angle), np.sin(angle)], -1).astype(np.float32)
+
+
+def test_five_points_by_hand():
+  # Neighbours of each, nearest first, with + for a positive:
+  #   0: 10+ 16 40 65+   rank 1, R 2, AP (1) / 2
+  #  10: 16 0+ 40 65+    rank 2, R 2, AP (1/2) / 2
+  #  16: 10 0 40+ 65     rank 3, R 1, AP 0
+  #  40: 16+ 65 10 0     rank 1, R 1, AP 1
+  #  65: 40 16 10+ 0+    rank 3, R 2, AP 0
+  x, y = on_circle([0, 10, 16, 40, 65]), list('aabba')
+  result = per_query(x, y)
+  np.testing.assert_array_equal(result.rank, [1, 2, 3, 1, 3])
+  np.testing.assert_array_equal(result.ap, [0.5, 0.25, 0, 1, 0])
+  np.testing.assert_array_equal(result.num_positives, [2, 2, 1, 1, 2])
+  assert (result.rank.dtype, result.ap.dtype) == (np.int32, np.float32)
+  np.testing.assert_array_equal(result.r_precision, [0.5, 0.5, 0, 1, 0])
+  full_ap = [
+    (1 + 2 / 4) / 2,
+    (1 / 2 + 2 / 4) / 2,
+    1 / 3,
+    1,
+    (1 / 3 + 2 / 4) / 2,
+  ]
+  np.testing.assert_array_equal(result.full_ap, np.float32(full_ap))
+  np.testing.assert_allclose(
+    result.reciprocal_rank, [1, 1 / 2, 1 / 3, 1, 1 / 3]
+  )
+  assert retrieval_metrics(x, y) == {
+    'recall@1': 2 / 5,
+    'recall@2': 3 / 5,
+    'recall@4': 1.0,
+    'recall@8': 1.0,
+    'map@r': pytest.approx(0.35, rel=1e-12),
+    'num_queries': 5,
+    'num_without_positive': 0,
+    **CERTAIN,
+  }
+  figures = 'precision@2', 'map', 'mrr', 'r_precision', 'precision@3'
+  assert retrieval_metrics(x, y, recall_at=(2,), figures=figures) == {
+    'recall@2': 3 / 5,
+    'precision@2': pytest.approx((1 + 1 + 0 + 1 + 0) / 10),
+    'map': pytest.approx(np.mean(full_ap)),
+    'mrr': pytest.approx((1 + 1 / 2 + 1 / 3 + 1 + 1 / 3) / 5),
+    'r_precision': pytest.approx(2 / 5),
+    'precision@3': pytest.approx((1 + 1 + 1 + 1 + 1) / 15),
+    'num_queries': 5,
+    'num_without_positive': 0,
+    **CERTAIN,
+  }
+  assert list(retrieval_metrics(x, y, recall_at=(2,), figures=figures))[:6] == [
+    'recall@2',
+    *figures,
+  ]
+
+
+def test_hyperbolic_order_by_hand():
+  # |x - y|^2 / (1 - |y|^2) is .16 / .75 = .21 for the first and
+  # .065 / .035 = 1.86 for the second, which is nearer in the plane and by
+  # angle is not.
+  x, gallery = np.array([[0.9, 0.0]]), np.array([[0.5, 0.0], [0.95, 0.25]])
+  for radius in (0.5, 1.0, 3.0):
+    result = per_query(
+      radius * x,
+      [0],
+      gallery=radius * gallery,
+      gallery_labels=[0, 1],
+      c=radius**-2,
+    )
+    assert result.rank == 1
+  # A tiny c is the Euclidean order.
+  result = per_query(x, [0], gallery=gallery, gallery_labels=[0, 1], c=1e-6)
+  assert result.rank == 2
+
+
+@pytest.mark.parametrize(
+  ('ties', 'rank', 'ap', 'full_ap'),
+  [
+    ('pessimistic', 3, 0.0, (1 / 3 + 2 / 4) / 2),
+    ('optimistic', 1, 0.5, (1 + 2 / 4) / 2),
+    ('mean', 2, 0.25, (1 / 2 + 2 / 4) / 2),
+  ],
+)
+@pytest.mark.parametrize('c', [0.0, 0.5])
+def test_ties_by_hand(ties, rank, ap, full_ap, c):
+  # Three items tie ahead of the fourth; one of them and the fourth are
+  # positives. Negatives first: - - + +; positives first: + - - +; half way the
+  # first ranks 2.
+  near, far = [0.5, 0.1], [-0.5, 0.3]
+  result = per_query(
+    np.array([[0.5, 0.0]]),
+    [0],
+    gallery=np.array([near, near, near, far]),
+    gallery_labels=[1, 0, 1, 0],
+    c=c,
+    ties=ties,
+  )
+  assert (result.rank, result.ap, result.num_positives) == (rank, ap, 2)
+  assert result.full_ap == np.float32(full_ap)
+  assert result.rank.dtype == (np.float64 if ties == 'mean' else np.int32)
+
+
+@pytest.mark.parametrize('metric', METRICS)
+@pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
+def test_every_figure(metric, ties):
+  rng = np.random.default_rng(0)
+  c = 0.5 if metric in ('hyperbolic', 'lorentz') else 0.0
+  x, y = sample(rng, metric, 131, 16, c), rng.integers(0, 20, 131)
+  # Each row twice more: with itself a query ties under any label.
+  x, y = np.concatenate([x] * 3), rng.permutation(np.concatenate([y] * 3))
+  y[7] = 99
+  at = 1, 3, 50
+  result = per_query(
+    x, y, c=c, metric=metric, ties=ties, precision_at=at, block=100, tile=64
+  )
+  expected = oracle(METRICS[metric](x, x, c), y, y, np.arange(393), ties, at)
+  assert_matches(result, expected)
+  assert result.num_repeated is None
+  best = per_query(x, y, c=c, metric=metric, ties=ties, best_only=True)
+  np.testing.assert_array_equal(best.rank, result.rank)
+  np.testing.assert_array_equal(best.num_positives, result.num_positives)
+  assert best.ap is best.full_ap is best.r_precision is best.precision is None
+
+
+@pytest.mark.parametrize(
+  ('c', 'block'), [(0, 64), (0, 512), (0.1, 64), (1, 1), (1, 64), (4, 64)]
+)
+def test_query_set_as_gallery(c, block):
+  rng = np.random.default_rng(0)
+  x, y = in_ball(rng, 131, 16, c or 1), rng.integers(0, 20, 131)
+  scores = hyperbolic(x, x, c) if c else cosine(x, x)
+  assert_matches(
+    per_query(x, y, c=c, block=block), oracle(scores, y, y, np.arange(131))
+  )
+
+
+@pytest.mark.parametrize('metric', METRICS)
+def test_query_and_gallery_apart(metric):
+  rng = np.random.default_rng(1)
+  c = 1.0 if metric in ('hyperbolic', 'lorentz') else 0.0
+  x = sample(rng, metric, 37, 8, c)
+  gallery = sample(rng, metric, 83, 8, c)
+  # A query that is in the gallery too stays there: nothing is left out.
+  gallery[5] = x[3]
+  y, gallery_y = rng.integers(0, 12, 37), rng.integers(3, 15, 83)
+  scores = METRICS[metric](x, gallery, c)
+  expected = oracle(scores, y, gallery_y, np.full(37, -1))
+  given = {'gallery': gallery, 'gallery_labels': gallery_y, 'c': c}
+  given['metric'] = metric
+  assert_matches(per_query(x, y, **given, block=16), expected)
+
+  rank, ap, r = (expected[name] for name in ('rank', 'ap', 'num_positives'))
+  metrics = retrieval_metrics(x, y, **given, recall_at=(1, 10, 1000))
+  assert metrics['num_without_positive'] == np.sum(r == 0) > 0
+  assert metrics['num_queries'] == 37
+  for k in (1, 10, 1000):
+    assert metrics[f'recall@{k}'] == np.mean(rank[r > 0] <= k)
+  assert metrics['map@r'] == pytest.approx(np.mean(ap[r > 0]), rel=1e-6)
+  quick = retrieval_metrics(x, y, **given, recall_at=(1, 10), figures=('mrr',))
+  assert quick['mrr'] == pytest.approx(np.mean(1 / rank[r > 0]), rel=1e-12)
+  assert quick['recall@10'] == metrics['recall@10']
+
+
+@pytest.mark.parametrize('c', [0.0, 1.0])
+def test_duplicates_tie(c):
+  rng = np.random.default_rng(2)
+  x = np.repeat(in_ball(rng, 33, 33, c or 1), 3, 0)[rng.permutation(99)]
+  y = rng.integers(0, 6, 99)
+  scores = hyperbolic(x, x, c) if c else cosine(x, x)
+  expected = oracle(scores, y, y, np.arange(99))
+  # The last block is left with one query.
+  assert_matches(per_query(x, y, c=c, block=49), expected)
+
+
+def test_duplicates_tie_for_a_single_query():
+  # 98 equal rows ahead of another 3: half negatives, so the positive is 50th.
+  rng = np.random.default_rng(7)
+  near, far = rng.normal(size=(2, 33)).astype(np.float32)
+  gallery = np.stack([near] * 98 + [far] * 3)
+  labels = np.array([0, 1] * 49 + [0] * 3)
+  for row in (near, near + 0.3 * far):
+    result = per_query(row[None], [0], gallery=gallery, gallery_labels=labels)
+    assert result.rank == 50
+
+
+@pytest.mark.parametrize('c', [0.0, 0.02])
+def test_crowded_far_from_the_origin(c):
+  rng = np.random.default_rng(3)
+  x = np.float32(1 + 3e-3 * rng.normal(size=(40, 16)))
+  y = rng.integers(0, 8, 40)
+  scores = hyperbolic(x, x, c) if c else cosine(x, x)
+  assert_matches(per_query(x, y, c=c), oracle(scores, y, y, np.arange(40)))
+
+
+def test_one_class_and_singletons():
+  x = on_circle([0, 8, 20, 120])
+  result = per_query(x, [7, 7, 7, 7])
+  np.testing.assert_array_equal(result.rank, [1, 1, 1, 1])
+  np.testing.assert_array_equal(result.ap, [1, 1, 1, 1])
+  # The singleton is out of the means but in the gallery of the others:
+  #   0: 8+ 20 120+    8: 0+ 20 120+    120: 20 8+ 0+
+  metrics = retrieval_metrics(x, [7, 7, 9, 7], recall_at=(1,))
+  assert metrics == {
+    'recall@1': 2 / 3,
+    'map@r': pytest.approx((0.5 + 0.5 + 0.25) / 3, rel=1e-12),
+    'num_queries': 4,
+    'num_without_positive': 1,
+    **CERTAIN,
+  }
+  with pytest.raises(UserError, match='none of the 4 queries has a positive'):
+    retrieval_metrics(x, [1, 2, 3, 4])
+
+
+def test_zero_and_tiny_rows():
+  x = np.float32([[1, 0], [0, 0], [1, 0.1], [1e-30, 1e-31]])
+  result = per_query(x, [0, 0, 1, 1])
+  # By angle: 0 -> 2, 3 (tie), 1; the zero row ties with all: worst rank;
+  # 2 and 3 have the same direction.
+  np.testing.assert_array_equal(result.rank, [3, 3, 1, 1])
+  collapsed = per_query(np.zeros((5, 3), np.float32), [0, 0, 1, 1, 1])
+  np.testing.assert_array_equal(collapsed.rank, [4, 4, 3, 3, 3])
+
+
+@pytest.mark.parametrize('c', [0.0, 1.0])
+def test_dtypes(c):
+  rng = np.random.default_rng(4)
+  x = jnp.asarray(in_ball(rng, 50, 8, 1.1), jnp.bfloat16)
+  y = rng.integers(0, 9, 50)
+  expected = per_query(np.asarray(x, np.float64), y, c=c)
+  for same in (x, x.astype(jnp.float32), np.asarray(x)):
+    result = per_query(same, jnp.asarray(y), c=c)
+    np.testing.assert_array_equal(result.rank, expected.rank)
+    np.testing.assert_array_equal(result.ap, expected.ap)
+
+
+def test_float64_points_beyond_float32_of_the_boundary():
+  # In float32 all of these lie on the boundary.
+  x = on_circle([0, 1, 2, 3]).astype(np.float64)
+  x /= np.linalg.norm(x, axis=1, keepdims=True)
+  x *= 1 - np.array([[1e-9], [1e-12], [1e-10], [1e-9]])
+  y = np.array([0, 1, 0, 1])
+  expected = oracle(hyperbolic(x, x, 1.0), y, y, np.arange(4))
+  assert_matches(per_query(x, y, c=1.0), expected)
+
+
+@pytest.mark.parametrize('labels', [list('abcab'), [b'x', b'y', b'z'] * 2])
+def test_labels_of_any_kind(labels):
+  x = on_circle(np.arange(len(labels)) ** 2)
+  codes = np.unique(labels, return_inverse=True)[1]
+  np.testing.assert_array_equal(per_query(x, labels).ap, per_query(x, codes).ap)
+
+
+X = np.float32([[0.1, 0.2], [0.3, 0.1], [0.2, 0.2]])
+Y = [0, 0, 1]
+NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ({'embeddings': NAN}, r'`embeddings` .*NaN or Inf in 2 of 3 .*row 0, 2\)'),
+    (
+      {'gallery': NAN, 'gallery_labels': Y},
+      r'`gallery` .*NaN or Inf in 2 of 3 .*row 0, 2\)',
+    ),
+    ({'c': 11.0}, r'outside the ball .*c = 11.0.* 1 of 3 rows \(row 1\)'),
+    ({'embeddings': np.ones((9, 2)), 'c': 0.5}, r'9 of 9 .*0, 1, 2, 3, 4, \.'),
+    ({'c': -1.0}, '`c` is -1.0'),
+    ({'c': float('nan')}, '`c` is nan'),
+    ({'labels': [0, 0]}, r'`labels` has shape \(2,\); expected \(3,\)'),
+    ({'labels': [[0, 0, 1]]}, r'`labels` has shape \(1, 3\)'),
+    ({'labels': None}, r'`labels` has shape \(\); expected \(3,\)'),
+    (
+      {'labels': [0, np.nan, np.nan]},
+      r'`labels` lacks the label of 2 of 3 rows \(row 1, 2\)',
+    ),
+    (
+      {'labels': np.array(['a', None, 'a'], object)},
+      r'`labels` lacks the label of 1 of 3 rows \(row 1\)',
+    ),
+    (
+      {'gallery': X, 'gallery_labels': [np.nan, 1, 2]},
+      r'`gallery_labels` lacks the label of 1 of 3 rows \(row 0\)',
+    ),
+    (
+      {'gallery': X, 'gallery_labels': [0]},
+      r'`gallery_labels` has shape \(1,\); expected \(3,\)',
+    ),
+    ({'gallery': X}, 'only one of `gallery` and `gallery_labels`'),
+    ({'gallery_labels': Y}, 'only one of `gallery` and `gallery_labels`'),
+    (
+      {'gallery': np.ones((3, 5)), 'gallery_labels': Y},
+      '`gallery` has 5 dimensions and `embeddings` 2',
+    ),
+    ({'embeddings': X[0]}, r'shape \(2,\)'),
+    ({'embeddings': X[:0], 'labels': []}, r'shape \(0, 2\)'),
+    ({'embeddings': X[:1], 'labels': [0]}, 'expected 2 rows or more'),
+    ({'embeddings': np.ones((3, 2), int)}, 'dtype int64'),
+    ({'recall_at': (1, 0)}, '`K of recall_at` is 0'),
+    ({'recall_at': (1.5,)}, '`K of recall_at` is 1.5'),
+    ({'block': 0}, '`block` is 0'),
+    ({'tile': -1}, '`tile` is -1'),
+    ({'ties': 'random'}, "`ties` is 'random'"),
+    ({'product': 'float16'}, "`product` is 'float16'"),
+    ({'metric': 'l1'}, "`metric` is 'l1'"),
+    ({'metric': 'cosine', 'c': 1.0}, "`metric` is 'cosine' at c = 1.0"),
+    ({'metric': 'lorentz'}, "`metric` is 'lorentz' at c = 0.0"),
+    (
+      {'metric': 'lorentz', 'c': 1.0},
+      r'`embeddings` lies off the hyperboloid .*c = 1.0.* 3 of 3 rows',
+    ),
+    ({'figures': ('map@k',)}, "`figures` has 'map@k'"),
+    ({'figures': ('precision@0',)}, "`figures` has 'precision@0'"),
+  ],
+)
+def test_bad_input(arguments, message):
+  with pytest.raises(UserError, match=message):
+    retrieval_metrics(**{'embeddings': X, 'labels': Y, **arguments})
+
+
+def test_pixel_embedding_by_hand():
+  # Three pixels on two cells: the middle one is shared in halves.
+  row = np.uint8([[0, 0, 0], [90, 0, 0], [255, 0, 0]])
+  image = np.stack([row, row])
+  cells = np.array([[[30, 0, 0], [200, 0, 0]]] * 2) / 255
+  np.testing.assert_allclose(
+    pixel_embedding(image[None], grid=2)[0],
+    (cells - cells.mean()).reshape(-1),
+    rtol=1e-6,
+  )
+
+
+def test_pixel_embedding_where_sizes_divide():
+  rng = np.random.default_rng(6)
+  images = rng.integers(0, 256, (5, 12, 8, 3), np.uint8)
+  cells = images.reshape(5, 4, 3, 4, 2, 3).mean((2, 4)).reshape(5, -1) / 255
+  result = pixel_embedding(images, grid=4)
+  assert result.dtype == np.float32
+  np.testing.assert_allclose(
+    result, cells - cells.mean(1, keepdims=True), rtol=0, atol=1e-7
+  )
+
+
+def test_pixel_embedding_of_a_blank_image_is_zero():
+  blank = np.full((1, 21, 37, 3), 77, np.uint8)
+  np.testing.assert_array_equal(pixel_embedding(blank), 0)
+
+
+@pytest.mark.parametrize(
+  ('images', 'message'),
+  [
+    (np.zeros((2, 8, 8, 3), np.uint8), '`grid` is 16 for images of 8 x 8'),
+    (np.zeros((2, 32, 32, 3)), 'float64'),
+    (np.zeros((2, 32, 32), np.uint8), r'\(2, 32, 32\)'),
+  ],
+)
+def test_pixel_embedding_bad_input(images, message):
+  with pytest.raises(UserError, match=message):
+    pixel_embedding(images)
+
+
+def test_format_table():
+  before = {'recall@1': 0.0512, 'recall@10': 0.5, 'map@r': 0.01}
+  after = {'recall@1': 1.0, 'recall@10': 1.0, 'map@r': 0.4567}
+  table = format_table({'before': before, 'after training': after}, (1, 10))
+  assert table.split('\n') == [
+    '                  R@1   R@10  MAP@R',
+    'before            5.1   50.0    1.0',
+    'after training  100.0  100.0   45.7',
+  ]
+  how = {'distance': 'hyperbolic, c = 0.1', 'ties': 'pessimistic'}
+  table = format_table({'a': before | how, 'b': after | how}, (1, 10))
+  assert table.split('\n')[3:] == [
+    'In per cent, by hyperbolic, c = 0.1; ties pessimistic.'
+  ]
+  raw = {'distance': 'cosine', 'ties': 'expected'}
+  table = format_table(
+    {'a': before | raw, 'b': after | how, 'c': after | how}, (1, 10)
+  )
+  assert table.split('\n')[4:] == [
+    'a: in per cent, by cosine; ties expected.',
+    'b, c: in per cent, by hyperbolic, c = 0.1; ties pessimistic.',
+  ]
+
+
+@pytest.mark.skipif(
+  not (SHARED / 'data' / 'emoji_ml.npz').exists(),
+  reason='emoji_ml.npz is not beside the checkout (../shared/data)',
+)
+def test_pixel_baseline_of_emoji():
+  data = np.load(SHARED / 'data' / 'emoji_ml.npz')
+  y = data['class_id']
+  test = data['split_class_A'][y] == 1
+  metrics = retrieval_metrics(pixel_embedding(data['images'][test]), y[test])
+  # A float64 full sort gives .43152 and .159804; two near-equal scores may
+  # swap in float32, which moves R@1 by 1.6e-4.
+  assert metrics['num_queries'] == 6250
+  assert metrics['recall@1'] == pytest.approx(0.43152, abs=4e-4)
+  assert metrics['map@r'] == pytest.approx(0.159804, abs=1e-4)
+
+
+def test_more_gallery_rows_than_int32_counts_are_refused():
+  gallery = np.broadcast_to(np.int8(0), 2**31)
+  with pytest.raises(ValueError, match=r'2,147,483,648 rows; .* than 2\^31'):
+    layout.by_class(np.zeros(1, int), gallery, np.array([-1]))

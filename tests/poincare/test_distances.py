@@ -1,0 +1,257 @@
+"""Pairwise distances: digits, gradients, memory; hyperplanes, horospheres."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from hier_jax import poincare
+from tests.support import exact_geometry
+
+pytestmark = pytest.mark.optimised
+
+REGIMES = [*exact_geometry.REGIMES, 'close']
+all_cases = pytest.mark.parametrize('regime', REGIMES)
+
+
+@functools.partial(jax.jit, static_argnames='backward')
+def gradients(g, x, y, c, backward='auto'):
+  f = lambda x, y, c: jnp.vdot(
+    g, poincare.dist_matrix(x, y, c=c, backward=backward)
+  )
+  return jax.grad(f, (0, 1, 2))(x, y, c)
+
+
+def true_gradients(g, x, y, c):
+  """By x, y and c, in long double, and the lengths of the terms they sum."""
+  g, x, y = exact_geometry.wide(g, x, y)
+  gap = lambda a: 1 - c * np.sum(a * a, -1)
+  a, b = gap(x)[:, None], gap(y)[None]
+  apart = x[:, None] - y[None]
+  s = c * np.sum(apart**2, -1) / (a * b)
+  slope = g / np.sqrt(c * s * (1 + s))
+  pulls = (2 * c * slope / (a * b))[..., None] * apart
+  pushes = 2 * c * slope * s
+  by_x = pulls + (pushes / a)[..., None] * x[:, None]
+  by_y = -pulls + (pushes / b)[..., None] * y[None]
+  d = exact_geometry.dist(x[:, None], y[None], c)
+  sq = lambda z: np.sum(z * z, -1)
+  by_c = slope * s * (1 / c + (sq(x)[:, None] / a) + sq(y)[None] / b)
+  by_c -= g * d / (2 * c)
+  size = lambda term, axis: exact_geometry.norm(term)[..., 0].sum(axis)
+  sums = by_x.sum(1), by_y.sum(0), by_c.sum()
+  return sums, (size(by_x, 1), size(by_y, 0), np.abs(by_c).sum())
+
+
+@all_cases
+@pytest.mark.parametrize('d', exact_geometry.DIMENSIONS)
+def test_distances_keep_their_digits(d, regime):
+  constant = jax.jit(functools.partial(poincare.dist_matrix, c=0.1))
+  for c in exact_geometry.CURVATURES:
+    rng = np.random.default_rng(d)
+    x, y = exact_geometry.pairs(rng, 60, 50, d, c, regime)
+    want = exact_geometry.dist(
+      *exact_geometry.wide(x[:, None], y[None]), exact_geometry.curvature(c)
+    )
+    results = [poincare.dist_matrix(x, y, c=c)]
+    results.append(poincare.dist(x[:, None], y[None], c=c))
+    if c == 0.1:
+      results.append(constant(x, y))
+    for got in results:
+      assert got.dtype == jnp.float32
+      assert exact_geometry.relative_error(got, want) <= 2.5e-7
+
+
+@all_cases
+@pytest.mark.parametrize('d', exact_geometry.DIMENSIONS)
+def test_gradients_keep_their_digits(d, regime):
+  bound = 1e-4 if regime == 'boundary' else 1e-6
+  for c in exact_geometry.CURVATURES:
+    rng = np.random.default_rng(d)
+    x, y = exact_geometry.pairs(rng, 40, 30, d, c, regime)
+    for g in (np.ones((40, 30)), rng.standard_normal((40, 30))):
+      got = gradients(g.astype(np.float32), x, y, c)
+      want, terms = true_gradients(
+        g.astype(np.float32), x, y, exact_geometry.curvature(c)
+      )
+      for k in (0, 1):
+        # Terms that point apart, or have both signs, cancel: what remains is
+        # their rounding, not the sum's.
+        short = exact_geometry.norm(np.asarray(got[k]) - want[k])[:, 0]
+        assert np.max(short / terms[k]) <= bound
+        if d > 2 and np.all(g == 1):
+          assert exact_geometry.row_error(got[k], want[k]) <= bound
+      assert abs(np.asarray(got[2]) - want[2]) <= 4e-6 * terms[2]
+
+
+@pytest.mark.parametrize('regime', ['boundary', 'close'])
+def test_what_a_gpu_is_given_keeps_its_digits(regime, monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  jax.clear_caches()
+  test_distances_keep_their_digits(128, regime)
+  test_gradients_keep_their_digits(128, regime)
+  monkeypatch.undo()
+  jax.clear_caches()
+
+
+def test_the_matmul_backward_loses_close_pairs_and_auto_avoids_it():
+  for regime, close in [('close', True), ('head', False)]:
+    x, y = exact_geometry.pairs(
+      np.random.default_rng(0), 40, 30, 16, 1.0, regime
+    )
+    g = np.ones((40, 30), np.float32)
+    got = {
+      name: gradients(g, x, y, 1.0, name)
+      for name in ('auto', 'rowwise', 'matmul')
+    }
+    want, _ = true_gradients(g, x, y, exact_geometry.curvature(1.0))
+    error = exact_geometry.row_error(got['matmul'][0], want[0])
+    assert (error > 1e-5) == close
+    chosen = got['rowwise' if close else 'matmul']
+    chex.assert_trees_all_close(got['auto'], chosen, rtol=1e-6)
+    assert exact_geometry.row_error(got['auto'][0], want[0]) <= 1e-6
+
+
+def test_auto_takes_coinciding_pairs_for_no_close_ones():
+  x = exact_geometry.ball(np.random.default_rng(8), 20, 16, 1.0, 'head')
+  g = jnp.ones((20, 20))
+  auto, matmul = (gradients(g, x, x, 1.0, name) for name in ('auto', 'matmul'))
+  chex.assert_trees_all_close(auto, matmul, rtol=1e-6)
+
+
+def test_coinciding_pairs_have_distance_and_gradient_zero():
+  x = exact_geometry.ball(np.random.default_rng(1), 5, 3, 1.0, 'mid')
+  d = poincare.dist_matrix(x, x, c=1.0)
+  assert not np.any(np.diagonal(d))
+  by_x, by_y, _ = gradients(jnp.eye(5), x, x, 1.0)
+  assert not np.any(by_x)
+  assert not np.any(by_y)
+
+
+def test_bfloat16_is_rounded_once():
+  for regime in REGIMES:
+    x, y = exact_geometry.pairs(
+      np.random.default_rng(2), 30, 20, 16, 0.1, regime
+    )
+    if regime in ('boundary', 'close'):
+      # bfloat16 has no points between the boundary and .996 of the radius, and
+      # none 1e-5 apart.
+      continue
+    x, y = jnp.bfloat16(x), jnp.bfloat16(y)
+    got = poincare.dist_matrix(x, y, c=jnp.float32(0.1))
+    assert got.dtype == jnp.bfloat16
+    exact = exact_geometry.wide(*(np.float32(a) for a in (x[:, None], y[None])))
+    want = exact_geometry.dist(*exact, exact_geometry.curvature(0.1))
+    assert exact_geometry.relative_error(np.float32(got), want) <= 4e-3
+
+
+def test_reverse_mode_agrees_with_differences():
+  with jax.enable_x64(True):
+    rng = np.random.default_rng(3)
+    x, y = rng.uniform(-0.3, 0.3, (2, 5, 4))
+    for backward in ('auto', 'rowwise', 'matmul'):
+      f = jax.jit(
+        lambda x, y, c, b=backward: poincare.dist_matrix(x, y, c=c, backward=b)
+      )
+      check_grads(f, (x, y, jnp.float64(0.7)), 1, ['rev'])
+    hessian = jax.jit(jax.grad(lambda x: jnp.sum(f(x, y, 0.7) ** 2)))
+    check_grads(hessian, (x,), 1, ['fwd', 'rev'])
+
+
+@pytest.mark.parametrize('edge', [0.0, 0.999999, 1.0, 3.0])
+@pytest.mark.parametrize('c', exact_geometry.CURVATURES)
+def test_gradients_are_finite_everywhere(c, edge):
+  x = np.zeros((3, 4), np.float32)
+  x[:2, 0] = edge / np.sqrt(c)
+  x[2, 1] = 0.5 / np.sqrt(c)
+  values = poincare.dist_matrix(x, x, c=c)
+  chex.assert_tree_all_finite((values, gradients(jnp.ones((3, 3)), x, x, c)))
+
+
+@pytest.mark.parametrize(
+  ('d', 'by', 'limit'),
+  [(128, (0, 1), 12e6), (512, (0, 1), 32e6), (128, (0, 1, 2), 14e6)],
+)
+def test_nothing_of_size_n_m_d_is_held(d, by, limit):
+  x = jnp.ones((692, d)) * 0.01
+  f = lambda x, y, c: jnp.sum(poincare.dist_matrix(x, y, c=c))
+  lowered = jax.jit(jax.value_and_grad(f, by)).lower(x, x, 0.1)
+  assert lowered.compile().memory_analysis().temp_size_in_bytes <= limit
+
+
+def test_leading_dimensions_and_curvatures_broadcast():
+  rng = np.random.default_rng(4)
+  x = exact_geometry.ball(rng, 24, 3, 1.0, 'mid').reshape(2, 4, 3, 3)
+  y = exact_geometry.ball(rng, 20, 3, 1.0, 'mid').reshape(4, 5, 3)
+  c = np.linspace(0.2, 1, 8, dtype=np.float32).reshape(2, 4)
+  got = poincare.dist_matrix(x, y, c=c)
+  assert got.shape == (2, 4, 3, 5)
+  want = poincare.dist(x[..., None, :], y[:, None], c=c[..., None, None])
+  chex.assert_trees_all_close(got, want, rtol=1e-6)
+  mapped = jax.vmap(lambda x, c: poincare.dist_matrix(x, y, c=c))(x, c)
+  chex.assert_trees_all_close(mapped, got, rtol=1e-6)
+
+
+def test_empty_sides_make_empty_matrices():
+  x, none = jnp.full((3, 4), 0.1), jnp.zeros((0, 4))
+  for a, b in ((x, none), (none, x), (none, none)):
+    d = poincare.dist_matrix(a, b, c=1.0)
+    assert d.shape == (len(a), len(b))
+    by_a, by_b, by_c = gradients(jnp.zeros(d.shape), a, b, 1.0)
+    assert not (jnp.any(by_a) or jnp.any(by_b) or jnp.any(by_c))
+
+
+def test_zero_curvature_is_twice_the_euclidean_distance():
+  x, y = exact_geometry.pairs(np.random.default_rng(5), 6, 5, 3, 1.0, 'mid')
+  want = 2 * np.linalg.norm(x[:, None] - y[None], axis=-1)
+  chex.assert_trees_all_close(poincare.dist_matrix(x, y, c=0), want, rtol=1e-6)
+  by_c = gradients(np.ones((6, 5), np.float32), x, y, 0.0)[2]
+  near = poincare.dist_matrix(x, y, c=1e-2).sum() - want.sum()
+  assert abs(float(by_c) - float(near) / 1e-2) < 0.02 * abs(float(by_c))
+
+
+@pytest.mark.parametrize('c', [0.0, 0.1, 1.0])
+def test_hyperplane_matrix_is_the_distance_of_each_pair(c):
+  rng = np.random.default_rng(6)
+  x, p = exact_geometry.pairs(rng, 7, 5, 6, c or 1.0, 'mid')
+  normal = rng.standard_normal((5, 6)).astype(np.float32)
+  got = poincare.hyperplane_matrix(x, p, normal, c=c)
+  want = poincare.dist_to_hyperplane(x[:, None], p, normal, c=c, signed=True)
+  chex.assert_trees_all_close(got, want, rtol=2e-5, atol=1e-5)
+  unsigned = poincare.dist_to_hyperplane(x[:, None], p, normal, c=c)
+  chex.assert_trees_all_close(unsigned, jnp.abs(want), rtol=2e-5, atol=1e-5)
+  # A point of the hyperplane, and a normal of length 0.
+  assert not np.any(poincare.dist_to_hyperplane(p, p, normal, c=c))
+  assert not np.any(poincare.dist_to_hyperplane(x[:5], p, 0 * normal, c=c))
+
+
+def test_distance_to_a_hyperplane_is_that_to_its_nearest_point():
+  # In the disk, the hyperplane through 0 is the second axis.
+  x = jnp.array([0.4, 0.3])
+  axis = jnp.stack([jnp.zeros(2001), jnp.linspace(-0.99, 0.99, 2001)], 1)
+  nearest = jnp.min(poincare.dist(x, axis, c=1.0))
+  got = poincare.dist_to_hyperplane(x, jnp.zeros(2), jnp.array([3.0, 0]), c=1.0)
+  assert abs(float(got - nearest)) < 1e-4
+
+
+def test_busemann_is_the_limit_of_distances():
+  x = exact_geometry.ball(np.random.default_rng(7), 6, 3, 1.0, 'mid')
+  omega = jnp.array([1.0, 2.0, -2.0])
+  t = 12.0
+  far = poincare.exp0(omega / 3 * t / 2, c=1.0)
+  limit = poincare.dist(x, far, c=1.0) - t
+  chex.assert_trees_all_close(
+    poincare.busemann(x, omega, c=1.0), limit, atol=0.1
+  )
+  projected = poincare.horospherical_projection(x, omega, c=1.0)
+  chex.assert_trees_all_close(
+    poincare.busemann(projected, omega, c=1.0),
+    poincare.busemann(x, omega, c=1.0),
+    rtol=1e-4,
+    atol=1e-5,
+  )
+  assert jnp.allclose(jnp.cross(projected, omega), 0, atol=1e-6)

@@ -1,0 +1,159 @@
+"""Reciprocal neighbours and the triplets drawn from them."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax import mining
+from tests.support import vectors
+
+# Two close pairs on a line, and a point nobody is near to.
+POSITIONS = np.float32([0, 1, 10, 11, 100])
+LINE = -np.abs(POSITIONS[:, None] - POSITIONS[None])
+
+
+def brute_force(similarity, k):
+  """Reciprocal neighbours by sets, one row at a time."""
+  n = len(similarity)
+  near = [set(np.argsort(-row, kind='stable')[:k]) for row in similarity]
+  return [{j for j in near[i] if i in near[j] and j != i} for i in range(n)]
+
+
+@pytest.mark.parametrize('k', [1, 2, 5, 40])
+def test_reciprocal_neighbors_match_brute_force(k):
+  x = np.random.default_rng(k).standard_normal((40, 3)).astype(np.float32)
+  similarity = -np.linalg.norm(x[:, None] - x[None], axis=-1)
+  neighbors, count = jax.jit(mining.reciprocal_neighbors, static_argnums=1)(
+    similarity, k
+  )
+  for row, size, want in zip(
+    np.asarray(neighbors), count, brute_force(similarity, k), strict=True
+  ):
+    assert size == len(want)
+    assert list(row) == sorted(want) + [40] * (k - len(want))
+
+
+def test_reciprocal_neighbors_by_hand():
+  neighbors, count = mining.reciprocal_neighbors(LINE, 2)
+  assert count.tolist() == [1, 1, 1, 1, 0]
+  assert neighbors[:, 0].tolist() == [1, 0, 3, 2, 5]
+
+
+@pytest.mark.parametrize('case', ['tiny', 'small', 'small_c1'])
+@pytest.mark.parametrize('term', ['data', 'proxy'])
+def test_official_neighbour_sets(case, term):
+  arrays = vectors.under(f'hier/{case}')
+  k = int(arrays['meta'][0])
+  batch = len(arrays['z'])
+  d = arrays['f64/dist'].astype(np.float64)
+  if term == 'data':
+    y = arrays['y']
+    similarity = np.exp(-d[:batch, :batch]) + (y[:, None] == y[None])
+  else:
+    similarity = np.exp(-d[batch:, batch:])
+  n = len(similarity)
+  packed = arrays[f'f64/{term}/pos_packed']
+  want = np.unpackbits(packed, axis=1)[:, :n].astype(bool)
+  neighbors, count = mining.reciprocal_neighbors(
+    similarity.astype(np.float32), k
+  )
+  got = np.zeros((n, n + 1), bool)
+  got[np.arange(n)[:, None], neighbors] = True
+  sure = arrays[f'f64/{term}/topk_gap'] > 1e-5
+  assert sure.sum() > n / 2
+  # A row is sure when its own neighbours and those of all others are.
+  rows = sure & np.all(sure | ~want, axis=1)
+  assert np.array_equal(got[rows, :n], want[rows])
+  assert np.array_equal(
+    np.asarray(count)[rows], arrays[f'f64/{term}/n_pos'][rows]
+  )
+
+
+def draw(similarity, k, per_anchor, **kwargs):
+  n = len(similarity)
+
+  @jax.jit
+  def sample(key):
+    neighbors, count = mining.reciprocal_neighbors(similarity, k)
+    return mining.sample_triplets(
+      key, neighbors, count, n, per_anchor=per_anchor, **kwargs
+    )
+
+  return sample(jax.random.key(0))
+
+
+@pytest.mark.parametrize('self_negatives', [False, True])
+def test_draws_are_uniform_over_what_is_allowed(self_negatives):
+  x = np.random.default_rng(7).standard_normal((12, 2)).astype(np.float32)
+  similarity = -np.linalg.norm(x[:, None] - x[None], axis=-1)
+  per_anchor = 20_000
+  got = draw(similarity, 6, per_anchor, self_negatives=self_negatives)
+  sets = brute_force(similarity, 6)
+  anchors = np.arange(12).repeat(per_anchor)
+  assert np.array_equal(got.anchor, anchors)
+  assert sum(len(s) >= 2 for s in sets) > 6
+  for i, positives in enumerate(sets):
+    mine = anchors == i
+    weight = 1.0 if len(positives) >= 2 else 0.0
+    assert np.all(np.asarray(got.weight)[mine] == weight)
+    if not weight:
+      continue
+    rest = set(range(12)) - positives - (set() if self_negatives else {i})
+    for drawn, allowed in ((got.positive, positives), (got.negative, rest)):
+      counts = np.bincount(np.asarray(drawn)[mine], minlength=12)
+      expected = per_anchor / len(allowed)
+      assert set(np.flatnonzero(counts)) == allowed
+      chi_square = np.sum((counts[list(allowed)] - expected) ** 2 / expected)
+      # 11 degrees of freedom at most: exceeded once in a hundred thousand.
+      assert chi_square < 44
+
+
+def test_no_anchor_qualifies():
+  got = draw(LINE, 2, 3)
+  assert jnp.sum(got.weight) == 0
+  chex.assert_trees_all_equal(got.positive, got.anchor)
+
+
+def test_no_negative_is_left():
+  got = draw(jnp.zeros((4, 4)), 4, 3)
+  assert jnp.sum(got.weight) == 0
+
+
+def test_all_rows_equal_is_finite_and_in_range():
+  got = draw(jnp.zeros((9, 9)), 4, 5)
+  assert jnp.all((got.negative >= 0) & (got.negative < 9))
+  assert jnp.all((got.positive >= 0) & (got.positive < 9))
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4])
+def test_rows_spread_over_devices_draw_the_same(devices):
+  n, k = 21, 5
+  x = np.random.default_rng(3).standard_normal((n, 3)).astype(np.float32)
+  similarity = -np.linalg.norm(x[:, None] - x[None], axis=-1)
+  share = -(-n // devices)
+  padded = np.pad(similarity, ((0, devices * share - n), (0, 0)))
+
+  def step(rows):
+    first = jax.lax.axis_index('i') * share
+    neighbors, count = mining.reciprocal_neighbors(
+      rows, k, first=first, axis_name='i'
+    )
+    return count, mining.sample_triplets(
+      jax.random.key(0), neighbors, count, n, per_anchor=4, first=first
+    )
+
+  count, got = jax.pmap(step, 'i')(padded.reshape(devices, share, n))
+  want = draw(similarity, k, 4)
+  for field, whole in zip(got, want, strict=True):
+    np.testing.assert_array_equal(field.ravel()[: 4 * n], whole)
+  # Padding is nobody's neighbour and no anchor.
+  assert not jnp.any(count.ravel()[n:])
+  assert not jnp.any(got.weight.ravel()[4 * n :])
+  assert jnp.all(got.anchor < n)
+
+
+def test_k_out_of_range_is_named():
+  with pytest.raises(ValueError, match=r'k = 6 .* 5 rows'):
+    mining.reciprocal_neighbors(LINE, 6)

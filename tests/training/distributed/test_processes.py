@@ -1,0 +1,350 @@
+"""Two real processes of two devices each, and what a lone one is told."""
+
+import functools
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pytest
+
+from hier_jax.errors import UserError
+from hier_jax.training.distributed import (
+  agreement,
+  mapping,
+  preemption,
+  processes,
+)
+from hier_jax.training.run.checkpoint import Checkpoints
+from tests.support import places, process_child, training_data
+
+ROOT = places.ROOT
+# Seconds in which a child that works has long ended, on a busy machine too.
+PATIENCE = 600
+
+
+def free_port():
+  with socket.socket() as found:
+    found.bind(('localhost', 0))
+    return found.getsockname()[1]
+
+
+def start(*args, stdout=subprocess.PIPE, **env):
+  return subprocess.Popen(
+    [sys.executable, '-m', 'tests.support.process_child', *map(str, args)],
+    cwd=ROOT,
+    env={**os.environ, 'NPROC': '64', **env},
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def told(text):
+  """The lines that a child says, of all that was printed."""
+  words = 'start|step|batch|state|threads'
+  return [line for line in text.splitlines() if re.match(words, line)]
+
+
+class Pair:
+  """Two processes of one run; what differs of the second is in `second`."""
+
+  def __init__(self, *args, second=()):
+    address = f'localhost:{free_port()}'
+    # Files can be read while the children write, and again at the end.
+    self.outputs = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
+    self.children = [
+      start(
+        *args,
+        *(second if i else ()),
+        stdout=self.outputs[i],
+        JAX_COORDINATOR_ADDRESS=address,
+        JAX_NUM_PROCESSES='2',
+        JAX_PROCESS_ID=str(i),
+      )
+      for i in range(2)
+    ]
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    for child in self.children:
+      child.kill()
+      child.communicate()
+    for output in self.outputs:
+      output.close()
+
+  def lines(self, i):
+    """Whole lines of a child's output so far."""
+    # A descriptor is shared with the child, and so is its place in the file.
+    found = os.pread(self.outputs[i].fileno(), 2**20, 0).decode()
+    return told(found[: found.rfind('\n') + 1])
+
+  def wait_for(self, word, number):
+    begins = [word, str(number)]
+    for i, child in enumerate(self.children):
+      while not any(line.split()[:2] == begins for line in self.lines(i)):
+        if child.poll() is not None:
+          raise AssertionError(child.stderr.read()[-2000:])
+        time.sleep(0.01)
+
+  def end(self):
+    """Exit codes, lines of the outputs, and the errors."""
+    errors = [c.communicate(timeout=PATIENCE)[1] for c in self.children]
+    codes = [child.returncode for child in self.children]
+    lines = [self.lines(i) for i in range(2)]
+    if codes == [0, 0]:
+      # Another that came back to Python while that ends would abort it.
+      assert [found.pop() for found in lines] == ['threads MainThread'] * 2
+    return codes, lines, errors
+
+
+def alone(*args):
+  child = start(*args)
+  out, error = child.communicate(timeout=PATIENCE)
+  assert child.returncode == 0, error[-2000:]
+  return told(out)
+
+
+def steps_in(folder):
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def losses(lines):
+  found = [line.split() for line in lines if line.startswith('step')]
+  return np.array([float.fromhex(line[2]) for line in found])
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_numbers_of_one(tmp_path):
+  args, found = ('--vit', '--steps', 4), {}
+  for by in mapping.MAPS:
+    with Pair(tmp_path / by, *args, '--by', by) as pair:
+      codes, (first, second), errors = pair.end()
+    assert codes == [0, 0], errors
+    assert first == second
+    found[by] = first
+  assert found['pmap'] == found['shard_map']
+  # Sums over devices are in another order: a few units of the last place of
+  # float32 after so few steps.
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+  one = alone(tmp_path / 'one', *args, '--devices', 4)
+  close(losses(found['pmap']), losses(one))
+  state, _, _ = process_child.vit()
+  states = []
+  for name in ('pmap', 'one'):
+    with Checkpoints(tmp_path / name) as checkpoints:
+      assert checkpoints.latest_step == 3
+      states.append(checkpoints.restore(state))
+  assert_close(*states)
+
+  # What two processes have saved, one goes on with.
+  for devices in (4, 1):
+    shutil.copytree(tmp_path / 'pmap', tmp_path / f'on{devices}')
+    lines = alone(tmp_path / f'on{devices}', *args, '--devices', devices)
+    assert lines[0] == 'start 3'
+    close(losses(lines), losses(one)[3:])
+
+
+def assert_close(a, b):
+  """Of two states after three steps."""
+  for ours, theirs in zip(*map(process_child.leaves, (a, b)), strict=True):
+    scale = max(np.abs(ours).max(initial=0), 1e-3)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_stops_both_in_the_same_place(tmp_path):
+  args = (tmp_path / 'run', '--save_every', 10**6, '--sleep', 0.1)
+  with Pair(*args, '--steps', 10**6) as pair:
+    pair.wait_for('step', 3)
+    first = terminated(pair, 1)
+  last = int(first[-3].split()[1])
+  assert last >= 3
+  assert steps_in(tmp_path / 'run') == [last]
+  more = ('--steps', last + 2, '--batches', 10**6)
+  with Pair(*args, *more) as pair:
+    pair.wait_for('batch', 3)
+    first = terminated(pair, 0)
+  assert first[0] == f'start {last}'
+  assert int(first[-2].split()[1]) >= 3
+
+
+def terminated(pair, number):
+  """Lines of both, after SIGTERM to one."""
+  pair.children[number].send_signal(signal.SIGTERM)
+  asked = time.monotonic()
+  codes, (first, second), errors = pair.end()
+  assert time.monotonic() - asked < 30
+  assert codes == [0, 0], errors
+  assert first == second
+  return first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('killed', [0, 1])
+def test_when_one_is_killed_the_other_ends_within_a_minute(tmp_path, killed):
+  with Pair(tmp_path, '--steps', 10**6, '--sleep', 0.1) as pair:
+    # By then the save of step 3 has ended, which that of step 6 waited for.
+    pair.wait_for('step', 7)
+    pair.children[killed].kill()
+    dead = time.monotonic()
+    codes, _, errors = pair.end()
+    assert time.monotonic() - dead < 60
+  assert codes[killed] == -signal.SIGKILL
+  assert codes[1 - killed] not in (0, 2)
+  # Ours, or JAX's where the coordinator has died.
+  assert re.search(
+    'another process has died|another task died', errors[1 - killed]
+  )
+  assert 3 in steps_in(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('failing', [0, 1])
+def test_an_error_in_one_is_told_by_both(tmp_path, failing):
+  args = ('--steps', 10**6, '--sleep', 0.1, '--fail', 3, failing)
+  with Pair(tmp_path, *args) as pair:
+    codes, _, errors = pair.end()
+  assert codes == [2, 2], errors
+  error = 'no space left for step 3'
+  assert f'hier-jax: error: {error}\n' in errors[failing]
+  other = f'hier-jax: error: process {failing} has stopped: {error}\n'
+  assert other in errors[1 - failing]
+
+
+@pytest.mark.slow
+def test_different_configs_are_told_by_both(tmp_path):
+  with Pair(tmp_path, second=['--seed', '7']) as pair:
+    codes, _, errors = pair.end()
+  assert codes == [2, 2], errors
+  for error in errors:
+    assert 'config.seed is 0 in process 0 and 7 in process 1' in error
+
+
+@pytest.mark.slow
+def test_a_process_whose_others_do_not_come_ends():
+  code = (
+    'from hier_jax.training import processes; processes.initialize(timeout_s=2)'
+  )
+  address = f'localhost:{free_port()}'
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={
+      **os.environ,
+      'JAX_COORDINATOR_ADDRESS': address,
+      'JAX_NUM_PROCESSES': '2',
+      'JAX_PROCESS_ID': '0',
+    },
+    capture_output=True,
+    text=True,
+    timeout=PATIENCE,
+  )
+  assert done.returncode == 2
+  assert f'has not met all others at {address} within 2 s' in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('env', 'message'),
+  [
+    (('localhost:1', '2', None), 'JAX_NUM_PROCESSES set, but not JAX_PROCESS'),
+    ((None, '2', '0'), 'but not JAX_COORDINATOR_ADDRESS: set all'),
+    (('localhost:1', 'two', '0'), "JAX_NUM_PROCESSES is 'two', expected an"),
+    (('localhost:1', '2', '2'), 'JAX_PROCESS_ID is 2, expected less than'),
+    (('localhost', '2', '0'), "is 'localhost', expected HOST:PORT"),
+    (('localhost:0', '2', '0'), "is 'localhost:0', expected HOST:PORT"),
+    (('localhost:1', None, None), 'is set, but not JAX_NUM_PROCESSES and JAX'),
+    (('localhost:1', '2', '1'), 'process 1 cannot reach process 0 at localho'),
+  ],
+)
+def test_variables_that_are_wrong_are_named(monkeypatch, env, message):
+  for name, value in zip(processes._VARIABLES, env, strict=True):
+    monkeypatch.delenv(name, raising=False)
+    if value is not None:
+      monkeypatch.setenv(name, value)
+  # As in a process that has not computed yet.
+  monkeypatch.setattr(
+    processes.xla_bridge, 'backends_are_initialized', lambda: False
+  )
+  with pytest.raises(UserError, match=message):
+    processes.initialize(timeout_s=0.3)
+
+
+def test_a_port_in_use_is_named(monkeypatch):
+  with socket.socket(socket.AF_INET6) as other:
+    other.bind(('::', 0))
+    other.listen()
+    address = f'localhost:{other.getsockname()[1]}'
+    for name, value in zip(
+      processes._VARIABLES, (address, '2', '0'), strict=True
+    ):
+      monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f'cannot listen at {address}'):
+      processes.initialize()
+
+
+@pytest.mark.parametrize('env', [{}, {'JAX_NUM_PROCESSES': '1'}])
+def test_a_process_is_alone_where_nothing_says_otherwise(monkeypatch, env):
+  for name in processes._VARIABLES:
+    monkeypatch.delenv(name, raising=False)
+  for name, value in env.items():
+    monkeypatch.setenv(name, value)
+  with processes.joined():
+    assert agreement.alone()
+    assert (agreement.index(), agreement.count()) == (0, 1)
+    agreement.agree({'config.seed': '0'})
+    assert agreement.from_first(lambda: 'made') == 'made'
+
+
+def test_all_that_differs_is_counted_and_named():
+  same = {'code': 'a', 'config.seed': '0', 'split train': '7 records'}
+  agreement._compare([same, dict(same)])
+  with pytest.raises(UserError) as caught:
+    agreement._compare(
+      [same, same, {'code': 'b', 'config.seed': '0'}, {**same, 'code': 'c'}]
+    )
+  assert str(caught.value) == (
+    'the processes of this run differ in 2 of 3 things: code is a in process 0'
+    ' and b in process 2, split train is 7 records in process 0 and None in'
+    ' process 2. Start all with the same code, packages, config and data'
+  )
+
+
+def test_fingerprints_tell_what_differs():
+  splits = training_data.splits()
+  ours = agreement.data_fingerprints(splits)
+  assert ours == agreement.data_fingerprints(training_data.splits())
+  assert ours['split train'].startswith('48 records ')
+  splits['train'].labels[3] += 1
+  theirs = agreement.data_fingerprints(splits)
+  assert ours['split train'] != theirs['split train']
+  assert ours['split test'] == theirs['split test']
+  code = agreement.code_fingerprint()
+  assert code == agreement.code_fingerprint()
+  assert re.fullmatch('[0-9a-f]{16}', code)
+
+
+def test_the_first_sigterm_asks_and_the_next_is_as_before():
+  caught = []
+  before = signal.signal(signal.SIGTERM, lambda *unused: caught.append(1))
+  try:
+    with preemption.Preemption() as asked:
+      assert not asked.reached()
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert asked.reached()
+      assert not caught
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert caught == [1]
+    with preemption.Preemption() as asked:
+      assert not asked.reached()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert caught == [1, 1]
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,179 @@
+"""Every metric loss a config can name, alone and with HIER."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax import layers, losses, poincare
+from hier_jax.training.config import checks
+from hier_jax.training.step import objective
+from tests.support import sharded, training_data
+
+CLASSES, ROWS, DIM = 8, 16, 16
+
+
+def batch(seed=0):
+  rng = np.random.default_rng(seed)
+  z = rng.standard_normal((ROWS, DIM)).astype(np.float32)
+  z = poincare.to_ball(z, c=0.1, clip_radius=2.3)
+  return z, np.arange(ROWS, dtype=np.int32) // 2
+
+
+def params_of(config):
+  params = objective.init_params(jax.random.key(0), config, CLASSES)
+  proxies = losses.init_hierarchical_proxies(jax.random.key(1), 24, DIM)
+  return params | {'hierarchical_proxies': proxies}
+
+
+def test_every_loss_of_single_labels_is_there():
+  of_rows = lambda name: (
+    'where' in inspect.signature(getattr(losses, name)).parameters
+  )
+  # `hap` ranks by levels of labels, `enqueue` is no loss.
+  found = set(filter(of_rows, losses.__all__)) - {'hap', 'enqueue'}
+  assert set(objective.LOSSES) == found
+
+
+def test_options_are_those_of_the_signatures():
+  assert objective.options('soft_triple') == {
+    'scale': 20.0,
+    'gamma': 0.1,
+    'margin': 0.01,
+    'tau': 0.0,
+    'centers': 10,
+  }
+  assert objective.options('hyp') == {'temperature': 0.2, 'hyperbolic': True}
+  assert objective.options('multi_similarity')['hyperbolic'] is False
+
+
+@pytest.mark.parametrize('name', objective.LOSSES)
+def test_every_loss_trains_its_rows_and_parameters(name):
+  config = training_data.config(
+    **{'loss.metric': name, 'loss.hier_weight': 0.0}
+  )
+  checks.validate(config)
+  z, labels = batch()
+  params = params_of(config)
+  del params['hierarchical_proxies']
+  f = lambda z, params: objective.loss(
+    config, params, None, 0, jax.random.key(0), z, labels
+  )
+  (value, aux), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
+    z, params
+  )
+  assert set(aux) == {'loss', 'metric'}
+  chex.assert_tree_all_finite((value, grads))
+  assert all(jnp.any(g != 0) for g in jax.tree.leaves(grads))
+  centers = {'soft_triple': (10,), 'sub_center_arc_face': (3,)}.get(name, ())
+  if 'class_proxies' in params:
+    chex.assert_shape(params['class_proxies'], (CLASSES, *centers, DIM))
+
+
+def with_hier(name, **settings):
+  config = training_data.config(**{'loss.metric': name, **settings})
+  checks.validate(config)
+  f = lambda z, labels, params, axis_name: objective.loss(
+    config, params, None, 0, jax.random.key(5), z, labels, axis_name
+  )
+  return config, f
+
+
+@pytest.mark.parametrize('name', ['proxy_anchor', 'hyp'])
+def test_sum_of_metric_and_hier(name):
+  config, f = with_hier(name, **{'loss.hier_weight': 2.0})
+  z, labels = batch()
+  params = params_of(config)
+  total, aux = jax.jit(lambda z, p: f(z, labels, p, None))(z, params)
+  metric = {
+    'proxy_anchor': lambda: losses.proxy_anchor(
+      z, labels, params['class_proxies']
+    ),
+    'hyp': lambda: losses.hyp(z.reshape(8, 2, DIM), c=0.1),
+  }[name]()
+  np.testing.assert_allclose(aux['metric'], metric, rtol=1e-6)
+  hier, stats = jax.jit(
+    lambda z, v: losses.hier(
+      jax.random.key(5), z, labels, v, k=6, triplets_per_anchor=5
+    )
+  )(z, params['hierarchical_proxies'])
+  np.testing.assert_allclose(aux['hier'], hier, rtol=1e-6)
+  np.testing.assert_allclose(total, metric + 2 * hier, rtol=1e-6)
+  assert {f'hier/{key}' for key in stats} < set(aux)
+
+
+@pytest.mark.parametrize('name', objective.LOSSES)
+def test_no_product_of_head_and_losses_has_a_lower_precision(name):
+  config = training_data.config(**{'loss.metric': name})
+  head = layers.BallHead(DIM)
+  features = np.zeros((ROWS, 8), np.float32)
+  variables = head.init(jax.random.key(0), features)
+  labels = np.arange(ROWS, dtype=np.int32) // 2
+
+  def loss(variables, params, features):
+    z = head.apply(variables, features)
+    key = jax.random.key(0)
+    return objective.loss(config, params, None, 0, key, z, labels)[0]
+
+  traced = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(
+    variables, params_of(config), features
+  )
+  found = [
+    eqn.params['precision']
+    for eqn in equations(traced.jaxpr)
+    if eqn.primitive.name == 'dot_general'
+  ]
+  highest = jax.lax.Precision.HIGHEST
+  assert found
+  assert set(found) == {(highest, highest)}
+
+
+def equations(jaxpr):
+  """Those of a jaxpr and of all that is inside them."""
+  for eqn in jaxpr.eqns:
+    yield eqn
+    for inner in jax.tree.leaves(eqn.params, is_leaf=is_jaxpr):
+      if is_jaxpr(inner):
+        yield from equations(getattr(inner, 'jaxpr', inner))
+
+
+def is_jaxpr(leaf):
+  return hasattr(leaf, 'eqns') or hasattr(leaf, 'jaxpr')
+
+
+def test_hyp_with_hier_on_devices_is_that_of_one():
+  config, f = with_hier('hyp')
+  z, labels = batch()
+  proxies = params_of(config)['hierarchical_proxies']
+
+  def loss(z, labels, v, axis_name):
+    return f(z, labels, {'hierarchical_proxies': v}, axis_name)[0]
+
+  sharded.assert_like_one_device(loss, (z, labels), (proxies,), numbers=(2, 4))
+
+
+def test_memory_is_read_from_its_step_on_and_moves_on():
+  config = training_data.config(
+    **{
+      'loss.metric': 'contrastive',
+      'loss.hier_weight': 0.0,
+      'loss.memory.size': 32,
+      'loss.memory.start_step': 3,
+    }
+  )
+  checks.validate(config)
+  z, labels = batch()
+  memory = objective.advance(objective.init_memory(config), *batch(seed=1))
+  assert int(memory.position) == ROWS
+  value = lambda step: objective.loss(
+    config, {}, memory, step, jax.random.key(0), z, labels
+  )[0]
+  alone = losses.contrastive(z, labels)
+  np.testing.assert_allclose(value(2), alone, rtol=1e-6)
+  np.testing.assert_allclose(
+    value(3), losses.contrastive(z, labels, memory=memory), rtol=1e-6
+  )
+  assert abs(value(3) - alone) > 1e-3
