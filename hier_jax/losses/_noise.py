@@ -6,7 +6,7 @@ a generator of 32 bits for each triplet, Steele, Lea and Flood's SplitMix ("Fast
 Splittable Pseudorandom Number Generators", OOPSLA 2014): a start and an odd
 step of its own, and Wellons's `lowbias32` as the mixing function. What a
 triplet draws depends on its own number alone: not on chunks, nor on devices.
-`experiments/benchmarks/hier_loss.py` measures it against other sources.
+`experiments/benchmarks/loss/__main__.py` measures it against other sources.
 """
 
 import jax

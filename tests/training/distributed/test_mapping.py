@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from experiments.benchmarks import collectives
+from experiments.benchmarks.scaling import collectives
 from hier_jax.models import embedder
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import optim

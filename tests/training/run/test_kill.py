@@ -6,15 +6,10 @@ import signal
 import numpy as np
 import pytest
 
-from tests.support import places
-
-BENCHMARKS = places.ROOT / 'experiments' / 'benchmarks'
-
 
 @pytest.fixture
-def kill_test(monkeypatch):
-  monkeypatch.syspath_prepend(BENCHMARKS)
-  return importlib.import_module('kill_test')
+def kill_test():
+  return importlib.import_module('experiments.benchmarks.kill.__main__')
 
 
 @pytest.mark.slow

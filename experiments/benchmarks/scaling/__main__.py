@@ -18,19 +18,16 @@ from unittest import mock
 # With fewer threads than devices the collectives of fake devices deadlock.
 os.environ.setdefault('NPROC', '64')
 
-import collectives
-import engine
 import jax
 import jax.numpy as jnp
-import report
-import timing
-import tpu
 from jax.sharding import Mesh, PartitionSpec
 
+from experiments.benchmarks.common import engine, report, timing
+from experiments.benchmarks.scaling import collectives, tpu
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import objective, optim
 
-_SCRIPT = 'experiments/benchmarks/scaling.py'
+_SCRIPT = 'experiments/benchmarks/scaling/__main__.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'numpy'
 _CLASSES = 100
 _MB = 1e6
@@ -283,8 +280,15 @@ def _in_new_process(what, devices, sizes, target='cpu', **options):
   given = {'what': what, 'devices': devices, 'options': options}
   given |= {'sizes': dataclasses.asdict(sizes), 'target': target}
   ran = subprocess.run(
-    [sys.executable, __file__, '--compile_once', json.dumps(given)],
+    [
+      sys.executable,
+      '-m',
+      'experiments.benchmarks.scaling',
+      '--compile_once',
+      json.dumps(given),
+    ],
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    cwd=report.ROOT,
     stdout=subprocess.PIPE,
     check=True,
     text=True,
@@ -434,9 +438,9 @@ def _arithmetic(sizes, steps):
     ' time), a microsecond a hop, and that the compiled program for TPU'
     ' exchanges what that for CPU does.',
     "The losses' times are what the compiler for TPU expects of each operation"
-    ' ([`tpu.py`](tpu.py)), arithmetic and memory: estimates, of a compiler'
-    ' that says not how good they are. The loops over triplets are not in'
-    ' them, of which each device has as many or fewer on any number of'
+    ' ([`tpu.py`](../scaling/tpu.py)), arithmetic and memory: estimates, of a'
+    ' compiler that says not how good they are. The loops over triplets are not'
+    ' in them, of which each device has as many or fewer on any number of'
     ' devices; nor is `top_k`, for which there is no estimate. A pair is close'
     " that is nearer than an eighth of its points' norm, but for coinciding"
     ' ones: then the gradient of the distances is made row by row.',
@@ -505,7 +509,7 @@ _SECTIONS = {
 
 def main():
   """Reads the command line."""
-  parser = report.parser(__doc__, '../scaling.md', _SECTIONS)
+  parser = report.parser(__doc__, 'scaling.md', _SECTIONS)
   parser.add_argument('--rounds', type=int, help='of the measured steps')
   parser.add_argument('--compile_once', type=json.loads, help='internal')
   args = parser.parse_args()

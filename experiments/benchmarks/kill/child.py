@@ -1,6 +1,7 @@
-"""`hier-jax`, which kills itself with SIGKILL at a moment it is told.
+r"""`hier-jax`, which kills itself with SIGKILL at a moment it is told.
 
-    python kill_child.py PHASE:COUNT:SECONDS train --config FILE --workdir DIR
+    python -m experiments.benchmarks.kill.child PHASE:COUNT:SECONDS \
+        train --config FILE --workdir DIR
 
 COUNT-th time the phase begins, and so many seconds after that.
 """

@@ -7,9 +7,9 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import literal
-import timing
 
+from experiments.benchmarks.common import timing
+from experiments.benchmarks.loss import literal
 from hier_jax import losses, poincare
 
 PER_ANCHOR = 50

@@ -16,16 +16,15 @@ import time
 
 import jax
 import numpy as np
-import report
-import timing
 from PIL import Image
 
+from experiments.benchmarks.common import report, timing
 from hier_jax.data import cache, pipeline, transforms
 from hier_jax.data.datasets import Split
 from hier_jax.data.sampler import Sampler
 from hier_jax.training.step import device_views
 
-_SCRIPT = 'experiments/benchmarks/input_pipeline.py'
+_SCRIPT = 'experiments/benchmarks/step/input_pipeline.py'
 _PACKAGES = 'hier_jax', 'grain', 'Pillow', 'jax', 'torch', 'numpy'
 _SIZE, _SHORT_SIDE = 224, 256
 _WIDTH, _HEIGHT, _QUALITY = 500, 375, 85

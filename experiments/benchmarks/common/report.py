@@ -14,7 +14,8 @@ import jax
 
 from hier_jax.errors import UserError
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
+RESULTS = ROOT / 'experiments' / 'benchmarks' / 'results'
 _END = '<!-- end -->'
 
 
@@ -101,7 +102,7 @@ def parser(
   made.add_argument(
     '--out',
     type=pathlib.Path,
-    default=pathlib.Path(__file__).parent / 'results' / page,
+    default=RESULTS / page,
     help='the page between whose marks the tables go',
   )
   if sections:

@@ -17,18 +17,16 @@ import sys
 import tempfile
 import time
 
-import backbones
-import engine
 import jax
 import numpy as np
-import report
-import timing
 
+from experiments.benchmarks.common import engine, report, timing
+from experiments.benchmarks.step import backbones
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import program_cache
 from hier_jax.training.step import objective
 
-_SCRIPT = 'experiments/benchmarks/train_step.py'
+_SCRIPT = 'experiments/benchmarks/step/train_step.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
 
 
@@ -265,13 +263,15 @@ def _in_new_process(sizes, cache):
   begin = time.time()
   command = [
     sys.executable,
-    __file__,
+    '-m',
+    'experiments.benchmarks.step.train_step',
     '--compile_once',
     json.dumps(dataclasses.asdict(sizes)),
   ]
   ran = subprocess.run(
     command,
     env=_cached_in(cache) | {'BEGIN': str(begin)},
+    cwd=report.ROOT,
     stdout=subprocess.PIPE,
     check=True,
     text=True,

@@ -13,11 +13,10 @@ import time
 
 import jax
 import jax.numpy as jnp
-import libraries
 import numpy as np
-import timing
 from jax import lax
 
+from experiments.benchmarks.common import libraries, timing
 from hier_jax import poincare
 from hier_jax.mining import Triplets
 

@@ -1,4 +1,4 @@
-"""A plain ViT in PyTorch: what `backbones.py` measures ours beside."""
+"""A plain ViT in PyTorch: what `step.backbones` measures ours beside."""
 
 import numpy as np
 import torch

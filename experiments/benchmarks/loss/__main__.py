@@ -10,15 +10,12 @@ import math
 import statistics
 
 import chex
-import hier_agreement as agreement
-import hier_cases
 import jax
 import jax.numpy as jnp
-import literal
-import report
-import sources
-import timing
-from hier_cases import (
+
+from experiments.benchmarks.common import report, timing
+from experiments.benchmarks.loss import agreement, cases, literal, sources
+from experiments.benchmarks.loss.cases import (
   OPTIONS,
   PER_ANCHOR,
   Case,
@@ -28,14 +25,13 @@ from hier_cases import (
   embed,
   value_and_grad,
 )
-
 from hier_jax import losses
 from hier_jax import mining as triplets
 from hier_jax.losses import _lca
 from hier_jax.losses import _noise as noise_lib
 from hier_jax.models import embedder
 
-_SCRIPT = 'experiments/benchmarks/hier_loss.py'
+_SCRIPT = 'experiments/benchmarks/loss/__main__.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'numpy'
 _BACKBONE = 'vit_small_patch16'
 
@@ -158,7 +154,7 @@ def beside_the_definition(sizes):
     ' arrays" is the package with its selection replaced by the plain one:'
     ' Gumbel noise of `jax.random.gumbel`, distances and softmaxes of all'
     ' triplets and proxies at once, and autodiff. The definition'
-    ' ([`literal.py`](../literal.py)) besides builds its distances through'
+    ' ([`literal.py`](../loss/literal.py)) besides builds its distances through'
     ' tensors n x m x D and draws the triplets on the host, which took'
     f' {took} ms of its time; its memory is that of the larger of its two'
     ' programs. Uncompiled, its operations run one by one, as those of the'
@@ -451,7 +447,7 @@ def main():
   ):
     parser.add_argument(f'--{name}', type=int, nargs=kind, help=help_)
   args = parser.parse_args()
-  sizes = report.chosen(args, hier_cases.QUICK if args.quick else Sizes())
+  sizes = report.chosen(args, cases.QUICK if args.quick else Sizes())
   report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 

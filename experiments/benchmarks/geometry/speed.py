@@ -8,14 +8,12 @@ import argparse
 import pathlib
 from collections.abc import Callable
 
-import ball
 import jax
 import jax.numpy as jnp
-import libraries
 import numpy as np
-import report
-import timing
 
+from experiments.benchmarks.common import libraries, report, timing
+from experiments.benchmarks.geometry import ball
 from hier_jax.poincare import _pairwise
 
 _POINTS = 692  # 180 embeddings and 512 hierarchical proxies
@@ -101,7 +99,7 @@ def report_text(dimensions, rounds, seed):
       ' kernel" is the share of CPU time that went into the operating system,'
       ' which hands out the pages of the temporaries.',
       f'{report.versions(libraries.JAX_PACKAGES)}.{kind} {report.machine()}.',
-      'Written by `experiments/benchmarks/geometry_speed.py`.',
+      'Written by `experiments/benchmarks/geometry/speed.py`.',
     ]
   )
 
@@ -112,7 +110,7 @@ def main():
   parser.add_argument(
     '--out',
     type=pathlib.Path,
-    default=pathlib.Path(__file__).parent / 'results' / 'geometry_speed.md',
+    default=report.RESULTS / 'geometry_speed.md',
   )
   parser.add_argument('--dimensions', type=int, nargs='+', default=(128, 512))
   parser.add_argument('--rounds', type=int, default=15)

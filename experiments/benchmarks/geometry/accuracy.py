@@ -8,12 +8,11 @@ import itertools
 import pathlib
 import sys
 
-import ball
 import jax.numpy as jnp
-import libraries
 import numpy as np
-import report
 
+from experiments.benchmarks.common import libraries, report
+from experiments.benchmarks.geometry import ball
 from hier_jax.errors import UserError
 
 _DIMENSIONS = 2, 16, 128, 512
@@ -205,7 +204,7 @@ def main():
   print(text)
   try:
     report.write_section(
-      args.out, 'experiments/benchmarks/geometry_accuracy.py', text
+      args.out, 'experiments/benchmarks/geometry/accuracy.py', text
     )
   except UserError as error:
     sys.exit(f'error: {error}')

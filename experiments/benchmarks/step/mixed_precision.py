@@ -12,18 +12,17 @@ import pathlib
 import statistics
 import tempfile
 
-import engine
 import jax
 import jax.numpy as jnp
 import numpy as np
-import report
 
+from experiments.benchmarks.common import engine, report
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import records
 from hier_jax.training.run import loop
 from hier_jax.training.step import objective
 
-_SCRIPT = 'experiments/benchmarks/mixed_precision.py'
+_SCRIPT = 'experiments/benchmarks/step/mixed_precision.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
 _DTYPES = 'float32', 'bfloat16'
 _CURVES = 'loss', 'metric', 'hier'

@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 
-import kill_child
 import numpy as np
 import orbax.checkpoint as ocp
-import report
 
-_SCRIPT = 'experiments/benchmarks/kill_test.py'
+from experiments.benchmarks.common import report
+from experiments.benchmarks.kill import child
+
+_SCRIPT = 'experiments/benchmarks/kill/__main__.py'
 _PACKAGES = 'hier_jax', 'jax', 'orbax-checkpoint', 'grain'
 _FILES = 'config.json', 'metrics.jsonl', 'results.json'
 # A run of seconds with all that a long one has: classes held out, checkpoints
@@ -67,7 +68,7 @@ class Moment:
     return f'{self.phase}:{self.count}:{self.seconds:.3f}'
 
 
-def moments(seed, phases=kill_child.PHASES):
+def moments(seed, phases=child.PHASES):
   """Yields moments without end, phase by phase."""
   rng = random.Random(seed)
   while True:
@@ -87,8 +88,7 @@ def start(workdir, moment=None):
   """Runs the command to its end, or to a moment; returns its exit code."""
   program = ['-m', 'hier_jax']
   if moment is not None:
-    child = pathlib.Path(kill_child.__file__)
-    program = [str(child), str(moment)]
+    program = ['-m', child.__name__, str(moment)]
   home = workdir.parent
   return subprocess.run(
     [sys.executable, *program, *command(workdir)],
@@ -99,6 +99,7 @@ def start(workdir, moment=None):
     stdout=subprocess.DEVNULL,
     stderr=(home / f'{workdir.name}.err').open('a'),
     check=False,
+    cwd=report.ROOT,
   ).returncode
 
 

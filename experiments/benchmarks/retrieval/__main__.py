@@ -12,10 +12,8 @@ import statistics
 import subprocess
 import sys
 
-import report
-import timing
+from experiments.benchmarks.common import report, timing
 
-_HERE = pathlib.Path(__file__).parent
 _PACKAGES = (
   *('hier_jax', 'jax', 'jaxlib', 'numpy', 'faiss-cpu'),
   *('pytorch-metric-learning', 'torch'),
@@ -47,9 +45,11 @@ _TITLES = {
 
 def measure(contender, task, metric, runs=1) -> dict | None:
   """What a process of the contender reports; None where it cannot run."""
-  command = [sys.executable, str(_HERE / 'retrieval_cases.py')]
+  command = [sys.executable, '-m', 'experiments.benchmarks.retrieval.cases']
   command += [contender, task, metric, '--runs', str(runs)]
-  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  done = subprocess.run(
+    command, capture_output=True, text=True, check=False, cwd=report.ROOT
+  )
   if done.returncode:
     print(f'{contender}: {done.stderr.strip().splitlines()[-1]}')
     return None
@@ -135,7 +135,7 @@ def main():
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument(
-    '--out', type=pathlib.Path, default=_HERE / 'results' / 'retrieval.md'
+    '--out', type=pathlib.Path, default=report.RESULTS / 'retrieval.md'
   )
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument(
@@ -154,7 +154,7 @@ def main():
     " hyperbolic distances are HIER's formula. Ratios are to the first row, of"
     ' the same round.',
     f'{report.versions(_PACKAGES)}. {report.machine()}.',
-    'Written by `experiments/benchmarks/retrieval.py`.',
+    'Written by `experiments/benchmarks/retrieval/__main__.py`.',
   ]
   args.out.parent.mkdir(parents=True, exist_ok=True)
   args.out.write_text('\n\n'.join(text) + '\n', 'utf-8')

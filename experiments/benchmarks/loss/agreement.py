@@ -5,12 +5,12 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import literal
 import numpy as np
-import report
 import scipy.stats
-import timing
-from hier_cases import (
+
+from experiments.benchmarks.common import report, timing
+from experiments.benchmarks.loss import literal
+from experiments.benchmarks.loss.cases import (
   OPTIONS,
   PER_ANCHOR,
   Case,
@@ -18,7 +18,6 @@ from hier_cases import (
   distances,
   value_and_grad,
 )
-
 from hier_jax import losses
 
 # `hier_jax.losses._hier` is the function, and hides its module.

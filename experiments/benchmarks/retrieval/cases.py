@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import libraries
 import numpy as np
 from jax import lax
 
+from experiments.benchmarks.common import libraries
 from hier_jax import evaluation
 
 CURVATURES = {'cosine': 0.0, 'hyperbolic': 0.1}

@@ -12,12 +12,11 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import report
-import timing
 
+from experiments.benchmarks.common import report, timing
 from hier_jax import models
 
-_SCRIPT = 'experiments/benchmarks/backbones.py'
+_SCRIPT = 'experiments/benchmarks/step/backbones.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'torch', 'numpy'
 # Start of a device's name -> dense bfloat16 TFLOP/s, of its data sheet.
 _PEAKS = {
@@ -139,7 +138,7 @@ def beside_torch(sizes):
   if jax.default_backend() != 'cpu':
     return ['PyTorch is measured on the CPU alone.']
   try:
-    import torch_vit
+    from experiments.benchmarks.step import torch_vit
   except ImportError:
     return ['PyTorch is not installed: `pip install torch`.']
   case = Case.create(sizes.backbone, sizes.images, jnp.float32)

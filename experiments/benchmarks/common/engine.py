@@ -4,8 +4,8 @@ import importlib.util
 
 import jax
 import jax.numpy as jnp
-import report
 
+from experiments.benchmarks.common import report
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import embedding, inputs

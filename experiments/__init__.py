@@ -1,0 +1,1 @@
+"""Configs, benchmarks and launchers beside the package."""

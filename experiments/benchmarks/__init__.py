@@ -1,0 +1,1 @@
+"""Benchmarks: one runnable module a question, see README.md."""

@@ -1,0 +1,1 @@
+"""A training step, its backbone and its input."""
