@@ -8,11 +8,11 @@ __all__ = [
   'layers',
   'lorentz',
   'losses',
+  'mining',
   'models',
   'poincare',
-  'triplets',
 ]
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 
 def __getattr__(name):

@@ -146,7 +146,8 @@ def exchanged(sizes):
     f' 512, D = 128, {_CLASSES} classes, k = 20. Bytes are those of the whole'
     ' array that is gathered, reduced or scattered, as the compiled program has'
     ' them. They are those of the formula'
-    f' ([`formula`](scaling.py): {_one_line(formula.__doc__)}), asserted'
+    ' ([`formula`](../scaling/__main__.py):'
+    f' {_one_line(formula.__doc__)}), asserted'
     ' here; what is left of it is in the column of scalars, 4 bytes each. A'
     ' device sends (n - 1) / n of what is gathered or scattered, and twice'
     ' that of what is reduced, in a ring.',

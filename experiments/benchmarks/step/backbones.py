@@ -167,7 +167,7 @@ def beside_torch(sizes):
     report.table(heading, rows),
     f'`{sizes.backbone}`, {sizes.images} images, float32, {peer.threads}'
     ' threads each. PyTorch is eager, its attention'
-    ' `scaled_dot_product_attention` ([`torch_vit.py`](../torch_vit.py)).'
+    ' `scaled_dot_product_attention` ([`torch_vit.py`](../step/torch_vit.py)).'
     f' Medians of {len(pairs[0][1].milliseconds)} rounds in which every row'
     ' runs once; ratios are those of the same round, with quartiles. With the'
     f' same parameters the features differ by {report.scientific(features)} of'
