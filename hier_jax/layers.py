@@ -121,7 +121,7 @@ class HypLinear(nn.Module):
   """The linear map of the ball: (M (x) x) (+) b.
 
   Ganea, Becigneul and Hofmann, "Hyperbolic Neural Networks" (NeurIPS 2018),
-  section 3.2. M is a Euclidean matrix, b = exp0(bias), so that any optimiser
+  section 3.2. M is a Euclidean matrix, b = exp0(bias), so that any optimizer
   trains them.
 
   Attributes:
@@ -229,10 +229,10 @@ def _distance_along(x, direction, offset, c):
 
 
 class HypDistance(nn.Module):
-  """Geodesic distances to a second input, or to points that are learnt.
+  """Geodesic distances to a second input, or to points that are learned.
 
   Attributes:
-    points: number k of learnt points, exp0 of a parameter; None for none.
+    points: number k of learned points, exp0 of a parameter; None for none.
     c: curvature.
     point_init: of their tangent vectors `[k, d]`.
   """
@@ -251,7 +251,7 @@ class HypDistance(nn.Module):
       c: curvature.
 
     Returns:
-      `[...]` to y, or `[..., k]` to the learnt points.
+      `[...]` to y, or `[..., k]` to the learned points.
 
     Raises:
       ValueError: where both or neither of `points` and y are given.

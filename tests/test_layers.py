@@ -223,7 +223,7 @@ def test_curvature_starts_where_it_is_told(initial):
   layer = layers.Curvature(initial)
   c, variables = layer.init_with_output(jax.random.key(0))
   np.testing.assert_allclose(c, initial, rtol=2e-5)
-  # Nothing an optimiser does makes it negative.
+  # Nothing an optimizer does makes it negative.
   low = jax.tree.map(lambda raw: raw - 60, variables)
   assert layer.apply(low) >= 0
 
@@ -260,13 +260,13 @@ def test_a_network_learns_its_weights_and_its_curvature(form):
       optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     )
 
-  optimiser = optax.adam(1e-2)
-  state = optimiser.init(params)
+  optimizer = optax.adam(1e-2)
+  state = optimizer.init(params)
 
   @jax.jit
   def step(params, state):
     value, gradients = jax.value_and_grad(loss)(params)
-    updates, state = optimiser.update(gradients, state)
+    updates, state = optimizer.update(gradients, state)
     return optax.apply_updates(params, updates), state, value, gradients
 
   params, state, first, gradients = step(params, state)

@@ -1,12 +1,12 @@
-"""Metric losses and the hierarchical regulariser, as pure functions.
+"""Metric losses and the hierarchical regularizer, as pure functions.
 
 They compute in float32, or in float64 where embeddings are, and so are their
-results; parameters that they initialise are float32.
+results; parameters that they initialize are float32.
 """
 
-from hier_jax.losses._compose import regularised
-from hier_jax.losses._hier import hier, init_hierarchical_proxies
-from hier_jax.losses._lca import lca_loss
+from hier_jax.losses._compose import regularized
+from hier_jax.losses._hier import hier, init_hier_proxies
+from hier_jax.losses._lca import lca
 from hier_jax.losses._memory import Memory, enqueue, init_memory
 from hier_jax.losses._pairwise import (
   circle,
@@ -47,9 +47,9 @@ __all__ = [
   'hier',
   'hyp',
   'init_class_proxies',
-  'init_hierarchical_proxies',
+  'init_hier_proxies',
   'init_memory',
-  'lca_loss',
+  'lca',
   'lifted_structure',
   'multi_similarity',
   'n_pair',
@@ -57,7 +57,7 @@ __all__ = [
   'proxy_anchor',
   'proxy_nca_pp',
   'recall_at_k',
-  'regularised',
+  'regularized',
   'roadmap',
   'smooth_ap',
   'soft_triple',

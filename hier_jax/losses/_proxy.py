@@ -272,17 +272,18 @@ def soft_triple(
   centers,
   *,
   scale=20.0,
-  gamma=0.1,
+  temperature=0.1,
   margin=0.01,
-  tau=0.0,
+  center_weight=0.0,
   where=None,
   axis_name=None,
 ):
   """SoftTriple: cross-entropy over the softly nearest of K centers a class.
 
-  S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck); the logits are
-  scale S, with scale (S - margin) for the class. With tau, the mean distance of
-  a class's centers is added, which merges those that are not needed:
+  S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck), gamma being the
+  temperature; the logits are scale S, with scale (S - margin) for the class.
+  With a `center_weight` tau, the mean distance of a class's centers is added,
+  which merges those that are not needed:
   tau / (C K (K - 1)) sum_c sum_{i < j} |w_ci - w_cj|.
 
   Args:
@@ -290,9 +291,10 @@ def soft_triple(
     labels: int `[b]`; rows with a label outside 0..C-1 do not count.
     centers: `[C, K, d]`; only their directions count.
     scale: lambda of the paper.
-    gamma: temperature of the choice among a class's centers.
+    temperature: of the choice among a class's centers, gamma of the paper.
     margin: delta of the paper.
-    tau: weight of the regulariser (paper: 0.2; HIER's program: 0).
+    center_weight: weight of the regularizer, tau of the paper (0.2 there; 0 in
+      HIER's program).
     where: bool `[b]`, the rows that count; None for all.
     axis_name: see `losses.sharding`.
 
@@ -305,14 +307,14 @@ def soft_triple(
   """
   where = _mask(z, labels, centers, where, centers=True)
   similarity = _center_similarity(z, centers)
-  share = jax.nn.softmax(similarity / gamma, 2)
+  share = jax.nn.softmax(similarity / temperature, 2)
   relaxed = jnp.sum(share * similarity, 2)
   own = _own_class(labels, centers.shape[0])
   logits = scale * _less(relaxed, margin, own)
   loss = _cross_entropy(logits, labels, where, axis_name)
-  if isinstance(tau, (int, float)) and tau == 0:
+  if isinstance(center_weight, (int, float)) and center_weight == 0:
     return loss
-  return loss + tau * _spread(centers)
+  return loss + center_weight * _spread(centers)
 
 
 def _spread(centers):

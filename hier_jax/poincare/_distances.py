@@ -191,7 +191,7 @@ def busemann(x, omega, *, c):
 
   Args:
     x: points `[..., d]`.
-    omega: directions `[..., d]`, normalised here.
+    omega: directions `[..., d]`, normalized here.
     c: curvature; -2<omega, x> at 0, with derivative 0 in c.
 
   Returns:
@@ -221,7 +221,7 @@ def horospherical_projection(x, omega, *, c):
 
   Args:
     x: points `[..., d]`.
-    omega: directions `[..., d]`, normalised here.
+    omega: directions `[..., d]`, normalized here.
     c: curvature; <omega, x> omega at 0.
 
   Returns:

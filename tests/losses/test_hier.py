@@ -22,17 +22,18 @@ from tests.support import vectors
 def test_whole_loss_matches_official_gradients(case):
   """Both terms from points to loss, as `hier` joins them."""
   arrays = vectors.under(f'hier/{case}')
-  _, _, margin, tau, c, clip, _ = (float(a) for a in arrays['meta'])
-  lca = functools.partial(losses.lca_loss, tau=tau, margin=margin)
+  _, _, margin, temperature, c, clip, _ = (float(a) for a in arrays['meta'])
+  lca = functools.partial(losses.lca, temperature=temperature, margin=margin)
 
   def loss(z, raw):
     rho = poincare.to_ball(raw, c=c, clip_radius=clip)
     total = 0.0
     for term, nodes in (('data', z), ('proxy', rho)):
       value, _ = lca(
-        official_noise(arrays, term),
+        None,
         poincare.dist_matrix(nodes, rho, c=c),
         official_triplets(arrays, term),
+        gumbel=official_noise(arrays, term),
       )
       total += value
     return total
@@ -41,7 +42,7 @@ def test_whole_loss_matches_official_gradients(case):
     arrays['z'], arrays['lcas_raw']
   )
   # The official distances are up to 2e-5 too small in this range, and the
-  # softmax at temperature tau magnifies that by d / tau.
+  # softmax at temperature t magnifies that by d / t.
   np.testing.assert_allclose(value, arrays['f64/loss'], rtol=1e-4)
   for got, name in zip(grads, ('z', 'lcas_raw'), strict=True):
     want = arrays[f'f64/grad/{name}']
@@ -51,9 +52,7 @@ def test_whole_loss_matches_official_gradients(case):
 @functools.cache
 def batch(n=48, dim=16, num_proxies=40):
   z = jax.random.normal(jax.random.key(1), (n, dim))
-  proxies = losses.init_hierarchical_proxies(
-    jax.random.key(2), num_proxies, dim
-  )
+  proxies = losses.init_hier_proxies(jax.random.key(2), num_proxies, dim)
   z = poincare.to_ball(z, c=0.1, clip_radius=2.3)
   return z, jnp.arange(n) // 4, proxies
 
@@ -137,8 +136,14 @@ def test_no_anchor_gives_zero_loss_and_zero_gradient():
 @pytest.mark.parametrize('estimator', ['gumbel_rao', 'softmax', 'argmax'])
 def test_other_estimators_move_data_and_proxies(estimator):
   z, labels, proxies = batch()
-  f = lambda z, v, tau: losses.hier(
-    jax.random.key(0), z, labels, v, tau=tau, estimator=estimator, **SMALL
+  f = lambda z, v, temperature: losses.hier(
+    jax.random.key(0),
+    z,
+    labels,
+    v,
+    temperature=temperature,
+    estimator=estimator,
+    **SMALL,
   )[0]
   loss, grads = jax.jit(jax.value_and_grad(f, (0, 1)))(z, proxies, 0.5)
   chex.assert_tree_all_finite((loss, grads))
@@ -224,7 +229,7 @@ def test_monitoring_is_what_it_says():
           if len(s) >= 2
         ]
       )
-      # Drawn with replacement from the neighbours, 10 of each of 48.
+      # Drawn with replacement from the neighbors, 10 of each of 48.
       assert abs(aux['data/same_class'] - same) < 4 * 0.5 / 480**0.5
   np.testing.assert_allclose(
     aux['proxy/clipped'], np.mean(norm > 2.3 * (1 - 2**-7))
@@ -366,11 +371,11 @@ def collectives(devices, n, dim):
   return sum(sizes)
 
 
-def test_devices_exchange_embeddings_and_neighbours_alone():
+def test_devices_exchange_embeddings_and_neighbors_alone():
   """O(B D): not B x B, B x P nor triplets x P."""
   k, proxies = SMALL['k'], 64
   for n, dim in ((64, 16), (256, 32)):
-    # z and its gradient (all-reduced over CPU devices), labels, the neighbours
+    # z and its gradient (all-reduced over CPU devices), labels, the neighbors
     # of the data and of the proxies, and some scalars and counts of the picks.
     allowed = 4 * (2 * n * dim + n + k * (n + proxies) + 2 * proxies + 64)
     assert collectives(4, n, dim) <= allowed
@@ -391,7 +396,9 @@ def test_one_trace_for_a_whole_run():
   chex.clear_trace_counter()
   f = jax.jit(
     chex.assert_max_traces(n=1)(
-      lambda key, tau: losses.hier(key, z, labels, proxies, tau=tau, **SMALL)[0]
+      lambda key, temperature: losses.hier(
+        key, z, labels, proxies, temperature=temperature, **SMALL
+      )[0]
     )
   )
   values = {float(f(jax.random.key(s), 0.1 + 0.1 * s)) for s in range(3)}
@@ -406,6 +413,6 @@ def test_bad_input_is_named():
     proxies,
   )
   with pytest.raises(ValueError, match=r"'mean'.*'all' or 'valid'"):
-    trace(normalise_by='mean', **SMALL)
+    trace(normalize_by='mean', **SMALL)
   with pytest.raises(ValueError, match='k = 49'):
     trace(k=49)

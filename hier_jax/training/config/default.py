@@ -68,7 +68,7 @@ _DERIVED = {
 # Keys that may be None although that is not their default.
 _OR_NONE = ('model.clip_radius', 'data.train_view.scale')
 # Types of the options of losses whose default is None.
-NONE_TYPES = {'mining': float, 'margins': tuple}
+NONE_TYPES = {'epsilon': float, 'margins': tuple}
 
 
 def _loss_options():
@@ -118,7 +118,7 @@ def default_config():
       'memory': {'size': 0, 'start_step': 0},
       'num_proxies': 512,
       'hier': {
-        'tau': 0.1,
+        'temperature': 0.1,
         'margin': 0.1,
         'k': 20,
         'triplets_per_anchor': 50,
@@ -126,7 +126,7 @@ def default_config():
         'shared_noise': False,
         'self_negatives': False,
         'exclude_self_lca': False,
-        'normalise_by': 'all',
+        'normalize_by': 'all',
       },
     },
     'optim': {
@@ -191,7 +191,7 @@ def default_config():
         'channel_shuffle': 0.0,
         'brightness': 0.0,
       },
-      # Evaluation views are cut out of the centre of an image whose short side
+      # Evaluation views are cut out of the center of an image whose short side
       # was resized to it, of which they are so large a share: None for
       # model.image_size / eval_crop.
       'eval_resize': optional(int),

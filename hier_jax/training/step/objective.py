@@ -47,7 +47,7 @@ LOSSES = (
 # Centers of a class, in the papers.
 _CENTERS = {'soft_triple': 10, 'sub_center_arc_face': 3}
 # What the training step fills in.
-_OURS = ('c', 'where', 'memory', 'axis_name')
+_OURS = ('c', 'where', 'memory', 'axis_name', 'views')
 
 
 def _parameters(name):
@@ -123,11 +123,9 @@ def _metric(config, params, memory, step, axis_name):
   if 'class_proxies' in params:
     kind = 'centers' if name in _CENTERS else 'proxies'
     settings[kind] = params['class_proxies']
-  function = functools.partial(getattr(losses, name), **settings)
-  if name != 'hyp':
-    return function
-  shape = (-1, config.data.images_per_class, config.model.embedding_dim)
-  return lambda z, labels: function(z.reshape(shape))
+  if name == 'hyp':
+    settings['views'] = config.data.images_per_class
+  return functools.partial(getattr(losses, name), **settings)
 
 
 def loss(config, params, memory, step, key, z, labels, axis_name=None):
@@ -147,7 +145,7 @@ def loss(config, params, memory, step, key, z, labels, axis_name=None):
     the whole batch's loss, and a dict of scalars with 'loss', 'metric', 'hier'.
   """
   settings = config.loss
-  total, aux = losses.regularised(
+  total, aux = losses.regularized(
     _metric(config, params, memory, step, axis_name),
     key,
     z,
