@@ -21,7 +21,7 @@ from jax import lax
 from hier_jax import poincare
 from hier_jax.mining import Triplets
 
-BALL = {'c': 0.1, 'clip_radius': 2.3}
+BALL = {'c': 0.1, 'clip_radius': poincare.CLIP_RADIUS}
 
 
 def _embed(proxies):

@@ -67,14 +67,14 @@ def cosine_similarity(x, y):
 
 
 def similarity(x, y, c):
-  """`[n, m]`: cosines, or with a curvature minus the hyperbolic distances."""
+  """`[n, m]`: cosines for c None, or minus the distances of that curvature."""
   if c is None:
     return cosine_similarity(x, y)
   return -poincare.dist_matrix(x, y, c=c)
 
 
 def distance(x, y, c):
-  """`[n, m]`: Euclidean distances of the directions, or hyperbolic ones."""
+  """`[n, m]`: those of the directions for c None, or of that curvature."""
   if c is not None:
     return poincare.dist_matrix(x, y, c=c)
   return poincare.dist_matrix(numerics.unit(x), numerics.unit(y), c=0) / 2

@@ -26,19 +26,21 @@ __all__ = ['hier', 'init_hier_proxies']
 _FAR = 1e6
 
 
-def init_hier_proxies(key, num_proxies, dim, *, clip_radius=2.3):
-  """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius."""
-  scale = 0.9 * clip_radius / dim**0.5
+def init_hier_proxies(
+  key, num_proxies, dim, *, clip_radius=poincare.CLIP_RADIUS
+):
+  """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius.
+
+  Without a clip, None, they are as long as with the default one.
+  """
+  radius = poincare.CLIP_RADIUS if clip_radius is None else clip_radius
+  scale = 0.9 * radius / dim**0.5
   return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
-
-
-def _is_sphere(c):
-  return isinstance(c, (int, float)) and c == 0
 
 
 def _geometry(c, clip_radius):
   """How tangent vectors become nodes, and the distance between nodes."""
-  if _is_sphere(c):
+  if c is None:
     cosine = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     return numerics.unit, lambda x, y: 1 - cosine(x, y.T)
   embed = functools.partial(poincare.to_ball, c=c, clip_radius=clip_radius)
@@ -219,9 +221,10 @@ def _monitor(drawn, c, clip_radius, axis_name):
     'no_neighbors': count == 0,
     'radius': radius,
   }
-  if clip_radius is not None and not _is_sphere(c):
+  if clip_radius is not None and c is not None:
     # On the clip sphere up to rounding, that of bfloat16 included.
-    root = jnp.sqrt(jnp.asarray(c, radius.dtype))
+    # The least root stands for 0, where the edge is the clip radius itself.
+    root = jnp.maximum(jnp.sqrt(jnp.asarray(c, radius.dtype)), 1e-9)
     edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
     shares['clipped'] = radius > edge
   where = jax.scipy.linalg.block_diag(*real) > 0
@@ -247,7 +250,7 @@ def hier(
   hier_proxies,
   *,
   c=0.1,
-  clip_radius=2.3,
+  clip_radius=poincare.CLIP_RADIUS,
   temperature=0.1,
   margin=0.1,
   k=20,
@@ -267,12 +270,15 @@ def hier(
 
   Args:
     key: PRNG key; the same on all devices.
-    z: `[b, d]` embeddings, points of the ball (rows of length 1 where c = 0).
+    z: `[b, d]` embeddings, points of the ball (rows of length 1 where c is
+      None).
     labels: int `[b]`.
     hier_proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
       (`init_hier_proxies`).
-    c: curvature; the number 0 for cosine distances on the sphere.
-    clip_radius: the clip of the proxies, as in the embedding head.
+    c: curvature of the ball; 0 for Euclidean distances, None for cosine ones on
+      the unit sphere.
+    clip_radius: the clip of the proxies, as in the embedding head; None for no
+      clip.
     temperature: temperature of the LCA picks (tau of the paper); may be traced,
       to anneal it.
     margin: hinge margin; may be traced.
@@ -313,7 +319,7 @@ def hier(
     )
   z, labels = numerics.widened(z), jnp.asarray(labels)
   embed, distance = _geometry(c, clip_radius)
-  if not _is_sphere(c):
+  if c is not None:
     _arguments.check_inside('z', z, c)
   rho = embed(numerics.widened(hier_proxies))
   few = lambda m, n: m * (1 + k + triplets_per_anchor) < n

@@ -155,7 +155,7 @@ def _share(a, b, slope):
 
 
 def _by_rows(rows, temperature, by_near, by_far):
-  """From derivatives by the logits, -distance / temperature, to those by rows."""
+  """From derivatives by the logits, -distance / t, to those by rows."""
   d_i, d_j, d_k = rows
   near = jnp.maximum(d_i, d_j)
   by_near, by_far = -by_near / temperature, -by_far / temperature

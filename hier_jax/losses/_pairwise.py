@@ -1,8 +1,8 @@
 """Losses over the pairs of a batch.
 
 Each takes embeddings `[b, d]` and labels, and compares rows by a similarity:
-the cosine, or with a curvature `c` minus the hyperbolic distance of points of
-the ball. Rows are anchors, compared with all rows and with those of a memory;
+the cosine with `c=None`, or with a curvature minus the distance of
+`poincare.dist`: of points of the ball for c > 0, Euclidean at 0. Rows are anchors, compared with all rows and with those of a memory;
 a row is never a pair with itself. Rows where `where` is false, and anchors
 without the pairs a loss asks for, do not count; where nothing counts the loss
 is 0 and so is its gradient.

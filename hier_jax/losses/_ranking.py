@@ -1,9 +1,9 @@
 """Losses that rank: smooth stand-ins for the scores of retrieval.
 
 Each takes embeddings `[b, d]` and labels. A row is a query, and its gallery is
-all other rows and those of a memory, ranked by their score: the cosine, or with
-a curvature `c` minus the hyperbolic distance of points of the ball. Rows where
-`where` is false do not count, and neither do queries of whose class the gallery
+all other rows and those of a memory, ranked by their score: the cosine with
+`c=None`, or with a curvature minus the distance of `poincare.dist`: of points
+of the ball for c > 0, Euclidean at 0. Rows where `where` is false do not count, and neither do queries of whose class the gallery
 has no item; where nothing counts the loss is 0 and so is its gradient.
 
 Every item of a query's class has a rank, which is a sum over the gallery. Those

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from hier_jax import layers
+from hier_jax import layers, poincare
 from hier_jax.errors import UserError
 from hier_jax.models import pixels, registry
 
@@ -55,7 +55,7 @@ def create(
   image_size,
   embedding_dim=128,
   c=0.1,
-  clip_radius=2.3,
+  clip_radius=poincare.CLIP_RADIUS,
   last_norm=True,
   radial_scale=None,
   mean=None,
@@ -70,7 +70,7 @@ def create(
     backbone: a name that `registry.create` knows.
     image_size: side of the images, pixels.
     embedding_dim: d.
-    c: curvature of the head; 0 for the sphere.
+    c: curvature of the head; None for the unit sphere, 0 for Euclidean space.
     clip_radius: of the head, `layers.BallHead`.
     last_norm: of the head.
     radial_scale: of the head.

@@ -98,10 +98,10 @@ def test_what_a_gpu_is_given_computes_the_same(monkeypatch):
   jax.tree.map(near, grads, want_grads)
 
 
-@pytest.mark.parametrize('c', [0.1, 1.0, 0])
+@pytest.mark.parametrize('c', [0.1, 1.0, 0, None])
 def test_hier_is_finite_and_moves_data_and_proxies(c):
   z, labels, proxies = batch()
-  z = z / jnp.linalg.norm(z, axis=1, keepdims=True) * (1.0 if c == 0 else 0.6)
+  z = z / jnp.linalg.norm(z, axis=1, keepdims=True) * (0.6 if c else 1.0)
   f = lambda z, v: losses.hier(jax.random.key(0), z, labels, v, c=c, **SMALL)
   (loss, aux), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
     z, proxies
@@ -109,6 +109,29 @@ def test_hier_is_finite_and_moves_data_and_proxies(c):
   chex.assert_tree_all_finite((loss, aux, grads))
   assert loss > 0
   assert all(jnp.any(g != 0) for g in grads)
+
+
+@pytest.mark.parametrize('clip_radius', [0.3, None])
+def test_at_curvature_zero_hier_is_the_limit_of_small_ones(clip_radius):
+  z, labels, proxies = batch()
+  f = lambda c: losses.hier(
+    jax.random.key(0), z, labels, proxies, c=c, clip_radius=clip_radius, **SMALL
+  )
+  (loss, aux), (near, same) = f(0), f(1e-9)
+  np.testing.assert_allclose(loss, near, rtol=1e-4)
+  assert aux.keys() == same.keys()
+  assert ('proxy/clipped' in aux) == (clip_radius is not None)
+  if clip_radius is not None:
+    assert aux['proxy/clipped'] == same['proxy/clipped'] == 1
+
+
+def test_proxies_begin_near_the_clip_if_there_is_one():
+  norms = lambda radius: jnp.linalg.norm(
+    losses.init_hier_proxies(jax.random.key(0), 9, 400, clip_radius=radius),
+    axis=1,
+  )
+  np.testing.assert_allclose(norms(1.0), 0.9, rtol=0.15)
+  np.testing.assert_array_equal(norms(None), norms(poincare.CLIP_RADIUS))
 
 
 def test_hier_takes_bfloat16_embeddings_and_computes_in_float32():

@@ -13,6 +13,7 @@ from hier_jax.poincare import _arguments
 __all__ = [
   'LOSSES',
   'advance',
+  'hier_options',
   'check',
   'init_memory',
   'init_params',
@@ -79,6 +80,15 @@ def options(name):
   return found
 
 
+def hier_options():
+  """Options of `losses.hier` with their defaults, those of its signature."""
+  return {
+    key: p.default
+    for key, p in _parameters('hier').items()
+    if p.kind is p.KEYWORD_ONLY and key not in (*_OURS, 'clip_radius')
+  }
+
+
 def init_params(key, config, num_classes):
   """{'class_proxies': ...} of the loss that the config names, or {}."""
   name = config.loss.metric
@@ -113,10 +123,8 @@ def _metric(config, params, memory, step, axis_name):
   settings = dict(config.loss[name], axis_name=axis_name)
   settings.pop('centers', None)
   if 'hyperbolic' in settings:
-    # On the sphere, c = 0, the similarity is the cosine.
-    settings['c'] = config.model.c or None
-    if not settings.pop('hyperbolic'):
-      settings['c'] = None
+    hyperbolic = settings.pop('hyperbolic')
+    settings['c'] = config.model.c if hyperbolic else None
   if memory is not None:
     ready = memory.filled & (step >= config.loss.memory.start_step)
     settings['memory'] = memory._replace(filled=ready)
@@ -172,7 +180,7 @@ def check(config, params, z, labels):
   """
   if z is not None:
     _arguments.check_finite('z', z)
-    if config.model.c > 0:
+    if config.model.c:
       _arguments.check_inside('z', z, config.model.c)
   for name, array in params.items():
     _arguments.check_finite(name, array)

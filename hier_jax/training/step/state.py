@@ -69,12 +69,11 @@ def create(config, model, optimizer, num_classes):
     variables = model.init(key_model, images, train=False)
     loss = objective.init_params(key_class, config, num_classes)
     if config.loss.hier_weight > 0:
-      radius = config.model.clip_radius
       loss['hierarchical_proxies'] = losses.init_hier_proxies(
         key_hier,
         config.loss.num_proxies,
         dim,
-        **({} if radius is None else {'clip_radius': radius}),
+        clip_radius=config.model.clip_radius,
       )
     params = {'model': variables['params'], 'loss': loss}
     trained, _ = optim.split(params, config.optim.freeze)
