@@ -60,8 +60,8 @@ class BallHead(nn.Module):
 
   Attributes:
     dim: size d of the embedding.
-    c: curvature of the ball; 0 for Euclidean space, None for unit vectors, whose
-      distances are cosine ones.
+    c: curvature of the ball; 0 for Euclidean space, None for unit vectors,
+      whose distances are cosine ones.
     clip_radius: longest tangent vector; None for no clip.
     last_norm: whether there is the LayerNorm.
     radial_scale: None for the paper's tangent vectors u. A positive number

@@ -8,7 +8,6 @@ has weight 0.
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -51,9 +50,12 @@ def reciprocal_neighbors(similarity, k, *, first=0, axis_name=None):
     count: int32 `[m]`, how many are real.
 
   Raises:
-    ValueError: for k outside 1..n.
+    ValueError: for k outside 1..n, or a similarity that is no matrix.
   """
-  chex.assert_rank(similarity, 2)
+  if jnp.ndim(similarity) != 2:
+    raise ValueError(
+      f'similarity has shape {jnp.shape(similarity)}, expected [m, n]'
+    )
   m, n = similarity.shape
   if not 1 <= k <= n:
     raise ValueError(
@@ -106,8 +108,17 @@ def sample_triplets(
 
   Returns:
     `Triplets` of T = m t places, those of one anchor side by side.
+
+  Raises:
+    ValueError: for neighbors and count of other shapes.
   """
-  chex.assert_rank([neighbors, count], [2, 1])
+  if (jnp.ndim(neighbors), jnp.ndim(count)) != (2, 1) or (
+    len(neighbors) != len(count)
+  ):
+    raise ValueError(
+      f'neighbors has shape {jnp.shape(neighbors)} and count'
+      f' {jnp.shape(count)}, expected [m, k] and [m]'
+    )
   row = first + jnp.arange(count.shape[0], dtype=jnp.int32)
   keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row)
   return draw_triplets(

@@ -157,3 +157,15 @@ def test_rows_spread_over_devices_draw_the_same(devices):
 def test_k_out_of_range_is_named():
   with pytest.raises(ValueError, match=r'k = 6 .* 5 rows'):
     mining.reciprocal_neighbors(LINE, 6)
+
+
+def test_wrong_shapes_are_named():
+  with pytest.raises(
+    ValueError, match=r'similarity has shape \(5,\), expected'
+  ):
+    mining.reciprocal_neighbors(LINE[0], 2)
+  neighbors, count = mining.reciprocal_neighbors(LINE, 2)
+  with pytest.raises(ValueError, match=r'\(5, 2\) and count \(4,\), expected'):
+    mining.sample_triplets(
+      jax.random.key(0), neighbors, count[1:], 5, per_anchor=1
+    )

@@ -3,7 +3,6 @@
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -49,7 +48,8 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
   places = functools.partial(jnp.arange, dtype=jnp.int32)
   itself = index * labels.shape[0] + places(labels.shape[0])
   if memory is not None:
-    chex.assert_equal_shape_suffix([z, memory.embeddings], 1)
+    _checks.shape('memory.embeddings', memory.embeddings, None, z.shape[1])
+    _checks.shape('memory.labels', memory.labels, len(memory.embeddings))
     remembered = lax.stop_gradient(memory.embeddings).astype(z.dtype)
     others = jnp.concatenate([others, remembered])
     classes = jnp.concatenate([classes, memory.labels])

@@ -7,15 +7,14 @@ Regularization" (CVPR 2023, arXiv 2212.14258), equations 4 to 6.
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from hier_jax import numerics
+from hier_jax.losses import _checks, _sharding
 from hier_jax.losses import _noise as noise_lib
-from hier_jax.losses import _sharding
 from hier_jax.mining import Triplets
 
 __all__ = ['ESTIMATORS', 'lca', 'lca_losses']
@@ -473,7 +472,7 @@ def lca_losses(
   Returns:
     for each group, what `lca` returns.
   """
-  chex.assert_rank(dist, 2)
+  _checks.shape('dist', dist, None, None)
   noise = [jnp.asarray(n) for n in noise]
   for n, t in zip(noise, triplets, strict=True):
     _check(n, dist.shape[1], t, estimator, normalize_by)
@@ -519,7 +518,8 @@ def _check(noise, num_proxies, triplets, estimator, normalize_by):
     raise ValueError(
       f"normalize_by is {normalize_by!r}, expected 'all' or 'valid'"
     )
-  chex.assert_equal_shape(list(triplets))
+  for name, rows in triplets._asdict().items():
+    _checks.shape(f'triplets.{name}', rows, len(triplets.weight))
   shape = (2, *triplets.weight.shape, num_proxies)
   given = jnp.issubdtype(noise.dtype, jnp.floating)
   if given and (noise.shape != shape or estimator != 'gumbel'):

@@ -2,10 +2,11 @@
 
 Each takes embeddings `[b, d]` and labels, and compares rows by a similarity:
 the cosine with `c=None`, or with a curvature minus the distance of
-`poincare.dist`: of points of the ball for c > 0, Euclidean at 0. Rows are anchors, compared with all rows and with those of a memory;
-a row is never a pair with itself. Rows where `where` is false, and anchors
-without the pairs a loss asks for, do not count; where nothing counts the loss
-is 0 and so is its gradient.
+`poincare.dist`: of points of the ball for c > 0, Euclidean at 0. Rows are
+anchors, compared with all rows and with those of a memory; a row is never a
+pair with itself. Rows where `where` is false, and anchors without the pairs a
+loss asks for, do not count; where nothing counts the loss is 0 and so is its
+gradient.
 """
 
 import jax

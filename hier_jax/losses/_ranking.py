@@ -3,8 +3,9 @@
 Each takes embeddings `[b, d]` and labels. A row is a query, and its gallery is
 all other rows and those of a memory, ranked by their score: the cosine with
 `c=None`, or with a curvature minus the distance of `poincare.dist`: of points
-of the ball for c > 0, Euclidean at 0. Rows where `where` is false do not count, and neither do queries of whose class the gallery
-has no item; where nothing counts the loss is 0 and so is its gradient.
+of the ball for c > 0, Euclidean at 0. Rows where `where` is false do not
+count, and neither do queries of whose class the gallery has no item; where
+nothing counts the loss is 0 and so is its gradient.
 
 Every item of a query's class has a rank, which is a sum over the gallery. Those
 `[b, n, n]` terms are never held: the losses rank one item of all queries at a
@@ -15,7 +16,6 @@ are first derivatives only, and in reverse mode only.
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -411,7 +411,7 @@ def _common_levels(labels, memory, axis_name):
   """How many of their first labels a row and one of all share, `[b, n]`."""
   classes = _sharding.gather(labels, axis_name)
   if memory is not None:
-    chex.assert_equal_shape_suffix([labels, memory.labels], 1)
+    _checks.shape('memory.labels', memory.labels, None, labels.shape[1])
     classes = jnp.concatenate([classes, memory.labels])
   same = jnp.ones((labels.shape[0], classes.shape[0]), bool)
   level = jnp.zeros(same.shape, jnp.int32)

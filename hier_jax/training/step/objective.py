@@ -13,8 +13,8 @@ from hier_jax.poincare import _arguments
 __all__ = [
   'LOSSES',
   'advance',
-  'hier_options',
   'check',
+  'hier_options',
   'init_memory',
   'init_params',
   'loss',
