@@ -92,7 +92,8 @@ def lifted_structure(
     margin - distance, negative, axis=0, axis_name=axis_name
   )
   pushed = jnp.logaddexp(of_anchor[:, None], of_other[None])
-  used = positive & (pushed > jnp.finfo(pushed.dtype).min)
+  # Written so that a NaN stays in the loss.
+  used = positive & ~(pushed <= jnp.finfo(pushed.dtype).min)
   excess = jax.nn.relu(jnp.where(used, distance + pushed, 0))
   return _sharding.masked_mean(excess**2, used, axis_name) / 2
 
@@ -146,8 +147,9 @@ def multi_similarity(
     hardest = jnp.max(s, 1, keepdims=True, where=negative, initial=-jnp.inf)
     easiest = jnp.min(s, 1, keepdims=True, where=positive, initial=jnp.inf)
     positive, negative = (
-      positive & (s < hardest + epsilon),
-      negative & (s > easiest - epsilon),
+      # Written so that a NaN stays in the loss.
+      positive & ~(s >= hardest + epsilon),
+      negative & ~(s <= easiest - epsilon),
     )
   pull = _sharding.logsumexp(-alpha * (s - base), positive)
   push = _sharding.logsumexp(beta * (s - base), negative)

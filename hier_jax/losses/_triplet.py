@@ -28,6 +28,8 @@ def _semi_hard(distance, positive, negative):
   last = jnp.sum(negative, 1, keepdims=True) - 1
   place = jnp.maximum(jnp.minimum(beyond(ordered, distance), last), 0)
   chosen = jnp.take_along_axis(ordered, place, 1)
+  # NaN is sorted last, where it would be taken for no negative.
+  chosen = jnp.where(jnp.isnan(ordered[:, -1:]), jnp.nan, chosen)
   return distance, chosen, positive & (last >= 0)
 
 

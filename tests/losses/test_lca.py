@@ -425,7 +425,7 @@ def test_bad_input_is_named():
     f(None)
   with pytest.raises(ValueError, match='gumbel is int32, expected floats'):
     f(noise.astype(np.int32))
-  with pytest.raises(ValueError, match=r'dist has shape \(16,\), expected'):
+  with pytest.raises(ValueError, match=r'dist has shape \(17,\), expected'):
     losses.lca(jax.random.key(0), dist[0], triplets)
   with pytest.raises(
     ValueError, match=r'triplets.anchor has shape \(19,\), .*20'
