@@ -209,7 +209,7 @@ class HypMLR(nn.Module):
       point = _param(self, 'point', zeros, shape, x.dtype)
       rows = x.reshape(-1, x.shape[-1])
       distance = poincare.hyperplane_matrix(
-        rows, poincare.exp0(point, c=c), kernel, c=c
+        rows, poincare.exp0(point, c=c), kernel, c=c, signed=True
       ).reshape(*x.shape[:-1], self.classes)
     else:
       bias = _param(self, 'bias', zeros, (self.classes,), x.dtype)
