@@ -17,22 +17,21 @@ from hier_jax.losses._pairwise import (
   n_pair,
   sup_con,
 )
-from hier_jax.losses._proxy import (
-  arc_face,
-  cos_face,
-  init_class_proxies,
-  normalized_softmax,
-  proxy_anchor,
-  proxy_nca_pp,
-  soft_triple,
-  sub_center_arc_face,
-)
+from hier_jax.losses._proxy import init_class_proxies, proxy_anchor
 from hier_jax.losses._ranking import (
   hap,
   recall_at_k,
   roadmap,
   smooth_ap,
   sup_ap,
+)
+from hier_jax.losses._softmax import (
+  arc_face,
+  cos_face,
+  normalized_softmax,
+  proxy_nca_pp,
+  soft_triple,
+  sub_center_arc_face,
 )
 from hier_jax.losses._triplet import triplet
 
