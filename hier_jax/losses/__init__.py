@@ -4,6 +4,7 @@ They compute in float32, or in float64 where embeddings are, and so are their
 results; parameters that they initialize are float32.
 """
 
+from hier_jax.losses._bounded_ap import hap, roadmap, sup_ap
 from hier_jax.losses._compose import regularized
 from hier_jax.losses._hier import hier, init_hier_proxies
 from hier_jax.losses._lca import lca
@@ -18,13 +19,7 @@ from hier_jax.losses._pairwise import (
   sup_con,
 )
 from hier_jax.losses._proxy import init_class_proxies, proxy_anchor
-from hier_jax.losses._ranking import (
-  hap,
-  recall_at_k,
-  roadmap,
-  smooth_ap,
-  sup_ap,
-)
+from hier_jax.losses._ranking import recall_at_k, smooth_ap
 from hier_jax.losses._softmax import (
   arc_face,
   cos_face,

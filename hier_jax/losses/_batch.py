@@ -36,7 +36,7 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
     z: `[b, d]` embeddings.
     labels: int `[b]`.
     where: bool `[b]`, the rows that count; None for all.
-    memory: `memory.Memory` whose rows are compared with too; None for none.
+    memory: `Memory` whose rows are compared with too; None for none.
     axis_name: mapped axis over whose devices the batch is spread.
   """
   _checks.rows(z, labels)

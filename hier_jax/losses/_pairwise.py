@@ -37,8 +37,10 @@ def contrastive(
     margin: distance at which negatives are left alone.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, the mean over all pairs.
@@ -73,8 +75,10 @@ def lifted_structure(
     margin: alpha of the paper.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -128,8 +132,10 @@ def multi_similarity(
       pairs.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -171,8 +177,10 @@ def sup_con(
     temperature: t.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -216,8 +224,10 @@ def n_pair(
     temperature: t.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar; a positive pair whose anchor has no negatives counts as 0.
@@ -252,8 +262,10 @@ def circle(
     scale: gamma of the paper.
     margin: m of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -316,7 +328,8 @@ def hyp(
     c: curvature; the similarity is minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all. A row whose partners
       do not count is only what others are compared with.
-    axis_name: see `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, the mean over ordered pairs. The authors' program divides by v^2

@@ -47,8 +47,8 @@ def proxy_anchor(
     alpha: scale of the cosine.
     margin: delta of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: mapped axis over whose devices the batch is spread; see
-      `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.

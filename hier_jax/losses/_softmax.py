@@ -53,7 +53,8 @@ def normalized_softmax(
     proxies: `[C, d]`; only their directions count.
     temperature: sigma of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, 0 where no row counts.
@@ -78,7 +79,8 @@ def proxy_nca_pp(
     proxies: `[C, d]`; only their directions count.
     temperature: T of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, 0 where no row counts.
@@ -110,7 +112,8 @@ def cos_face(
     scale: s of the paper.
     margin: m of the paper, of the cosine.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, 0 where no row counts.
@@ -159,7 +162,8 @@ def arc_face(
     scale: s of the paper.
     margin: m of the paper, an angle in radians.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, 0 where no row counts.
@@ -186,7 +190,8 @@ def sub_center_arc_face(
     scale: s of the paper.
     margin: m of the paper, an angle in radians.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, 0 where no row counts.
@@ -231,7 +236,8 @@ def soft_triple(
     center_weight: weight of the regularizer, tau of the paper (0.2 there; 0 in
       HIER's program).
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.

@@ -58,8 +58,10 @@ def triplet(
     squared: whether d is the squared distance, as Schroff et al. have it.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, the mean over the triplets taken, those at 0 included.
