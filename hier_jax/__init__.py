@@ -10,7 +10,7 @@ __all__ = [
   'losses',
   'models',
   'poincare',
-  'triplets',
+  'mining',
 ]
 __version__ = '0.1.0'
 

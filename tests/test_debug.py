@@ -159,7 +159,7 @@ def test_labels_that_are_no_integers_are_refused(f):
 @pytest.mark.parametrize('name', ['vit_test_patch4', 'resnet_test'])
 def test_pixels_that_are_not_normalized_are_refused(name):
   images = np.zeros((2, 8, 8, 3), np.uint8)
-  model = models.create(name, image_size=8)
+  model = models.create_backbone(name, image_size=8)
   with pytest.raises(ValueError, match=r'uint8 \(2, 8, 8, 3\), expected float'):
     model.init(KEY, images, train=False)
   with pytest.raises(ValueError, match=r'float32 \(8, 8, 3\), expected float'):

@@ -52,7 +52,7 @@ def _bounded_ap(scores, level, relevance, gallery, options, axis_name):
 
 
 def _bounded_flat_ap(table, options, axis_name):
-  """`_bounded_ap` of what `_items.scored` returns: one level, items all alike."""
+  """`_bounded_ap` of what `_items.scored` returns: one level, all alike."""
   scores, positive, gallery = table
   level, relevance = (positive.astype(t) for t in (jnp.int32, scores.dtype))
   return _bounded_ap(scores, level, relevance, gallery, options, axis_name)

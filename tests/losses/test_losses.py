@@ -1,6 +1,7 @@
 """What all losses have in common."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,22 @@ OPTIONS = [
   ('triplet', {'c': 0.0}),
   ('smooth_ap', {'c': 0.5}),
 ]
+
+
+def test_dir_shows_what_is_meant():
+  public = [name for name in dir(losses) if not name.startswith('_')]
+  assert public == sorted(losses.__all__)
+
+
+def test_regularized_has_the_options_of_hier_and_their_defaults():
+  of = lambda f: inspect.signature(f).parameters
+  shared = {
+    name: p.default
+    for name, p in of(losses.hier).items()
+    if p.kind is p.KEYWORD_ONLY
+  }
+  own = of(losses.regularized)
+  assert {name: own[name].default for name in shared} == shared
 
 
 def of_rows(name, settings, labels):

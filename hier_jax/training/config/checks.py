@@ -13,11 +13,11 @@ import re
 import jax
 import numpy as np
 
+from hier_jax import models
 from hier_jax.data import sampler, transforms
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines
 from hier_jax.losses._lca import ESTIMATORS
-from hier_jax.models import embedder
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import tensorboard
@@ -278,7 +278,7 @@ def _check_model(config):
   size = config.model.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
   try:
-    model = embedder.create(**settings)
+    model = models.create(**settings)
     shapes = jax.eval_shape(
       functools.partial(model.init, train=False), jax.random.key(0), images
     )
