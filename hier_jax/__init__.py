@@ -8,9 +8,9 @@ __all__ = [
   'layers',
   'lorentz',
   'losses',
+  'mining',
   'models',
   'poincare',
-  'mining',
 ]
 __version__ = '0.1.0'
 

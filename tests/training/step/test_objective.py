@@ -155,6 +155,25 @@ def test_hyp_with_hier_on_devices_is_that_of_one():
   sharded.assert_like_one_device(loss, (z, labels), (proxies,), numbers=(2, 4))
 
 
+@pytest.mark.parametrize('c', [None, 0.0])
+def test_losses_of_cosines_and_of_euclidean_space(c):
+  name, z, labels = 'sup_con', *batch()
+  config, f = with_hier(
+    name,
+    **{
+      'model.c': c,
+      'model.clip_radius': None,
+      f'loss.{name}.hyperbolic': True,
+    },
+  )
+  params = params_of(config)
+  total, aux = jax.jit(lambda z, p: f(z, labels, p, None))(z, params)
+  metric = losses.sup_con(z, labels, c=c)
+  np.testing.assert_allclose(aux['metric'], metric, rtol=1e-6)
+  assert metric != losses.sup_con(z, labels, c=0.1)
+  chex.assert_tree_all_finite((total, aux))
+
+
 def test_memory_is_read_from_its_step_on_and_moves_on():
   config = training_data.config(
     **{
