@@ -398,7 +398,7 @@ def test_the_nearest_proxy_is_picked_most_often():
   for double in (False, True):
     with jax.enable_x64(double):
       _, stats = losses.lca(
-        jax.random.key(KEY), jnp.asarray(dist), triplets, tau=0.1
+        jax.random.key(KEY), jnp.asarray(dist), triplets, temperature=0.1
       )
     error = np.sqrt(collide * (1 - collide) / number)
     assert abs(float(stats['collision_rate']) - collide) <= 4 * error

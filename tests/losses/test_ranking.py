@@ -135,15 +135,15 @@ def oracle(name, z, labels, remembered=None, c=None, of=None, **settings):
     classes = np.concatenate(
       [classes, remembered[1].reshape(-1, labels.shape[1])]
     )
-  losses = []
+  found = []
   for i in range(len(z)):
     rest = np.arange(len(others)) != i
     s = score_table(z[i : i + 1], others[rest], c)[0]
     level = np.cumprod(classes[rest] == labels[i], 1).sum(1)
     if level.any():
       depth = {'depth': labels.shape[1]} if name == 'hap' else {}
-      losses.append((of or ORACLES[name])(s, level, **depth, **settings))
-  return np.mean(losses)
+      found.append((of or ORACLES[name])(s, level, **depth, **settings))
+  return np.mean(found)
 
 
 def case(name, c=None, n=24, classes=5, seed=0):
