@@ -120,7 +120,10 @@ def test_dry_run_describes_and_writes_nothing(config_file, tmp_path, capsys):
     (['--workdr=x'], "unknown flag --workdr; did you mean 'workdir'?"),
     (['--seeds'], 'Missing value for flag --seeds'),
     (['--seeds=a'], '--seeds is a, expected integers'),
-    (['--config.loss.hier.tau=-1'], 'config.loss.hier.tau is -1.0'),
+    (
+      ['--config.loss.hier.temperature=-1'],
+      'config.loss.hier.temperature is -1.0',
+    ),
     (['--config.data.batch_size=18'], 'does not divide among 4 devices'),
     (['--config.data.name=cub9000'], 'unknown data set'),
     (['--nonsense'], 'nonsense'),
@@ -173,8 +176,8 @@ def test_unknown_preset_is_named(config_file, tmp_path, capsys):
 
 def test_traceback_on_request(config_file, tmp_path):
   flags = ['--config', config_file, '--workdir', tmp_path / 'run']
-  with pytest.raises(cli.UserError, match='tau'):
-    run('train', *flags, '--config.loss.hier.tau=-1', '--traceback')
+  with pytest.raises(cli.UserError, match='temperature'):
+    run('train', *flags, '--config.loss.hier.temperature=-1', '--traceback')
 
 
 @pytest.mark.parametrize('verb', cli_flags.VERBS)
@@ -326,7 +329,7 @@ def test_data_prepares_and_describes(tmp_path, capsys):
 
 def test_convert_there_and_back(tmp_path, capsys):
   ours, timm, back = (tmp_path / f'{x}.safetensors' for x in 'abc')
-  model = models.create('vit_test_patch4', image_size=8)
+  model = models.create_backbone('vit_test_patch4', image_size=8)
   images = jnp.zeros((1, 8, 8, 3))
   variables = model.init(jax.random.key(0), images, train=False)
   pretrained.save(ours, variables, architecture='vit_test_patch4')
