@@ -6,14 +6,16 @@ import numpy as np
 from scipy import sparse
 
 
-def to_ball(x: np.ndarray, metric: str, c: float) -> tuple[np.ndarray, str]:
+def to_ball(
+  x: np.ndarray, metric: str, c: float | None
+) -> tuple[np.ndarray, str]:
   """Points of the hyperboloid as those of the ball; others as they are.
 
   Args:
     x: `[n, d]`, for 'lorentz' `[n, 1 + d]`, time first, of which only the space
       coordinates are read.
     metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'.
-    c: curvature -c, 0 for none.
+    c: curvature; None for 'cosine', 0 for 'euclidean'.
 
   Returns:
     float64 points, and the metric that is theirs, no more 'lorentz'.
@@ -21,6 +23,7 @@ def to_ball(x: np.ndarray, metric: str, c: float) -> tuple[np.ndarray, str]:
   x = np.asarray(x).astype(np.float64)
   if metric != 'lorentz':
     return x, metric
+  assert c is not None
   space = x[:, 1:]
   return space / (1 + np.sqrt(1 + c * square_norm(space))), 'hyperbolic'
 
@@ -34,16 +37,16 @@ class Gallery:
   some 1e-16 of the largest square.
   """
 
-  def __init__(self, points: np.ndarray, metric: str, c: float):
+  def __init__(self, points: np.ndarray, metric: str, c: float | None):
     # A product rounds by its place in the block, so equal rows share one.
     distinct, row = np.unique(points, axis=0, return_inverse=True)
     self._row = None if len(distinct) == len(points) else row.reshape(-1)
     points = points if self._row is None else distinct
-    self._metric, self._c = metric, c
+    self._metric, self._c = metric, c or 0.0
     if metric == 'cosine':
       self._points = normalise(points)
       return
-    self._gap = 1 - c * square_norm(points)[:, 0]
+    self._gap = 1 - self._c * square_norm(points)[:, 0]
     # About the mean the product loses little where points crowd far from the
     # origin.
     self._centre = points.mean(0)
@@ -66,7 +69,9 @@ class Gallery:
     return far if self._row is None else far[:, self._row]
 
 
-def paired(x: np.ndarray, y: np.ndarray, metric: str, c: float) -> np.ndarray:
+def paired(
+  x: np.ndarray, y: np.ndarray, metric: str, c: float | None
+) -> np.ndarray:
   """Distances `[n]` of the rows of x and y, `[n, d]` each."""
   if metric == 'cosine':
     return 1 - np.sum(normalise(x) * normalise(y), -1)
@@ -79,7 +84,7 @@ def paired(x: np.ndarray, y: np.ndarray, metric: str, c: float) -> np.ndarray:
 
 
 def centroids(
-  x: np.ndarray, codes: np.ndarray, num: int, metric: str, c: float
+  x: np.ndarray, codes: np.ndarray, num: int, metric: str, c: float | None
 ) -> np.ndarray:
   """Centroid of the rows of each group.
 
@@ -95,7 +100,7 @@ def centroids(
     codes: group of each row `[n]`, every one of 0 .. num - 1 at least once.
     num: number of groups.
     metric: 'cosine', 'euclidean' or 'hyperbolic'.
-    c: curvature of the ball, else 0.
+    c: curvature; None for 'cosine', 0 for 'euclidean'.
 
   Returns:
     `[num, d]`.
@@ -106,6 +111,7 @@ def centroids(
   """
   if metric == 'cosine':
     x = normalise(x)
+  c = c or 0.0
   weight = 1 / (1 - c * square_norm(x))
   rows = (np.ones(len(x)), (codes, np.arange(len(x))))
   groups = sparse.csr_array(rows, shape=(num, len(x)))

@@ -7,7 +7,7 @@ import pytest
 
 from hier_jax.evaluation import distances
 
-SPACES = [('cosine', 0.0), ('euclidean', 0.0), ('hyperbolic', 0.3)]
+SPACES = [('cosine', None), ('euclidean', 0.0), ('hyperbolic', 0.3)]
 
 
 def points(rng, n, d, c):

@@ -54,7 +54,7 @@ def graded_per_query(
   gallery=None,
   gallery_labels=None,
   metric: str | None = None,
-  c: float = 0.0,
+  c: float | None = None,
   alpha: float = 1.0,
   drop_same_class: bool = False,
   ties: str = 'pessimistic',
@@ -88,8 +88,9 @@ def graded_per_query(
     gallery_labels: `[m]`, given exactly where `gallery` is.
     metric: 'cosine' (a zero row has similarity 0 to all), 'euclidean',
       'hyperbolic' for points of the Poincare ball, or 'lorentz' for points of
-      the hyperboloid, time first. None is hyperbolic where c > 0, else cosine.
-    c: c > 0 for points of curvature -c; 0 for vectors.
+      the hyperboloid, time first. None for the one that c says.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
     alpha: exponent of H-AP's relevance.
     drop_same_class: whether items of the query's own class are taken out of
       the ranking at all levels but the last, where they would hide what is
@@ -121,9 +122,8 @@ def graded_per_query(
       f'`alpha` is {alpha}; expected a finite number of 0 or more'
     )
   block = checks.positive_int('block', block)
-  c = checks.curvature('c', c)
   taxonomy = taxonomy_lib.expect(taxonomy)
-  metric = spaces.resolve(metric, c)
+  metric, c = spaces.resolve(metric, c)
   x = spaces.points('embeddings', embeddings, metric, c)
   codes = taxonomy.codes(checks.class_labels('labels', labels, len(x)))
   if gallery is None and gallery_labels is None:
@@ -184,9 +184,9 @@ def query_values(
 
 
 def located(
-  name: str, x, metric: str | None, c: float
-) -> tuple[np.ndarray, str]:
-  """Checked points in float64, and which of `distances` theirs is.
+  name: str, x, metric: str | None, c: float | None
+) -> tuple[np.ndarray, str, float | None]:
+  """Checked points in float64, which of `distances` theirs is, and their c.
 
   Args:
     name: what messages call the points.
@@ -198,8 +198,9 @@ def located(
     UserError: rows with NaN or Inf or outside the space, wrong shapes, an
       unknown metric.
   """
-  metric = spaces.resolve(metric, c)
-  return distances.to_ball(spaces.points(name, x, metric, c), metric, c)
+  metric, c = spaces.resolve(metric, c)
+  x = spaces.points(name, x, metric, c)
+  return *distances.to_ball(x, metric, c), c
 
 
 def _gallery(gallery, labels, taxonomy, metric, c):

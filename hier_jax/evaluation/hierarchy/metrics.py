@@ -63,7 +63,7 @@ def hierarchy_metrics(
   *,
   recall_at: Sequence[int] = RECALL_AT,
   metric: str | None = None,
-  c: float = 0.0,
+  c: float | None = None,
   tree=None,
   max_pairs: int = 200_000,
   max_classes: int = 5_000,
@@ -78,9 +78,10 @@ def hierarchy_metrics(
     taxonomy: the classes' tree, L levels.
     recall_at: the K of Recall@K.
     metric: 'cosine', 'euclidean', 'hyperbolic' for points of the Poincare ball
-      or 'lorentz' for points of the hyperboloid, time first; None is hyperbolic
-      where c > 0, else cosine.
-    c: c > 0 for points of curvature -c; 0 for vectors.
+      or 'lorentz' for points of the hyperboloid, time first; None for the one
+      that c says.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
     tree: a tree over the queries to look at too, see `dendrogram.laid_out`.
     max_pairs: pairs that are correlated: all, or that many at random.
     max_classes: classes in the centroid tree: all, or that many at random.
@@ -191,7 +192,7 @@ def distance_correlation(
   taxonomy: Taxonomy,
   *,
   metric: str | None = None,
-  c: float = 0.0,
+  c: float | None = None,
   max_pairs: int = 200_000,
   seed: int = 0,
 ) -> float:
@@ -233,7 +234,7 @@ def radius_depth(
   taxonomy: Taxonomy,
   *,
   metric: str | None = None,
-  c: float = 0.0,
+  c: float | None = None,
   num_shuffles: int = 10,
   seed: int = 0,
 ) -> RadiusDepth:
@@ -282,7 +283,7 @@ def centroid_tree(
   taxonomy: Taxonomy,
   *,
   metric: str | None = None,
-  c: float = 0.0,
+  c: float | None = None,
 ) -> CentroidTree:
   """The tree that the embeddings themselves suggest.
 
@@ -363,8 +364,7 @@ def _linked(centres, names, metric, c) -> CentroidTree:
 def _checked(embeddings, labels, taxonomy, metric, c):
   """The points in float64, their classes, which distance is theirs, and c."""
   taxonomy_lib.expect(taxonomy)
-  c = checks.curvature('c', c)
-  x, metric = graded.located('embeddings', embeddings, metric, c)
+  x, metric, c = graded.located('embeddings', embeddings, metric, c)
   labels = checks.class_labels('labels', labels, len(x))
   return x, taxonomy.codes(labels), metric, c
 

@@ -36,7 +36,7 @@ class Lift:
 
   Attributes:
     metric: one of `spaces.METRICS`.
-    c: curvature, 0 for none.
+    c: curvature; None for 'cosine', 0 for 'euclidean'.
     scale: what rows are multiplied by before anything else, a power of 2.
     centre: `[d]` float64, subtracted after that.
     unit: what the difference is divided by, a power of 2 near its length: all
@@ -44,26 +44,28 @@ class Lift:
   """
 
   metric: str
-  c: float
+  c: float | None
   scale: float
   centre: np.ndarray
   unit: float
 
   @classmethod
-  def about(cls, gallery, *, c: float = 0.0, metric: str | None = None):
+  def about(cls, gallery, *, c: float | None = None, metric: str | None = None):
     """The lift about the mean of a gallery's rows.
 
     Args:
       gallery: `[m, d]`, inside the ball, or on the hyperboloid `[m, 1 + d]`,
         time first.
-      c: 0, or c > 0 for the ball and the hyperboloid of curvature -c.
-      metric: one of `spaces.METRICS`; None is hyperbolic where c > 0, else
-        cosine.
+      c: None for cosine, 0 for Euclidean, c > 0 for the ball and the
+        hyperboloid of curvature -c.
+      metric: one of `spaces.METRICS`; None for the one that c says, which is
+        never 'lorentz'.
 
     Raises:
       UserError: an unknown metric, or one that does not go with c.
     """
-    metric, gallery = spaces.resolve(metric, c), np.asarray(gallery)
+    metric, c = spaces.resolve(metric, c)
+    gallery = np.asarray(gallery)
     scale = _scale(gallery, metric, c)
     some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
     flat, _ = _flat(some, metric, c, scale)
@@ -123,7 +125,7 @@ class Lift:
 
 
 def lift(
-  queries, gallery, *, c: float = 0.0, metric: str | None = None
+  queries, gallery, *, c: float | None = None, metric: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Queries `[n, D]` and gallery `[m, D]` by `Lift.about` the gallery.
 

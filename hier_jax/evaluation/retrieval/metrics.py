@@ -160,7 +160,7 @@ def retrieval_metrics(
     'num_without_positive': int(np.sum(~answerable)),
     'num_tied': int(np.sum(result.tied)),
     'num_unresolved': int(np.sum(result.unresolved)),
-    'distance': spaces.described(options.get('metric'), options.get('c', 0.0)),
+    'distance': spaces.described(options.get('metric'), options.get('c')),
     'ties': options.get('ties', outcomes.TIES[0]),
   }
   if result.num_repeated is not None:
@@ -174,7 +174,7 @@ def per_query(
   *,
   gallery=None,
   gallery_labels=None,
-  c: float = 0.0,
+  c: float | None = None,
   metric: str | None = None,
   ties: str = 'pessimistic',
   recall_at: Sequence[int] = (),
@@ -205,11 +205,12 @@ def per_query(
     gallery: `[m, d]`; None means the queries, each of which is then left out
       of its own ranking (by index). Nothing is left out of a given gallery.
     gallery_labels: `[m]`, given exactly where `gallery` is.
-    c: c > 0 for points of curvature -c; 0 for vectors.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      (or the hyperboloid) of curvature -c.
     metric: 'cosine' similarity (a zero row has similarity 0 to all),
       'euclidean' distance, 'hyperbolic' distance of points of the Poincare ball
       of radius 1 / sqrt(c), or 'lorentz' for points of the hyperboloid, time
-      first. None is hyperbolic where c > 0, else cosine.
+      first. None for the one that c says, which is never 'lorentz'.
     ties: where a positive and a negative tie, 'pessimistic' ranks the negative
       first and 'optimistic' the positive. 'expected' gives the mean of every
       attribute over all orders of what ties. 'mean' is half way between the
@@ -254,8 +255,7 @@ def per_query(
     best_only and ties != 'expected',
     set(attributes),
   )
-  c = checks.curvature('c', c)
-  metric = spaces.resolve(metric, c)
+  metric, c = spaces.resolve(metric, c)
   queries = spaces.points('embeddings', embeddings, metric, c)
   labels = checks.class_labels('labels', labels, len(queries))
   gallery, gallery_labels, own = _gallery(

@@ -23,7 +23,7 @@ TAXONOMY = Taxonomy.from_levels(
   [[i // 4, i // 2] for i in range(8)] + [[-1, -1]],
   level_names=['top', 'group', 'class'],
 )
-SPACES = [('cosine', 0.0), ('euclidean', 0.0), ('hyperbolic', 0.5)]
+SPACES = [('cosine', None), ('euclidean', 0.0), ('hyperbolic', 0.5)]
 
 
 def tree_like(rng, n, d=6):

@@ -14,7 +14,7 @@ faiss = pytest.importorskip('faiss', reason='needs faiss-cpu')
 
 def points(metric, n=300, seed=0):
   """Points of classes of three, and c."""
-  c = 0.3 if metric in ('hyperbolic', 'lorentz') else 0.0
+  c = 0.3 if metric in ('hyperbolic', 'lorentz') else None
   rng = np.random.default_rng(seed)
   return sample(rng, metric, n, 6, c), rng.permutation(n) // 3, c
 
@@ -24,6 +24,7 @@ def test_search_ranks_as_we_do(metric, tmp_path):
   x, y, c = points(metric)
   faiss_index.write_faiss(tmp_path / 'g.faiss', x, c=c, metric=metric)
   index = faiss_index.read_faiss(tmp_path / 'g.faiss')
+  assert index.lift.c == {'cosine': None, 'euclidean': 0.0}.get(metric, c)
   scores, rows = index.search(x, len(x))
   assert scores.dtype == np.float32
   # In the order of the metric, but for what a float32 product rounds.

@@ -53,12 +53,13 @@ def test_by_hand():
 @pytest.mark.parametrize(
   ('metric', 'c', 'method'),
   [
-    ('cosine', 0.0, 'average'),
+    ('cosine', None, 'average'),
     ('euclidean', 0.0, 'complete'),
     ('euclidean', 0.0, 'ward'),
     ('hyperbolic', 0.4, 'average'),
     ('lca_depth', 0.4, 'single'),
     ('lca_proxy', 0.4, 'average'),
+    ('lca_proxy', None, 'single'),
     ('lca_proxy', 0.0, 'single'),
   ],
 )
@@ -67,7 +68,8 @@ def test_distances_with_loops(metric, c, method, monkeypatch):
   monkeypatch.setattr(tree_linkage, '_COMPARED', 15)
   rng = np.random.default_rng(0)
   x, proxies = in_ball(rng, 13, 3, c or 1), in_ball(rng, 6, 3, c or 1)
-  plain = cosine if c == 0 else lambda a, b: distance(a, b, c)
+  hyperbolic = lambda a, b: distance(a, b, c)
+  plain = cosine if c is None else hyperbolic if c else math.dist
   functions = {
     'cosine': plain,
     'euclidean': math.dist,
@@ -120,7 +122,8 @@ def test_hyperbolic_ancestor_by_hand():
 def test_no_metric_is_the_distance_of_the_space():
   rng = np.random.default_rng(1)
   x = in_ball(rng, 9, 3)
-  for c, metric in ((0.0, 'cosine'), (1.0, 'hyperbolic')):
+  metrics = {None: 'cosine', 0.0: 'euclidean', 1.0: 'hyperbolic'}
+  for c, metric in metrics.items():
     np.testing.assert_array_equal(
       linkage_tree(x, c=c).height, linkage_tree(x, c=c, metric=metric).height
     )
@@ -163,7 +166,7 @@ def test_equal_rows():
       assert {frozenset([0, 1, 2]), frozenset([3, 4, 5])} <= groups(tree)
 
 
-@pytest.mark.parametrize('c', [0.0, 0.7])
+@pytest.mark.parametrize('c', [None, 0.0, 0.7])
 def test_class_centroids(c):
   rng = np.random.default_rng(4)
   x, labels = in_ball(rng, 40, 5, c or 1), rng.choice(list('dbac'), 40)
@@ -173,6 +176,8 @@ def test_class_centroids(c):
     mine = np.float32(x[labels == name])
     if c:
       expected = poincare.midpoint(mine, c=c)
+    elif c == 0:
+      expected = np.mean(mine, 0)
     else:
       expected = np.mean(mine / np.linalg.norm(mine, axis=1)[:, None], 0)
     np.testing.assert_allclose(centroid, expected, rtol=2e-5, atol=1e-6)
@@ -193,9 +198,13 @@ X = np.float32([[0.1, 0.2], [0.3, 0.1], [0.2, 0.2]])
   [
     ({'embeddings': X[:1]}, r'has 1 rows; expected 2 to 3: .*class_centroids'),
     ({'embeddings': np.vstack([X, X])}, 'has 6 rows; .*class_centroids'),
-    ({'metric': 'manhattan'}, "`metric` is 'manhattan' at c = 0.0; .*'cosine'"),
-    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = 0.0; .*c > 0"),
-    ({'metric': 'cosine', 'c': 1}, "`metric` is 'cosine' at c = 1.0; .*c = 0"),
+    (
+      {'metric': 'manhattan'},
+      "`metric` is 'manhattan'; .*'cosine'.*'lca_proxy",
+    ),
+    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = None; .*c > 0"),
+    ({'metric': 'lca_depth', 'c': 0}, "'lca_depth' at c = 0.0; .*c > 0"),
+    ({'metric': 'cosine', 'c': 1}, "`metric` is 'cosine' at c = 1.0; .*None"),
     ({'method': 'centroid'}, "`method` is 'centroid'"),
     ({'method': 'ward'}, "'ward' with 'cosine'"),
     ({'method': 'ward', 'c': 1.0}, "'ward' with 'hyperbolic'"),

@@ -317,7 +317,8 @@ ITEMS, PROXIES = np.full((4, 2), 0.5), np.full((3, 2), 0.2)
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ({'c': 0.0}, r'`c` is 0; .* linkage_tree'),
+    ({'c': 0.0}, r'`c` is 0.0; .* linkage_tree'),
+    ({'c': None}, r'`c` is None; .* linkage_tree'),
     ({'c': -1.0}, '`c` is -1.0'),
     ({'c': 2.0}, r'`embeddings` lies outside the ball .* 4 of 4 rows'),
     ({'proxies': 4 * PROXIES}, '`proxies` lies outside the ball'),
