@@ -25,7 +25,7 @@ class GradedPerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
   All are 0 where the gallery holds no positive: no item at level 1 for the
-  first three, else no item at that level.
+  first three, else no item at that level. `values` has NaN there.
 
   Attributes:
     h_ap: `[n]`, hierarchical AP.
@@ -44,6 +44,37 @@ class GradedPerQuery(NamedTuple):
   ap: np.ndarray
   level_ndcg: np.ndarray
   num_positives: np.ndarray
+
+  def values(
+    self, level_names: Sequence[str], recall_at: Sequence[int]
+  ) -> dict[str, np.ndarray]:
+    """What each query adds to each mean of `hierarchy_metrics`.
+
+    This is what `bootstrap_ci` and `paired_test` take.
+
+    Args:
+      level_names: names of the L levels.
+      recall_at: the K of Recall@K.
+
+    Returns:
+      Key of `hierarchy_metrics` -> float64 `[n]`: 'h_ap', 'asi', 'ndcg' and
+      '<level>/recall@K', '<level>/map', '<level>/ndcg'. NaN where the query has
+      no positive and does not count.
+    """
+
+    def counted(values, level):
+      return np.where(self.num_positives[:, level] > 0, values, np.nan)
+
+    values = {
+      key: counted(getattr(self, key), 0) for key in ('h_ap', 'asi', 'ndcg')
+    }
+    for level, name in enumerate(level_names):
+      for k in recall_at:
+        found = self.rank[:, level] <= k
+        values[f'{name}/recall@{k}'] = counted(found, level)
+      values[f'{name}/map'] = counted(self.ap[:, level], level)
+      values[f'{name}/ndcg'] = counted(self.level_ndcg[:, level], level)
+    return values
 
 
 def graded_per_query(
@@ -148,39 +179,6 @@ def graded_per_query(
     )
     parts.append(_figures(levels, taxonomy.num_levels, alpha, drop_same_class))
   return GradedPerQuery(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def query_values(
-  result: GradedPerQuery,
-  level_names: Sequence[str],
-  recall_at: Sequence[int],
-) -> dict[str, np.ndarray]:
-  """What each query adds to each mean, as `statistics` takes it.
-
-  Args:
-    result: of `graded_per_query`.
-    level_names: names of the L levels.
-    recall_at: the K of Recall@K.
-
-  Returns:
-    Key of `hierarchy_metrics` -> float64 `[n]`: 'h_ap', 'asi', 'ndcg' and
-    '<level>/recall@K', '<level>/map', '<level>/ndcg'. NaN where the query has
-    no positive and does not count.
-  """
-
-  def counted(values, level):
-    return np.where(result.num_positives[:, level] > 0, values, np.nan)
-
-  values = {
-    key: counted(getattr(result, key), 0) for key in ('h_ap', 'asi', 'ndcg')
-  }
-  for level, name in enumerate(level_names):
-    for k in recall_at:
-      found = result.rank[:, level] <= k
-      values[f'{name}/recall@{k}'] = counted(found, level)
-    values[f'{name}/map'] = counted(result.ap[:, level], level)
-    values[f'{name}/ndcg'] = counted(result.level_ndcg[:, level], level)
-  return values
 
 
 def located(

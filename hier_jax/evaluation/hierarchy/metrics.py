@@ -118,7 +118,7 @@ def hierarchy_metrics(
       f'none of the {len(result.h_ap)} queries has an item in the gallery that '
       f'shares its {names[0]}; expected some: check the labels'
     )
-  values = graded.query_values(result, names, recall_at)
+  values = result.values(names, recall_at)
   metrics: dict[str, float | int] = {k: _mean(v) for k, v in values.items()}
   for level, name in enumerate(names):
     without = result.num_positives[:, level] == 0

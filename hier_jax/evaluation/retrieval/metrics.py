@@ -48,8 +48,9 @@ _MEANS = {
 class PerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
-  All are 0 where the gallery holds no positive. `ap`, `r_precision`, `full_ap`
-  and `precision` are None where only the best positive was asked for.
+  All are 0 where the gallery holds no positive; `values` has NaN there. `ap`,
+  `r_precision`, `full_ap` and `precision` are None where only the best positive
+  was asked for.
 
   Attributes:
     rank: `[n]` float64, rank of the best positive from 1.
@@ -65,6 +66,8 @@ class PerQuery(NamedTuple):
     full_ap: `[n]` float32, 1/R sum_k precision@k rel(k) of the whole ranking.
     precision: `[n, P]` float32, the share of positives among the first k, for
       every k of `precision_at`.
+    recall_at: the K of `recall`.
+    precision_at: the k of `precision`.
     num_repeated: queries that bfloat16 was not enough for; None where it was
       not asked for.
   """
@@ -79,14 +82,47 @@ class PerQuery(NamedTuple):
   r_precision: np.ndarray | None = None
   full_ap: np.ndarray | None = None
   precision: np.ndarray | None = None
+  recall_at: tuple[int, ...] = ()
+  precision_at: tuple[int, ...] = ()
   num_repeated: int | None = None
+
+  def values(self) -> dict[str, np.ndarray]:
+    """What each query adds to each mean of `retrieval_metrics`.
+
+    This is what `bootstrap_ci` and `paired_test` take: they leave out NaN, so
+    that their mean is that of `retrieval_metrics`.
+
+    Returns:
+      Key of `retrieval_metrics` -> float64 `[n]`: 'recall@K' and 'precision@K'
+      of every K asked for, 'mrr' and, unless only the best positives were
+      ranked, 'map@r', 'r_precision' and 'map'. NaN where the gallery holds no
+      positive and the query does not count.
+    """
+    columns = dict(
+      zip(_recall_keys(self.recall_at), self.recall.T, strict=True)
+    )
+    if self.precision is not None:
+      keys = (f'{_PRECISION}{k}' for k in self.precision_at)
+      columns |= dict(zip(keys, self.precision.T, strict=True))
+    for key, name in _MEANS.items():
+      if (column := getattr(self, name)) is not None:
+        columns[key] = column
+    counts = self.num_positives > 0
+    return {
+      key: np.where(counts, column.astype(np.float64), np.nan)
+      for key, column in columns.items()
+    }
 
 
 def metric_keys(
   recall_at: Sequence[int] = RECALL_AT, figures: Sequence[str] = ('map@r',)
 ) -> list[str]:
   """Keys of the means in the result of `retrieval_metrics`, in order."""
-  return [*(f'recall@{k}' for k in recall_at), *figures]
+  return [*_recall_keys(recall_at), *figures]
+
+
+def _recall_keys(recall_at):
+  return [f'recall@{k}' for k in recall_at]
 
 
 def retrieval_metrics(
@@ -142,17 +178,9 @@ def retrieval_metrics(
       f'none of the {len(answerable)} queries has a positive in the gallery; '
       'expected classes of two items or more: check the labels'
     )
-  values = dict(
-    zip((f'recall@{k}' for k in recall_at), result.recall.T, strict=True)
-  )
-  for name in figures:
-    if name in _MEANS:
-      values[name] = getattr(result, _MEANS[name])
-  if result.precision is not None:
-    for k, column in zip(precision_at, result.precision.T, strict=True):
-      values[f'{_PRECISION}{k}'] = column
+  values = result.values()
   means: dict[str, float | int | str] = {
-    key: float(np.mean(values[key][answerable], dtype=np.float64))
+    key: float(np.mean(values[key][answerable]))
     for key in metric_keys(recall_at, figures)
   }
   means |= {
@@ -352,7 +380,12 @@ class _Ranking:
 
   def result(self):
     """`PerQuery` of all queries."""
-    return PerQuery(**self._found, num_repeated=self._num_repeated)
+    return PerQuery(
+      **self._found,
+      num_repeated=self._num_repeated,
+      recall_at=tuple(self._wanted.recall_at),
+      precision_at=tuple(self._wanted.precision_at),
+    )
 
 
 def _gallery(queries, labels, gallery, gallery_labels, metric, c):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.hierarchy.graded import graded_per_query, query_values
+from hier_jax.evaluation.hierarchy.graded import graded_per_query
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Eight classes under four groups under two tops; class 8 is a top itself.
@@ -286,11 +286,11 @@ def test_as_scikit_learn():
     assert result.ndcg[i] == pytest.approx(expected, rel=1e-9)
 
 
-def test_query_values():
+def test_values_of_each_query():
   y = [0, 0, 1, 2, 8]
   x = np.array([[0.0], [1.0], [2.5], [3.0], [9.0]])
   result = graded_per_query(x, y, TAXONOMY, metric='euclidean')
-  values = query_values(result, TAXONOMY.level_names, (1, 2))
+  values = result.values(TAXONOMY.level_names, (1, 2))
   nan = float('nan')
   assert list(values)[:7] == [
     *GRADED, 'top/recall@1', 'top/recall@2', 'top/map', 'top/ndcg',

@@ -6,7 +6,9 @@ import pytest
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import (
+  bootstrap_ci,
   format_table,
+  paired_test,
   per_query,
   pixel_embedding,
   retrieval_metrics,
@@ -127,6 +129,37 @@ def test_hyperbolic_order_by_hand():
   # A tiny c is the Euclidean order.
   result = per_query(x, [0], gallery=gallery, gallery_labels=[0, 1], c=1e-6)
   assert result.rank == 2
+
+
+def test_statistics_count_the_queries_that_the_means_count():
+  # The neighbours of test_five_points_by_hand and a class of its own, which
+  # has no positive.
+  x, y = on_circle([0, 10, 16, 40, 65, 200]), np.array(list('aabbac'))
+  figures = 'map@r', 'r_precision', 'mrr', 'map', 'precision@2'
+  metrics = retrieval_metrics(x, y, recall_at=(1, 2), figures=figures)
+  assert metrics['num_without_positive'] == 1
+  result = per_query(x, y, recall_at=(1, 2), precision_at=(2,))
+  values = result.values()
+  assert set(values) == {'recall@1', 'recall@2', *figures}
+  np.testing.assert_array_equal(
+    values['map@r'], [0.5, 0.25, 0, 1, 0, float('nan')]
+  )
+  for key, column in values.items():
+    assert column.dtype == np.float64
+    found = bootstrap_ci(column, num_resamples=50)
+    assert (found.mean, found.num_values) == (metrics[key], 5)
+  # Leaving the query out by hand changes nothing.
+  clusters = np.array([0, 0, 1, 1, 0, 2])
+  for given in ({}, {'clusters': clusters}):
+    kept = {name: rows[:5] for name, rows in given.items()}
+    first, second = values['map@r'], values['mrr']
+    assert bootstrap_ci(first, **given) == bootstrap_ci(first[:5], **kept)
+    assert paired_test(first, second, **given) == paired_test(
+      first[:5], second[:5], **kept
+    )
+  best = per_query(x, y, recall_at=(1,), best_only=True).values()
+  assert set(best) == {'recall@1', 'mrr'}
+  np.testing.assert_array_equal(best['mrr'], values['mrr'])
 
 
 @pytest.mark.parametrize(
