@@ -62,13 +62,19 @@ def hierarchy_metrics(
   taxonomy: Taxonomy,
   *,
   recall_at: Sequence[int] = RECALL_AT,
-  metric: str | None = None,
+  gallery=None,
+  gallery_labels=None,
   c: float | None = None,
+  metric: str | None = None,
   tree=None,
+  alpha: float = 1.0,
+  drop_same_class: bool = False,
+  ties: str = 'pessimistic',
   max_pairs: int = 200_000,
   max_classes: int = 5_000,
+  block: int = 64,
   seed: int = 0,
-  **ranking,
+  progress: bool = False,
 ) -> dict[str, float | int]:
   """All figures of how embeddings hold a taxonomy.
 
@@ -77,18 +83,26 @@ def hierarchy_metrics(
     labels: classes of the queries `[n]`, see `Taxonomy.codes`.
     taxonomy: the classes' tree, L levels.
     recall_at: the K of Recall@K.
+    gallery: `[m, d]`; None for the queries, each left out of its own ranking.
+      It is ranked only: all but the first two groups of keys look at the
+      queries.
+    gallery_labels: `[m]`, given exactly where `gallery` is.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
     metric: 'cosine', 'euclidean', 'hyperbolic' for points of the Poincare ball
       or 'lorentz' for points of the hyperboloid, time first; None for the one
       that c says.
-    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
-      of curvature -c.
     tree: a tree over the queries to look at too, see `dendrogram.laid_out`.
+    alpha: exponent of H-AP's relevance.
+    drop_same_class: whether items of the query's own class are taken out of
+      the ranking at all levels but the last, see `graded_per_query`.
+    ties: where items tie, 'pessimistic' ranks those of lower level first,
+      'optimistic' the others.
     max_pairs: pairs that are correlated: all, or that many at random.
     max_classes: classes in the centroid tree: all, or that many at random.
+    block: queries ranked at a time; see `graded_per_query` for its memory.
     seed: of all that is random.
-    **ranking: `gallery`, `gallery_labels`, `alpha`, `drop_same_class`, `ties`,
-      `block` and `progress` of `graded_per_query`. A gallery is ranked only:
-      all but the first two groups of keys look at the queries.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
     'h_ap', 'asi', 'ndcg': means over the queries with an item of level 1;
@@ -111,7 +125,17 @@ def hierarchy_metrics(
   space: dict[str, Any] = {'metric': metric, 'c': c}
   names = taxonomy_lib.expect(taxonomy).level_names
   result = graded.graded_per_query(
-    embeddings, labels, taxonomy, **space, **ranking
+    embeddings,
+    labels,
+    taxonomy,
+    **space,
+    gallery=gallery,
+    gallery_labels=gallery_labels,
+    alpha=alpha,
+    drop_same_class=drop_same_class,
+    ties=ties,
+    block=block,
+    progress=progress,
   )
   if not result.num_positives.any():
     raise UserError(

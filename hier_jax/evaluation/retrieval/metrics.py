@@ -131,7 +131,16 @@ def retrieval_metrics(
   *,
   recall_at: Sequence[int] = RECALL_AT,
   figures: Sequence[str] = ('map@r',),
-  **options,
+  gallery=None,
+  gallery_labels=None,
+  c: float | None = None,
+  metric: str | None = None,
+  ties: str = 'pessimistic',
+  block: int = 1024,
+  tile: int = 4096,
+  product: str = 'float32',
+  devices=None,
+  progress: bool = False,
 ) -> dict[str, float | int | str]:
   """Recall@K and other means over the queries that have a positive.
 
@@ -145,8 +154,22 @@ def retrieval_metrics(
     figures: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
       and 'precision@K' for any K. With none but 'mrr' only the best positives
       are ranked, which is faster.
-    **options: of `per_query`, but `recall_at`, `precision_at`, `best_only` and
-      `attributes`.
+    gallery: `[m, d]`; None for the queries, each left out of its own ranking.
+    gallery_labels: `[m]`, given exactly where `gallery` is.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      (or the hyperboloid) of curvature -c.
+    metric: 'cosine', 'euclidean', 'hyperbolic' for points of the ball or
+      'lorentz' for points of the hyperboloid; None for the one that c says,
+      which is never 'lorentz'.
+    ties: how equal distances rank: 'pessimistic' puts negatives first,
+      'optimistic' positives; 'expected' is the mean over all orders of what
+      ties; for 'mean' see `per_query`.
+    block: queries scored at a time.
+    tile: gallery rows scored at a time, taken up to a power of two.
+    product: 'float32', or 'bfloat16' to multiply in it first, with the same
+      result.
+    devices: what the gallery is spread over; None for all local devices.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
     'recall@K' for every K and the figures, float64 means in [0, 1];
@@ -170,7 +193,16 @@ def retrieval_metrics(
     precision_at=precision_at,
     best_only=set(figures) <= {'mrr'},
     attributes=attributes | {'recall', 'precision'},
-    **options,
+    gallery=gallery,
+    gallery_labels=gallery_labels,
+    c=c,
+    metric=metric,
+    ties=ties,
+    block=block,
+    tile=tile,
+    product=product,
+    devices=devices,
+    progress=progress,
   )
   answerable = result.num_positives > 0
   if not answerable.any():
@@ -188,8 +220,8 @@ def retrieval_metrics(
     'num_without_positive': int(np.sum(~answerable)),
     'num_tied': int(np.sum(result.tied)),
     'num_unresolved': int(np.sum(result.unresolved)),
-    'distance': spaces.described(options.get('metric'), options.get('c')),
-    'ties': options.get('ties', outcomes.TIES[0]),
+    'distance': spaces.described(metric, c),
+    'ties': ties,
   }
   if result.num_repeated is not None:
     means['num_repeated'] = result.num_repeated
