@@ -70,7 +70,7 @@ def _evaluate(values, arguments):
   # What was computed is told before anything is written.
   print(files.as_lines(found), flush=True)
   if values.out is not None:
-    files.write_json(values.out, found)
+    files.write_json(found, values.out)
     print(f'metrics written to {values.out}')
   if values.export is not None:
     print(f'index written to {files.export_faiss(task)}')

@@ -97,6 +97,16 @@ def class_labels(name: str, labels, length: int) -> np.ndarray:
   return labels
 
 
+def item_labels(labels) -> np.ndarray:
+  """Labels of the items of a tree `[n]`, one or more, of any dtype."""
+  labels = np.asarray(labels)
+  if labels.ndim != 1 or not len(labels):
+    raise UserError(
+      f'`labels` has shape {labels.shape}; expected [items], one or more'
+    )
+  return labels
+
+
 def labelled(name: str, labels: np.ndarray):
   """Refuses labels that are None or NaN."""
   missing = labels != labels  # NaN alone differs from itself.

@@ -56,7 +56,7 @@ def cluster_metrics(
   judge = _import('sklearn.metrics', 'scikit-learn')
   classes, codes = np.unique(labels, return_inverse=True)
   if metric == 'cosine':
-    x = distances.normalise(x)
+    x = distances.normalize(x)
   cluster = _faiss if library == 'faiss' else _scikit_learn
   clusters = cluster(x, len(classes), seed)
   return {

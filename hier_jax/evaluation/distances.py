@@ -1,9 +1,8 @@
-"""Distances and centroids of plain arrays, in float64."""
+"""Distances of plain arrays, in float64."""
 
 import math
 
 import numpy as np
-from scipy import sparse
 
 
 def to_ball(
@@ -44,7 +43,7 @@ class Gallery:
     points = points if self._row is None else distinct
     self._metric, self._c = metric, c or 0.0
     if metric == 'cosine':
-      self._points = normalise(points)
+      self._points = normalize(points)
       return
     self._gap = 1 - self._c * square_norm(points)[:, 0]
     # About the mean the product loses little where points crowd far from the
@@ -56,7 +55,7 @@ class Gallery:
   def distances(self, queries: np.ndarray) -> np.ndarray:
     """`[b, m]` of queries `[b, d]`."""
     if self._metric == 'cosine':
-      far = 1 - normalise(queries) @ self._points.T
+      far = 1 - normalize(queries) @ self._points.T
     else:
       gap = 1 - self._c * square_norm(queries)
       queries = queries - self._centre
@@ -74,7 +73,7 @@ def paired(
 ) -> np.ndarray:
   """Distances `[n]` of the rows of x and y, `[n, d]` each."""
   if metric == 'cosine':
-    return 1 - np.sum(normalise(x) * normalise(y), -1)
+    return 1 - np.sum(normalize(x) * normalize(y), -1)
   far = np.sqrt(square_norm(x - y)[:, 0])
   if not c:
     return far
@@ -83,53 +82,12 @@ def paired(
   )
 
 
-def centroids(
-  x: np.ndarray, codes: np.ndarray, num: int, metric: str, c: float | None
-) -> np.ndarray:
-  """Centroid of the rows of each group.
-
-  The mean of the points, for cosine of the rows at length 1 and not brought to
-  length 1 again. In the ball it is the midpoint, the centroid of the
-  hyperboloid: with p_i = 1 / (1 - c|x_i|^2), P = sum p_i, r = n / P and
-  m = sum p_i x_i / P it is
-
-    2m / (2 - r + sqrt(r^2 + 4c sum p_i |x_i - m|^2 / P)).
-
-  Args:
-    x: `[n, d]`, inside the ball where c > 0.
-    codes: group of each row `[n]`, every one of 0 .. num - 1 at least once.
-    num: number of groups.
-    metric: 'cosine', 'euclidean' or 'hyperbolic'.
-    c: curvature; None for 'cosine', 0 for 'euclidean'.
-
-  Returns:
-    `[num, d]`.
-
-  References:
-    Shimizu et al., Hyperbolic Neural Networks++, ICLR 2021, arXiv 2006.08210,
-    section 3.5.
-  """
-  if metric == 'cosine':
-    x = normalise(x)
-  c = c or 0.0
-  weight = 1 / (1 - c * square_norm(x))
-  rows = (np.ones(len(x)), (codes, np.arange(len(x))))
-  groups = sparse.csr_array(rows, shape=(num, len(x)))
-  total = groups @ weight
-  mean = (groups @ (weight * x)) / total
-  if not c:
-    return mean
-  ratio = np.bincount(codes, minlength=num)[:, None] / total
-  spread = (groups @ (weight * square_norm(x - mean[codes]))) / total
-  return 2 * mean / (2 - ratio + np.sqrt(ratio**2 + 4 * c * spread))
-
-
 def square_norm(x: np.ndarray) -> np.ndarray:
   """`[..., 1]` of `[..., d]`."""
   return np.sum(x * x, axis=-1, keepdims=True)
 
 
-def normalise(x: np.ndarray) -> np.ndarray:
+def normalize(x: np.ndarray) -> np.ndarray:
   """Rows of length 1; a zero row stays zero."""
   # By the largest entry first: the square of a tiny row would underflow.
   largest = np.max(np.abs(x), axis=-1, keepdims=True)

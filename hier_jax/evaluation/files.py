@@ -11,11 +11,12 @@ import numpy as np
 from hier_jax import paths
 from hier_jax.errors import UserError, plain
 from hier_jax.evaluation import checks, npz
-from hier_jax.evaluation.hierarchy import agreement, graded
+from hier_jax.evaluation.hierarchy import graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval import faiss_index
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree import purity
 from hier_jax.evaluation.tree.proxies import proxy_tree
 
 FIGURES = ('map@r', 'r_precision', 'mrr', 'map')
@@ -154,7 +155,7 @@ def figures(
   Returns:
     `retrieval_metrics` with `FIGURES`, and 'c', None for cosine. Where the
     queries come with proxies and c > 0, 'proxies/num', and 'proxies/used',
-    '/perplexity' and '/at_root', the `agreement.Usage` of their `proxy_tree`.
+    '/perplexity' and '/at_root', the `purity.Usage` of their `proxy_tree`.
     With a gallery
     'num_in_gallery', how many queries are rows of it, which they find first.
     With a taxonomy, under 'hierarchy/', what `hierarchy_metrics` finds, with
@@ -182,7 +183,7 @@ def figures(
   tree = None
   if proxies is not None and c:
     tree = proxy_tree(x, proxies, c=c)
-    used = agreement.usage(tree, len(x))
+    used = purity.usage(tree, len(x))
     found |= {
       'proxies/num': len(proxies),
       'proxies/used': used.num_used,
@@ -198,8 +199,8 @@ def figures(
     kin = hierarchy_metrics(x, labels, taxonomy, tree=tree, **options)
     kin['ties'] = options['ties']
     if tree is not None:
-      purity = agreement.node_purity(tree, labels, taxonomy).mean_purity
-      for level, value in zip(taxonomy.level_names, purity, strict=True):
+      pure = purity.node_purity(tree, labels, taxonomy).mean_purity
+      for level, value in zip(taxonomy.level_names, pure, strict=True):
         kin[f'proxies/{level}/purity'] = float(value)
     found |= {f'hierarchy/{key}': value for key, value in kin.items()}
   return found
@@ -228,11 +229,11 @@ def export_faiss(task: Task) -> pathlib.Path:
   """Writes an index of the gallery, see `write_faiss`; returns its path."""
   path = _index(task.home)
   items = task.gallery or task.queries
-  faiss_index.write_faiss(path, items.embeddings, c=task.c)
+  faiss_index.write_faiss(items.embeddings, path, c=task.c)
   return path
 
 
-def write_json(path, found):
+def write_json(found, path):
   """Writes figures, atomically; one that is not defined is null."""
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value

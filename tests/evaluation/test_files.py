@@ -8,14 +8,12 @@ import pytest
 from hier_jax import cli
 from hier_jax.errors import UserError
 from hier_jax.evaluation import files
-from hier_jax.evaluation.hierarchy.agreement import node_purity
-from hier_jax.evaluation.hierarchy.metrics import (
-  hierarchy_metrics,
-  tree_metrics,
-)
+from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.metrics import tree_metrics
 from hier_jax.evaluation.tree.proxies import proxy_tree
+from hier_jax.evaluation.tree.purity import node_purity
 
 CSV = 'class,family,kind\n' + '\n'.join(
   f'{name},{family},{kind}'
@@ -191,7 +189,7 @@ def test_mistakes_are_one_line_and_code_2(
 
 
 def test_figures_that_are_not_defined_are_null(tmp_path):
-  files.write_json(tmp_path / 'x.json', {'a': float('nan'), 'b': 1})
+  files.write_json({'a': float('nan'), 'b': 1}, tmp_path / 'x.json')
   assert json.loads((tmp_path / 'x.json').read_text()) == {'a': None, 'b': 1}
 
 

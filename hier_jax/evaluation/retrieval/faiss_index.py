@@ -66,13 +66,13 @@ class FaissIndex:
 
 
 def write_faiss(
-  path, gallery, *, c: float | None = None, metric: str | None = None
+  gallery, path, *, c: float | None = None, metric: str | None = None
 ):
   """Writes an exact index of a gallery, both of its files atomically.
 
   Args:
-    path: of the index.
     gallery: `[m, d]`; ids in the index are its rows from 0.
+    path: of the index.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
     metric: see `per_query`; None for the one that c says.

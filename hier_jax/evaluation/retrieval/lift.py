@@ -6,7 +6,7 @@ from concurrent import futures
 
 import numpy as np
 
-from hier_jax.evaluation.distances import normalise, square_norm
+from hier_jax.evaluation.distances import normalize, square_norm
 from hier_jax.evaluation.retrieval import spaces
 
 # Gallery rows at most whose mean is taken.
@@ -28,7 +28,7 @@ class Lift:
   [x, |x|^2, 1] . w [-2y, 1, |y|^2] with w = 1 / (1 - c |y|^2). The hyperboloid
   is taken to the ball, its w from the time coordinate. With w = 1 the second
   dimension is the same for all y: the Euclidean order takes d + 1. Cosine
-  similarity is the inner product of the normalised rows.
+  similarity is the inner product of the normalized rows.
 
   The vectors are made in float64 and relative to a centre: that changes no
   order, and keeps products apart where embeddings crowd far from the origin, as
@@ -177,7 +177,7 @@ def _scale(gallery, metric, c):
 def _flat(x, metric, c, scale):
   """Points `[n, d]` and their weights w `[n, 1]`, before centring."""
   if metric == 'cosine':
-    return normalise(x), np.ones((len(x), 1))
+    return normalize(x), np.ones((len(x), 1))
   if metric == 'euclidean':
     return scale * x, np.ones((len(x), 1))
   c = c / scale / scale

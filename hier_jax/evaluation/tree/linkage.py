@@ -10,7 +10,7 @@ from scipy.cluster import hierarchy
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, distances
 from hier_jax.evaluation.retrieval import spaces
-from hier_jax.evaluation.tree.dendrogram import parents_of_linkage
+from hier_jax.evaluation.tree._parents import parents_of_linkage
 from hier_jax.evaluation.tree.proxies import same_dimensions
 from hier_jax.evaluation.tree.structure import Tree, leaf_names
 
@@ -96,32 +96,6 @@ def linkage_tree(
   height = np.concatenate([np.zeros(len(x)), linkage[:, 2]])
   length = np.where(parent < 0, 0, height[parent] - height)
   return Tree(parent, names, height=height, length=length)
-
-
-def class_centroids(
-  embeddings, labels, *, c: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-  """Centroid of each class, for a tree of classes.
-
-  Args:
-    embeddings: `[n, d]`, any floating dtype.
-    labels: classes `[n]`, any dtype that sorts.
-    c: curvature: None for the mean of the rows at length 1, 0 for the mean,
-      c > 0 for points of the ball, whose centroid is that of the hyperboloid.
-
-  Returns:
-    float64 `[C, d]`, and the classes `[C]`, sorted.
-
-  Raises:
-    UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
-      labels that are missing.
-  """
-  metric, c = spaces.resolve(None, c)
-  x = checks.points('embeddings', embeddings, c)
-  labels = checks.class_labels('labels', labels, len(x))
-  checks.labelled('labels', labels)
-  classes, codes = np.unique(labels, return_inverse=True)
-  return distances.centroids(x, codes, len(classes), metric, c), classes
 
 
 def _resolve(metric, method, c):
