@@ -63,17 +63,17 @@ def _evaluate(values, arguments):
     )
   path = paths.as_path(arguments[0])
   _check_evaluate(path, values)
-  task, c = _task(path, values), values.curvature
+  task = _task(path, values)
   from hier_jax.evaluation import files
 
-  found = files.figures(task, c=c, progress=sys.stderr.isatty())
+  found = files.figures(task, progress=sys.stderr.isatty())
   # What was computed is told before anything is written.
   print(files.as_lines(found), flush=True)
   if values.out is not None:
-    files.write_json(values.out, found)
+    files.write_json(found, values.out)
     print(f'metrics written to {values.out}')
   if values.export is not None:
-    print(f'index written to {files.export_faiss(task, c=c)}')
+    print(f'index written to {files.export_faiss(task)}')
 
 
 def _check_evaluate(path, values):
@@ -128,7 +128,8 @@ def _task(path, values):
     task = files.read_task(path, values.gallery)
   if values.taxonomy is not None:
     changed['taxonomy'] = files.Taxonomy.from_csv(values.taxonomy)
-  return task._replace(**changed)
+  task = task._replace(**changed)
+  return task if values.curvature is None else task.with_c(values.curvature)
 
 
 def _integers(name, texts):
