@@ -53,7 +53,6 @@ ALLOWED = {
     'training/step',
   },
   'cli': {
-    'cli_flags',
     'data',
     'evaluation',
     'models/weights',
@@ -62,7 +61,6 @@ ALLOWED = {
     'training/report',
     'training/run',
   },
-  'cli_flags': {'training/config'},
 }
 # Room -> outside packages it must not name.
 FORBIDDEN = {

@@ -116,7 +116,7 @@ class Task(NamedTuple):
       raise UserError(
         f'the queries have c = {self.queries.c} and the gallery c = '
         f'{self.gallery.c}; expected the same: embed both with one model, or '
-        'give --curvature'
+        'give --c'
       )
     return said
 
