@@ -183,9 +183,15 @@ def switch_flag(values: flags.FlagValues, name: str, text: str) -> None:
   flags.DEFINE_bool(name, False, text, flag_values=values)
 
 
-def number_flag(values: flags.FlagValues, name: str, text: str) -> None:
-  """Defines a flag that takes a number, None unless it is given."""
-  flags.DEFINE(_Number(), name, None, text, values)
+def number_flag(
+  values: flags.FlagValues, name: str, text: str, *, or_none: bool = False
+) -> None:
+  """Defines a flag that takes a number, None unless it is given.
+
+  With `or_none` it takes the word none too, for None: `values[name].present`
+  tells that from a flag that was not given.
+  """
+  flags.DEFINE(_Number(or_none), name, None, text, values)
 
 
 def integers_flag(values: flags.FlagValues, name: str, text: str) -> None:
@@ -206,13 +212,19 @@ def choice_flag(
 
 
 class _Number(flags.ArgumentParser):
-  """Parses a number."""
+  """Parses a number, or the word none where that has a meaning."""
+
+  def __init__(self, or_none):
+    self._or_none = or_none
 
   def parse(self, argument):
+    if self._or_none and argument.lower() == 'none':
+      return None
     try:
       return float(argument)
     except ValueError:
-      raise ValueError('expected a number') from None
+      none = ' or none' if self._or_none else ''
+      raise ValueError(f'expected a number{none}') from None
 
 
 class _Integers(flags.ArgumentParser):

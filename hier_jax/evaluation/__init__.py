@@ -1,4 +1,4 @@
-"""Figures of retrieval and of hierarchy, on plain arrays."""
+"""Metrics of retrieval and of hierarchy, on plain arrays."""
 
 from hier_jax.evaluation.baselines import pixel_embedding
 from hier_jax.evaluation.clustering import cluster_metrics

@@ -18,7 +18,7 @@ from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.proxies import proxy_tree
 
-FIGURES = ('map@r', 'r_precision', 'mrr', 'map')
+METRICS = ('map@r', 'r_precision', 'mrr', 'map')
 
 
 class Embedded(NamedTuple):
@@ -89,7 +89,7 @@ class Task(NamedTuple):
     queries: what to rank the gallery for.
     home: path without suffix, beside which files of this task are written.
     gallery: None means the queries, each left out of its own ranking.
-    taxonomy: tree of the classes; None for no figures of hierarchy.
+    taxonomy: tree of the classes; None for no metrics of hierarchy.
     recall_at: the K of Recall@K.
     names: what the taxonomy calls the labels; None means their own text.
     ties: see `per_query`.
@@ -132,7 +132,7 @@ def home(query, gallery=None) -> pathlib.Path:
   return paths.as_path(query if gallery is None else gallery).with_suffix('')
 
 
-def figures(
+def metrics(
   task: Task, *, c: float | None = None, progress: bool = False
 ) -> dict[str, float | int | str]:
   """Metrics of embeddings.
@@ -143,7 +143,7 @@ def figures(
     progress: whether to show bars on stderr, after some seconds.
 
   Returns:
-    `retrieval_metrics` with `FIGURES`, and 'c'. Where the queries come with
+    `retrieval_metrics` with `METRICS`, and 'c'. Where the queries come with
     proxies and c > 0, 'proxies/num', and 'proxies/used', '/perplexity' and
     '/at_root', the `agreement.Usage` of their `proxy_tree`. With a gallery
     'num_in_gallery', how many queries are rows of it, which they find first.
@@ -166,7 +166,7 @@ def figures(
     options['gallery_labels'] = task.gallery.labels
   x, labels, _, proxies = task.queries
   found: dict[str, float | int | str] = {'c': c}
-  found |= retrieval_metrics(x, labels, figures=FIGURES, **options)
+  found |= retrieval_metrics(x, labels, metrics=METRICS, **options)
   if task.gallery is not None:
     found['num_in_gallery'] = checks.num_shared(x, task.gallery.embeddings)
   tree = None
@@ -223,7 +223,7 @@ def export_faiss(task: Task, *, c: float | None = None) -> pathlib.Path:
 
 
 def write_json(path, found):
-  """Writes figures, atomically; one that is not defined is null."""
+  """Writes metrics, atomically; one that is not defined is null."""
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value
     for key, value in found.items()

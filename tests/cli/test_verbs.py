@@ -14,6 +14,7 @@ from tests.support.command_line import run
 def define(values):
   verbs.text_flags(values, out='JSON: The file to write.')
   verbs.number_flag(values, 'c', 'C: The curvature.')
+  verbs.number_flag(values, 'radius', 'R: The radius.', or_none=True)
   verbs.integers_flag(values, 'seeds', '0,1: The seeds.')
   verbs.choice_flag(
     values, 'ties', ('mean', 'expected'), 'RULE: The rule.', default='mean'
@@ -39,6 +40,15 @@ def test_flags_have_their_types_and_defaults():
   assert (values.quick, others) == (True, ['a'])
 
 
+def test_none_is_not_the_same_as_no_flag():
+  values, _ = VERB.parse(['--radius', 'none'])
+  assert values.radius is None and values['radius'].present
+  values, _ = VERB.parse([])
+  assert values.radius is None and not values['radius'].present
+  values, _ = VERB.parse(['--radius=2'])
+  assert values.radius == 2
+
+
 def test_a_verb_runs_with_what_it_was_given():
   collected.clear()
   VERB(['a', '--c=0.5'])
@@ -50,6 +60,10 @@ def test_a_verb_runs_with_what_it_was_given():
   ('args', 'message'),
   [
     (['--c=x'], '--c=x: expected a number; see hier-jax try --help'),
+    (
+      ['--radius=x'],
+      '--radius=x: expected a number or none; see hier-jax try --help',
+    ),
     (['--c='], '--c=: expected a number; see hier-jax try --help'),
     (
       ['--seeds=1;2'],

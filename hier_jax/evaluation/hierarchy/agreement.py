@@ -15,7 +15,7 @@ from hier_jax.evaluation.tree.dendrogram import laid_out
 
 
 class Estimate(NamedTuple):
-  """A figure and its confidence interval, of no width where it is exact."""
+  """A metric and its confidence interval, of no width where it is exact."""
 
   value: float
   low: float

@@ -1,6 +1,6 @@
-"""How well embeddings hold a taxonomy: every figure of it under one call.
+"""How well embeddings hold a taxonomy: every metric of it under one call.
 
-`graded` has the figures of retrieval, `agreement` those of a tree; here are
+`graded` has the metrics of retrieval, `agreement` those of a tree; here are
 those of the geometry, and `hierarchy_metrics`, which gathers all of them.
 """
 
@@ -70,7 +70,7 @@ def hierarchy_metrics(
   seed: int = 0,
   **ranking,
 ) -> dict[str, float | int]:
-  """All figures of how embeddings hold a taxonomy.
+  """All metrics of how embeddings hold a taxonomy.
 
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
@@ -101,7 +101,7 @@ def hierarchy_metrics(
     with kin at that level whose nearest class centroid is of it;
     'centroid_tree/<key>', and 'tree/<key>' where a tree is given, the keys of
     `tree_metrics`;
-    'num_queries'. A figure that is not defined, as with one class, is NaN.
+    'num_queries'. A metric that is not defined, as with one class, is NaN.
 
   Raises:
     UserError: bad arguments, see `graded_per_query`, and a tree that is none.
@@ -146,7 +146,7 @@ def tree_metrics(
   max_pairs: int = 200_000,
   seed: int = 0,
 ) -> dict[str, float]:
-  """Figures of a tree over items with classes in a taxonomy.
+  """Metrics of a tree over items with classes in a taxonomy.
 
   Args:
     tree: see `dendrogram.laid_out`.
@@ -318,7 +318,7 @@ def _tree_keys(level_names: Sequence[str]) -> list[str]:
 
 
 def _centroid_metrics(data, space, max_pairs, max_classes, seed):
-  """Figures of the class centroids: the nearest of each, and their tree."""
+  """Metrics of the class centroids: the nearest of each, and their tree."""
   embeddings, labels, taxonomy = data
   x, codes, metric, c = _checked(embeddings, labels, taxonomy, **space)
   found, group = np.unique(codes, return_inverse=True)
@@ -340,7 +340,7 @@ def _centroid_metrics(data, space, max_pairs, max_classes, seed):
     hits = near.rank[near.num_positives[:, level] > 0, level] == 1
     metrics[f'{name}/nearest_centroid'] = _mean(hits.astype(float))
   tree = _linked(centres, names, metric, c)
-  figures = tree_metrics(
+  of_tree = tree_metrics(
     tree.parent,
     names,
     taxonomy,
@@ -348,7 +348,7 @@ def _centroid_metrics(data, space, max_pairs, max_classes, seed):
     max_pairs=max_pairs,
     seed=seed,
   )
-  return metrics | {f'centroid_tree/{k}': v for k, v in figures.items()}
+  return metrics | {f'centroid_tree/{k}': v for k, v in of_tree.items()}
 
 
 def _linked(centres, names, metric, c) -> CentroidTree:

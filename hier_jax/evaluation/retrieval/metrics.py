@@ -1,4 +1,4 @@
-"""Exact retrieval figures of embeddings: Recall@K, MAP@R and their kin.
+"""Exact retrieval metrics of embeddings: Recall@K, MAP@R and their kin.
 
 Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings
 in float32 and, where queries go through float64, in that: no array of queries x
@@ -36,7 +36,7 @@ RECALL_AT = (1, 2, 4, 8)
 _PRECISION = 'precision@'
 # Products of two numbers that float64 may take, or a quarter of all: seconds.
 _MOST_EXACT = 1 << 37
-# Figure -> the attribute of `PerQuery` that it is the mean of.
+# Metric -> the attribute of `PerQuery` that it is the mean of.
 _MEANS = {
   'map@r': 'ap',
   'r_precision': 'r_precision',
@@ -83,10 +83,10 @@ class PerQuery(NamedTuple):
 
 
 def metric_keys(
-  recall_at: Sequence[int] = RECALL_AT, figures: Sequence[str] = ('map@r',)
+  recall_at: Sequence[int] = RECALL_AT, metrics: Sequence[str] = ('map@r',)
 ) -> list[str]:
   """Keys of the means in the result of `retrieval_metrics`, in order."""
-  return [*(f'recall@{k}' for k in recall_at), *figures]
+  return [*(f'recall@{k}' for k in recall_at), *metrics]
 
 
 def retrieval_metrics(
@@ -94,7 +94,7 @@ def retrieval_metrics(
   labels,
   *,
   recall_at: Sequence[int] = RECALL_AT,
-  figures: Sequence[str] = ('map@r',),
+  metrics: Sequence[str] = ('map@r',),
   **options,
 ) -> dict[str, float | int | str]:
   """Recall@K and other means over the queries that have a positive.
@@ -106,33 +106,33 @@ def retrieval_metrics(
     embeddings: queries `[n, d]`, any floating dtype.
     labels: classes of the queries `[n]`, see `per_query`.
     recall_at: the K of Recall@K.
-    figures: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
+    metrics: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
       and 'precision@K' for any K. With none but 'mrr' only the best positives
       are ranked, which is faster.
     **options: of `per_query`, but `recall_at`, `precision_at`, `best_only` and
       `attributes`.
 
   Returns:
-    'recall@K' for every K and the figures, float64 means in [0, 1];
+    'recall@K' for every K and the metrics, float64 means in [0, 1];
     'num_queries'; 'num_without_positive', how many of these have no positive in
     the gallery and are left out of the means; 'num_tied' and 'num_unresolved',
-    of how many any of the figures depends on the order of ties, or is only
+    of how many any of the metrics depends on the order of ties, or is only
     bounded (see `PerQuery`); 'distance' and 'ties', what was ranked by; with
     `product='bfloat16'` 'num_repeated'.
 
   Raises:
     UserError: bad arguments (see `per_query`), a K that is not a positive
-      integer, an unknown figure, or no query that has a positive.
+      integer, an unknown metric, or no query that has a positive.
   """
   recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
-  precision_at = _precision_at(figures)
-  attributes = {_MEANS[name] for name in figures if name in _MEANS}
+  precision_at = _precision_at(metrics)
+  attributes = {_MEANS[name] for name in metrics if name in _MEANS}
   result = per_query(
     embeddings,
     labels,
     recall_at=recall_at,
     precision_at=precision_at,
-    best_only=set(figures) <= {'mrr'},
+    best_only=set(metrics) <= {'mrr'},
     attributes=attributes | {'recall', 'precision'},
     **options,
   )
@@ -145,7 +145,7 @@ def retrieval_metrics(
   values = dict(
     zip((f'recall@{k}' for k in recall_at), result.recall.T, strict=True)
   )
-  for name in figures:
+  for name in metrics:
     if name in _MEANS:
       values[name] = getattr(result, _MEANS[name])
   if result.precision is not None:
@@ -153,7 +153,7 @@ def retrieval_metrics(
       values[f'{_PRECISION}{k}'] = column
   means: dict[str, float | int | str] = {
     key: float(np.mean(values[key][answerable], dtype=np.float64))
-    for key in metric_keys(recall_at, figures)
+    for key in metric_keys(recall_at, metrics)
   }
   means |= {
     'num_queries': len(answerable),
@@ -384,18 +384,18 @@ def _check_option(name, value, options):
     raise UserError(f'`{name}` is {value!r}; expected one of {list(options)}')
 
 
-def _precision_at(figures) -> list[int]:
-  """The K of the figures 'precision@K'.
+def _precision_at(metrics) -> list[int]:
+  """The K of the metrics 'precision@K'.
 
   Raises:
-    UserError: an unknown figure.
+    UserError: an unknown metric.
   """
   ks = []
-  for name in figures:
+  for name in metrics:
     k = name.removeprefix(_PRECISION)
     if name not in _MEANS and (k == name or not k.isdecimal() or int(k) < 1):
       raise UserError(
-        f'`figures` has {name!r}; expected any of {list(_MEANS)} and '
+        f'`metrics` has {name!r}; expected any of {list(_MEANS)} and '
         "'precision@K' with K of 1 or more"
       )
     if k != name:

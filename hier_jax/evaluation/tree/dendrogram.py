@@ -1,4 +1,4 @@
-"""A tree over items, laid out so that its figures are quick to take.
+"""A tree over items, laid out so that its metrics are quick to take.
 
 A tree is the parent of each node, an int array `[num_nodes]`, -1 the root's.
 Nodes 0 .. n - 1 are the n items and have no children; all nodes after them

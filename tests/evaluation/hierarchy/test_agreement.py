@@ -1,4 +1,4 @@
-"""Figures of trees against the definitions, pair by pair."""
+"""Metrics of trees against the definitions, pair by pair."""
 
 import itertools
 import math
