@@ -43,11 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     exception is a fault of the program and is raised.
   """
   argv = sys.argv if argv is None else argv
-  if len(argv) < 2:
-    _run('--help', [])
-    return 2
   try:
-    _run(argv[1], argv[2:])
+    _run(*(argv[1:] or ['--help']))
     sys.stdout.flush()
   except BrokenPipeError:
     # The reader has what it wants, as `| head` does. Python flushes the rest
@@ -62,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print('hier-jax: interrupted', file=sys.stderr)
     return 128 + signal.SIGINT
-  return 0
+  return 0 if argv[1:] else 2
 
 
-def _run(verb, arguments):
+def _run(verb, *arguments):
   if verb == '--version':
     print(_versions())
   elif verb in ('help', *_HELP):

@@ -73,9 +73,7 @@ class Verb:
       hint = _like(error.flagname, values) or f'; {see}'
       raise UserError(f'unknown flag --{error.flagname}{hint}') from error
     except (flags.Error, ValueError) as error:
-      # absl says 'flag --c=x: why', some of it on several lines.
-      text = ' '.join(str(error).split()).removeprefix('flag ').rstrip('.')
-      raise UserError(f'{text}; {see}') from error
+      raise UserError(f'{_why(error, values)}; {see}') from error
     for name in values:
       _check_given(values[name], see)
     if self.positional is not None and len(others) > self.positional:
@@ -109,8 +107,17 @@ def _parts(flag):
   """The placeholder for a flag's value, '' if it takes none, and its help."""
   if flag.boolean:
     return '', flag.help
-  placeholder, _, text = flag.help.partition(': ')
-  return placeholder, text
+  placeholder, separator, text = flag.help.partition(': ')
+  return (placeholder, text) if separator else ('VALUE', flag.help)
+
+
+def _why(error, values):
+  """One line for an error of absl's, in the words of the other messages."""
+  text = ' '.join(str(error).split())
+  _, missing, name = text.partition('Missing value for flag --')
+  if missing and name in values:
+    return f'--{name} has no value: expected {_parts(values[name])[0]}'
+  return text.removeprefix('flag ').rstrip('.')
 
 
 def _check_given(flag, see):
@@ -120,8 +127,8 @@ def _check_given(flag, see):
   """
   if isinstance(flag.value, str) and flag.value.startswith('--'):
     raise UserError(
-      f'--{flag.name} has no value: {flag.value} follows it, but expected'
-      f' {_parts(flag)[0]}; {see}'
+      f'--{flag.name} has no value: expected {_parts(flag)[0]}, but'
+      f' {flag.value} follows; {see}'
     )
   if flag.present and flag.value in ('', []):
     raise UserError(
@@ -249,5 +256,7 @@ class _Choice(flags.ArgumentParser):
 
   def parse(self, argument):
     if argument not in self._choices:
-      raise ValueError(f'expected {" or ".join(self._choices)}')
+      *others, last = self._choices
+      either = f'{", ".join(others)} or {last}' if others else last
+      raise ValueError(f'expected {either}')
     return argument

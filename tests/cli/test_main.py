@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from hier_jax.errors import UserError
+from tests.support import places
 from tests.support.command_line import run
 
 
@@ -65,7 +66,7 @@ def test_evaluate_and_report_say_what_train_printed(
     (['train', '--workdir', 'x', '--config', 'no.py'], 'no.py cannot be read'),
     (
       ['train', '--config', '--workdir', 'x'],
-      '--config has no value: --workdir follows it, but expected FILE[:PRESET]',
+      '--config has no value: expected FILE[:PRESET], but --workdir follows;',
     ),
     (
       ['train', '--config', 'a.py', '--workdir', ''],
@@ -106,7 +107,7 @@ def test_version(capsys):
   [
     (['evaluate', 'a.npz', '--out', 'a.npz'], 'a.npz is an input'),
     (['evaluate', 'a.npz', '--out', 'b.npz'], "b.npz ends with '.npz'"),
-    (['evaluate', 'a.npz', '--out', 'a.npz/b.json'], 'which is no folder'),
+    (['evaluate', 'a.npz', '--out', 'a.npz/b.json'], 'which is not a folder'),
     (
       ['evaluate', 'run', '--out', 'run/config.json'],
       'config.json is an input',
@@ -120,7 +121,7 @@ def test_version(capsys):
     (['data', 'info', 'emoji', '--sheet', 'a.jpg'], "a.jpg ends with '.jpg'"),
     (['convert', 'a.safetensors', 'x.npz'], "x.npz ends with '.npz'"),
     (['convert', 'a.safetensors', 'a.safetensors'], 'is an input'),
-    (['convert', 'a.safetensors', 'a.npz/b.safetensors'], 'is no folder'),
+    (['convert', 'a.safetensors', 'a.npz/b.safetensors'], 'is not a folder'),
   ],
 )
 def test_outputs_are_checked_before_anything_is_read(
@@ -142,17 +143,18 @@ def test_help(capsys):
   assert run('--help') == 0
   assert 'train --config FILE[:PRESET] --workdir DIR' in capsys.readouterr().out
   assert run() == 2
+  assert capsys.readouterr().out.startswith('usage: hier-jax VERB')
 
 
-def test_a_reader_that_leaves_is_no_error():
-  program = (
-    'import sys; from hier_jax import cli;'
-    "sys.exit(cli.main(['hier-jax', '--help']))"
-  )
+@pytest.mark.parametrize('args', [['--help'], []])
+def test_a_reader_that_leaves_is_no_error(args):
   read, write = os.pipe()
   os.close(read)
   done = subprocess.run(
-    [sys.executable, '-c', program], stdout=write, stderr=subprocess.PIPE
+    [sys.executable, '-m', 'hier_jax', *args],
+    stdout=write,
+    stderr=subprocess.PIPE,
+    cwd=places.ROOT,
   )
   os.close(write)
   assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b'')

@@ -77,9 +77,10 @@ def test_a_verb_runs_with_what_it_was_given():
     ),
     (
       ['--out', '--quick'],
-      '--out has no value: --quick follows it, but expected JSON; see hier-jax'
-      ' try --help',
+      '--out has no value: expected JSON, but --quick follows; see hier-jax try'
+      ' --help',
     ),
+    (['--c'], '--c has no value: expected C; see hier-jax try --help'),
     (['--ot=x'], "unknown flag --ot; did you mean '--out'?"),
     (['--xyz'], 'unknown flag --xyz; see hier-jax try --help'),
     (
