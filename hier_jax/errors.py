@@ -41,12 +41,17 @@ def shown(value) -> str:
   return _SHORT.repr(value)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], prefix: str = '') -> str:
   """'; did you mean X?', '' where no known name is like `name`.
 
   Of dotted names the last part counts before the rest, and where several have
   the one that is meant up to three are named. Initials are like their name:
   `lr` and `learning_rate`.
+
+  Args:
+    name: the unknown name.
+    known: the known names.
+    prefix: what the user types before each name, shown but not compared.
   """
 
   def likeness(other):
@@ -64,7 +69,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return ''
   best = close[-1]
   meant = [k for k in reversed(close) if _last(k) == _last(best)]
-  return f'; did you mean {" or ".join(map(repr, meant[:3]))}?'
+  named = ' or '.join(repr(prefix + other) for other in meant[:3])
+  return f'; did you mean {named}?'
 
 
 def _last(name):

@@ -126,17 +126,18 @@ def check_output(
     found, wanted = ('a file', 'a folder') if folder else ('a folder', 'a file')
     raise UserError(f'output {path} is {found}; expected the path of {wanted}')
   if suffixes and path.suffix not in suffixes:
-    raise UserError(
-      f'output {path} ends with {path.suffix!r}; expected'
-      f' {" or ".join(suffixes)}'
-    )
+    found = f'ends with {path.suffix!r}' if path.suffix else 'has no suffix'
+    raise UserError(f'output {path} {found}; expected {" or ".join(suffixes)}')
   if not local:
     return path
   place = path if folder else path.parent
   while not os.path.lexists(place):
     place = place.parent
   if not place.is_dir():
-    raise UserError(f'output {path} lies below {place}, which is no folder')
+    raise UserError(
+      f'output {path} lies below {place}, which is not a folder: choose another'
+      ' place'
+    )
   if not os.access(place, os.W_OK | os.X_OK):
     raise UserError(f'output {path} cannot be written: {place} is not writable')
   return path

@@ -54,7 +54,6 @@ ALLOWED = {
     'training/step',
   },
   'cli': {
-    'cli_flags',
     'data',
     'evaluation',
     'models/weights',
@@ -63,7 +62,6 @@ ALLOWED = {
     'training/report',
     'training/run',
   },
-  'cli_flags': {'training/config'},
 }
 # Room -> outside packages it must not name.
 FORBIDDEN = {

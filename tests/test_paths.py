@@ -97,7 +97,7 @@ def test_where_an_output_cannot_go_is_said(tmp_path, monkeypatch):
     paths.check_output(tmp_path)
   with pytest.raises(UserError, match=r'is a file; expected .* a folder'):
     paths.check_output(file, folder=True)
-  with pytest.raises(UserError, match=r'below .*file, which is no folder'):
+  with pytest.raises(UserError, match=r'below .*file, which is not a folder'):
     paths.check_output(file / 'a' / 'b')
   with pytest.raises(UserError, match=r"ends with '.npz'; expected .json or"):
     paths.check_output('a.npz', suffixes=['.json', '.csv'])

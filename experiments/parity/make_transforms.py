@@ -1,7 +1,7 @@
 """Writes what torchvision makes of images: `tests/fixtures/transforms_*.npz`.
 
 torchvision over Pillow 12, the last that resizes all images horizontally
-first, as it was when the field's figures were made. In an environment of its
+first, as it was when the field's results were made. In an environment of its
 own: `pip install torch torchvision 'pillow<13'`.
 """
 

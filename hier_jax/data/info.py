@@ -1,4 +1,4 @@
-"""What a prepared data set holds, in figures and in pictures."""
+"""What a prepared data set holds, in numbers and in pictures."""
 
 import collections
 import os
@@ -34,7 +34,7 @@ def describe(
   data_dir: str | os.PathLike | None = None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> dict[str, Any]:
-  """Returns the figures of a prepared data set, all of them from its records.
+  """Returns facts about a prepared data set, all of them from its records.
 
   Args:
     name: the data set, see `datasets.load`.
@@ -63,24 +63,24 @@ def describe(
   }
 
 
-def as_text(figures: Mapping[str, Any]) -> str:
-  """Returns the figures of `describe` as lines for people."""
-  short_side = figures['short_side']
+def as_text(facts: Mapping[str, Any]) -> str:
+  """Returns the facts of `describe` as lines for people."""
+  short_side = facts['short_side']
   stored = 'as published' if short_side is None else f'short side {short_side}'
   lines = [
-    f'{figures["name"]} in {figures["place"]}',
-    f'  layout    {plain(figures["layout"])}',
+    f'{facts["name"]} in {facts["place"]}',
+    f'  layout    {plain(facts["layout"])}',
     f'  images    {stored}',
-    f'  taxonomy  {" > ".join(map(plain, [*figures["levels"], "class"]))}',
-    f'  licence   {plain(figures["licence"])}',
-    f'  homepage  {plain(figures["homepage"] or "none")}',
+    f'  taxonomy  {" > ".join(map(plain, [*facts["levels"], "class"]))}',
+    f'  licence   {plain(facts["licence"])}',
+    f'  homepage  {plain(facts["homepage"] or "none")}',
     # Long where they name several files.
     *(
       f'  note      {note if note.isprintable() else shown(note)}'
-      for note in figures['notes']
+      for note in facts['notes']
     ),
   ]
-  for split, found in figures['splits'].items():
+  for split, found in facts['splits'].items():
     lines += [
       f'{split}: {found["images"]:,} images of {found["classes"]:,} classes, '
       f'{found["bytes"] / 1e6:,.1f} MB',

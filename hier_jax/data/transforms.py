@@ -81,7 +81,7 @@ def decode(
   Transparency is laid on white. More than 8 bits are scaled to 8 by the range
   of the format, or the one that a TIFF states (SMinSampleValue,
   SMaxSampleValue). An EXIF orientation is ignored, as torchvision's loader
-  does, with which the published figures of the field were made.
+  does, with which the published results of the field were made.
 
   Args:
     data: the encoded image.

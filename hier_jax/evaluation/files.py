@@ -19,7 +19,7 @@ from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree import purity
 from hier_jax.evaluation.tree.proxies import proxy_tree
 
-FIGURES = ('map@r', 'r_precision', 'mrr', 'map')
+METRICS = ('map@r', 'r_precision', 'mrr', 'map')
 
 
 class Embedded(NamedTuple):
@@ -94,7 +94,7 @@ class Task(NamedTuple):
     queries: what to rank the gallery for.
     home: path without suffix, beside which files of this task are written.
     gallery: None means the queries, each left out of its own ranking.
-    taxonomy: tree of the classes; None for no figures of hierarchy.
+    taxonomy: tree of the classes; None for no metrics of hierarchy.
     recall_at: the K of Recall@K.
     names: what the taxonomy calls the labels; None means their own text.
     ties: see `per_query`.
@@ -119,7 +119,7 @@ class Task(NamedTuple):
       raise UserError(
         f'the queries have c = {self.queries.c} and the gallery c = '
         f'{self.gallery.c}; expected the same: embed both with one model, or '
-        'give --curvature'
+        'give --c'
       )
     return self.queries.c
 
@@ -143,7 +143,7 @@ def home(query, gallery=None) -> pathlib.Path:
   return paths.as_path(query if gallery is None else gallery).with_suffix('')
 
 
-def figures(
+def metrics(
   task: Task, *, progress: bool = False
 ) -> dict[str, float | int | str | None]:
   """Metrics of embeddings.
@@ -153,7 +153,7 @@ def figures(
     progress: whether to show bars on stderr, after some seconds.
 
   Returns:
-    `retrieval_metrics` with `FIGURES`, and 'c', None for cosine. Where the
+    `retrieval_metrics` with `METRICS`, and 'c', None for cosine. Where the
     queries come with proxies and c > 0, 'proxies/num', and 'proxies/used',
     '/perplexity' and '/at_root', the `purity.Usage` of their `proxy_tree`.
     With a gallery
@@ -177,7 +177,7 @@ def figures(
     options['gallery_labels'] = task.gallery.labels
   x, labels, _, proxies = task.queries
   found: dict[str, float | int | str | None] = {'c': c}
-  found |= retrieval_metrics(x, labels, figures=FIGURES, **options)
+  found |= retrieval_metrics(x, labels, metrics=METRICS, **options)
   if task.gallery is not None:
     found['num_in_gallery'] = checks.num_shared(x, task.gallery.embeddings)
   tree = None
@@ -234,7 +234,7 @@ def export_faiss(task: Task) -> pathlib.Path:
 
 
 def write_json(found, path):
-  """Writes figures, atomically; one that is not defined is null."""
+  """Writes metrics, atomically; one that is not defined is null."""
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value
     for key, value in found.items()

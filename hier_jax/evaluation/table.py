@@ -33,8 +33,8 @@ def format_table(
     max(map(len, column)) for column in zip(*lines, strict=True)
   )
   text = [
-    '  '.join([name.ljust(first), *map(str.rjust, figures, widths)])
-    for name, *figures in lines
+    '  '.join([name.ljust(first), *map(str.rjust, values, widths)])
+    for name, *values in lines
   ]
   return '\n'.join([*text, *_caption(rows)])
 

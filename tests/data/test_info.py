@@ -1,4 +1,4 @@
-"""Figures and pictures of a prepared data set."""
+"""Facts and pictures of a prepared data set."""
 
 import json
 
@@ -35,9 +35,9 @@ def data_dir(tmp_path_factory):
   return root / 'prepared'
 
 
-def test_figures_are_those_of_the_images(data_dir):
-  figures = info.describe('folder/pets', data_dir=data_dir)
-  train = figures['splits']['train']
+def test_facts_are_those_of_the_images(data_dir):
+  facts = info.describe('folder/pets', data_dir=data_dir)
+  train = facts['splits']['train']
   source = data_dir.parent / 'pets/train'
   assert train == {
     'images': 5,
@@ -51,12 +51,12 @@ def test_figures_are_those_of_the_images(data_dir):
     'single': ['cow'],
     'animated': 0,
   }
-  assert figures['splits']['test']['classes'] == 2
-  assert figures['layout'] == 'train and test'
-  assert figures['levels'] == ['kind']
-  assert figures['short_side'] is None
+  assert facts['splits']['test']['classes'] == 2
+  assert facts['layout'] == 'train and test'
+  assert facts['levels'] == ['kind']
+  assert facts['short_side'] is None
   # It may be written down as it is.
-  assert json.loads(json.dumps(figures))['name'] == 'folder/pets'
+  assert json.loads(json.dumps(facts))['name'] == 'folder/pets'
 
 
 def test_text_says_it_all(data_dir):
@@ -130,14 +130,12 @@ def test_several_frames_are_told(tmp_path):
   archives.write_image(tmp_path / 'pets/cat/3.gif')
   out = tmp_path / 'out'
   prepare.prepare('folder/pets', tmp_path / 'pets', data_dir=out)
-  figures = info.describe('folder/pets', data_dir=out)
-  assert [x['animated'] for x in figures['splits'].values()] == [2, 1]
-  assert '  several frames  2 images (the first is used)' in info.as_text(
-    figures
-  )
+  facts = info.describe('folder/pets', data_dir=out)
+  assert [x['animated'] for x in facts['splits'].values()] == [2, 1]
+  assert '  several frames  2 images (the first is used)' in info.as_text(facts)
 
 
-def test_what_is_not_prepared_has_no_figures(tmp_path):
+def test_what_is_not_prepared_has_no_facts(tmp_path):
   with pytest.raises(UserError, match='cub200 is not prepared'):
     info.describe('cub200', data_dir=tmp_path)
   with pytest.raises(UserError, match='cub200 is not prepared'):

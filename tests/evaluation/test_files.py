@@ -44,28 +44,28 @@ def data(tmp_path):
   return tmp_path, arrays
 
 
-def test_figures_are_those_of_the_arrays(data):
+def test_metrics_are_those_of_the_arrays(data):
   folder, arrays = data
   task = files.read_task(folder / 'query.npz')
-  got = files.figures(task._replace(recall_at=(1, 3)).with_c(1.0))
+  got = files.metrics(task._replace(recall_at=(1, 3)).with_c(1.0))
   want = retrieval.retrieval_metrics(
-    *arrays['query'], c=1.0, recall_at=(1, 3), figures=files.FIGURES
+    *arrays['query'], c=1.0, recall_at=(1, 3), metrics=files.METRICS
   )
   assert got == {'c': 1.0} | want
   x, labels = arrays['gallery']
   task = files.read_task(folder / 'query.npz', folder / 'gallery.npz')
-  got = files.figures(task)
+  got = files.metrics(task)
   want = retrieval.retrieval_metrics(
-    *arrays['query'], gallery=x, gallery_labels=labels, figures=files.FIGURES
+    *arrays['query'], gallery=x, gallery_labels=labels, metrics=files.METRICS
   )
   assert got == {'c': None, 'num_in_gallery': 0} | want
 
 
-def test_taxonomy_adds_the_figures_of_hierarchy(data):
+def test_taxonomy_adds_the_metrics_of_hierarchy(data):
   folder, arrays = data
   tree = Taxonomy.from_csv(folder / 'tree.csv')
   task = files.read_task(folder / 'query.npz')._replace(taxonomy=tree)
-  got = files.figures(task)
+  got = files.metrics(task)
   want = hierarchy_metrics(*arrays['query'], tree)
   found = {
     key.removeprefix('hierarchy/'): value
@@ -75,7 +75,7 @@ def test_taxonomy_adds_the_figures_of_hierarchy(data):
   np.testing.assert_equal(found, want | {'ties': 'pessimistic'})
 
 
-def test_proxies_add_the_figures_of_their_tree(data):
+def test_proxies_add_the_metrics_of_their_tree(data):
   folder, arrays = data
   x, labels = arrays['query']
   # Each class has its proxy, a little nearer to the origin.
@@ -85,14 +85,14 @@ def test_proxies_add_the_figures_of_their_tree(data):
   np.savez(folder / 'p.npz', embeddings=x, labels=labels, c=1.0, proxies=centre)
   tree = Taxonomy.from_csv(folder / 'tree.csv')
   task = files.read_task(folder / 'p.npz')._replace(taxonomy=tree)
-  got = files.figures(task)
+  got = files.metrics(task)
   want = proxy_tree(x, centre, c=1.0)
   assert got['proxies/used'] == len(set(want.parent[: len(x)]))
   below = node_purity(want, labels, tree)
   assert got['hierarchy/proxies/class/purity'] == below.mean_purity[-1]
   of_tree = tree_metrics(want, labels, tree)
   assert got['hierarchy/tree/kind/purity'] == of_tree['kind/purity']
-  assert 'proxies/used' not in files.figures(task.with_c(None))
+  assert 'proxies/used' not in files.metrics(task.with_c(None))
 
 
 def test_curvature_of_the_file_holds_unless_another_is_given(data):
@@ -100,20 +100,20 @@ def test_curvature_of_the_file_holds_unless_another_is_given(data):
   x, labels = arrays['query']
   np.savez(folder / 'ball.npz', embeddings=x, labels=labels, c=0.5)
   task = files.read_task(folder / 'ball.npz')
-  assert files.figures(task)['c'] == 0.5
-  assert files.figures(task.with_c(0.1))['c'] == 0.1
+  assert files.metrics(task)['c'] == 0.5
+  assert files.metrics(task.with_c(0.1))['c'] == 0.1
 
 
 def test_command_prints_and_writes(data, capsys):
   folder, _ = data
-  out = folder / 'figures.json'
+  out = folder / 'metrics.json'
   args = [
     'hier-jax',
     'evaluate',
     str(folder / 'query.npz'),
     '--gallery',
     str(folder / 'gallery.npz'),
-    '--curvature',
+    '--c',
     '1',
     '--taxonomy',
     str(folder / 'tree.csv'),
@@ -134,13 +134,27 @@ def test_command_prints_and_writes(data, capsys):
   assert not list(folder.glob('*.tmp'))
 
 
+def test_command_takes_none_for_cosine(data, capsys):
+  folder, arrays = data
+  path = str(folder / 'ball.npz')
+  x, labels = arrays['query']
+  np.savez(path, embeddings=x, labels=labels, c=1.0)
+  for flags, lead in (
+    ([], '20 queries, by hyperbolic, c = 1;'),
+    (['--c', '0.5'], '20 queries, by hyperbolic, c = 0.5;'),
+    (['--c', 'none'], '20 queries, by cosine;'),
+  ):
+    assert cli.main(['hier-jax', 'evaluate', path, *flags]) == 0
+    assert capsys.readouterr().out.startswith(lead)
+
+
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
-    ([], 'evaluate needs the workdir of a run or a file of embeddings'),
-    (['query.npz', '--query', 'test'], '--query test names a split of a run'),
-    (['query.npz', '--recall_at', '1,x'], '--recall_at is 1,x, expected int'),
-    (['query.npz', '--export', 'annoy'], 'faiss'),
+    ([], 'evaluate needs the workdir of a run, WORKDIR/checkpoints/STEP or'),
+    (['query.npz', '--query', 'test'], '--query is test, which is for the wor'),
+    (['query.npz', '--recall_at', '1,x'], '--recall_at=1,x: expected integ'),
+    (['query.npz', '--export', 'annoy'], '--export=annoy: expected faiss'),
     (['.'], 'holds no config.json'),
     (['nowhere.npz'], 'nowhere.npz does not exist'),
     (['broken.npz'], r'broken.npz is no .npz'),
@@ -148,6 +162,7 @@ def test_command_prints_and_writes(data, capsys):
     (['query.npz', '--curvature', '-1'], 'expected None (cosine), 0'),
     (['query.npz', '--recall_at', '0'], 'K of recall_at'),
     (['runs/mistyped'], 'runs/mistyped does not exist: expected the workdir'),
+    (['mistyped', '--query', 'test'], 'mistyped does not exist: expected the'),
     (['array.npy'], 'array.npy holds one array without a name, as .npy does'),
     (['auto.npz'], "`c of auto.npz` is 'auto'; expected None (cosine), 0"),
     (['null.npz'], '`c` holds Python objects, which are not unpickled'),
@@ -188,7 +203,7 @@ def test_mistakes_are_one_line_and_code_2(
   assert message in error
 
 
-def test_figures_that_are_not_defined_are_null(tmp_path):
+def test_metrics_that_are_not_defined_are_null(tmp_path):
   files.write_json({'a': float('nan'), 'b': 1}, tmp_path / 'x.json')
   assert json.loads((tmp_path / 'x.json').read_text()) == {'a': None, 'b': 1}
 
@@ -217,7 +232,7 @@ def test_bytes_and_text_are_the_same_labels(data):
   plain = files.read_task(folder / 'query.npz', folder / 'gallery.npz')
   tree = Taxonomy.from_csv(folder / 'tree.csv')
   got, want = (
-    files.figures(some._replace(taxonomy=tree)) for some in (task, plain)
+    files.metrics(some._replace(taxonomy=tree)) for some in (task, plain)
   )
   np.testing.assert_equal(got, want)
 
@@ -228,7 +243,7 @@ def test_c_of_a_file_says_what_its_rows_are_ranked_by(data):
   distances = {}
   for name, c in {'cosine': {}, 'flat': {'c': 0}, 'ball': {'c': 0.5}}.items():
     np.savez(folder / f'{name}.npz', embeddings=x, labels=labels, **c)
-    found = files.figures(files.read_task(folder / f'{name}.npz'))
+    found = files.metrics(files.read_task(folder / f'{name}.npz'))
     distances[name] = found['distance'], found['c']
     assert f'by {found["distance"]};' in files.as_lines(found)
   assert distances == {
@@ -238,7 +253,7 @@ def test_c_of_a_file_says_what_its_rows_are_ranked_by(data):
   }
   both = [folder / 'flat.npz', folder / 'cosine.npz']
   with pytest.raises(UserError, match=r'c = 0\.0 and the gallery c = None'):
-    files.figures(files.read_task(*both))
+    files.metrics(files.read_task(*both))
 
 
 def test_curvatures_that_differ_need_one_that_is_given(data):
@@ -248,8 +263,8 @@ def test_curvatures_that_differ_need_one_that_is_given(data):
     np.savez(folder / f'{name}_c.npz', embeddings=x, labels=labels, c=c)
   task = files.read_task(folder / 'query_c.npz', folder / 'gallery_c.npz')
   with pytest.raises(UserError, match='the gallery c = '):
-    files.figures(task)
-  assert files.figures(task.with_c(0.1))['c'] == 0.1
+    files.metrics(task)
+  assert files.metrics(task.with_c(0.1))['c'] == 0.1
 
 
 def test_a_star_is_said_first(data):
@@ -260,7 +275,7 @@ def test_a_star_is_said_first(data):
   np.savez(
     folder / 's.npz', embeddings=x, labels=labels, c=1.0, proxies=proxies
   )
-  found = files.figures(files.read_task(folder / 's.npz'))
+  found = files.metrics(files.read_task(folder / 's.npz'))
   keys = ('num', 'used', 'perplexity', 'at_root')
   assert [found[f'proxies/{key}'] for key in keys] == [3, 1, 1, 1]
   first = files.as_lines(found).splitlines()[0]
@@ -272,7 +287,7 @@ def test_a_star_is_said_first(data):
 def test_ties_are_those_asked_for(data):
   folder, _ = data
   task = files.read_task(folder / 'query.npz')._replace(ties='expected')
-  found = files.figures(task)
+  found = files.metrics(task)
   assert (found['ties'], found['distance']) == ('expected', 'cosine')
   lead = files.as_lines(found | {'num_unresolved': 3}).splitlines()
   assert lead[:2] == [
@@ -294,7 +309,7 @@ def test_queries_in_their_gallery_are_refused_or_counted(tmp_path):
   save = lambda name, rows: np.savez(
     tmp_path / name, embeddings=x[rows].astype(np.float32), labels=y[rows]
   )
-  ranked = lambda gallery: files.figures(
+  ranked = lambda gallery: files.metrics(
     files.read_task(tmp_path / 'q.npz', tmp_path / gallery)
   )
   save('q.npz', np.arange(12))
@@ -313,7 +328,7 @@ def test_hierarchy_says_where_its_ties_are_others():
   embedded = files.Embedded(x, np.array(['a', 'a', 'b', 'b']))
   taxonomy = Taxonomy.from_levels([['g'], ['g']], ['a', 'b'])
   task = files.Task(embedded, None, taxonomy=taxonomy, ties='expected')
-  found = files.figures(task)
+  found = files.metrics(task)
   assert found['ties'] == 'expected'
   assert found['hierarchy/ties'] == 'pessimistic'
   assert 'hierarchy have ties pessimistic' in files.as_lines(found)

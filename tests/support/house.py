@@ -53,7 +53,10 @@ def arrows():
     for path in paths:
       for name in imported(path):
         first, _, rest = name.partition('.')
-        if first == 'hier_jax' and (other := room_of(rest.split('.'))) != room:
+        # `import hier_jax` alone, as for its version, names no room.
+        if first != 'hier_jax' or not rest:
+          continue
+        if (other := room_of(rest.split('.'))) != room:
           of[other].append((path, name))
   return found
 

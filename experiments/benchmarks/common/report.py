@@ -20,7 +20,7 @@ _END = '<!-- end -->'
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """A Markdown table; the first column is a name, figures stand right."""
+  """A Markdown table; the first column is a name, numbers are aligned right."""
   rule = ['---', *['---:'] * (len(heading) - 1)]
   return '\n'.join(f'| {" | ".join(row)} |' for row in (heading, rule, *rows))
 

@@ -14,12 +14,13 @@ import threading
 
 from hier_jax import cli
 from hier_jax.data import datasets
+from hier_jax.training.config import files as config_files
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import checkpoint, loop
 
 # Phase -> whose function it begins with.
 _BEGINS = {
-  'start': (cli, '_train'),
+  'start': (config_files, 'load'),
   'data': (datasets, 'load'),
   'step': (mapping, 'map_step'),
   'save': (checkpoint.Checkpoints, 'save'),
@@ -59,8 +60,6 @@ def _arm(phase, count, seconds):
     )
   else:
     made = _counting(function, count, seconds)
-  if phase == 'start':
-    cli._RUN['train'] = made
   setattr(owner, name, made)
 
 

@@ -1,4 +1,4 @@
-"""What exact retrieval figures cost, beside index libraries and loops.
+"""What exact retrieval metrics cost, beside index libraries and loops.
 
 Every measurement is a process of its own, so that its peak memory is its own,
 and contenders take turns: a busy machine hits them all alike.
@@ -22,7 +22,7 @@ _RATE = 'matmul'
 _BASE = 'best'
 _NAMES = {
   'best': 'hier_jax, R@K',
-  'figures': 'hier_jax, R@K and MAP@R',
+  'map@r': 'hier_jax, R@K and MAP@R',
   'bfloat16': 'hier_jax, R@K, in bfloat16 first',
   'faiss, 1000': 'FAISS flat, the 1,001 nearest',
   'faiss, 12': 'FAISS flat, the 12 nearest',
@@ -33,9 +33,9 @@ _ONCE = 'metric learning', 'row by row'
 _TASKS = {
   ('products', 'cosine'): tuple(_NAMES),
   ('products', 'hyperbolic'): (
-    *('best', 'figures', 'faiss, 1000', 'faiss, 12', 'row by row'),
+    *('best', 'map@r', 'faiss, 1000', 'faiss, 12', 'row by row'),
   ),
-  ('million', 'cosine'): ('best', 'figures', 'faiss, 1000'),
+  ('million', 'cosine'): ('best', 'map@r', 'faiss, 1000'),
 }
 _TITLES = {
   'products': '60,502 queries, themselves the gallery, 11,316 classes',

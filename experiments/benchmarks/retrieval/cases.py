@@ -95,17 +95,17 @@ def _points(rng, centres, y, metric):
   return x
 
 
-# ---- contenders: Data -> figures, and the seconds to count for all queries ---
+# ---- contenders: Data -> metrics, and the seconds to count for all queries ---
 
 
-def _ours(data, figures, **options):
+def _ours(data, metrics, **options):
   return evaluation.retrieval_metrics(
     data.x,
     data.y,
     **data.given,
     c=data.c,
     recall_at=RECALL_AT,
-    figures=figures,
+    metrics=metrics,
     **options,
   )
 
@@ -240,9 +240,9 @@ def _exact_scores(data, rows):
 
 CONTENDERS: dict[str, Callable[[Data], dict]] = {
   'matmul': _matmul,
-  'best': functools.partial(_ours, figures=()),
-  'figures': functools.partial(_ours, figures=('map@r',)),
-  'bfloat16': functools.partial(_ours, figures=(), product='bfloat16'),
+  'best': functools.partial(_ours, metrics=()),
+  'map@r': functools.partial(_ours, metrics=('map@r',)),
+  'bfloat16': functools.partial(_ours, metrics=(), product='bfloat16'),
   'faiss, 1000': functools.partial(_faiss, k=1001),
   'faiss, 12': functools.partial(_faiss, k=12),
   'metric learning': _metric_learning,

@@ -224,7 +224,7 @@ def growing(sizes):
   return [
     report.table(heading, rows),
     f'A device, value and gradient, {sizes.images} rows a device, P = 512, D ='
-    " 128: XLA's own figures of the program for CPU, in which a loop counts"
+    " 128: XLA's own counts for the program for CPU, in which a loop counts"
     ' once (that over the triplets, of which each device has as many on any'
     ' number of devices), and of two branches the larger.',
   ]

@@ -26,7 +26,7 @@ _SCRIPT = 'experiments/benchmarks/step/mixed_precision.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
 _DTYPES = 'float32', 'bfloat16'
 _CURVES = 'loss', 'metric', 'hier'
-_FIGURES = 'recall@1', 'map@r'
+_METRICS = 'recall@1', 'map@r'
 _WINDOW = 26
 # Okabe and Ito's, as the curves of `hier-jax report` have them.
 _COLOURS = {'float32': '#0072B2', 'bfloat16': '#D55E00'}
@@ -38,11 +38,11 @@ class Run:
 
   Attributes:
     curves: name -> its value at every step.
-    figures: name -> its value on the test split, after the last step.
+    metrics: name -> its value on the test split, after the last step.
   """
 
   curves: dict[str, np.ndarray]
-  figures: dict[str, float]
+  metrics: dict[str, float]
 
 
 def _trained(dtype, seed, sizes, folder):
@@ -57,7 +57,7 @@ def _trained(dtype, seed, sizes, folder):
   steps = [r for r in found if r['kind'] == 'train']
   return Run(
     {name: np.array([r[name] for r in steps]) for name in _CURVES},
-    {name: 100 * results['after training'][name] for name in _FIGURES},
+    {name: 100 * results['after training'][name] for name in _METRICS},
   )
 
 
@@ -95,14 +95,14 @@ def _seed(seed):
 
 
 def _at_the_end(runs, seeds):
-  """A row a run type and figure; the bias beside the seeds' noise."""
+  """A row a run type and metric; the bias beside the seeds' noise."""
   rows = []
-  for name in _FIGURES:
+  for name in _METRICS:
     for dtype in _DTYPES:
-      values = [runs[dtype, seed].figures[name] for seed in seeds]
+      values = [runs[dtype, seed].metrics[name] for seed in seeds]
       rows.append(_row(f'{_title(name)}, {dtype}', values, '.1f'))
     paired = [
-      runs['bfloat16', seed].figures[name] - runs['float32', seed].figures[name]
+      runs['bfloat16', seed].metrics[name] - runs['float32', seed].metrics[name]
       for seed in seeds
     ]
     rows.append(_row(f'{_title(name)}, bfloat16 - float32', paired, '+.1f'))
@@ -125,7 +125,7 @@ def _title(name):
 
 
 def _differences(runs, seeds):
-  for name in (*_CURVES, *_FIGURES):
+  for name in (*_CURVES, *_METRICS):
     apart = [
       _apart(runs['bfloat16', s], runs['float32', s], name) for s in seeds
     ]
@@ -135,14 +135,14 @@ def _differences(runs, seeds):
     )
     mean = statistics.mean(apart)
     shown = [f'{value:.2g}' for value in (*apart, mean, between)]
-    label = _title(name) if name in _FIGURES else f'`{name}`'
+    label = _title(name) if name in _METRICS else f'`{name}`'
     yield [label, *shown, f'{mean / between:.2f}']
 
 
 def _apart(a, b, name):
-  """Mean distance of two runs' curves, or distance of their figures."""
-  if name in _FIGURES:
-    return abs(a.figures[name] - b.figures[name])
+  """Mean distance of two runs' curves, or distance of their metrics."""
+  if name in _METRICS:
+    return abs(a.metrics[name] - b.metrics[name])
   smooth = [_smooth(run.curves[name]) for run in (a, b)]
   return float(np.mean(np.abs(smooth[0] - smooth[1])))
 

@@ -85,7 +85,7 @@ class Inshop(base.ImageBuilder):
     if len(found) > 1:
       raise UserError(
         f'{self.source} holds the images of both releases: '
-        f'{", ".join(map(str, found))}; they give different figures: move one '
+        f'{", ".join(map(str, found))}; they give different results: move one '
         'of them away'
       )
     if not found:

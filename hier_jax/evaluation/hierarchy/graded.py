@@ -1,4 +1,4 @@
-"""Retrieval figures of a gallery that is relevant by degrees.
+"""Retrieval metrics of a gallery that is relevant by degrees.
 
 An item is at level l of a query where the taxonomy's levels 1 to l, counted
 from the coarsest, are the same for both; L is the same class. Memory is
@@ -92,7 +92,7 @@ def graded_per_query(
   block: int = 64,
   progress: bool = False,
 ) -> GradedPerQuery:
-  """Hierarchical AP, ASI and NDCG of every query, and figures of each level.
+  """Hierarchical AP, ASI and NDCG of every query, and metrics of each level.
 
   With the level l_k of the item at rank k, n_l items whose level is exactly l,
   R of level 1 or more, and sums over ranks k:
@@ -177,7 +177,7 @@ def graded_per_query(
       own[rows],
       ties == 'pessimistic',
     )
-    parts.append(_figures(levels, taxonomy.num_levels, alpha, drop_same_class))
+    parts.append(_graded(levels, taxonomy.num_levels, alpha, drop_same_class))
   return GradedPerQuery(*map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -259,7 +259,7 @@ def _ranked_levels(scores, error, level, own, pessimistic):
   return level
 
 
-def _figures(levels, depth, alpha, drop_same_class):
+def _graded(levels, depth, alpha, drop_same_class):
   """A `GradedPerQuery` of queries by their ranked levels, uint8 `[b, m]`."""
   at = (levels[:, None] == np.arange(1, depth + 1)[:, None]).astype(float)
   upto = np.cumsum(at, axis=-1)

@@ -1,1 +1,1 @@
-"""Exact retrieval figures: ranks of positives, tile by tile."""
+"""Exact retrieval metrics: ranks of positives, tile by tile."""

@@ -1,4 +1,4 @@
-"""Exact retrieval figures of embeddings: Recall@K, MAP@R and their kin.
+"""Exact retrieval metrics of embeddings: Recall@K, MAP@R and their kin.
 
 Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings
 in float32 and, where queries go through float64, in that: no array of queries x
@@ -36,7 +36,7 @@ RECALL_AT = (1, 2, 4, 8)
 _PRECISION = 'precision@'
 # Products of two numbers that float64 may take, or a quarter of all: seconds.
 _MOST_EXACT = 1 << 37
-# Figure -> the attribute of `PerQuery` that it is the mean of.
+# Metric -> the attribute of `PerQuery` that it is the mean of.
 _MEANS = {
   'map@r': 'ap',
   'r_precision': 'r_precision',
@@ -115,10 +115,10 @@ class PerQuery(NamedTuple):
 
 
 def metric_keys(
-  recall_at: Sequence[int] = RECALL_AT, figures: Sequence[str] = ('map@r',)
+  recall_at: Sequence[int] = RECALL_AT, metrics: Sequence[str] = ('map@r',)
 ) -> list[str]:
   """Keys of the means in the result of `retrieval_metrics`, in order."""
-  return [*_recall_keys(recall_at), *figures]
+  return [*_recall_keys(recall_at), *metrics]
 
 
 def _recall_keys(recall_at):
@@ -130,7 +130,7 @@ def retrieval_metrics(
   labels,
   *,
   recall_at: Sequence[int] = RECALL_AT,
-  figures: Sequence[str] = ('map@r',),
+  metrics: Sequence[str] = ('map@r',),
   gallery=None,
   gallery_labels=None,
   c: float | None = None,
@@ -151,7 +151,7 @@ def retrieval_metrics(
     embeddings: queries `[n, d]`, any floating dtype.
     labels: classes of the queries `[n]`, see `per_query`.
     recall_at: the K of Recall@K.
-    figures: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
+    metrics: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
       and 'precision@K' for any K. With none but 'mrr' only the best positives
       are ranked, which is faster.
     gallery: `[m, d]`; None for the queries, each left out of its own ranking.
@@ -172,26 +172,26 @@ def retrieval_metrics(
     progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
-    'recall@K' for every K and the figures, float64 means in [0, 1];
+    'recall@K' for every K and the metrics, float64 means in [0, 1];
     'num_queries'; 'num_without_positive', how many of these have no positive in
     the gallery and are left out of the means; 'num_tied' and 'num_unresolved',
-    of how many any of the figures depends on the order of ties, or is only
+    of how many any of the metrics depends on the order of ties, or is only
     bounded (see `PerQuery`); 'distance' and 'ties', what was ranked by; with
     `product='bfloat16'` 'num_repeated'.
 
   Raises:
     UserError: bad arguments (see `per_query`), a K that is not a positive
-      integer, an unknown figure, or no query that has a positive.
+      integer, an unknown metric, or no query that has a positive.
   """
   recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
-  precision_at = _precision_at(figures)
-  attributes = {_MEANS[name] for name in figures if name in _MEANS}
+  precision_at = _precision_at(metrics)
+  attributes = {_MEANS[name] for name in metrics if name in _MEANS}
   result = per_query(
     embeddings,
     labels,
     recall_at=recall_at,
     precision_at=precision_at,
-    best_only=set(figures) <= {'mrr'},
+    best_only=set(metrics) <= {'mrr'},
     attributes=attributes | {'recall', 'precision'},
     gallery=gallery,
     gallery_labels=gallery_labels,
@@ -213,7 +213,7 @@ def retrieval_metrics(
   values = result.values()
   means: dict[str, float | int | str] = {
     key: float(np.mean(values[key][answerable]))
-    for key in metric_keys(recall_at, figures)
+    for key in metric_keys(recall_at, metrics)
   }
   means |= {
     'num_queries': len(answerable),
@@ -449,18 +449,18 @@ def _check_option(name, value, options):
     raise UserError(f'`{name}` is {value!r}; expected one of {list(options)}')
 
 
-def _precision_at(figures) -> list[int]:
-  """The K of the figures 'precision@K'.
+def _precision_at(metrics) -> list[int]:
+  """The K of the metrics 'precision@K'.
 
   Raises:
-    UserError: an unknown figure.
+    UserError: an unknown metric.
   """
   ks = []
-  for name in figures:
+  for name in metrics:
     k = name.removeprefix(_PRECISION)
     if name not in _MEANS and (k == name or not k.isdecimal() or int(k) < 1):
       raise UserError(
-        f'`figures` has {name!r}; expected any of {list(_MEANS)} and '
+        f'`metrics` has {name!r}; expected any of {list(_MEANS)} and '
         "'precision@K' with K of 1 or more"
       )
     if k != name:

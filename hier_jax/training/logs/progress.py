@@ -87,10 +87,12 @@ class Progress:
     total: steps of the run.
     start: steps already taken.
     enabled: False says nothing.
-    file: where to write.
+    file: where to write; stderr by default.
   """
 
-  def __init__(self, total, *, start=0, enabled=True, file=sys.stderr):
+  def __init__(self, total, *, start=0, enabled=True, file=None):
+    # Not as a default argument, which would be the stderr of the import.
+    file = sys.stderr if file is None else file
     self._total, self._file, self._enabled = total, file, enabled
     self._began, self._start = time.monotonic(), start
     self._bar = tqdm.tqdm(
@@ -133,9 +135,9 @@ class Progress:
     self._bar.update(step - self._bar.n)
     if self._bar.disable and new_period:
       left = math.ceil((self._total - step) / max(rate, 1e-9))
-      figures = ' '.join(f'{name} {value}' for name, value in shown.items())
+      values = ' '.join(f'{name} {value}' for name, value in shown.items())
       eta = tqdm.tqdm.format_interval(left)
-      self.say(f'step {step}/{self._total} {figures} left {eta}')
+      self.say(f'step {step}/{self._total} {values} left {eta}')
 
   def close(self):
     """Leaves the bar as it stands."""

@@ -57,7 +57,7 @@ def asi(levels):
 
 
 def oracle(far, labels, gallery_labels, own, alpha=1.0, drop=False, sign=1):
-  """A dict of lists: the figures of each query by sorting the gallery."""
+  """A dict of lists: the metrics of each query by sorting the gallery."""
   rows = {key: [] for key in (*GRADED, 'rank', 'ap', 'level_ndcg', 'num')}
   for i, label in enumerate(labels):
     items = [

@@ -26,7 +26,7 @@ from tests.support.taxonomic_data import (
 
 
 @pytest.mark.parametrize(('metric', 'c'), SPACES)
-def test_all_figures(metric, c):
+def test_all_metrics(metric, c):
   rng = np.random.default_rng(4)
   x, y = tree_like(rng, 70)
   parent = trees.binary_tree(rng, 70)
@@ -73,8 +73,8 @@ def test_all_figures(metric, c):
     ('centroid_tree', linked, classes, -linked.height),
     ('tree', parent, y, None),
   ):
-    figures = tree_metrics(tree, labels, TAXONOMY, node_depth=depth)
-    expected |= {f'{name}/{key}': value for key, value in figures.items()}
+    of_tree = tree_metrics(tree, labels, TAXONOMY, node_depth=depth)
+    expected |= {f'{name}/{key}': value for key, value in of_tree.items()}
   expected['num_queries'] = 70
   assert set(found) == set(expected)
   for key, value in expected.items():

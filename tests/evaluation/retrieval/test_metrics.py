@@ -1,4 +1,4 @@
-"""Retrieval figures against hand counts and a float64 full sort."""
+"""Retrieval metrics against hand counts and a float64 full sort."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,8 +76,8 @@ def test_five_points_by_hand():
     'num_without_positive': 0,
     **CERTAIN,
   }
-  figures = 'precision@2', 'map', 'mrr', 'r_precision', 'precision@3'
-  assert retrieval_metrics(x, y, recall_at=(2,), figures=figures) == {
+  metrics = 'precision@2', 'map', 'mrr', 'r_precision', 'precision@3'
+  assert retrieval_metrics(x, y, recall_at=(2,), metrics=metrics) == {
     'recall@2': 3 / 5,
     'precision@2': pytest.approx((1 + 1 + 0 + 1 + 0) / 10),
     'map': pytest.approx(np.mean(full_ap)),
@@ -88,9 +88,9 @@ def test_five_points_by_hand():
     'num_without_positive': 0,
     **CERTAIN,
   }
-  assert list(retrieval_metrics(x, y, recall_at=(2,), figures=figures))[:6] == [
+  assert list(retrieval_metrics(x, y, recall_at=(2,), metrics=metrics))[:6] == [
     'recall@2',
-    *figures,
+    *metrics,
   ]
 
 
@@ -135,12 +135,12 @@ def test_statistics_count_the_queries_that_the_means_count():
   # The neighbours of test_five_points_by_hand and a class of its own, which
   # has no positive.
   x, y = on_circle([0, 10, 16, 40, 65, 200]), np.array(list('aabbac'))
-  figures = 'map@r', 'r_precision', 'mrr', 'map', 'precision@2'
-  metrics = retrieval_metrics(x, y, recall_at=(1, 2), figures=figures)
+  names = 'map@r', 'r_precision', 'mrr', 'map', 'precision@2'
+  metrics = retrieval_metrics(x, y, recall_at=(1, 2), metrics=names)
   assert metrics['num_without_positive'] == 1
   result = per_query(x, y, recall_at=(1, 2), precision_at=(2,))
   values = result.values()
-  assert set(values) == {'recall@1', 'recall@2', *figures}
+  assert set(values) == {'recall@1', 'recall@2', *names}
   np.testing.assert_array_equal(
     values['map@r'], [0.5, 0.25, 0, 1, 0, float('nan')]
   )
@@ -191,7 +191,7 @@ def test_ties_by_hand(ties, rank, ap, full_ap, c):
 
 @pytest.mark.parametrize('metric', METRICS)
 @pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
-def test_every_figure(metric, ties):
+def test_every_metric(metric, ties):
   rng = np.random.default_rng(0)
   c = 0.5 if metric in ('hyperbolic', 'lorentz') else None
   x, y = sample(rng, metric, 131, 16, c), rng.integers(0, 20, 131)
@@ -245,7 +245,7 @@ def test_query_and_gallery_apart(metric):
   for k in (1, 10, 1000):
     assert metrics[f'recall@{k}'] == np.mean(rank[r > 0] <= k)
   assert metrics['map@r'] == pytest.approx(np.mean(ap[r > 0]), rel=1e-6)
-  quick = retrieval_metrics(x, y, **given, recall_at=(1, 10), figures=('mrr',))
+  quick = retrieval_metrics(x, y, **given, recall_at=(1, 10), metrics=('mrr',))
   assert quick['mrr'] == pytest.approx(np.mean(1 / rank[r > 0]), rel=1e-12)
   assert quick['recall@10'] == metrics['recall@10']
 
@@ -402,8 +402,8 @@ NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
       {'metric': 'lorentz', 'c': 1.0},
       r'`embeddings` lies off the hyperboloid .*c = 1.0.* 3 of 3 rows',
     ),
-    ({'figures': ('map@k',)}, "`figures` has 'map@k'"),
-    ({'figures': ('precision@0',)}, "`figures` has 'precision@0'"),
+    ({'metrics': ('map@k',)}, "`metrics` has 'map@k'"),
+    ({'metrics': ('precision@0',)}, "`metrics` has 'precision@0'"),
   ],
 )
 def test_bad_input(arguments, message):

@@ -1,4 +1,4 @@
-"""Retrieval figures against those of other libraries, where installed."""
+"""Retrieval metrics against those of other libraries, where installed."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_pytorch_metric_learning(data, apart):
     )
     theirs = x, y, *ours.values()
   found = retrieval_metrics(
-    x, y, recall_at=(1,), figures=[*names.values()][1:], **ours
+    x, y, recall_at=(1,), metrics=[*names.values()][1:], **ours
   )
   for name, value in calculator.get_accuracy(*theirs).items():
     # Two items that float32 cannot tell apart may stand the other way round.
@@ -64,8 +64,8 @@ def test_scikit_learn(data):
     assert result.full_ap[i] == pytest.approx(ap, rel=1e-6)
   answerable = result.num_positives > 0
   off_diagonal = lambda a: a[others].reshape(len(x), -1)[answerable]
-  figures = retrieval_metrics(x, y, figures=('map',))
-  assert figures['map'] == pytest.approx(
+  found = retrieval_metrics(x, y, metrics=('map',))
+  assert found['map'] == pytest.approx(
     metrics.label_ranking_average_precision_score(
       off_diagonal(positive), off_diagonal(scores)
     ),

@@ -163,7 +163,7 @@ def test_expected_recall_of_duplicates():
   y = np.tile([0, 0, 1], 50) + 2 * np.repeat(np.arange(50), 3)
   y[2::3] = 1000
   found = {
-    ties: retrieval_metrics(x, y, ties=ties, recall_at=(1,), figures=())
+    ties: retrieval_metrics(x, y, ties=ties, recall_at=(1,), metrics=())
     for ties in ('pessimistic', 'expected', 'optimistic')
   }
   # Those labelled 1000 tie with two negatives and find none.

@@ -72,8 +72,8 @@ def test_a_line_a_period_elsewhere():
   bar.update(50, METRICS, TIMING, new_period=True)
   bar.close()
   (line,) = file.getvalue().splitlines()
-  figures = 'step 50/100 loss 2.5 metric 2 hier 1 img/s 120 data 3% left '
-  assert line.startswith(figures)
+  values = 'step 50/100 loss 2.5 metric 2 hier 1 img/s 120 data 3% left '
+  assert line.startswith(values)
 
 
 def test_clock_splits_each_period(monkeypatch):
@@ -178,7 +178,7 @@ def test_tensorboard_shows_no_step_twice(tmp_path):
 def test_missing_tensorboardx_is_named_before_anything_starts(monkeypatch):
   config = training_data.config(tensorboard=True)
   checks.validate(config)
-  monkeypatch.setattr(report.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(tensorboard.importlib.util, 'find_spec', lambda _: None)
   with pytest.raises(UserError, match=r"pip install 'hier_jax\[tensorboard\]'"):
     checks.validate(config)
   checks.validate(training_data.config())

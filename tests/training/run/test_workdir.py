@@ -178,7 +178,9 @@ def test_what_a_killed_writer_left_is_swept(tmp_path, monkeypatch):
 def test_a_read_only_place_is_named(tmp_path):
   place = tmp_path / 'file'
   place.write_text('no folder')
-  with pytest.raises(UserError, match=r'run lies below .*file, which is no fo'):
+  with pytest.raises(
+    UserError, match=r'run lies below .*file, which is not a fo'
+  ):
     claim(place / 'run')
 
 

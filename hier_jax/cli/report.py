@@ -1,0 +1,43 @@
+"""`hier-jax report`."""
+
+from hier_jax import paths
+from hier_jax.cli import verbs
+from hier_jax.errors import UserError
+
+__all__ = ['VERB']
+
+
+def _define(values):
+  verbs.text_flags(
+    values,
+    out='FOLDER: Write report.md, report.json and curves.png to this folder'
+    ' too.',
+  )
+
+
+def _run(values, folders):
+  if not folders:
+    raise UserError(
+      'report needs at least one DIR, a workdir or a folder of workdirs; see'
+      ' hier-jax report --help'
+    )
+  if values.out is not None:
+    paths.check_output(values.out, folder=True)
+  from hier_jax.training.report import runs, summary
+
+  found = runs.load(folders)
+  print(summary.as_markdown(summary.summary(found)), flush=True)
+  if values.out is not None:
+    summary.write(found, values.out)
+    print(f'report written to {values.out}')
+
+
+VERB = verbs.Verb(
+  'report',
+  ('report DIR... [--out FOLDER]',),
+  'Compare finished runs over their seeds. DIR is a workdir or a folder of'
+  ' workdirs.',
+  _define,
+  _run,
+  positional=None,
+)

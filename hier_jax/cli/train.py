@@ -1,0 +1,88 @@
+"""`hier-jax train`."""
+
+from hier_jax import paths
+from hier_jax.cli import verbs
+from hier_jax.errors import UserError
+
+__all__ = ['VERB']
+
+
+def _define(values):
+  verbs.text_flags(
+    values,
+    config='FILE[:PRESET]: A Python file whose get_config(PRESET) returns the'
+    ' config. --config.KEY=VALUE changes one key of it;'
+    ' hier_jax/training/config/default.py lists all keys.',
+    workdir='DIR: The folder of this run alone, created if it does not exist.'
+    ' With --seeds, the folder of all the runs.',
+  )
+  verbs.switch_flag(
+    values,
+    'dry_run',
+    'Check everything that training checks before it begins, print the config,'
+    ' the parameters with their learning rates, the batches and the memory of a'
+    ' step, and stop. Nothing is written.',
+  )
+  verbs.integers_flag(
+    values,
+    'seeds',
+    '0,1,2: Train once with each seed, in DIR/seed0 and so on, and print a'
+    ' table of all runs.',
+  )
+
+
+def _define_keys(values):
+  from hier_jax.training.config import files
+
+  files.define_keys(values)
+
+
+def _run(values, _):
+  missing = [] if values.config else ['--config FILE[:PRESET]']
+  if values.workdir is None and not values.dry_run:
+    missing.append('--workdir DIR')
+  if missing:
+    raise UserError(
+      f'train needs {" and ".join(missing)}; see hier-jax train --help'
+    )
+  if values.workdir is not None:
+    paths.check_output(values.workdir, folder=True)
+  # Heavy imports wait until the arguments are known to be right.
+  from hier_jax.training.config import files
+  from hier_jax.training.run import program_cache
+
+  config = files.load(values.config)
+  config.update_from_flattened_dict(files.given_keys(values))
+  program_cache.keep_programs()
+  if values.dry_run:
+    from hier_jax.training.run import dry_run
+
+    print(dry_run.describe(config, values.workdir))
+  else:
+    _train(config, values.workdir, values.seeds)
+
+
+def _train(config, workdir, chosen):
+  from hier_jax.training.distributed import processes
+  from hier_jax.training.run import loop, seeds
+
+  with processes.joined():
+    if chosen is None:
+      loop.train(config, workdir)
+    else:
+      seeds.train(config, workdir, chosen)
+
+
+VERB = verbs.Verb(
+  'train',
+  (
+    'train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]'
+    ' [--seeds 0,1,2]',
+    'train --config FILE[:PRESET] --dry_run [--workdir DIR]'
+    ' [--config.KEY=VALUE ...]',
+  ),
+  'Train a model, or continue the run that DIR holds.',
+  _define,
+  _run,
+  define_more=_define_keys,
+)

@@ -1,0 +1,262 @@
+"""What a verb of the command line is: its flags, its help, its errors.
+
+The help of a flag that takes a value begins with a placeholder for that value:
+'FILE: what the flag is for'.
+"""
+
+import dataclasses
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+
+from absl import flags
+
+from hier_jax.errors import UserError, did_you_mean
+
+__all__ = [
+  'Verb',
+  'choice_flag',
+  'integers_flag',
+  'number_flag',
+  'switch_flag',
+  'text_flags',
+  'usage',
+]
+
+_CONFIG = 'config.'
+_KEYS = 'hier_jax/training/config/default.py'
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+  """One verb.
+
+  Attributes:
+    name: what the user types.
+    forms: the command lines to show, from the verb's name on.
+    about: what the verb does, in whole sentences.
+    define: defines the verb's flags in the `FlagValues` that it is given.
+    run: does the work, given the values of the flags and the other arguments.
+    positional: how many other arguments there may be; None for any number.
+    define_more: defines flags that are too many to be listed in the help.
+  """
+
+  name: str
+  forms: Sequence[str]
+  about: str
+  define: Callable[[flags.FlagValues], None]
+  run: Callable[[flags.FlagValues, list[str]], None]
+  positional: int | None = 0
+  define_more: Callable[[flags.FlagValues], None] | None = None
+
+  def __call__(self, args: Sequence[str]) -> None:
+    """Parses what follows the verb on the command line, and runs the verb.
+
+    Raises:
+      UserError: as `parse`, and for whatever the user can correct.
+    """
+    self.run(*self.parse(args))
+
+  def parse(self, args: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+    """The values of the verb's flags, and the other arguments.
+
+    Raises:
+      UserError: a flag is unknown, lacks its value or has a wrong one, or there
+        are too many arguments.
+    """
+    values = self._flags()
+    if self.define_more is not None:
+      self.define_more(values)
+    see = f'see hier-jax {self.name} --help'
+    try:
+      others = values([self.name, *args])[1:]
+    except flags.UnrecognizedFlagError as error:
+      hint = _like(error.flagname, values) or f'; {see}'
+      raise UserError(f'unknown flag --{error.flagname}{hint}') from error
+    except (flags.Error, ValueError) as error:
+      raise UserError(f'{_why(error, values)}; {see}') from error
+    for name in values:
+      _check_given(values[name], see)
+    if self.positional is not None and len(others) > self.positional:
+      most = f'at most {self.positional}' if self.positional else 'none'
+      raise UserError(
+        f'unexpected argument {others[self.positional]!r}: {self.name} takes'
+        f' {most} besides its flags; {see}'
+      )
+    return values, others
+
+  def help(self) -> str:
+    """The text of `hier-jax VERB --help`."""
+    values = self._flags()
+    lines = ['usage:', usage([self]), '', 'flags:']
+    for name in values:
+      placeholder, text = _parts(values[name])
+      lines += [f'  --{name} {placeholder}'.rstrip(), _indented(text)]
+    return '\n'.join(lines)
+
+  def _flags(self):
+    values = flags.FlagValues()
+    values.set_gnu_getopt()
+    self.define(values)
+    switch_flag(
+      values, 'traceback', 'Show the Python traceback of an error message.'
+    )
+    return values
+
+
+def _parts(flag):
+  """The placeholder for a flag's value, '' if it takes none, and its help."""
+  if flag.boolean:
+    return '', flag.help
+  placeholder, separator, text = flag.help.partition(': ')
+  return (placeholder, text) if separator else ('VALUE', flag.help)
+
+
+def _why(error, values):
+  """One line for an error of absl's, in the words of the other messages."""
+  text = ' '.join(str(error).split())
+  _, missing, name = text.partition('Missing value for flag --')
+  if missing and name in values:
+    return f'--{name} has no value: expected {_parts(values[name])[0]}'
+  return text.removeprefix('flag ').rstrip('.')
+
+
+def _check_given(flag, see):
+  """Raises UserError for a flag with an empty value, or with a flag as value.
+
+  absl takes whatever follows as a flag's value.
+  """
+  if isinstance(flag.value, str) and flag.value.startswith('--'):
+    raise UserError(
+      f'--{flag.name} has no value: expected {_parts(flag)[0]}, but'
+      f' {flag.value} follows; {see}'
+    )
+  if flag.present and flag.value in ('', []):
+    raise UserError(
+      f'--{flag.name} is empty: expected {_parts(flag)[0]}; {see}'
+    )
+
+
+def _like(name, values):
+  """A hint at known flags that are like an unknown one; '' if none is."""
+  if not name.startswith(_CONFIG):
+    known = [other for other in values if '.' not in other]
+    return did_you_mean(name, known, prefix='--')
+  keys = [k.removeprefix(_CONFIG) for k in values if k.startswith(_CONFIG)]
+  hint = did_you_mean(name.removeprefix(_CONFIG), keys, prefix=f'--{_CONFIG}')
+  return hint or f'; {_KEYS} lists all keys'
+
+
+def usage(verbs: Iterable[Verb]) -> str:
+  """The command lines of verbs, and what each verb does."""
+  return '\n\n'.join(
+    '\n'.join([*map(_form, verb.forms), _indented(verb.about)])
+    for verb in verbs
+  )
+
+
+def _form(form):
+  """A command line, in lines that end before a flag."""
+  # Spaces within brackets must not end a line.
+  words = form.replace(' [', '\n[').replace(' --', '\n--').split('\n')
+  lines = [f'  hier-jax {words[0]}']
+  for word in words[1:]:
+    if len(lines[-1]) + len(word) < 80:
+      lines[-1] += f' {word}'
+    else:
+      lines.append(f'{" " * 11}{word}')
+  return '\n'.join(lines)
+
+
+def _indented(text):
+  """Text in lines of 80 columns, none of which ends within a flag's name."""
+  indent = ' ' * 6
+  return textwrap.fill(
+    text,
+    80,
+    initial_indent=indent,
+    subsequent_indent=indent,
+    break_on_hyphens=False,
+  )
+
+
+def text_flags(values: flags.FlagValues, **helps: str) -> None:
+  """Defines flags that take any text: name -> 'PLACEHOLDER: what it is for'."""
+  for name, text in helps.items():
+    flags.DEFINE_string(name, None, text, flag_values=values)
+
+
+def switch_flag(values: flags.FlagValues, name: str, text: str) -> None:
+  """Defines a flag that takes no value and is off unless it is given."""
+  flags.DEFINE_bool(name, False, text, flag_values=values)
+
+
+def number_flag(
+  values: flags.FlagValues, name: str, text: str, *, or_none: bool = False
+) -> None:
+  """Defines a flag that takes a number, None unless it is given.
+
+  With `or_none` it takes the word none too, for None: `values[name].present`
+  tells that from a flag that was not given.
+  """
+  flags.DEFINE(_Number(or_none), name, None, text, values)
+
+
+def integers_flag(values: flags.FlagValues, name: str, text: str) -> None:
+  """Defines a flag that takes a list of integers, None unless it is given."""
+  flags.DEFINE(_Integers(), name, None, text, values)
+
+
+def choice_flag(
+  values: flags.FlagValues,
+  name: str,
+  choices: Sequence[str],
+  text: str,
+  *,
+  default: str | None = None,
+) -> None:
+  """Defines a flag that takes one of some words."""
+  flags.DEFINE(_Choice(choices), name, default, text, values)
+
+
+class _Number(flags.ArgumentParser):
+  """Parses a number, or the word none where that has a meaning."""
+
+  def __init__(self, or_none):
+    self._or_none = or_none
+
+  def parse(self, argument):
+    if self._or_none and argument.lower() == 'none':
+      return None
+    try:
+      return float(argument)
+    except ValueError:
+      none = ' or none' if self._or_none else ''
+      raise ValueError(f'expected a number{none}') from None
+
+
+class _Integers(flags.ArgumentParser):
+  """Parses integers separated by commas."""
+
+  def parse(self, argument):
+    if not argument:
+      return []
+    try:
+      return [int(text) for text in argument.split(',')]
+    except ValueError:
+      raise ValueError(
+        'expected integers separated by commas, such as 1,10'
+      ) from None
+
+
+class _Choice(flags.ArgumentParser):
+  """Parses one of some words."""
+
+  def __init__(self, choices):
+    self._choices = tuple(choices)
+
+  def parse(self, argument):
+    if argument not in self._choices:
+      *others, last = self._choices
+      either = f'{", ".join(others)} or {last}' if others else last
+      raise ValueError(f'expected {either}')
+    return argument
