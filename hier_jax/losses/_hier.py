@@ -360,7 +360,6 @@ def hier(
     aux |= {f'{name}/{key}': stat for key, stat in stats.items()}
   loss = sum(loss for loss, _ in losses)
   # Nodes that no triplet names are seen by no loss.
-  nodes = (term.nodes for term in terms.values())
-  lost = jnp.any(jnp.stack([jnp.any(jnp.isnan(a)) for a in nodes]))
-  loss = jnp.where(lost, jnp.nan, loss)
+  lost = _sharding.total(jnp.sum(jnp.isnan(z)), axis_name) > 0
+  loss = jnp.where(lost | jnp.any(jnp.isnan(rho)), jnp.nan, loss)
   return loss, jax.tree.map(lax.stop_gradient, aux)

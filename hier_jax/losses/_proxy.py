@@ -27,6 +27,7 @@ def rows_that_count(z, labels, proxies, where, centers=False):
 
 
 def own_class(labels, num_classes):
+  """Bool `[b, C]`, whether a class is the row's own."""
   return labels[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[None]
 
 
