@@ -8,7 +8,7 @@ import jax
 from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import agreement
-from hier_jax.training.step.finite import step_key
+from hier_jax.training.step import keys
 
 __all__ = ['Guard']
 
@@ -72,7 +72,7 @@ class Guard:
   def _record(self, step, bad):
     """What it takes to do the step again, from a checkpoint before it."""
     before = step - 1
-    key = step_key(self._config.seed, before)
+    key = keys.step_key(self._config.seed, before)
     return {
       'step': step,
       'steps_before': before,

@@ -6,12 +6,15 @@ import optax
 from jax import lax
 
 from hier_jax.training.distributed.mapping import AXIS
-from hier_jax.training.step import finite, micro_batch, objective, optim
+from hier_jax.training.step import (
+  finite,
+  keys,
+  micro_batch,
+  objective,
+  optim,
+)
 
 __all__ = ['make_embed', 'make_train_step']
-
-# split(key)[i] is fold_in(key, i): far from what the loss splits off the key.
-_DROP_PATH = 2**20
 
 
 def make_train_step(config, model, optimizer):
@@ -24,18 +27,18 @@ def make_train_step(config, model, optimizer):
   """
 
   def step(state, batch):
-    key = finite.step_key(config.seed, state.step)
+    key_loss, key_drop = keys.split(keys.step_key(config.seed, state.step))
     trained, frozen = optim.split(state.params, config.optim.freeze)
 
     def loss_of(trained):
       params = optim.merge(frozen, trained)
-      z, batch_stats = _embed(config, model, params, state, batch, key)
+      z, batch_stats = _embed(config, model, params, state, batch, key_drop)
       loss, metrics = objective.loss(
         config,
         params['loss'],
         state.memory,
         state.step,
-        key,
+        key_loss,
         z,
         batch['label'],
         axis_name=AXIS,
@@ -65,10 +68,10 @@ def make_train_step(config, model, optimizer):
   return step
 
 
-def _embed(config, model, params, state, batch, key):
+def _embed(config, model, params, state, batch, key_drop):
   """Embeddings `[b, d]` of this device's images, and new running statistics."""
   variables = {'params': params['model'], 'batch_stats': state.batch_stats}
-  rngs = {'drop_path': jax.random.fold_in(key, _DROP_PATH)}
+  rngs = {'drop_path': key_drop}
   images, rows = batch['image'], config.data.micro_batch
   if rows is None:
     z, updates = model.apply(
