@@ -152,7 +152,8 @@ def default_config():
       'grad_scale': 1.0,
       'clip_value': optional(float),
       'clip_norm': optional(float),
-      # Of the moving average of the parameters that is evaluated then.
+      # Decay of the exponential moving average (EMA) of the parameters. With
+      # one, the EMA is what is evaluated.
       'ema_decay': optional(float),
     },
     'data': {

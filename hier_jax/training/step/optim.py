@@ -9,7 +9,6 @@ from flax import traverse_util
 
 __all__ = [
   'SPANNING',
-  'average',
   'group_norms',
   'group_of',
   'learning_rate',
@@ -17,6 +16,7 @@ __all__ = [
   'optimizer',
   'paths',
   'split',
+  'update_ema',
 ]
 
 _GROUPS = (
@@ -95,21 +95,24 @@ def group_norms(grads):
   return {group: optax.tree.norm(found) for group, found in groups.items()}
 
 
-def average(mean, params, step, decay):
-  """The next exponential moving average of the parameters.
+def update_ema(ema, params, step, decay):
+  """The exponential moving average (EMA) of the parameters after a step.
 
-  It begins at the first parameters; so that they are soon forgotten, the decay
-  grows with the steps t taken: min(decay, (1 + t) / (10 + t)).
+  The EMA begins at the first parameters. The decay grows with the number of
+  steps t, min(decay, (1 + t) / (10 + t)), so that they are soon forgotten.
 
   Args:
-    mean: the average so far.
-    params: after the step, like `mean`.
-    step: t before the step, int32 scalar.
-    decay: what of the average a step keeps in the end.
+    ema: the EMA before the step, a tree of arrays.
+    params: the parameters after the step, a tree like `ema`.
+    step: number of steps t before this one, int32 scalar.
+    decay: share of the EMA that late steps keep, 0 to 1.
+
+  Returns:
+    A tree like `ema`.
   """
   keep = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(
-    lambda m, p: m + (1 - keep).astype(p.dtype) * (p - m), mean, params
+    lambda m, p: m + (1 - keep).astype(p.dtype) * (p - m), ema, params
   )
 
 

@@ -25,7 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: that of the optimiser, for what is not frozen.
     skipped: int32, steps whose update was not finite and was left out.
     memory: `losses.Memory` of past batches, or None.
-    mean: moving average of the parameters that are not frozen, or None.
+    ema: exponential moving average of the trained parameters, or None.
   """
 
   step: jax.Array
@@ -34,7 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
   opt_state: Any
   skipped: jax.Array
   memory: Any = None
-  mean: Any = None
+  ema: Any = None
 
   @property
   def eval_variables(self):
@@ -44,10 +44,10 @@ class TrainState(flax.struct.PyTreeNode):
 
   @property
   def eval_params(self):
-    """What is evaluated: the parameters, averaged where there is a mean."""
-    if self.mean is None:
+    """The parameters to evaluate: their EMA where the run keeps one."""
+    if self.ema is None:
       return self.params
-    return optim.merge(self.params, self.mean)
+    return optim.merge(self.params, self.ema)
 
 
 def create(config, model, optimizer, num_classes):
@@ -85,13 +85,13 @@ def create(config, model, optimizer, num_classes):
       opt_state=optimizer.init(trained),
       skipped=jnp.zeros((), jnp.int32),
       memory=objective.init_memory(config),
-      mean=_first_mean(config, params),
+      ema=_first_ema(config, params),
     )
 
   return jax.jit(init)(jax.random.key(config.seed))
 
 
-def _first_mean(config, params):
+def _first_ema(config, params):
   if config.optim.ema_decay is None:
     return None
   trained, _ = optim.split(params, config.optim.freeze)
@@ -157,6 +157,6 @@ def with_pretrained(state, config, model, loaded=None):
   params = {**state.params, 'model': put(state.params['model'], 'params')}
   stats = put(state.batch_stats, 'batch_stats')
   state = state.replace(
-    params=params, batch_stats=stats, mean=_first_mean(config, params)
+    params=params, batch_stats=stats, ema=_first_ema(config, params)
   )
   return state, loaded

@@ -55,7 +55,7 @@ def make_train_step(config, model, optimizer):
       batch_stats=batch_stats,
       opt_state=opt_state,
       memory=objective.advance(state.memory, z, batch['label'], AXIS),
-      mean=_mean(config, state, trained),
+      ema=_ema(config, state, trained),
     )
     metrics |= _norms(grads)
     new, good = finite.if_finite(
@@ -87,11 +87,11 @@ def _embed(config, model, params, state, batch, key_drop):
   return micro_batch.in_chunks(embed, rows)(images, first), state.batch_stats
 
 
-def _mean(config, state, trained):
-  if state.mean is None:
+def _ema(config, state, trained):
+  if state.ema is None:
     return None
   decay = config.optim.ema_decay
-  return optim.average(state.mean, trained, state.step, decay)
+  return optim.update_ema(state.ema, trained, state.step, decay)
 
 
 def _norms(grads):

@@ -162,16 +162,16 @@ def test_norms_of_groups():
   assert got == pytest.approx(want, rel=1e-6)
 
 
-def test_average_begins_at_the_parameters_and_forgets_them():
+def test_ema_begins_at_the_parameters_and_forgets_them():
   rng, decay = np.random.default_rng(0), 0.5
   values = rng.normal(size=(13, 3))
-  mean, want = {'a': jnp.asarray(values[0], jnp.float32)}, values[0]
+  ema, want = {'a': jnp.asarray(values[0], jnp.float32)}, values[0]
   for t, p in enumerate(values[1:]):
-    mean = optim.average(mean, {'a': jnp.asarray(p, jnp.float32)}, t, decay)
+    ema = optim.update_ema(ema, {'a': jnp.asarray(p, jnp.float32)}, t, decay)
     keep = min(decay, (1 + t) / (10 + t))
     want = keep * want + (1 - keep) * p
   # (1 + t) / (10 + t) passes a half at t = 8.
-  np.testing.assert_allclose(mean['a'], want, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(ema['a'], want, rtol=1e-6, atol=1e-6)
 
 
 def test_parameter_of_no_group_is_named():

@@ -1,4 +1,4 @@
-"""What a step draws, what it leaves alone, and what it keeps a mean of."""
+"""What a step draws, what it leaves alone, and its EMA of parameters."""
 
 import jax
 import numpy as np
@@ -55,7 +55,7 @@ def _flat(tree):
   return traverse_util.flatten_dict(jax.device_get(tree), sep='/')
 
 
-def test_frozen_parts_stay_and_the_mean_follows_the_others():
+def test_frozen_parts_stay_and_the_ema_follows_the_others():
   freeze = ('patch_embed', 'head/linear/bias')
   config, step, state, batch = _made(
     **{'optim.freeze': freeze, 'optim.ema_decay': 0.2}
@@ -64,17 +64,17 @@ def test_frozen_parts_stay_and_the_mean_follows_the_others():
   first = _flat(state.params)
   frozen = {k for k in first if any(part in k for part in freeze)}
   assert len(frozen) == 3
-  want = _flat(state.mean)
+  want = _flat(state.ema)
   assert want.keys() == first.keys() - frozen
   for t in range(4):
     state, metrics = step(state, batch)
     keep = min(0.2, (1 + t) / (10 + t))
     params = _flat(state.params)
     want = {k: keep * m + (1 - keep) * params[k] for k, m in want.items()}
-  for path, value in _flat(state.mean).items():
+  for path, value in _flat(state.ema).items():
     np.testing.assert_allclose(value, want[path], rtol=1e-5, atol=1e-6)
   for path, value in _flat(state.eval_params).items():
-    same = first if path in frozen else _flat(state.mean)
+    same = first if path in frozen else _flat(state.ema)
     np.testing.assert_array_equal(value, same[path])
     assert np.array_equal(params[path], first[path]) == (path in frozen)
   # Two moments of each parameter that is trained, and no more.
