@@ -94,8 +94,7 @@ def default_config():
       'backbone': 'vit_tiny_patch4',
       'image_size': 32,
       'embedding_dim': 128,
-      'c': 0.1,
-      'clip_radius': 2.3,
+      **objective.ball_options(),
       'last_norm': True,
       'radial_scale': optional(float),
       'dtype': 'bfloat16',
@@ -117,17 +116,7 @@ def default_config():
       # Rows of past batches that the metric loss compares with, from a step on.
       'memory': {'size': 0, 'start_step': 0},
       'num_proxies': 512,
-      'hier': {
-        'tau': 0.1,
-        'margin': 0.1,
-        'k': 20,
-        'triplets_per_anchor': 50,
-        'estimator': 'gumbel',
-        'shared_noise': False,
-        'self_negatives': False,
-        'exclude_self_lca': False,
-        'normalise_by': 'all',
-      },
+      'hier': objective.hier_options(),
     },
     'optim': {
       # A group's rate is lr * batch_size / 180 * scales[group] * schedule.

@@ -13,7 +13,9 @@ from hier_jax.poincare import _arguments
 __all__ = [
   'LOSSES',
   'advance',
+  'ball_options',
   'check',
+  'hier_options',
   'init_memory',
   'init_params',
   'loss',
@@ -47,7 +49,9 @@ LOSSES = (
 # Centers of a class, in the papers.
 _CENTERS = {'soft_triple': 10, 'sub_center_arc_face': 3}
 # What the training step fills in.
-_OURS = ('c', 'where', 'memory', 'axis_name')
+_OURS = ('where', 'memory', 'axis_name')
+# What the model's section says: HIER measures in the ball of the embeddings.
+_BALL = ('c', 'clip_radius')
 
 
 def _parameters(name):
@@ -59,19 +63,37 @@ def takes_memory(name):
   return 'memory' in _parameters(name)
 
 
+def _defaults(name):
+  """Option -> default of a loss, as its signature says."""
+  return {
+    key: p.default
+    for key, p in _parameters(name).items()
+    if p.kind is p.KEYWORD_ONLY and key not in _OURS
+  }
+
+
+def hier_options():
+  """Options of `losses.hier` with their defaults, those of its signature.
+
+  Those of the ball are left out, see `ball_options`.
+  """
+  return {k: v for k, v in _defaults('hier').items() if k not in _BALL}
+
+
+def ball_options():
+  """Defaults of the ball, curvature and clip radius, as `losses.hier` says."""
+  return {k: v for k, v in _defaults('hier').items() if k in _BALL}
+
+
 def options(name):
-  """Options of a loss with their defaults, those of its signature.
+  """Options of a metric loss with their defaults, those of its signature.
 
   Besides them 'hyperbolic', whether it measures with the model's curvature or
   by cosines, and 'centers', the number of centers of a class, where a loss can
   have them.
   """
   parameters = _parameters(name)
-  found = {
-    key: p.default
-    for key, p in parameters.items()
-    if p.kind is p.KEYWORD_ONLY and key not in _OURS
-  }
+  found = {k: v for k, v in _defaults(name).items() if k != 'c'}
   if 'c' in parameters:
     found['hyperbolic'] = parameters['c'].default is not None
   if name in _CENTERS:

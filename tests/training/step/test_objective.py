@@ -10,6 +10,7 @@ import pytest
 
 from hier_jax import layers, losses, poincare
 from hier_jax.training.config import checks
+from hier_jax.training.config.default import default_config
 from hier_jax.training.step import objective
 from tests.support import sharded, training_data
 
@@ -48,6 +49,17 @@ def test_options_are_those_of_the_signatures():
   }
   assert objective.options('hyp') == {'temperature': 0.2, 'hyperbolic': True}
   assert objective.options('multi_similarity')['hyperbolic'] is False
+
+
+def test_options_of_hier_are_those_of_its_signature():
+  parameters = inspect.signature(losses.hier).parameters
+  ball, hier = objective.ball_options(), objective.hier_options()
+  assert ball == {key: parameters[key].default for key in ('c', 'clip_radius')}
+  config = default_config()
+  assert {key: config.model[key] for key in ball} == ball
+  assert config.loss.hier.to_dict() == hier
+  assert hier['k'] == parameters['k'].default
+  assert not {*ball, 'axis_name'} & set(hier)
 
 
 @pytest.mark.parametrize('name', objective.LOSSES)
