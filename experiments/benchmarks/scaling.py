@@ -28,7 +28,7 @@ import tpu
 from jax.sharding import Mesh, PartitionSpec
 
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import objective, optim
+from hier_jax.training.step import optim
 
 _SCRIPT = 'experiments/benchmarks/scaling.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'numpy'
@@ -257,9 +257,7 @@ def _compile_loss(sizes, devices, metric, hier_weight):
 
   def loss(z, params, labels):
     key = jax.random.key(0)
-    return objective.loss(
-      *(config, params, None, 0, key, z, labels), axis_name='i'
-    )[0]
+    return engine.loss(config, key, z, labels, params, axis_name='i')[0]
 
   split, whole = PartitionSpec('i'), PartitionSpec()
   mapped = jax.shard_map(

@@ -26,7 +26,6 @@ import timing
 
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import program_cache
-from hier_jax.training.step import objective
 
 _SCRIPT = 'experiments/benchmarks/train_step.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
@@ -227,7 +226,7 @@ def _loss_alone(sizes, hier_weight):
 
   def loss(z, params, labels):
     key = jax.random.key(0)
-    return objective.loss(made.config, params, None, 0, key, z, labels)
+    return engine.loss(made.config, key, z, labels, params)
 
   function = jax.value_and_grad(loss, (0, 1), has_aux=True)
   return timing.compiled(f'lambda {hier_weight}', function, z, params, labels)

@@ -2,7 +2,7 @@
 
 A config file under experiments/configs returns `default_config()` with other
 values; it can neither add a key nor leave one out. A key that belongs to others
-is None by default, and `resolve` derives it from them. `validation` checks
+is None by default, and `resolve` derives it from them. `checks` checks
 values.
 """
 
@@ -248,7 +248,7 @@ def check_keys(flat):
   if missing:
     raise UserError(
       f'config key {missing[0]!r} is missing: start from'
-      ' hier_jax.training.config.default_config()'
+      ' hier_jax.training.config.default.default_config()'
     )
 
 

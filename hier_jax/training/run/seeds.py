@@ -17,7 +17,7 @@ def train(config, workdir, seeds: Sequence[int]):
   SIGTERM ends it, see `loop.train`.
 
   Args:
-    config: see `config.default_config`; its seed is not used.
+    config: see `default.default_config`; its seed is not used.
     workdir: the runs are in its folders `seed0`, `seed1` and so on.
     seeds: each once.
 

@@ -130,20 +130,21 @@ def _shape(optim, steps_per_epoch, total_steps):
   return optax.constant_schedule(1.0)
 
 
-def learning_rate(config, group, *, steps_per_epoch):
+def learning_rate(optim, group, *, batch_size, steps_per_epoch, epochs):
   """The learning rate of a group as a function of the step.
 
   lr * (global batch / 180) * scale of the group * schedule; the
   backbone's is 0 while epoch < warmup_epochs.
 
   Args:
-    config: the whole config.
+    optim: config.optim.
     group: one of config.optim.scales.
-    steps_per_epoch: int.
+    batch_size: images in a batch of all devices.
+    steps_per_epoch: steps in an epoch.
+    epochs: length of the run, over which some schedules spread.
   """
-  optim = config.optim
-  shape = _shape(optim, steps_per_epoch, config.epochs * steps_per_epoch)
-  height = optim.lr * config.data.batch_size / _REFERENCE_BATCH
+  shape = _shape(optim, steps_per_epoch, epochs * steps_per_epoch)
+  height = optim.lr * batch_size / _REFERENCE_BATCH
   height *= optim.scales[group]
   frozen_steps = optim.warmup_epochs * steps_per_epoch
 
@@ -166,18 +167,28 @@ def _scale_model(factor):
   )
 
 
-def optimizer(config, *, steps_per_epoch):
+def optimizer(optim, *, batch_size, steps_per_epoch, epochs):
   """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
 
   Weight decay is decoupled, one value for every leaf. Gradients are clipped
   before, by value and then by global norm, where the config says so, and those
   of the model are scaled before that. It takes the trained part of the
   parameters alone, see `split`.
+
+  Args:
+    optim: config.optim.
+    batch_size: images in a batch of all devices.
+    steps_per_epoch: steps in an epoch.
+    epochs: length of the run.
   """
-  optim = config.optim
+  length = {
+    'batch_size': batch_size,
+    'steps_per_epoch': steps_per_epoch,
+    'epochs': epochs,
+  }
   adamw = {
     group: optax.adamw(
-      learning_rate(config, group, steps_per_epoch=steps_per_epoch),
+      learning_rate(optim, group, **length),
       b1=optim.b1,
       b2=optim.b2,
       eps=optim.adam_eps,

@@ -1,5 +1,7 @@
 """One training step and one embedding pass, as one device sees them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,13 +20,19 @@ __all__ = ['make_embed', 'make_train_step']
 
 
 def make_train_step(config, model, optimizer):
-  """Returns step(state, batch) -> (state, metrics) for `parallel.map_step`.
+  """Returns step(state, batch) -> (state, metrics) for `mapping.map_step`.
 
   The batch holds 'image' uint8 `[b, H, W, 3]` and 'label' int32 `[b]`. The
   metrics are float32 scalars, 'loss' among them, and 'skipped', the number of
   steps so far that were not finite and left all but `state.step` as it was.
   Nothing random is stored: the key is a function of config.seed and the step.
   """
+  embed = functools.partial(
+    _embed,
+    model,
+    chunk=config.data.micro_batch,
+    drop_path=config.model.drop_path,
+  )
 
   def step(state, batch):
     key_loss, key_drop = keys.split(keys.step_key(config.seed, state.step))
@@ -32,15 +40,18 @@ def make_train_step(config, model, optimizer):
 
     def loss_of(trained):
       params = optim.merge(frozen, trained)
-      z, batch_stats = _embed(config, model, params, state, batch, key_drop)
+      variables = {'params': params['model'], 'batch_stats': state.batch_stats}
+      z, batch_stats = embed(variables, batch['image'], key_drop)
       loss, metrics = objective.loss(
-        config,
-        params['loss'],
-        state.memory,
-        state.step,
         key_loss,
         z,
         batch['label'],
+        params['loss'],
+        settings=config.loss,
+        model=config.model,
+        images_per_class=config.data.images_per_class,
+        memory=state.memory,
+        step=state.step,
         axis_name=AXIS,
       )
       return loss, (metrics, z, batch_stats)
@@ -55,7 +66,7 @@ def make_train_step(config, model, optimizer):
       batch_stats=batch_stats,
       opt_state=opt_state,
       memory=objective.advance(state.memory, z, batch['label'], AXIS),
-      ema=_ema(config, state, trained),
+      ema=_ema(state, trained, config.optim.ema_decay),
     )
     metrics |= _norms(grads)
     new, good = finite.if_finite(
@@ -68,29 +79,36 @@ def make_train_step(config, model, optimizer):
   return step
 
 
-def _embed(config, model, params, state, batch, key_drop):
-  """Embeddings `[b, d]` of this device's images, and new running statistics."""
-  variables = {'params': params['model'], 'batch_stats': state.batch_stats}
+def _embed(model, variables, images, key_drop, *, chunk, drop_path):
+  """Embeddings `[b, d]` of this device's images, and new running statistics.
+
+  Args:
+    model: `models.embedder.Embedder`.
+    variables: its parameters and running statistics.
+    images: uint8 `[b, H, W, 3]`.
+    key_drop: PRNG key of the branches that are dropped.
+    chunk: images that are embedded at a time; None for all.
+    drop_path: rate at which branches are dropped, or None.
+  """
   rngs = {'drop_path': key_drop}
-  images, rows = batch['image'], config.data.micro_batch
-  if rows is None:
+  if chunk is None:
     z, updates = model.apply(
       variables, images, train=True, mutable=['batch_stats'], rngs=rngs
     )
     return z, updates.get('batch_stats', {})
 
   def embed(images, first):
-    placed = {'first': first} if config.model.drop_path else {}
+    placed = {'first': first} if drop_path else {}
     return model.apply(variables, images, train=True, rngs=rngs, **placed)
 
   first = lax.axis_index(AXIS) * len(images)
-  return micro_batch.in_chunks(embed, rows)(images, first), state.batch_stats
+  z = micro_batch.in_chunks(embed, chunk)(images, first)
+  return z, variables['batch_stats']
 
 
-def _ema(config, state, trained):
+def _ema(state, trained, decay):
   if state.ema is None:
     return None
-  decay = config.optim.ema_decay
   return optim.update_ema(state.ema, trained, state.step, decay)
 
 
@@ -103,7 +121,7 @@ def _norms(grads):
 
 
 def make_embed(model):
-  """Returns embed(variables, images) -> `[b, d]` for `parallel.map_embed`."""
+  """Returns embed(variables, images) -> `[b, d]` for `mapping.map_embed`."""
 
   def embed(variables, images):
     return model.apply(variables, images, train=False)

@@ -252,10 +252,12 @@ def test_how_often_a_run_is_evaluated_is_free_where_it_decides_nothing():
 )
 def test_contradictions_with_the_data_are_named(settings, message):
   config = checks.validate(training_data.config(**settings))
+  settings, memory = config.eval, config.loss.memory
+  splits = training_data.splits()
   with pytest.raises(UserError, match=message):
-    checks.check_data(config, training_data.splits(), total_steps=12)
+    checks.check_data(settings, memory, splits, total_steps=12)
   config.eval.recall_at, config.loss.memory.start_step = (1, 47), 11
-  checks.check_data(config, training_data.splits(), total_steps=12)
+  checks.check_data(settings, memory, splits, total_steps=12)
 
 
 def test_differences_open_nested_dicts():

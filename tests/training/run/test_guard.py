@@ -13,10 +13,10 @@ from hier_jax import layers
 from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping
+from hier_jax.training.logs import progress
 from hier_jax.training.run import guard, loop
 from hier_jax.training.run.checkpoint import Checkpoints
-from hier_jax.training.run.inputs import Inputs
-from hier_jax.training.step import finite, optim
+from hier_jax.training.step import finite
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
@@ -45,7 +45,7 @@ def run():
   """(step on 4 devices, a function that makes its first state)."""
   config = training_data.config(**SETTINGS)
   config.optim.freeze = ('head_norm',)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   step = mapping.map_step(
     step_lib.make_train_step(config, Network(), optimizer)
   )
@@ -109,7 +109,7 @@ def test_an_update_that_overflows_is_not_made():
 )
 def test_what_was_not_finite_is_named(tmp_path, metrics, message):
   sampler = lambda step: np.array([step, 1])
-  watched = guard.Guard(training_data.config(), tmp_path, sampler, skipped=2)
+  watched = guard.Guard(tmp_path, sampler, seed=0, mode='stop', skipped=2)
   watched.watch(6, metrics | {'skipped': 2.0})
   watched.watch(7, metrics | {'skipped': 3.0})
   assert watched.check(6) == []
@@ -129,8 +129,8 @@ def poisoned(monkeypatch):
   monkeypatch.setattr(datasets, 'load', lambda *args, **kwargs: made)
   loss = step_lib.objective.loss
 
-  def poisoned_loss(config, params, memory, step, *args, **kwargs):
-    value, metrics = loss(config, params, memory, step, *args, **kwargs)
+  def poisoned_loss(*args, step=0, **kwargs):
+    value, metrics = loss(*args, step=step, **kwargs)
     value = value * jnp.where(step == 4, jnp.nan, 1)
     return value, metrics | {'loss': value}
 
@@ -151,7 +151,7 @@ def test_run_stops_and_goes_on_from_before(tmp_path, poisoned):
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     assert checkpoints.latest_step == 3
   found = json.loads((workdir / 'nonfinite_5.json').read_text())
-  inputs = Inputs(config, datasets.load('')['train'])
+  inputs = training_data.inputs(config, datasets.load('')['train'])
   key = jax.random.fold_in(jax.random.key(config.seed), 4)
   assert found.pop('not_finite')['loss'] == 'nan'
   assert found == {
@@ -170,7 +170,7 @@ def test_run_skips(tmp_path, poisoned, log_every, monkeypatch):
   del poisoned
   said: list[str] = []
   say = lambda self, text: said.append(text)
-  monkeypatch.setattr(loop.report.Progress, 'say', say)
+  monkeypatch.setattr(progress.Progress, 'say', say)
   workdir = tmp_path / 'run'
   loop.train(small(nonfinite='skip', log_every=log_every), workdir)
   assert sum('step 5 was not finite' in text for text in said) == 1

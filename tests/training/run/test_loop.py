@@ -20,9 +20,9 @@ from hier_jax.models import embedder
 from hier_jax.models.weights import pretrained
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import progress
-from hier_jax.training.run import dry_run, embedding, loop
+from hier_jax.training.logs import records as records_lib
+from hier_jax.training.run import dry_run, evaluator, from_checkpoint, loop
 from hier_jax.training.run.checkpoint import Checkpoints
-from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
@@ -45,7 +45,7 @@ def losses_on(devices, backbone, steps=20):
     }
   )
   model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   step = mapping.map_step(
     step_lib.make_train_step(config, model, optimizer),
@@ -71,7 +71,7 @@ def test_losses_do_not_depend_on_the_number_of_devices(backbone):
 
 def final_state(workdir, config):
   model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   with Checkpoints(workdir / 'checkpoints', keep=2) as checkpoints:
     return checkpoints.latest_step, checkpoints.restore(state)
@@ -131,7 +131,7 @@ def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   loop.train(config, whole)
 
-  write = loop.report.MetricsLog.write
+  write = records_lib.MetricsLog.write
 
   def at_step(step, signal):
     def writing(self, record):
@@ -142,12 +142,12 @@ def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
     return writing
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.report.MetricsLog, 'write', at_step(8, signal.SIGINT))
+    patch.setattr(records_lib.MetricsLog, 'write', at_step(8, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
       loop.train(config, cut)
   with monkeypatch.context() as patch:
     # A step's record is written while the next runs, and that one is the last.
-    patch.setattr(loop.report.MetricsLog, 'write', at_step(7, signal.SIGTERM))
+    patch.setattr(records_lib.MetricsLog, 'write', at_step(7, signal.SIGTERM))
     assert loop.train(config, cut) is None
   assert final_state(cut, config)[0] == 8
   assert not (cut / 'results.json').exists()
@@ -226,7 +226,7 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   tmp_path, monkeypatch, capsys
 ):
   scores = iter([0.2, 0.5, 0.3, 0.5, 0.4, 0.9])
-  ranked = loop.retrieval.retrieval_metrics
+  ranked = evaluator.retrieval.retrieval_metrics
 
   def judged(embeddings, labels, **settings):
     found = ranked(embeddings, labels, **settings)
@@ -234,7 +234,7 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
       found['map@r'] = next(scores)
     return found
 
-  monkeypatch.setattr(loop.retrieval, 'retrieval_metrics', judged)
+  monkeypatch.setattr(evaluator.retrieval, 'retrieval_metrics', judged)
   config = training_data.config(
     **{
       'epochs': 9,
@@ -250,13 +250,13 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   workdir = tmp_path / 'run'
   # In its validation, of three batches as that before, the best is cut.
   assert terminated(monkeypatch, config, workdir, 12 + 3 + 2) is None
-  assert len(loop.report.read(workdir / 'metrics.jsonl')) == 1 + 3 + 1 + 3
+  assert len(records_lib.read(workdir / 'metrics.jsonl')) == 1 + 3 + 1 + 3
   rows = loop.train(config, workdir)
   # 36 images are left to train on: 3 steps an epoch. The best of epoch 2 was
   # never beaten, that of 4 was as good, and after 5 patience ended.
   steps = sorted(int(p.name) for p in (workdir / 'checkpoints').iterdir())
   assert steps == [6, 15]
-  records = loop.report.read(workdir / 'metrics.jsonl')
+  records = records_lib.read(workdir / 'metrics.jsonl')
   kinds = [(r['kind'], r['step']) for r in records if r['kind'] != 'train']
   assert kinds == [
     ('eval', 0),
@@ -271,10 +271,10 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   assert rows['best by validation']['checkpoint'] == 6
   assert 'best by validation' in capsys.readouterr().out
   for system, step in (('after training', 15), ('best by validation', 6)):
-    task = embedding.from_checkpoint(workdir / 'checkpoints' / str(step))
+    task = from_checkpoint.read_task(workdir / 'checkpoints' / str(step))
     want = ranked(task.queries.embeddings, task.queries.labels, c=0.1)
     assert rows[system].items() >= want.items(), system
-  val = embedding.from_checkpoint(workdir, query='val')
+  val = from_checkpoint.read_task(workdir, query='val')
   assert len(val.queries.labels) == 12
   # It is finished, and stays so.
   before = (workdir / 'metrics.jsonl').read_bytes()
@@ -288,11 +288,11 @@ def test_a_data_sets_own_validation_split_is_used(tmp_path, colours):
     **{'epochs': 1, 'data.batch_size': 12, 'eval.batch_size': 4}
   )
   rows = loop.train(config, tmp_path)
-  records = loop.report.read(tmp_path / 'metrics.jsonl')
+  records = records_lib.read(tmp_path / 'metrics.jsonl')
   kinds = [(r['kind'], r['step']) for r in records if r['kind'] != 'train']
   assert kinds == [('eval', 0), ('validation', 3), ('eval', 3), ('eval', 3)]
   assert rows['best by validation']['checkpoint'] == 3
-  val = embedding.from_checkpoint(tmp_path, query='val')
+  val = from_checkpoint.read_task(tmp_path, query='val')
   assert np.unique(val.queries.labels).tolist() == [3, 7, 11, 15]
 
 
@@ -309,7 +309,7 @@ class Watched:
 
 def test_no_step_is_waited_for_before_the_next_is_logged(tmp_path, monkeypatch):
   begun, read = [], []
-  mapped = loop.parallel.map_step
+  mapped = mapping.map_step
 
   def map_step(*args, **kwargs):
     step = mapped(*args, **kwargs)
@@ -325,7 +325,7 @@ def test_no_step_is_waited_for_before_the_next_is_logged(tmp_path, monkeypatch):
 
     return watched
 
-  monkeypatch.setattr(loop.parallel, 'map_step', map_step)
+  monkeypatch.setattr(mapping, 'map_step', map_step)
   config = training_data.config(
     log_every=3, **{'eval.every_epochs': 4, 'checkpoint.every_epochs': 4}
   )
@@ -340,11 +340,12 @@ def test_begins_with_pretrained_weights(tmp_path, capsys):
   path = tmp_path / 'weights.safetensors'
   config = training_data.config(epochs=1, pretrained=str(path))
   model = embedder.create(**config.model.to_dict())
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   drawn = state_lib.create(config, model, optimizer, num_classes=16)
   want = jax.tree.map(lambda a: a + 0.1, drawn.params['model']['backbone'])
   pretrained.save(path, {'params': want}, architecture='vit_test_patch4')
-  state, _ = state_lib.with_pretrained(drawn, config, model)
+  loaded = state_lib.read_pretrained(str(path), model, backbone='x')
+  state = state_lib.with_pretrained(drawn, loaded, config.optim)
   chex.assert_trees_all_equal(state.params['model']['backbone'], want)
   chex.assert_trees_all_equal(
     state.params['model']['head'], drawn.params['model']['head']
@@ -435,7 +436,7 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
   (tmp_path / 'elsewhere').mkdir()
   monkeypatch.chdir(tmp_path / 'elsewhere')
   (tmp_path / 'run').rename('moved')
-  task = embedding.from_checkpoint('moved')
+  task = from_checkpoint.read_task('moved')
   # What the config leads to is told.
   assert f'data are read from {tmp_path}/data' in capsys.readouterr().err
   want = retrieval_metrics(task.queries.embeddings, task.queries.labels, c=0.1)
@@ -443,12 +444,12 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
   # The same run goes on from another folder.
   config.data.data_dir = '../data'
   assert loop.train(config, 'moved') == rows
-  embedding.from_checkpoint('moved', data_dir=tmp_path / 'data')
+  from_checkpoint.read_task('moved', data_dir=tmp_path / 'data')
   assert set(places) == {str(tmp_path / 'data')} and len(places) == 4
   with pytest.raises(
     UserError, match=r'not prepared. If the data .*--data_dir'
   ):
-    embedding.from_checkpoint('moved', data_dir='/nowhere')
+    from_checkpoint.read_task('moved', data_dir='/nowhere')
 
 
 def test_queries_are_ranked_against_a_gallery_of_their_own(
@@ -468,7 +469,7 @@ def test_queries_are_ranked_against_a_gallery_of_their_own(
   config = training_data.config(epochs=1)
   rows = loop.train(config, tmp_path / 'run')
   assert [row['num_queries'] for row in rows.values()] == [32] * 2
-  task = embedding.from_checkpoint(tmp_path / 'run')
+  task = from_checkpoint.read_task(tmp_path / 'run')
   assert task.queries.labels.tolist() == np.arange(16, 32).repeat(2).tolist()
   assert task.gallery.labels.tolist() == list(range(17, 32))
   want = retrieval_metrics(
@@ -479,7 +480,7 @@ def test_queries_are_ranked_against_a_gallery_of_their_own(
     c=0.1,
   )
   assert rows['after training'].items() >= want.items()
-  alone = embedding.from_checkpoint(tmp_path / 'run', query='gallery')
+  alone = from_checkpoint.read_task(tmp_path / 'run', query='gallery')
   assert alone.gallery is None
 
 
@@ -489,7 +490,7 @@ def test_without_hier_there_are_no_hierarchical_proxies(tmp_path):
   records = (tmp_path / 'run' / 'metrics.jsonl').read_text()
   assert 'hier' not in records
   model = embedder.create(**config.model.to_dict())
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   assert list(state.params['loss']) == ['class_proxies']
 

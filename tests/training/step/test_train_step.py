@@ -7,7 +7,6 @@ from flax import traverse_util
 
 from hier_jax.models import embedder
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
@@ -17,7 +16,7 @@ def _made(**settings):
   """Config, step and first state without HIER, and a batch."""
   config = training_data.config(**{'loss.hier_weight': 0.0, **settings})
   model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   rng = np.random.default_rng(0)
   batch = {
