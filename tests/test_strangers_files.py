@@ -22,7 +22,7 @@ from hier_jax.evaluation.tree.structure import Tree
 from hier_jax.models.weights import files as weight_files
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.logs import names, progress
-from hier_jax.training.report import curves, runs, summary
+from hier_jax.training.report import curves, output, runs, summary
 from tests.support import torch_zip
 
 _LONGEST_MESSAGE = 2000
@@ -37,7 +37,7 @@ def _weights(path):
 def _run(path):
   """What `hier-jax report` makes of a run."""
   found = runs.load([path.parent])
-  summary.as_markdown(summary.summary(found))
+  output.as_markdown(summary.summarize(found))
   curves.figure(runs.groups(found), 'map@r', 'MAP@R')
 
 
@@ -218,11 +218,11 @@ def test_names_of_folders_are_text(tmp_path):
     runs.Group(name, group.runs)
     for name, group in zip(names, runs.groups(found), strict=True)
   ]
-  text = summary.as_markdown(
+  text = output.as_markdown(
     {
       'unfinished': [{'folder': n, 'seed': 0, 'step': 0} for n in names],
       'groups': [
-        summary.summary(group.runs)['groups'][0] | {'label': group.label}
+        summary.summarize(group.runs)['groups'][0] | {'label': group.label}
         for group in groups
       ],
     }

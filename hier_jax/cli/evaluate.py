@@ -104,9 +104,9 @@ def _home(path, values):
   """The path without suffix beside which an index is written."""
   # Heavy imports wait until they are needed.
   if path.is_dir():
-    from hier_jax.training.run import embedding
+    from hier_jax.training.run import from_checkpoint
 
-    return embedding.home(path)
+    return from_checkpoint.home(path)
   from hier_jax.evaluation import files
 
   return files.home(path, values.gallery)
@@ -118,9 +118,9 @@ def _task(path, values):
   from hier_jax.evaluation import files
 
   if path.is_dir():
-    from hier_jax.training.run import embedding
+    from hier_jax.training.run import from_checkpoint
 
-    task = embedding.from_checkpoint(
+    task = from_checkpoint.read_task(
       path,
       query=values.query,
       gallery=values.gallery,

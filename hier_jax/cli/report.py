@@ -23,12 +23,12 @@ def _run(values, folders):
     )
   if values.out is not None:
     paths.check_output(values.out, folder=True)
-  from hier_jax.training.report import runs, summary
+  from hier_jax.training.report import output, runs, summary
 
   found = runs.load(folders)
-  print(summary.as_markdown(summary.summary(found)), flush=True)
+  print(output.as_markdown(summary.summarize(found)), flush=True)
   if values.out is not None:
-    summary.write(found, values.out)
+    output.write(found, values.out)
     print(f'report written to {values.out}')
 
 

@@ -26,7 +26,6 @@ from hier_jax.training.distributed import (
   processes,
 )
 from hier_jax.training.run.checkpoint import Checkpoints
-from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
@@ -38,7 +37,7 @@ def vit():
   """State at step 0 and per-device functions of a tiny ViT with HIER."""
   config = training_data.config(**{'optim.lr': 1e-3})
   model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   step = step_lib.make_train_step(config, model, optimizer)
   return state, step, step_lib.make_embed(model)

@@ -7,6 +7,8 @@ from PIL import Image
 
 from hier_jax.data.datasets import Split
 from hier_jax.training.config.default import default_config
+from hier_jax.training.run.inputs import Inputs
+from hier_jax.training.step import optim
 
 
 def _png(rng, colour, noise):
@@ -56,3 +58,19 @@ def config(**overrides):
   made.update(epochs=4, log_every=1)
   made.update_from_flattened_dict(overrides)
   return made
+
+
+def optimizer(made, steps_per_epoch=3):
+  """That of a config."""
+  return optim.optimizer(
+    made.optim,
+    batch_size=made.data.batch_size,
+    steps_per_epoch=steps_per_epoch,
+    epochs=made.epochs,
+  )
+
+
+def inputs(made, split):
+  """Those of a config that trains on a split."""
+  size = made.model.image_size
+  return Inputs(made.data, split, seed=made.seed, image_size=size)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from experiments.benchmarks.common import report
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.distributed import mapping
-from hier_jax.training.run import embedding, inputs
-from hier_jax.training.step import optim
+from hier_jax.training.run import inputs, plan
+from hier_jax.training.step import objective, optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 
@@ -29,6 +29,20 @@ def config_of(name, *preset):
   return config_lib.resolve(module.get_config(*preset))
 
 
+def loss(config, key, z, labels, params, *, axis_name=None):
+  """`objective.loss` as the training step of a config calls it."""
+  return objective.loss(
+    key,
+    z,
+    labels,
+    params,
+    settings=config.loss,
+    model=config.model,
+    images_per_class=config.data.images_per_class,
+    axis_name=axis_name,
+  )
+
+
 class Engine:
   """What a run of a config steps with, without its data.
 
@@ -45,12 +59,19 @@ class Engine:
 
   def __init__(self, config, num_classes=100):
     self.config, self._num_classes = config, num_classes
-    self.model = embedding.create_model(config)
+    self.model = plan.create_model(config.model)
     # Any length of an epoch makes the same program.
-    self._optimizer = optim.optimizer(config, steps_per_epoch=30)
+    self._optimizer = optim.optimizer(
+      config.optim,
+      batch_size=config.data.batch_size,
+      steps_per_epoch=30,
+      epochs=config.epochs,
+    )
     self.step = step_lib.make_train_step(config, self.model, self._optimizer)
     self.state = jax.eval_shape(self.init)
-    self.batch = inputs.batch_shapes(config)
+    self.batch = inputs.batch_shapes(
+      config.data.batch_size, config.model.image_size
+    )
 
   def init(self):
     """The state at step 0."""
@@ -67,7 +88,7 @@ class Engine:
     return {'image': pixels, 'label': labels % self._num_classes}
 
   def compile(self, **options):
-    """The step, compiled; options are those of `parallel.compile_step`."""
+    """The step, compiled; options are those of `mapping.compile_step`."""
     return mapping.compile_step(self.step, self.state, self.batch, **options)
 
 

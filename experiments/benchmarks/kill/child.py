@@ -16,7 +16,7 @@ from hier_jax import cli
 from hier_jax.data import datasets
 from hier_jax.training.config import files as config_files
 from hier_jax.training.distributed import mapping
-from hier_jax.training.run import checkpoint, loop
+from hier_jax.training.run import checkpoint, evaluator, loop
 
 # Phase -> whose function it begins with.
 _BEGINS = {
@@ -24,7 +24,7 @@ _BEGINS = {
   'data': (datasets, 'load'),
   'step': (mapping, 'map_step'),
   'save': (checkpoint.Checkpoints, 'save'),
-  'evaluation': (loop._Run, '_ranked'),
+  'evaluation': (evaluator.Evaluator, '_ranked'),
   'end': (loop._Run, '_results'),
 }
 PHASES = tuple(_BEGINS)

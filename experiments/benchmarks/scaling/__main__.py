@@ -25,7 +25,7 @@ from jax.sharding import Mesh, PartitionSpec
 from experiments.benchmarks.common import engine, report, timing
 from experiments.benchmarks.scaling import collectives, tpu
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import objective, optim
+from hier_jax.training.step import optim
 
 _SCRIPT = 'experiments/benchmarks/scaling/__main__.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'numpy'
@@ -255,9 +255,7 @@ def _compile_loss(sizes, devices, metric, hier_weight):
 
   def loss(z, params, labels):
     key = jax.random.key(0)
-    return objective.loss(
-      *(config, params, None, 0, key, z, labels), axis_name='i'
-    )[0]
+    return engine.loss(config, key, z, labels, params, axis_name='i')[0]
 
   split, whole = PartitionSpec('i'), PartitionSpec()
   mapped = jax.shard_map(

@@ -20,7 +20,6 @@ from experiments.benchmarks.common import engine, report
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import records
 from hier_jax.training.run import loop
-from hier_jax.training.step import objective
 
 _SCRIPT = 'experiments/benchmarks/step/mixed_precision.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
@@ -227,14 +226,12 @@ def _kept(made):
 
   def loss(params, batch_stats, batch):
     z, _ = embed(params, batch_stats, batch)
-    return objective.loss(
+    return engine.loss(
       made.config,
-      params['loss'],
-      None,
-      0,
       jax.random.key(0),
       z,
       batch['label'],
+      params['loss'],
       axis_name=mapping.AXIS,
     )
 

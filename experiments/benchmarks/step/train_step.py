@@ -24,7 +24,6 @@ from experiments.benchmarks.common import engine, report, timing
 from experiments.benchmarks.step import backbones
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import program_cache
-from hier_jax.training.step import objective
 
 _SCRIPT = 'experiments/benchmarks/step/train_step.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
@@ -225,7 +224,7 @@ def _loss_alone(sizes, hier_weight):
 
   def loss(z, params, labels):
     key = jax.random.key(0)
-    return objective.loss(made.config, params, None, 0, key, z, labels)
+    return engine.loss(made.config, key, z, labels, params)
 
   function = jax.value_and_grad(loss, (0, 1), has_aux=True)
   return timing.compiled(f'lambda {hier_weight}', function, z, params, labels)

@@ -247,8 +247,8 @@ def _check_evaluation(flat):
   _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
 
 
-def _check_loss(config, flat):
-  """That the metric loss can be computed as it is set."""
+def _check_loss(flat, settings, model):
+  """That the loss can be computed as config.loss and config.model say."""
   name, size = flat['loss.metric'], flat['loss.memory.size']
   batch, views = flat['data.batch_size'], flat['data.images_per_class']
   if size and not objective.takes_memory(name):
@@ -267,18 +267,17 @@ def _check_loss(config, flat):
       ' class (config.data.images_per_class) must be at least 2'
     )
   try:
-    objective.trace(config)
+    objective.trace(settings, model, batch_size=batch, images_per_class=views)
   except (TypeError, ValueError) as error:
     raise UserError(f'config.loss.{name}: {error}') from error
 
 
-def _check_model(config):
-  """That the network can be made as it is set."""
-  settings = config.model.to_dict()
-  size = config.model.image_size
+def _check_model(settings, *, freeze, micro_batch):
+  """That the network can be made as config.model says."""
+  size = settings.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
   try:
-    model = models.create(**settings)
+    model = models.create(**settings.to_dict())
     shapes = jax.eval_shape(
       functools.partial(model.init, train=False), jax.random.key(0), images
     )
@@ -286,12 +285,12 @@ def _check_model(config):
     raise UserError(f'config.model: {error}') from error
   proxies = dict.fromkeys(('class_proxies', 'hierarchical_proxies'))
   params = {'model': shapes['params'], 'loss': proxies}
-  _check_freeze(config.optim.freeze, params)
+  _check_freeze(freeze, params)
   statistics = 'batch_stats' in shapes and not model.backbone.frozen_stats
-  if config.data.micro_batch is not None and statistics:
+  if micro_batch is not None and statistics:
     raise UserError(
-      f'config.data.micro_batch is {config.data.micro_batch}, but the BatchNorm'
-      f' of {config.model.backbone} takes statistics of the whole batch: set it'
+      f'config.data.micro_batch is {micro_batch}, but the BatchNorm'
+      f' of {settings.backbone} takes statistics of the whole batch: set it'
       ' to None, or config.model.frozen_stats to True'
     )
 
@@ -322,7 +321,7 @@ def validate(config, *, training=True):
     training: whether it is to be trained, and not only evaluated, with.
 
   Returns:
-    The config resolved, see `config.resolve`.
+    The config resolved, see `default.resolve`.
 
   Raises:
     UserError: for an unknown or missing key, a value that cannot be, and keys
@@ -337,7 +336,11 @@ def validate(config, *, training=True):
     _one_of(flat, key, allowed)
   if flat['tensorboard']:
     tensorboard.check_tensorboard()
-  _check_model(config)
+  _check_model(
+    config.model,
+    freeze=config.optim.freeze,
+    micro_batch=config.data.micro_batch,
+  )
   config = config_lib.resolve(config)
   flat = config_lib.flatten(config)
   _check_evaluation(flat)
@@ -346,20 +349,20 @@ def validate(config, *, training=True):
     _check_batch(flat)
     _check_sampler(flat)
     _check_length(flat)
-    _check_loss(config, flat)
+    _check_loss(flat, config.loss, config.model)
   return config
 
 
-def check_data(config, splits, *, total_steps):
+def check_data(settings, memory, splits, *, total_steps):
   """Raises UserError where the config contradicts its data set.
 
   Args:
-    config: the whole config, resolved.
+    settings: config.eval.
+    memory: config.loss.memory.
     splits: name -> `datasets.Split`.
     total_steps: of the run.
   """
-  _check_ranks(config, splits)
-  memory = config.loss.memory
+  _check_ranks(settings.recall_at, splits)
   if memory.size and memory.start_step >= total_steps:
     raise UserError(
       f'config.loss.memory.start_step is {memory.start_step}, but the run has'
@@ -367,9 +370,9 @@ def check_data(config, splits, *, total_steps):
     )
 
 
-def _check_ranks(config, splits):
+def _check_ranks(recall_at, splits):
   """That no rank is beyond all that is ranked, where Recall@K says nothing."""
-  last = max(config.eval.recall_at)
+  last = max(recall_at)
   for name in ('gallery' if 'gallery' in splits else 'test', 'val'):
     # Queries that are their own gallery are not ranked for themselves.
     ranked = len(splits.get(name, ())) - (name != 'gallery')

@@ -2,7 +2,7 @@
 
 A config file under experiments/configs returns `default_config()` with other
 values; it can neither add a key nor leave one out. A key that belongs to others
-is None by default, and `resolve` derives it from them. `validation` checks
+is None by default, and `resolve` derives it from them. `checks` checks
 values.
 """
 
@@ -12,7 +12,7 @@ import json
 import jax
 from ml_collections import config_dict
 
-from hier_jax import paths, poincare
+from hier_jax import paths
 from hier_jax.data import transforms
 from hier_jax.errors import UserError, did_you_mean
 from hier_jax.models import registry
@@ -95,8 +95,7 @@ def default_config():
       'image_size': 32,
       'embedding_dim': 128,
       # Curvature of the ball; 0 for Euclidean space, None for the unit sphere.
-      'c': 0.1,
-      'clip_radius': poincare.CLIP_RADIUS,
+      **objective.ball_options(),
       'last_norm': True,
       'radial_scale': optional(float),
       'dtype': 'bfloat16',
@@ -143,7 +142,8 @@ def default_config():
       'grad_scale': 1.0,
       'clip_value': optional(float),
       'clip_norm': optional(float),
-      # Of the moving average of the parameters that is evaluated then.
+      # Decay of the exponential moving average (EMA) of the parameters. With
+      # one, the EMA is what is evaluated.
       'ema_decay': optional(float),
     },
     'data': {
@@ -249,7 +249,7 @@ def check_keys(flat):
   if missing:
     raise UserError(
       f'config key {missing[0]!r} is missing: start from'
-      ' hier_jax.training.config.default_config()'
+      ' hier_jax.training.config.default.default_config()'
     )
 
 

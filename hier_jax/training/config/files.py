@@ -61,7 +61,8 @@ def load(text: str) -> config_dict.ConfigDict:
   if not isinstance(config, config_dict.ConfigDict):
     raise UserError(
       f'get_config of config file {path} returned a {type(config).__name__};'
-      ' expected hier_jax.training.config.default_config() with other values'
+      ' expected hier_jax.training.config.default.default_config() with other'
+      ' values'
     )
   config_lib.check_keys(config_lib.flatten(config))
   return config

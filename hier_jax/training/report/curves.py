@@ -78,7 +78,7 @@ def _draw(axes, curves, style, label=None):
 
 
 def _train_records(run):
-  return [r for r in run.metrics if r['kind'] == 'train']
+  return [r for r in run.records if r['kind'] == 'train']
 
 
 def _losses(run) -> dict[int, float]:
@@ -92,8 +92,8 @@ def _losses(run) -> dict[int, float]:
 
 def _evaluations(run):
   """Those of a run over its time: on the test split, or on classes held out."""
-  held_out = [r for r in run.metrics if r['kind'] == names.VALIDATION]
-  return held_out or [r for r in run.metrics if r['kind'] == 'eval']
+  held_out = [r for r in run.records if r['kind'] == names.VALIDATION]
+  return held_out or [r for r in run.records if r['kind'] == 'eval']
 
 
 def _where(groups):

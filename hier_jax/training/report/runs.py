@@ -12,7 +12,7 @@ from hier_jax import json_files, paths
 from hier_jax.errors import UserError, plain, shown
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.logs import names
-from hier_jax.training.logs import records as report
+from hier_jax.training.logs import records as records_lib
 
 __all__ = ['Group', 'Run', 'groups', 'load']
 
@@ -40,7 +40,7 @@ class Run:
     settings: key -> (default, value) where the config is not at its defaults;
       the seed and the keys that change no result are left out.
     results: system -> its metrics, None where the run is unfinished.
-    metrics: records of metrics.jsonl.
+    records: those of metrics.jsonl.
     timing: records of timing.jsonl.
   """
 
@@ -48,11 +48,11 @@ class Run:
   seed: int
   settings: dict[str, tuple[Any, Any]]
   results: dict[str, dict[str, Any]] | None
-  metrics: list[dict[str, Any]]
+  records: list[dict[str, Any]]
   timing: list[dict[str, Any]]
 
-  def retrieval_metrics(self, system: str) -> dict[str, float]:
-    """The retrieval metrics of a system, without counts."""
+  def metrics_of(self, system: str) -> dict[str, float]:
+    """Retrieval metrics of a system, counts left out."""
     row = (self.results or {}).get(system, {})
     return {k: v for k, v in row.items() if isinstance(v, float)}
 
@@ -118,13 +118,7 @@ def _load(folder):
   try:
     ours = config_lib.from_stored(stored)
     settings = config_lib.settings(ours)
-  except (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-  ) as error:
+  except _DAMAGE as error:
     raise UserError(
       f'{folder / "config.json"}: {plain(str(error))}; expected {_WRITTEN}'
     ) from error
@@ -152,7 +146,7 @@ def _results(path):
     try:
       if not isinstance(row, dict):
         raise ValueError('it is no object')
-      report.check_values(row)
+      records_lib.check_values(row)
       if not any(isinstance(value, float) for value in row.values()):
         raise ValueError('it holds no metric')
     except ValueError as error:
@@ -164,7 +158,7 @@ def _results(path):
 
 def _records(path):
   """The records of a log, with the keys that reports read."""
-  records = report.read(path)
+  records = records_lib.read(path)
   for number, record in enumerate(records, 1):
     needed = _NEEDED.get(record.get('kind'))
     lacking = [

@@ -23,7 +23,7 @@ def describe(config, workdir=None) -> str:
   makes no parameters and reads no images.
 
   Args:
-    config: see `config.default_config`.
+    config: see `default.default_config`.
     workdir: the folder that the run would have, to be checked too, or None.
 
   Raises:
@@ -31,38 +31,40 @@ def describe(config, workdir=None) -> str:
   """
   workdir = None if workdir is None else paths.as_path(workdir)
   plan = plans.make(config, workdir, fetch=False)
-  config, train = plan.config, plan.splits['train']
-  steps_per_epoch = plan.inputs.sampler.steps_per_epoch
+  config = plan.config
   compiled = mapping.compile_step(
     step_lib.make_train_step(config, plan.model, plan.optimizer),
     plan.shapes,
-    batch_shapes(config),
+    batch_shapes(config.data.batch_size, config.model.image_size),
     by=config.parallel,
   )
   return '\n\n'.join(
     [
       config.to_json(indent=2),
-      _parameters(config, plan.shapes.params, steps_per_epoch),
+      _parameters(plan),
       *_pretrained(plan),
-      _batches(config, train, steps_per_epoch),
+      _batches(plan),
       _memory(compiled.memory_analysis()),
     ]
   )
 
 
-def _parameters(config, params, steps_per_epoch):
+def _parameters(plan):
   """A row a group: how many parameters, and their rate over time."""
   counts: collections.Counter = collections.Counter()
-  for name, leaf in traverse_util.flatten_dict(params, sep='/').items():
-    counts[optim.group_of(name, config.optim.freeze)] += math.prod(leaf.shape)
-  last = config.epochs * steps_per_epoch - 1
-  warm = min(config.optim.warmup_epochs * steps_per_epoch, last)
+  params = traverse_util.flatten_dict(plan.shapes.params, sep='/')
+  for name, leaf in params.items():
+    group = optim.group_of(name, plan.config.optim.freeze)
+    counts[group] += math.prod(leaf.shape)
+  last = plan.total_steps - 1
+  warmup_epochs = plan.config.optim.warmup_epochs
+  warm = min(warmup_epochs * plan.length['steps_per_epoch'], last)
   steps = {'at step 0': 0, 'after warm-up': warm, 'at the end': last}
   lines = [f'{"parameters":<22}{"":>12}' + ''.join(f'{s:>15}' for s in steps)]
   for group, count in counts.items():
     rates = [0.0] * len(steps)
     if group != 'frozen':
-      rate = optim.learning_rate(config, group, steps_per_epoch=steps_per_epoch)
+      rate = optim.learning_rate(plan.config.optim, group, **plan.length)
       rates = [float(rate(step)) for step in steps.values()]
     shown = ''.join(f'{rate:>15.3g}' for rate in rates)
     lines.append(f'{group:<22}{count:>12,}{shown}')
@@ -79,8 +81,9 @@ def _pretrained(plan):
   return ['pretrained weights: of the hub, fetched when the run begins']
 
 
-def _batches(config, train, steps_per_epoch):
-  batch, per_class = config.data.batch_size, config.data.images_per_class
+def _batches(plan):
+  data, train = plan.config.data, plan.splits['train']
+  batch, per_class = data.batch_size, data.images_per_class
   devices, processes = jax.device_count(), agreement.count()
   drawn = (
     f'{batch // per_class} classes x {per_class} images'
@@ -92,8 +95,8 @@ def _batches(config, train, steps_per_epoch):
       f'{train.name}: {len(train):,} images of {train.num_classes:,} classes',
       f'batch of {batch} ({drawn}): {batch // devices} on each of {devices}'
       f' {jax.devices()[0].device_kind} devices of {processes} processes',
-      f'{steps_per_epoch:,} steps an epoch, {config.epochs} epochs,'
-      f' {config.epochs * steps_per_epoch:,} steps',
+      f'{plan.length["steps_per_epoch"]:,} steps an epoch,'
+      f' {plan.config.epochs} epochs, {plan.total_steps:,} steps',
     ]
   )
 

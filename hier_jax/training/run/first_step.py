@@ -12,17 +12,18 @@ from hier_jax.training.step import objective
 __all__ = ['check']
 
 
-def check(config, embed, state, batch):
+def check(embed, state, batch, *, eval_rows, c):
   """Looks at the values of a batch and of its embeddings.
 
   It takes an embedding pass, compiled for evaluation anyway, and no gradient.
   Embeddings of views that the device makes are not looked at.
 
   Args:
-    config: the whole config.
-    embed: of `parallel.map_embed`.
+    embed: of `mapping.map_embed`.
     state: `TrainState`.
-    batch: of this process, as `parallel.prefetch` places it.
+    batch: of this process, as `mapping.prefetch` places it.
+    eval_rows: config.eval.batch_size, for which `embed` is compiled.
+    c: curvature of the embeddings, config.model.c.
 
   Raises:
     UserError: a label is no class, or an embedding or a parameter of the loss
@@ -33,7 +34,7 @@ def check(config, embed, state, batch):
   if 'extent' not in batch:
     images = batch['image'].reshape(-1, *batch['image'].shape[-3:])
     # As many as evaluation embeds, for which the program is compiled.
-    rows = config.eval.batch_size // agreement.count()
+    rows = eval_rows // agreement.count()
     z = embed(
       state.eval_variables, np.resize(images, (rows, *images.shape[1:]))
     )
@@ -41,7 +42,7 @@ def check(config, embed, state, batch):
     labels = labels[: len(z)]
   try:
     with debug.debug_checks():
-      objective.check(config, state.params['loss'], z, labels)
+      objective.check(z, labels, state.params['loss'], c=c)
   except ValueError as error:
     raise UserError(
       f'the first batch cannot be trained on: {error}. Images, labels or the'

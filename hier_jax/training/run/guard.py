@@ -8,7 +8,7 @@ import jax
 from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import agreement
-from hier_jax.training.step.finite import step_key
+from hier_jax.training.step import keys
 
 __all__ = ['Guard']
 
@@ -17,15 +17,16 @@ class Guard:
   """Watches a run's steps, and says which were not finite.
 
   Args:
-    config: the whole config.
     workdir: where `nonfinite_STEP.json` is written for each such step.
     sampler: step -> rows of the data set in its batch.
+    seed: config.seed.
+    mode: config.nonfinite, one of `finite.MODES`.
     skipped: how many steps were skipped so far.
   """
 
-  def __init__(self, config, workdir, sampler, *, skipped):
-    self._config, self._workdir = config, paths.as_path(workdir)
-    self._sampler, self._skipped = sampler, skipped
+  def __init__(self, workdir, sampler, *, seed, mode, skipped):
+    self._workdir, self._sampler = paths.as_path(workdir), sampler
+    self._seed, self._mode, self._skipped = seed, mode, skipped
     self._unread = []
 
   def watch(self, step, metrics):
@@ -58,7 +59,7 @@ class Guard:
     if agreement.index() == 0:
       with paths.writing(path):
         paths.write_text(path, json.dumps(self._record(step, bad)) + '\n')
-    if self._config.nonfinite == 'skip':
+    if self._mode == 'skip':
       return
     name = next((k for k in ('loss', 'grad_norm') if k in bad), 'update')
     value = bad.get(name, 'not finite')
@@ -72,11 +73,11 @@ class Guard:
   def _record(self, step, bad):
     """What it takes to do the step again, from a checkpoint before it."""
     before = step - 1
-    key = step_key(self._config.seed, before)
+    key = keys.step_key(self._seed, before)
     return {
       'step': step,
       'steps_before': before,
-      'seed': self._config.seed,
+      'seed': self._seed,
       'key': jax.random.key_data(key).tolist(),
       'rows': self._sampler(before).tolist(),
       'not_finite': bad,

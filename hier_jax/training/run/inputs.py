@@ -1,4 +1,4 @@
-"""What a run trains on: from a config to splits, and to batches on devices."""
+"""What a run trains and is evaluated on: splits, and batches on devices."""
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +9,29 @@ from hier_jax.errors import UserError
 from hier_jax.training.distributed import agreement, mapping
 from hier_jax.training.step import device_views
 
-__all__ = ['Inputs', 'batch_shapes', 'load_splits']
+__all__ = ['Inputs', 'batch_shapes', 'load_splits', 'ranked_splits']
 
 
-def load_splits(config):
+def load_splits(data, settings):
   """Name -> `datasets.Split` of the config's data set.
 
   'val', for validation, is the data set's own. Where config.eval.hold_out is
   set, it has one in so many of the classes of 'train', and 'train' the others.
+
+  Args:
+    data: config.data.
+    settings: config.eval.
 
   Raises:
     UserError: as `datasets.load` and `datasets.hold_out`; two splits for
       validation, or none where config.eval.patience judges by it.
   """
   splits = datasets.load(
-    config.data.name,
-    data_dir=config.data.data_dir,
-    max_megapixels=config.data.max_megapixels,
+    data.name,
+    data_dir=data.data_dir,
+    max_megapixels=data.max_megapixels,
   )
-  every, patience = config.eval.hold_out, config.eval.patience
+  every, patience = settings.hold_out, settings.patience
   if every is None:
     if patience is not None and 'val' not in splits:
       raise UserError(
@@ -37,7 +41,7 @@ def load_splits(config):
     return splits
   if 'val' in splits:
     raise UserError(
-      f'config.eval.hold_out is {every}, but {config.data.name} has a split'
+      f'config.eval.hold_out is {every}, but {data.name} has a split'
       " 'val' of its own, which is used for validation: leave hold_out None"
     )
   try:
@@ -47,12 +51,38 @@ def load_splits(config):
   return {**splits, 'train': fit, 'val': val}
 
 
-class Inputs:
-  """The batches of a run, each a function of config.seed and its step.
+def ranked_splits(splits, query=None, gallery=None):
+  """The split of the queries and, where there is one, that of the gallery.
 
   Args:
-    config: the whole config.
+    splits: name -> `datasets.Split`.
+    query: name of the split; None for 'query' where there is one, else 'test'.
+    gallery: likewise; None for 'gallery' beside 'query', else none.
+
+  Raises:
+    UserError: for a split that is not there.
+  """
+  if query is None:
+    query = 'query' if 'query' in splits else 'test'
+    if gallery is None and query == 'query':
+      gallery = 'gallery'
+  names = [name for name in (query, gallery) if name is not None]
+  for name in names:
+    if name not in splits:
+      raise UserError(
+        f'the data set has no split {name!r}; it has {", ".join(splits)}'
+      )
+  return [splits[name] for name in names]
+
+
+class Inputs:
+  """The batches of a run, each a function of the seed and its step.
+
+  Args:
+    data: config.data.
     split: `datasets.Split` to train on.
+    seed: config.seed.
+    image_size: side of the views, pixels.
 
   Attributes:
     sampler: decides which images make a batch.
@@ -61,14 +91,14 @@ class Inputs:
     UserError: for a sampler or a view that cannot be as it is set.
   """
 
-  def __init__(self, config, split):
-    data = config.data
-    self._config, self._split, self._view = config, split, _view(config)
+  def __init__(self, data, split, *, seed, image_size):
+    self._data, self._split, self._seed = data, split, seed
+    self._image_size, self._view = image_size, _view(data, image_size)
     self.sampler = Sampler(
       split.labels,
       batch_size=data.batch_size,
       images_per_class=data.images_per_class,
-      seed=config.seed,
+      seed=seed,
       kind=data.sampler,
       groups=_groups(data, split) if data.sampler == 'hierarchical' else None,
       num_groups=data.groups,
@@ -76,12 +106,12 @@ class Inputs:
 
   def batches(self, start_step, num_steps):
     """Yields this process's rows, placed on its devices, of so many steps."""
-    data = self._config.data
+    data = self._data
     batches = pipeline.train_batches(
       self._split,
       self.sampler,
       self._view,
-      seed=self._config.seed,
+      seed=self._seed,
       start_step=start_step,
       num_steps=num_steps,
       images=cache.open_images(
@@ -109,34 +139,38 @@ class Inputs:
         batch['image'],
         batch['extent'],
         batch['flip'],
-        size=self._config.model.image_size,
+        size=self._image_size,
       )
       return step(state, {'image': image, 'label': batch['label']})
 
     return with_views
 
 
-def batch_shapes(config):
-  """Shapes and types of this process's part of a batch."""
-  rows = config.data.batch_size // agreement.count()
-  size = config.model.image_size
+def batch_shapes(batch_size, image_size):
+  """Shapes and types of this process's part of a batch.
+
+  Args:
+    batch_size: images in a batch of all processes.
+    image_size: side of the views, pixels.
+  """
+  rows = batch_size // agreement.count()
   return {
-    'image': jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),
+    'image': jax.ShapeDtypeStruct((rows, image_size, image_size, 3), jnp.uint8),
     'label': jax.ShapeDtypeStruct((rows,), jnp.int32),
   }
 
 
-def _view(config):
-  settings = config.data.train_view.to_dict()
+def _view(data, image_size):
+  settings = data.train_view.to_dict()
   affine = transforms.Affine(**settings.pop('affine'))
   view = transforms.TrainView(
-    config.model.image_size,
+    image_size,
     affine=None if affine == transforms.Affine() else affine,
     **settings,
   )
-  if not config.data.device_views:
+  if not data.device_views:
     return view
-  return transforms.DeviceView(view, config.data.short_side)
+  return transforms.DeviceView(view, data.short_side)
 
 
 def _groups(data, split):

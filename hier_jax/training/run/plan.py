@@ -4,20 +4,21 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from hier_jax.data.datasets import Split
+from hier_jax.models import embedder
 from hier_jax.models.weights import pretrained
 from hier_jax.training.config import checks
 from hier_jax.training.config import default as config_lib
-from hier_jax.training.distributed import agreement
+from hier_jax.training.distributed import agreement, mapping
 from hier_jax.training.logs import tensorboard
-from hier_jax.training.run import embedding
 from hier_jax.training.run import workdir as workdirs
 from hier_jax.training.run.inputs import Inputs, load_splits
 from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 
-__all__ = ['Plan', 'make']
+__all__ = ['Plan', 'create_model', 'make']
 
 
 class Plan(NamedTuple):
@@ -43,9 +44,23 @@ class Plan(NamedTuple):
   weights: pretrained.Loaded | None
 
   @property
+  def length(self) -> dict[str, int]:
+    """What learning rates depend on besides config.optim."""
+    return _length(self.config, self.inputs)
+
+  @property
   def total_steps(self) -> int:
     """Steps of the run."""
     return self.config.epochs * self.inputs.sampler.steps_per_epoch
+
+  def read_pretrained(self, *, fetch: bool = True) -> pretrained.Loaded | None:
+    """The weights to begin with; see `state.read_pretrained`."""
+    return state_lib.read_pretrained(
+      self.config.pretrained,
+      self.model,
+      backbone=self.config.model.backbone,
+      fetch=fetch,
+    )
 
   def create_state(self):
     """The state at step 0, drawn; see `state.create`."""
@@ -57,13 +72,28 @@ class Plan(NamedTuple):
     )
 
 
+def create_model(settings):
+  """The `embedder.Embedder` of config.model, to be mapped over devices."""
+  options = settings.to_dict()
+  options['dtype'] = np.dtype(options['dtype'])
+  return embedder.create(**options, axis_name=mapping.AXIS)
+
+
+def _length(config, inputs):
+  return {
+    'batch_size': config.data.batch_size,
+    'steps_per_epoch': inputs.sampler.steps_per_epoch,
+    'epochs': config.epochs,
+  }
+
+
 def make(config, workdir: pathlib.Path | None, *, fetch: bool = True) -> Plan:
   """Makes the plan of a run; writes nothing.
 
   All processes of the run call it.
 
   Args:
-    config: see `config.default_config`.
+    config: see `default.default_config`.
     workdir: folder of the run; None for one that is only described.
     fetch: whether pretrained weights are fetched from the hub.
 
@@ -76,27 +106,32 @@ def make(config, workdir: pathlib.Path | None, *, fetch: bool = True) -> Plan:
     workdirs.check(workdir, config)
     if config.tensorboard:
       tensorboard.check_tensorboard(workdir)
-  splits = load_splits(config)
+  splits = load_splits(config.data, config.eval)
   agreement.agree(
     config_lib.facts(config) | agreement.data_fingerprints(splits)
   )
-  inputs = Inputs(config, splits['train'])
-  model = embedding.create_model(config)
+  inputs = Inputs(
+    config.data,
+    splits['train'],
+    seed=config.seed,
+    image_size=config.model.image_size,
+  )
+  model = create_model(config.model)
   plan = Plan(
     config,
     splits,
     inputs,
     model,
-    optim.optimizer(config, steps_per_epoch=inputs.sampler.steps_per_epoch),
+    optim.optimizer(config.optim, **_length(config, inputs)),
     shapes=None,
     weights=None,
   )
-  checks.check_data(config, splits, total_steps=plan.total_steps)
+  checks.check_data(
+    config.eval, config.loss.memory, splits, total_steps=plan.total_steps
+  )
   plan = plan._replace(shapes=jax.eval_shape(plan.create_state))
   if workdir is not None:
     workdirs.check_room(workdir, plan.shapes, config.checkpoint.keep)
     if workdirs.steps(workdir):
       return plan
-  return plan._replace(
-    weights=state_lib.read_pretrained(config, model, fetch=fetch)
-  )
+  return plan._replace(weights=plan.read_pretrained(fetch=fetch))

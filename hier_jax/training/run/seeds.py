@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import agreement
-from hier_jax.training.report import runs, summary
+from hier_jax.training.report import output, runs, summary
 from hier_jax.training.run import loop
 
 __all__ = ['train']
@@ -17,7 +17,7 @@ def train(config, workdir, seeds: Sequence[int]):
   SIGTERM ends it, see `loop.train`.
 
   Args:
-    config: see `config.default_config`; its seed is not used.
+    config: see `default.default_config`; its seed is not used.
     workdir: the runs are in its folders `seed0`, `seed1` and so on.
     seeds: each once.
 
@@ -43,4 +43,4 @@ def train(config, workdir, seeds: Sequence[int]):
       return
   # The results are written by process 0, and others may not have them yet.
   if agreement.index() == 0:
-    print(summary.as_markdown(summary.summary(runs.load(folders))))
+    print(output.as_markdown(summary.summarize(runs.load(folders))))

@@ -70,7 +70,7 @@ def claimed(workdir, config):
 def check(workdir, config):
   """Checks that a run may begin or go on in a workdir; writes nothing.
 
-  It may go on with the differences that `config.conflicts` lets be. Of a run
+  It may go on with the differences that `default.conflicts` lets be. Of a run
   that has not taken a step there is nothing to go on with: any other takes its
   place.
 
@@ -111,18 +111,18 @@ def check(workdir, config):
   )
   if found:
     key, (old, new) = next(iter(found.items()))
+    why = _why(key, config.optim.schedule)
     raise UserError(
       f'workdir {workdir} holds a run of another config: {key} is {old!r}'
-      f' there and {new!r} here ({len(found)} such keys){_why(key, config)};'
+      f' there and {new!r} here ({len(found)} such keys){why};'
       ' choose another workdir or remove that one'
     )
 
 
-def _why(key, config):
+def _why(key, schedule):
   """Why a run cannot go on with another value of a key, where that is asked."""
   if key != 'epochs':
     return ''
-  schedule = config.optim.schedule
   if schedule in optim.SPANNING:
     return (
       f'. The schedule {schedule!r} spreads over all epochs: in a longer run'

@@ -8,14 +8,9 @@ one.
 import jax
 import jax.numpy as jnp
 
-__all__ = ['MODES', 'if_finite', 'step_key']
+__all__ = ['MODES', 'if_finite']
 
 MODES = ('stop', 'skip')
-
-
-def step_key(seed, step):
-  """The PRNG key of all that is drawn in a step."""
-  return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def if_finite(new, old, *others):

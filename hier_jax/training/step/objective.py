@@ -13,6 +13,7 @@ from hier_jax.poincare import _arguments
 __all__ = [
   'LOSSES',
   'advance',
+  'ball_options',
   'check',
   'hier_options',
   'init_memory',
@@ -48,7 +49,9 @@ LOSSES = (
 # Centers of a class, in the papers.
 _CENTERS = {'soft_triple': 10, 'sub_center_arc_face': 3}
 # What the training step fills in.
-_OURS = ('c', 'where', 'memory', 'axis_name', 'views')
+_OURS = ('where', 'memory', 'axis_name', 'views')
+# What the model's section says: HIER measures in the ball of the embeddings.
+_BALL = ('c', 'clip_radius')
 
 
 def _parameters(name):
@@ -60,19 +63,37 @@ def takes_memory(name):
   return 'memory' in _parameters(name)
 
 
+def _defaults(name):
+  """Option -> default of a loss, as its signature says."""
+  return {
+    key: p.default
+    for key, p in _parameters(name).items()
+    if p.kind is p.KEYWORD_ONLY and key not in _OURS
+  }
+
+
+def hier_options():
+  """Options of `losses.hier` with their defaults, those of its signature.
+
+  Those of the ball are left out, see `ball_options`.
+  """
+  return {k: v for k, v in _defaults('hier').items() if k not in _BALL}
+
+
+def ball_options():
+  """Defaults of the ball, curvature and clip radius, as `losses.hier` says."""
+  return {k: v for k, v in _defaults('hier').items() if k in _BALL}
+
+
 def options(name):
-  """Options of a loss with their defaults, those of its signature.
+  """Options of a metric loss with their defaults, those of its signature.
 
   Besides them 'hyperbolic', whether it measures with the model's curvature or
   by cosines, and 'centers', the number of centers of a class, where a loss can
   have them.
   """
   parameters = _parameters(name)
-  found = {
-    key: p.default
-    for key, p in parameters.items()
-    if p.kind is p.KEYWORD_ONLY and key not in _OURS
-  }
+  found = {k: v for k, v in _defaults(name).items() if k != 'c'}
   if 'c' in parameters:
     found['hyperbolic'] = parameters['c'].default is not None
   if name in _CENTERS:
@@ -80,23 +101,20 @@ def options(name):
   return found
 
 
-def hier_options():
-  """Options of `losses.hier` with their defaults, those of its signature."""
-  return {
-    key: p.default
-    for key, p in _parameters('hier').items()
-    if p.kind is p.KEYWORD_ONLY and key not in (*_OURS, 'clip_radius')
-  }
+def init_params(key, settings, num_classes, dim):
+  """{'class_proxies': ...} of the metric loss, {} where it has none.
 
-
-def init_params(key, config, num_classes):
-  """{'class_proxies': ...} of the loss that the config names, or {}."""
-  name = config.loss.metric
+  Args:
+    key: PRNG key.
+    settings: config.loss.
+    num_classes: classes C of the training split.
+    dim: size d of the embeddings.
+  """
+  name = settings.metric
   parameters = _parameters(name)
   if not {'proxies', 'centers'} & set(parameters):
     return {}
-  centers = config.loss[name].centers if name in _CENTERS else None
-  dim = config.model.embedding_dim
+  centers = settings[name].centers if name in _CENTERS else None
   return {
     'class_proxies': losses.init_class_proxies(
       key, num_classes, dim, centers=centers
@@ -104,10 +122,14 @@ def init_params(key, config, num_classes):
   }
 
 
-def init_memory(config):
-  """`losses.Memory`, or None where the config asks for none."""
-  size = config.loss.memory.size
-  return losses.init_memory(size, config.model.embedding_dim) if size else None
+def init_memory(settings, dim):
+  """`losses.Memory` of embeddings of size `dim`; None for a size of 0.
+
+  Args:
+    settings: config.loss.memory.
+    dim: size d of the embeddings.
+  """
+  return losses.init_memory(settings.size, dim) if settings.size else None
 
 
 def advance(memory, z, labels, axis_name=None):
@@ -117,92 +139,123 @@ def advance(memory, z, labels, axis_name=None):
   return losses.enqueue(memory, z, labels, axis_name=axis_name)
 
 
-def _metric(config, params, memory, step, axis_name):
+def _metric(settings, c, images_per_class, params, memory, step, axis_name):
   """(z, labels) -> the metric loss of the whole batch."""
-  name = config.loss.metric
-  settings = dict(config.loss[name], axis_name=axis_name)
-  settings.pop('centers', None)
-  if 'hyperbolic' in settings:
-    hyperbolic = settings.pop('hyperbolic')
-    settings['c'] = config.model.c if hyperbolic else None
+  name = settings.metric
+  options = dict(settings[name], axis_name=axis_name)
+  options.pop('centers', None)
+  if 'hyperbolic' in options:
+    options['c'] = c if options.pop('hyperbolic') else None
   if memory is not None:
-    ready = memory.filled & (step >= config.loss.memory.start_step)
-    settings['memory'] = memory._replace(filled=ready)
+    ready = memory.filled & (step >= settings.memory.start_step)
+    options['memory'] = memory._replace(filled=ready)
   if 'class_proxies' in params:
     kind = 'centers' if name in _CENTERS else 'proxies'
-    settings[kind] = params['class_proxies']
+    options[kind] = params['class_proxies']
   if name == 'hyp':
-    settings['views'] = config.data.images_per_class
-  return functools.partial(getattr(losses, name), **settings)
+    options['views'] = images_per_class
+  return functools.partial(getattr(losses, name), **options)
 
 
-def loss(config, params, memory, step, key, z, labels, axis_name=None):
+def loss(
+  key,
+  z,
+  labels,
+  params,
+  *,
+  settings,
+  model,
+  images_per_class,
+  memory=None,
+  step=0,
+  axis_name=None,
+):
   """The metric loss and HIER of one device's rows.
 
   Args:
-    config: the whole config.
-    params: {'class_proxies', 'hierarchical_proxies'}, as far as they are used.
-    memory: `losses.Memory` or None.
-    step: int32 scalar.
-    key: PRNG key.
+    key: PRNG key of HIER's draws, the same on all devices.
     z: `[b, d]` embeddings.
     labels: int `[b]`.
+    params: {'class_proxies', 'hierarchical_proxies'}, as far as they are used.
+    settings: config.loss.
+    model: config.model, whose ball the losses measure in.
+    images_per_class: images of a class in a batch, of which 'hyp' makes pairs.
+    memory: `losses.Memory` or None.
+    step: number of steps taken before this one, int32 scalar.
     axis_name: mapped axis over whose devices the batch is spread.
 
   Returns:
     the whole batch's loss, and a dict of scalars with 'loss', 'metric', 'hier'.
   """
-  settings = config.loss
   total, aux = losses.regularized(
-    _metric(config, params, memory, step, axis_name),
+    _metric(
+      settings, model.c, images_per_class, params, memory, step, axis_name
+    ),
     key,
     z,
     labels,
     params.get('hierarchical_proxies'),
     metric_weight=settings.metric_weight,
     hier_weight=settings.hier_weight,
-    c=config.model.c,
-    clip_radius=config.model.clip_radius,
+    c=model.c,
+    clip_radius=model.clip_radius,
     axis_name=axis_name,
     **settings.hier,
   )
   return total, aux | {'loss': jnp.asarray(total, jnp.float32)}
 
 
-def check(config, params, z, labels):
+def check(z, labels, params, *, c):
   """With `debug_checks`, that the loss is given what it can be made of.
 
   Args:
-    config: the whole config.
-    params: see `loss`.
     z: `[b, d]` embeddings, or None.
     labels: int `[b]`.
+    params: see `loss`.
+    c: curvature of the embeddings, config.model.c.
   """
   if z is not None:
     _arguments.check_finite('z', z)
-    if config.model.c:
-      _arguments.check_inside('z', z, config.model.c)
+    if c:
+      _arguments.check_inside('z', z, c)
   for name, array in params.items():
     _arguments.check_finite(name, array)
   if 'class_proxies' in params:
     _checks.classes(labels, params['class_proxies'].shape[0], True)
 
 
-def trace(config):
-  """Traces the loss of a batch, whose wrong options then raise ValueError."""
+def trace(settings, model, *, batch_size, images_per_class):
+  """Traces the loss of a batch, whose wrong options then raise ValueError.
+
+  Args:
+    settings: config.loss.
+    model: config.model.
+    batch_size: images in a batch.
+    images_per_class: see `loss`.
+  """
+  dim = model.embedding_dim
 
   def run(key, z, labels):
-    params = init_params(key, config, num_classes=2)
-    if config.loss.hier_weight > 0:
+    key_params, key_loss = jax.random.split(key)
+    params = init_params(key_params, settings, 2, dim)
+    if settings.hier_weight > 0:
       params['hierarchical_proxies'] = jnp.zeros(
-        (config.loss.num_proxies, z.shape[1]), jnp.float32
+        (settings.num_proxies, dim), jnp.float32
       )
-    return loss(config, params, init_memory(config), 0, key, z, labels)
+    return loss(
+      key_loss,
+      z,
+      labels,
+      params,
+      settings=settings,
+      model=model,
+      images_per_class=images_per_class,
+      memory=init_memory(settings.memory, dim),
+    )
 
-  rows = config.data.batch_size
   jax.eval_shape(
     run,
     jax.random.key(0),
-    jax.ShapeDtypeStruct((rows, config.model.embedding_dim), jnp.float32),
-    jax.ShapeDtypeStruct((rows,), jnp.int32),
+    jax.ShapeDtypeStruct((batch_size, dim), jnp.float32),
+    jax.ShapeDtypeStruct((batch_size,), jnp.int32),
   )

@@ -9,7 +9,6 @@ from flax import traverse_util
 
 __all__ = [
   'SPANNING',
-  'average',
   'group_norms',
   'group_of',
   'learning_rate',
@@ -17,6 +16,7 @@ __all__ = [
   'optimizer',
   'paths',
   'split',
+  'update_ema',
 ]
 
 _GROUPS = (
@@ -95,21 +95,24 @@ def group_norms(grads):
   return {group: optax.tree.norm(found) for group, found in groups.items()}
 
 
-def average(mean, params, step, decay):
-  """The next exponential moving average of the parameters.
+def update_ema(ema, params, step, decay):
+  """The exponential moving average (EMA) of the parameters after a step.
 
-  It begins at the first parameters; so that they are soon forgotten, the decay
-  grows with the steps t taken: min(decay, (1 + t) / (10 + t)).
+  The EMA begins at the first parameters. The decay grows with the number of
+  steps t, min(decay, (1 + t) / (10 + t)), so that they are soon forgotten.
 
   Args:
-    mean: the average so far.
-    params: after the step, like `mean`.
-    step: t before the step, int32 scalar.
-    decay: what of the average a step keeps in the end.
+    ema: the EMA before the step, a tree of arrays.
+    params: the parameters after the step, a tree like `ema`.
+    step: number of steps t before this one, int32 scalar.
+    decay: share of the EMA that late steps keep, 0 to 1.
+
+  Returns:
+    A tree like `ema`.
   """
   keep = jnp.minimum(decay, (1 + step) / (10 + step))
   return jax.tree.map(
-    lambda m, p: m + (1 - keep).astype(p.dtype) * (p - m), mean, params
+    lambda m, p: m + (1 - keep).astype(p.dtype) * (p - m), ema, params
   )
 
 
@@ -127,20 +130,21 @@ def _shape(optim, steps_per_epoch, total_steps):
   return optax.constant_schedule(1.0)
 
 
-def learning_rate(config, group, *, steps_per_epoch):
+def learning_rate(optim, group, *, batch_size, steps_per_epoch, epochs):
   """The learning rate of a group as a function of the step.
 
   lr * (global batch / 180) * scale of the group * schedule; the
   backbone's is 0 while epoch < warmup_epochs.
 
   Args:
-    config: the whole config.
+    optim: config.optim.
     group: one of config.optim.scales.
-    steps_per_epoch: int.
+    batch_size: images in a batch of all devices.
+    steps_per_epoch: steps in an epoch.
+    epochs: length of the run, over which some schedules spread.
   """
-  optim = config.optim
-  shape = _shape(optim, steps_per_epoch, config.epochs * steps_per_epoch)
-  height = optim.lr * config.data.batch_size / _REFERENCE_BATCH
+  shape = _shape(optim, steps_per_epoch, epochs * steps_per_epoch)
+  height = optim.lr * batch_size / _REFERENCE_BATCH
   height *= optim.scales[group]
   frozen_steps = optim.warmup_epochs * steps_per_epoch
 
@@ -163,18 +167,28 @@ def _scale_model(factor):
   )
 
 
-def optimizer(config, *, steps_per_epoch):
+def optimizer(optim, *, batch_size, steps_per_epoch, epochs):
   """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
 
   Weight decay is decoupled, one value for every leaf. Gradients are clipped
   before, by value and then by global norm, where the config says so, and those
   of the model are scaled before that. It takes the trained part of the
   parameters alone, see `split`.
+
+  Args:
+    optim: config.optim.
+    batch_size: images in a batch of all devices.
+    steps_per_epoch: steps in an epoch.
+    epochs: length of the run.
   """
-  optim = config.optim
+  length = {
+    'batch_size': batch_size,
+    'steps_per_epoch': steps_per_epoch,
+    'epochs': epochs,
+  }
   adamw = {
     group: optax.adamw(
-      learning_rate(config, group, steps_per_epoch=steps_per_epoch),
+      learning_rate(optim, group, **length),
       b1=optim.b1,
       b2=optim.b2,
       eps=optim.adam_eps,

@@ -25,7 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: that of the optimizer, for what is not frozen.
     skipped: int32, steps whose update was not finite and was left out.
     memory: `losses.Memory` of past batches, or None.
-    mean: moving average of the parameters that are not frozen, or None.
+    ema: exponential moving average of the trained parameters, or None.
   """
 
   step: jax.Array
@@ -34,7 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
   opt_state: Any
   skipped: jax.Array
   memory: Any = None
-  mean: Any = None
+  ema: Any = None
 
   @property
   def eval_variables(self):
@@ -44,10 +44,10 @@ class TrainState(flax.struct.PyTreeNode):
 
   @property
   def eval_params(self):
-    """What is evaluated: the parameters, averaged where there is a mean."""
-    if self.mean is None:
+    """The parameters to evaluate: their EMA where the run keeps one."""
+    if self.ema is None:
       return self.params
-    return optim.merge(self.params, self.mean)
+    return optim.merge(self.params, self.ema)
 
 
 def create(config, model, optimizer, num_classes):
@@ -67,7 +67,7 @@ def create(config, model, optimizer, num_classes):
     # Outside the mapped step there is no axis to mean over, and none is needed:
     # in evaluation mode the same variables are made.
     variables = model.init(key_model, images, train=False)
-    loss = objective.init_params(key_class, config, num_classes)
+    loss = objective.init_params(key_class, config.loss, num_classes, dim)
     if config.loss.hier_weight > 0:
       loss['hierarchical_proxies'] = losses.init_hier_proxies(
         key_hier,
@@ -83,27 +83,29 @@ def create(config, model, optimizer, num_classes):
       batch_stats=variables.get('batch_stats', {}),
       opt_state=optimizer.init(trained),
       skipped=jnp.zeros((), jnp.int32),
-      memory=objective.init_memory(config),
-      mean=_first_mean(config, params),
+      memory=objective.init_memory(config.loss.memory, dim),
+      ema=_first_ema(config.optim, params),
     )
 
   return jax.jit(init)(jax.random.key(config.seed))
 
 
-def _first_mean(config, params):
-  if config.optim.ema_decay is None:
+def _first_ema(settings, params):
+  """The EMA at step 0, None without one; `settings` are config.optim."""
+  if settings.ema_decay is None:
     return None
-  trained, _ = optim.split(params, config.optim.freeze)
+  trained, _ = optim.split(params, settings.freeze)
   # The step consumes its state, in which no two arrays may be one.
   return jax.tree.map(jnp.copy, trained)
 
 
-def read_pretrained(config, model, *, fetch=True):
+def read_pretrained(source, model, *, backbone, fetch=True):
   """The backbone's weights of `config.pretrained`.
 
   Args:
-    config: the whole config.
+    source: config.pretrained.
     model: `models.embedder.Embedder`.
+    backbone: its name, under which the hub has weights.
     fetch: whether weights of the hub are fetched.
 
   Returns:
@@ -113,38 +115,25 @@ def read_pretrained(config, model, *, fetch=True):
   Raises:
     UserError: the weights cannot be had or are not the backbone's.
   """
-  source = config.pretrained
   if source is None:
     return None
-  source = config.model.backbone if source == 'hub' else source
+  weights = backbone if source == 'hub' else source
   try:
-    if not fetch and not pretrained.is_file(source):
+    if not fetch and not pretrained.is_file(weights):
       return None
-    return pretrained.load(source, model)
+    return pretrained.load(weights, model)
   except UserError as error:
-    raise UserError(
-      f'config.pretrained is {config.pretrained!r}: {error}'
-    ) from error
+    raise UserError(f'config.pretrained is {source!r}: {error}') from error
 
 
-def with_pretrained(state, config, model, loaded=None):
-  """The state with the backbone's weights of `config.pretrained`.
+def with_pretrained(state, loaded, settings):
+  """The state with a backbone's weights in the place of those drawn.
 
   Args:
-    state: at step 0.
-    config: the whole config.
-    model: `models.embedder.Embedder`.
-    loaded: `pretrained.Loaded`, as `read_pretrained` returns it; None for it to
-      be read.
-
-  Returns:
-    The state, and the `pretrained.Loaded` that was put into it.
-
-  Raises:
-    UserError: the weights cannot be had or are not the backbone's.
+    state: `TrainState` at step 0.
+    loaded: `pretrained.Loaded`, as `read_pretrained` returns it.
+    settings: config.optim, which says whether there is an EMA.
   """
-  if loaded is None:
-    loaded = read_pretrained(config, model)
   put = lambda into, collection: (
     {
       **into,
@@ -155,7 +144,6 @@ def with_pretrained(state, config, model, loaded=None):
   )
   params = {**state.params, 'model': put(state.params['model'], 'params')}
   stats = put(state.batch_stats, 'batch_stats')
-  state = state.replace(
-    params=params, batch_stats=stats, mean=_first_mean(config, params)
+  return state.replace(
+    params=params, batch_stats=stats, ema=_first_ema(settings, params)
   )
-  return state, loaded

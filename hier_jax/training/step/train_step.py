@@ -1,43 +1,57 @@
 """One training step and one embedding pass, as one device sees them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
 from hier_jax.training.distributed.mapping import AXIS
-from hier_jax.training.step import finite, micro_batch, objective, optim
+from hier_jax.training.step import (
+  finite,
+  keys,
+  micro_batch,
+  objective,
+  optim,
+)
 
 __all__ = ['make_embed', 'make_train_step']
 
-# split(key)[i] is fold_in(key, i): far from what the loss splits off the key.
-_DROP_PATH = 2**20
-
 
 def make_train_step(config, model, optimizer):
-  """Returns step(state, batch) -> (state, metrics) for `parallel.map_step`.
+  """Returns step(state, batch) -> (state, metrics) for `mapping.map_step`.
 
   The batch holds 'image' uint8 `[b, H, W, 3]` and 'label' int32 `[b]`. The
   metrics are float32 scalars, 'loss' among them, and 'skipped', the number of
   steps so far that were not finite and left all but `state.step` as it was.
   Nothing random is stored: the key is a function of config.seed and the step.
   """
+  embed = functools.partial(
+    _embed,
+    model,
+    chunk=config.data.micro_batch,
+    drop_path=config.model.drop_path,
+  )
 
   def step(state, batch):
-    key = finite.step_key(config.seed, state.step)
+    key_loss, key_drop = keys.split(keys.step_key(config.seed, state.step))
     trained, frozen = optim.split(state.params, config.optim.freeze)
 
     def loss_of(trained):
       params = optim.merge(frozen, trained)
-      z, batch_stats = _embed(config, model, params, state, batch, key)
+      variables = {'params': params['model'], 'batch_stats': state.batch_stats}
+      z, batch_stats = embed(variables, batch['image'], key_drop)
       loss, metrics = objective.loss(
-        config,
-        params['loss'],
-        state.memory,
-        state.step,
-        key,
+        key_loss,
         z,
         batch['label'],
+        params['loss'],
+        settings=config.loss,
+        model=config.model,
+        images_per_class=config.data.images_per_class,
+        memory=state.memory,
+        step=state.step,
         axis_name=AXIS,
       )
       return loss, (metrics, z, batch_stats)
@@ -52,7 +66,7 @@ def make_train_step(config, model, optimizer):
       batch_stats=batch_stats,
       opt_state=opt_state,
       memory=objective.advance(state.memory, z, batch['label'], AXIS),
-      mean=_mean(config, state, trained),
+      ema=_ema(state, trained, config.optim.ema_decay),
     )
     metrics |= _norms(grads)
     new, good = finite.if_finite(
@@ -65,30 +79,37 @@ def make_train_step(config, model, optimizer):
   return step
 
 
-def _embed(config, model, params, state, batch, key):
-  """Embeddings `[b, d]` of this device's images, and new running statistics."""
-  variables = {'params': params['model'], 'batch_stats': state.batch_stats}
-  rngs = {'drop_path': jax.random.fold_in(key, _DROP_PATH)}
-  images, rows = batch['image'], config.data.micro_batch
-  if rows is None:
+def _embed(model, variables, images, key_drop, *, chunk, drop_path):
+  """Embeddings `[b, d]` of this device's images, and new running statistics.
+
+  Args:
+    model: `models.embedder.Embedder`.
+    variables: its parameters and running statistics.
+    images: uint8 `[b, H, W, 3]`.
+    key_drop: PRNG key of the branches that are dropped.
+    chunk: images that are embedded at a time; None for all.
+    drop_path: rate at which branches are dropped, or None.
+  """
+  rngs = {'drop_path': key_drop}
+  if chunk is None:
     z, updates = model.apply(
       variables, images, train=True, mutable=['batch_stats'], rngs=rngs
     )
     return z, updates.get('batch_stats', {})
 
   def embed(images, first):
-    placed = {'first': first} if config.model.drop_path else {}
+    placed = {'first': first} if drop_path else {}
     return model.apply(variables, images, train=True, rngs=rngs, **placed)
 
   first = lax.axis_index(AXIS) * len(images)
-  return micro_batch.in_chunks(embed, rows)(images, first), state.batch_stats
+  z = micro_batch.in_chunks(embed, chunk)(images, first)
+  return z, variables['batch_stats']
 
 
-def _mean(config, state, trained):
-  if state.mean is None:
+def _ema(state, trained, decay):
+  if state.ema is None:
     return None
-  decay = config.optim.ema_decay
-  return optim.average(state.mean, trained, state.step, decay)
+  return optim.update_ema(state.ema, trained, state.step, decay)
 
 
 def _norms(grads):
@@ -100,7 +121,7 @@ def _norms(grads):
 
 
 def make_embed(model):
-  """Returns embed(variables, images) -> `[b, d]` for `parallel.map_embed`."""
+  """Returns embed(variables, images) -> `[b, d]` for `mapping.map_embed`."""
 
   def embed(variables, images):
     return model.apply(variables, images, train=False)

@@ -5,7 +5,7 @@ import pytest
 from hier_jax.errors import UserError
 from hier_jax.training.config import files
 
-HEAD = 'from hier_jax.training.config import default_config\n'
+HEAD = 'from hier_jax.training.config.default import default_config\n'
 
 
 def write(path, text):

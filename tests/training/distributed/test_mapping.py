@@ -14,7 +14,6 @@ from jax import lax
 from experiments.benchmarks.scaling import collectives
 from hier_jax.models import embedder
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
@@ -196,7 +195,7 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
     }
   )
   model = embedder.create(**config.model.to_dict(), axis_name=AXIS)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   state = jax.eval_shape(
     lambda: state_lib.create(config, model, optimizer, num_classes=16)
   )

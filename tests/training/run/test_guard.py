@@ -1,102 +1,19 @@
-"""Steps that are not finite: what stays as it was, and what is said."""
+"""What is said and written of steps that are not finite."""
 
 import json
 
-import chex
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hier_jax import layers
 from hier_jax.data import datasets
 from hier_jax.errors import UserError
-from hier_jax.training.distributed import mapping
+from hier_jax.training.logs import progress
 from hier_jax.training.run import guard, loop
 from hier_jax.training.run.checkpoint import Checkpoints
-from hier_jax.training.run.inputs import Inputs
-from hier_jax.training.step import finite, optim
-from hier_jax.training.step import state as state_lib
-from hier_jax.training.step import train_step as step_lib
+from hier_jax.training.step import objective
 from tests.support import training_data
-
-SETTINGS = {
-  'loss.metric': 'multi_similarity',
-  'loss.memory.size': 16,
-  'loss.hier_weight': 0.0,
-  'optim.ema_decay': 0.9,
-}
-
-
-class Network(nn.Module):
-  """Takes numbers for images, and keeps running statistics."""
-
-  @nn.compact
-  def __call__(self, x, *, train=False):
-    x = nn.Dense(8, name='backbone')(x.astype(jnp.float32).mean((1, 2)))
-    axis = mapping.AXIS if train else None
-    x = nn.BatchNorm(not train, axis_name=axis, name='head_norm')(x)
-    return layers.BallHead(16, name='head')(x)
-
-
-@pytest.fixture(scope='module')
-def run():
-  """(step on 4 devices, a function that makes its first state)."""
-  config = training_data.config(**SETTINGS)
-  config.optim.freeze = ('head_norm',)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
-  step = mapping.map_step(
-    step_lib.make_train_step(config, Network(), optimizer)
-  )
-  return step, lambda: state_lib.create(config, Network(), optimizer, 16)
-
-
-def batches(count):
-  rng = np.random.default_rng(0)
-  return [
-    {
-      'image': rng.normal(size=(16, 1, 1, 3)).astype(np.float32),
-      'label': np.arange(8).repeat(2).astype(np.int32),
-    }
-    for _ in range(count)
-  ]
-
-
-@pytest.mark.parametrize('value', [np.nan, np.inf, 1e30])
-def test_such_a_step_leaves_all_but_its_number(run, value):
-  step, create = run
-  good, bad, after = batches(3)
-  # The last row, of the last device.
-  bad['image'][-1] = value
-  state, metrics = step(create(), good)
-  assert metrics['skipped'] == 0
-  before = jax.device_get(state)
-  state, metrics = step(state, bad)
-  assert metrics['skipped'] == 1
-  want = before.replace(step=2, skipped=1)
-  chex.assert_trees_all_equal(jax.device_get(state), want)
-  state, metrics = step(state, after)
-  assert metrics['skipped'] == 1
-  assert int(state.step) == 3
-  changed = jax.tree.map(
-    lambda a, b: np.any(a != b), before.params, jax.device_get(state.params)
-  )
-  assert any(jax.tree.leaves(changed))
-  chex.assert_tree_all_finite(jax.device_get(state))
-
-
-def test_an_update_that_overflows_is_not_made():
-  old = {'a': jnp.ones(3), 'n': jnp.zeros((), jnp.int32)}
-  new = {'a': jnp.array([1.0, jnp.inf, 0.0]), 'n': jnp.ones((), jnp.int32)}
-  kept, good = finite.if_finite(new, old, jnp.zeros(()))
-  assert not good
-  chex.assert_trees_all_equal(kept, old)
-  new['a'] = jnp.zeros(3)
-  kept, good = finite.if_finite(new, old, jnp.zeros(()))
-  assert good
-  chex.assert_trees_all_equal(kept, new)
-  assert not finite.if_finite(new, old, jnp.full((), jnp.nan))[1]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +26,7 @@ def test_an_update_that_overflows_is_not_made():
 )
 def test_what_was_not_finite_is_named(tmp_path, metrics, message):
   sampler = lambda step: np.array([step, 1])
-  watched = guard.Guard(training_data.config(), tmp_path, sampler, skipped=2)
+  watched = guard.Guard(tmp_path, sampler, seed=0, mode='stop', skipped=2)
   watched.watch(6, metrics | {'skipped': 2.0})
   watched.watch(7, metrics | {'skipped': 3.0})
   assert watched.check(6) == []
@@ -123,19 +40,17 @@ def test_what_was_not_finite_is_named(tmp_path, metrics, message):
 
 
 @pytest.fixture
-def poisoned(monkeypatch):
+def poisoned(monkeypatch, colours):
   """The loss of step 5 is NaN; returns how to heal it."""
-  made = training_data.splits()
-  monkeypatch.setattr(datasets, 'load', lambda *args, **kwargs: made)
-  loss = step_lib.objective.loss
+  loss = objective.loss
 
-  def poisoned_loss(config, params, memory, step, *args, **kwargs):
-    value, metrics = loss(config, params, memory, step, *args, **kwargs)
+  def poisoned_loss(*args, step=0, **kwargs):
+    value, metrics = loss(*args, step=step, **kwargs)
     value = value * jnp.where(step == 4, jnp.nan, 1)
     return value, metrics | {'loss': value}
 
-  monkeypatch.setattr(step_lib.objective, 'loss', poisoned_loss)
-  return lambda: monkeypatch.setattr(step_lib.objective, 'loss', loss)
+  monkeypatch.setattr(objective, 'loss', poisoned_loss)
+  return lambda: monkeypatch.setattr(objective, 'loss', loss)
 
 
 def small(**settings):
@@ -151,7 +66,7 @@ def test_run_stops_and_goes_on_from_before(tmp_path, poisoned):
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     assert checkpoints.latest_step == 3
   found = json.loads((workdir / 'nonfinite_5.json').read_text())
-  inputs = Inputs(config, datasets.load('')['train'])
+  inputs = training_data.inputs(config, datasets.load('')['train'])
   key = jax.random.fold_in(jax.random.key(config.seed), 4)
   assert found.pop('not_finite')['loss'] == 'nan'
   assert found == {
@@ -170,7 +85,7 @@ def test_run_skips(tmp_path, poisoned, log_every, monkeypatch):
   del poisoned
   said: list[str] = []
   say = lambda self, text: said.append(text)
-  monkeypatch.setattr(loop.report.Progress, 'say', say)
+  monkeypatch.setattr(progress.Progress, 'say', say)
   workdir = tmp_path / 'run'
   loop.train(small(nonfinite='skip', log_every=log_every), workdir)
   assert sum('step 5 was not finite' in text for text in said) == 1

@@ -8,7 +8,7 @@ from hier_jax.data import datasets
 from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping
-from hier_jax.training.run.inputs import Inputs, load_splits
+from hier_jax.training.run.inputs import load_splits
 from tests.support import training_data
 
 
@@ -19,7 +19,7 @@ def split():
 
 def batches(split, steps=2, **settings):
   """Batches as a step sees them, those of all devices together."""
-  inputs = Inputs(training_data.config(**settings), split)
+  inputs = training_data.inputs(training_data.config(**settings), split)
 
   def seen(state, batch):
     return state, jax.lax.all_gather(batch, mapping.AXIS, tiled=True)
@@ -41,8 +41,9 @@ def test_there_is_one_split_for_validation(
 ):
   made = {'train': split, 'test': split} | ({'val': split} if own else {})
   monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
+  config = training_data.config(**settings)
   with pytest.raises(UserError, match=message):
-    load_splits(training_data.config(**settings))
+    load_splits(config.data, config.eval)
 
 
 CROPS = {'data.short_side': 7, 'data.train_view.flip': 0.5}
@@ -56,7 +57,7 @@ def test_device_views_are_those_of_the_host(split):
     np.testing.assert_array_equal(ours['label'], theirs['label'])
     assert ours['image'].dtype == np.uint8
     difference = ours['image'].astype(int) - theirs['image']
-    # See tests/test_augment.py.
+    # See tests/training/step/test_device_views.py.
     assert np.abs(difference).max() <= 2
     assert np.mean(difference != 0) < 9e-3
 
@@ -95,7 +96,7 @@ def test_hierarchical_batches_take_classes_of_one_level(split, level):
 
 
 def test_official_batches_may_hold_an_image_twice(split):
-  sampler = Inputs(
+  sampler = training_data.inputs(
     training_data.config(**{'data.sampler': 'official'}), split
   ).sampler
   assert any(len(set(sampler(step))) < 16 for step in range(20))
@@ -113,11 +114,11 @@ def test_a_level_that_is_not_there_is_named(split, levels, level, message):
   config = training_data.config(**{'data.sampler': 'hierarchical'})
   config.data.level = level
   with pytest.raises(UserError, match=message):
-    Inputs(config, toy)
+    training_data.inputs(config, toy)
 
 
 def test_device_views_of_other_changes_are_refused(split):
   config = training_data.config(**CROPS, **{'data.device_views': True})
   config.data.train_view.grayscale = 0.5
   with pytest.raises(UserError, match='on the device a view is a crop'):
-    Inputs(config, split)
+    training_data.inputs(config, split)

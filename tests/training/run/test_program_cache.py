@@ -16,8 +16,8 @@ QUICKSTART = ROOT / 'experiments' / 'configs' / 'quickstart.py'
 START = """
 import collections, jax, numpy as np
 jax.config.update('jax_num_cpu_devices', 2)
-from hier_jax.training import compilation
-compilation.keep_programs()
+from hier_jax.training.run import program_cache
+program_cache.keep_programs()
 events = collections.Counter()
 jax.monitoring.register_event_listener(lambda name, **_: events.update([name]))
 

@@ -117,32 +117,34 @@ import gcsfs
 
 gcsfs.GCSFileSystem(token='anon', project='project').mkdir('bucket')
 from hier_jax.data import datasets
-from hier_jax.training import embedding, loop, report, runs
-from tests import training_data
+from hier_jax.training.logs import records
+from hier_jax.training.report import runs
+from hier_jax.training.run import from_checkpoint, loop
+from tests.support import training_data
 
 made = training_data.splits()
 datasets.load = lambda name, **_: made
 config = training_data.config(epochs=2)
 config.eval.batch_size = None
-want, write = loop.train(config, 'local'), report.MetricsLog.write
+want, write = loop.train(config, 'local'), records.MetricsLog.write
 
 def cut(self, record):
   write(self, record)
   if record['step'] == 5:
     raise KeyboardInterrupt
 
-report.MetricsLog.write = cut
+records.MetricsLog.write = cut
 try:
   loop.train(config, 'gs://bucket/runs/a')
   raise AssertionError
 except KeyboardInterrupt:
-  report.MetricsLog.write = write
+  records.MetricsLog.write = write
 assert loop.train(config, 'gs://bucket/runs/a') == want
-assert report.read('gs://bucket/runs/a/metrics.jsonl') == report.read(
+assert records.read('gs://bucket/runs/a/metrics.jsonl') == records.read(
   'local/metrics.jsonl'
 )
 local, remote = (
-  embedding.from_checkpoint(folder).queries.embeddings
+  from_checkpoint.read_task(folder).queries.embeddings
   for folder in ('local', 'gs://bucket/runs/a')
 )
 assert (local == remote).all()

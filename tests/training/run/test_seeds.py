@@ -22,7 +22,7 @@ def test_a_run_a_seed_and_a_table_over_them(tmp_path, capsys):
   first, second = runs.load([tmp_path])
   assert (first.seed, second.seed) == (0, 3)
   losses = [
-    [r['loss'] for r in run.metrics if r['kind'] == 'train']
+    [r['loss'] for r in run.records if r['kind'] == 'train']
     for run in (first, second)
   ]
   assert losses[0] != losses[1]

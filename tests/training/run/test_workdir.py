@@ -138,8 +138,8 @@ def test_a_lock_that_cannot_be_had_is_said(tmp_path, monkeypatch, capsys):
 
 _HOLD = """
 import pathlib, sys, time
-from hier_jax.training import workdir
-from tests import training_data
+from hier_jax.training.run import workdir
+from tests.support import training_data
 with workdir.claimed(pathlib.Path(sys.argv[1]), training_data.config()):
   print('claimed', flush=True)
   time.sleep(600)

@@ -11,7 +11,6 @@ from flax import traverse_util
 
 from hier_jax import layers, mining
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.losses.test_lca import oracle
@@ -118,7 +117,7 @@ def trained(config, params, batches):
   nested = traverse_util.unflatten_dict(
     {path: jnp.asarray(p) for path, p in params.items()}, sep='/'
   )
-  optimizer = optim.optimizer(config, steps_per_epoch=STEPS_PER_EPOCH)
+  optimizer = training_data.optimizer(config, STEPS_PER_EPOCH)
   state = state_lib.TrainState(
     step=jnp.zeros((), jnp.int32),
     params=nested,

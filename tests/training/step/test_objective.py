@@ -10,6 +10,7 @@ import pytest
 
 from hier_jax import layers, losses, poincare
 from hier_jax.training.config import checks
+from hier_jax.training.config.default import default_config
 from hier_jax.training.step import objective
 from tests.support import sharded, training_data
 
@@ -24,9 +25,20 @@ def batch(seed=0):
 
 
 def params_of(config):
-  params = objective.init_params(jax.random.key(0), config, CLASSES)
+  params = objective.init_params(jax.random.key(0), config.loss, CLASSES, DIM)
   proxies = losses.init_hier_proxies(jax.random.key(1), 24, DIM)
   return params | {'hierarchical_proxies': proxies}
+
+
+def loss_of(config, *args, **options):
+  """`objective.loss` as the step of a config calls it."""
+  return objective.loss(
+    *args,
+    settings=config.loss,
+    model=config.model,
+    images_per_class=config.data.images_per_class,
+    **options,
+  )
 
 
 def test_every_loss_of_single_labels_is_there():
@@ -50,6 +62,17 @@ def test_options_are_those_of_the_signatures():
   assert objective.options('multi_similarity')['hyperbolic'] is False
 
 
+def test_options_of_hier_are_those_of_its_signature():
+  parameters = inspect.signature(losses.hier).parameters
+  ball, hier = objective.ball_options(), objective.hier_options()
+  assert ball == {key: parameters[key].default for key in ('c', 'clip_radius')}
+  config = default_config()
+  assert {key: config.model[key] for key in ball} == ball
+  assert config.loss.hier.to_dict() == hier
+  assert hier['k'] == parameters['k'].default
+  assert not {*ball, 'axis_name'} & set(hier)
+
+
 @pytest.mark.parametrize('name', objective.LOSSES)
 def test_every_loss_trains_its_rows_and_parameters(name):
   config = training_data.config(
@@ -59,9 +82,7 @@ def test_every_loss_trains_its_rows_and_parameters(name):
   z, labels = batch()
   params = params_of(config)
   del params['hierarchical_proxies']
-  f = lambda z, params: objective.loss(
-    config, params, None, 0, jax.random.key(0), z, labels
-  )
+  f = lambda z, params: loss_of(config, jax.random.key(0), z, labels, params)
   (value, aux), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
     z, params
   )
@@ -76,8 +97,8 @@ def test_every_loss_trains_its_rows_and_parameters(name):
 def with_hier(name, **settings):
   config = training_data.config(**{'loss.metric': name, **settings})
   checks.validate(config)
-  f = lambda z, labels, params, axis_name: objective.loss(
-    config, params, None, 0, jax.random.key(5), z, labels, axis_name
+  f = lambda z, labels, params, axis_name: loss_of(
+    config, jax.random.key(5), z, labels, params, axis_name=axis_name
   )
   return config, f
 
@@ -116,7 +137,7 @@ def test_no_product_of_head_and_losses_has_a_lower_precision(name):
   def loss(variables, params, features):
     z = head.apply(variables, features)
     key = jax.random.key(0)
-    return objective.loss(config, params, None, 0, key, z, labels)[0]
+    return loss_of(config, key, z, labels, params)[0]
 
   traced = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(
     variables, params_of(config), features
@@ -185,10 +206,12 @@ def test_memory_is_read_from_its_step_on_and_moves_on():
   )
   checks.validate(config)
   z, labels = batch()
-  memory = objective.advance(objective.init_memory(config), *batch(seed=1))
+  memory = objective.advance(
+    objective.init_memory(config.loss.memory, DIM), *batch(seed=1)
+  )
   assert int(memory.position) == ROWS
-  value = lambda step: objective.loss(
-    config, {}, memory, step, jax.random.key(0), z, labels
+  value = lambda step: loss_of(
+    config, jax.random.key(0), z, labels, {}, memory=memory, step=step
   )[0]
   alone = losses.contrastive(z, labels)
   np.testing.assert_allclose(value(2), alone, rtol=1e-6)

@@ -8,16 +8,25 @@ import pytest
 
 from hier_jax.training.config.default import default_config
 from hier_jax.training.step import optim
-from tests.support import vectors
+from tests.support import training_data, vectors
 
 STEPS = 7  # an epoch
+
+
+def rate_of(config, group):
+  return optim.learning_rate(
+    config.optim,
+    group,
+    batch_size=config.data.batch_size,
+    steps_per_epoch=STEPS,
+    epochs=10,
+  )
 
 
 def rates(group, steps, **settings):
   config = default_config()
   config.optim.update(settings)
-  config.epochs = 10
-  rate = optim.learning_rate(config, group, steps_per_epoch=STEPS)
+  rate = rate_of(config, group)
   return np.array([rate(step) for step in steps], np.float64)
 
 
@@ -40,7 +49,7 @@ def test_rate_follows_the_batch():
   config = default_config()
   config.data.batch_size = 360
   config.optim.lr = 1e-5
-  rate = optim.learning_rate(config, 'head', steps_per_epoch=STEPS)
+  rate = rate_of(config, 'head')
   assert float(rate(0)) == pytest.approx(2e-5)
 
 
@@ -82,7 +91,7 @@ def test_adamw_by_hand_and_frozen_parts_stay():
     lr=0.1, warmup_epochs=0, weight_decay=0.5, freeze=('patch_embed',)
   )
   config.optim.scales.class_proxies = 2.0
-  optimizer = optim.optimizer(config, steps_per_epoch=STEPS)
+  optimizer = training_data.optimizer(config, STEPS)
   p, frozen = optim.split(params(), config.optim.freeze)
   assert optim.paths(frozen) == ['model/backbone/patch_embed']
   grads = jax.tree.map(lambda a: jnp.array([0.0, 1e-4, -2.0]), p)
@@ -108,7 +117,7 @@ def test_adamw_by_hand_and_frozen_parts_stay():
 def test_clips_come_before_adam():
   config = default_config()
   config.optim.update(clip_value=1.0, clip_norm=0.1)
-  optimizer = optim.optimizer(config, steps_per_epoch=STEPS)
+  optimizer = training_data.optimizer(config, STEPS)
   p = params()
   grads = jax.tree.map(lambda a: jnp.array([0.0, 5.0, -1.0]), p)
   _, state = optimizer.update(grads, optimizer.init(p), p)
@@ -122,7 +131,7 @@ def test_clips_come_before_adam():
 def test_the_models_gradient_alone_is_scaled_and_before_the_clips():
   config = default_config()
   config.optim.update(grad_scale=0.5, clip_value=1.0)
-  optimizer = optim.optimizer(config, steps_per_epoch=STEPS)
+  optimizer = training_data.optimizer(config, STEPS)
   p = params()
   grads = jax.tree.map(lambda a: jnp.array([0.2, 1.6, -5.0]), p)
   _, state = optimizer.update(grads, optimizer.init(p), p)
@@ -162,16 +171,16 @@ def test_norms_of_groups():
   assert got == pytest.approx(want, rel=1e-6)
 
 
-def test_average_begins_at_the_parameters_and_forgets_them():
+def test_ema_begins_at_the_parameters_and_forgets_them():
   rng, decay = np.random.default_rng(0), 0.5
   values = rng.normal(size=(13, 3))
-  mean, want = {'a': jnp.asarray(values[0], jnp.float32)}, values[0]
+  ema, want = {'a': jnp.asarray(values[0], jnp.float32)}, values[0]
   for t, p in enumerate(values[1:]):
-    mean = optim.average(mean, {'a': jnp.asarray(p, jnp.float32)}, t, decay)
+    ema = optim.update_ema(ema, {'a': jnp.asarray(p, jnp.float32)}, t, decay)
     keep = min(decay, (1 + t) / (10 + t))
     want = keep * want + (1 - keep) * p
   # (1 + t) / (10 + t) passes a half at t = 8.
-  np.testing.assert_allclose(mean['a'], want, rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(ema['a'], want, rtol=1e-6, atol=1e-6)
 
 
 def test_parameter_of_no_group_is_named():

@@ -1,4 +1,4 @@
-"""What a step draws, what it leaves alone, and what it keeps a mean of."""
+"""What a step draws, what it leaves alone, and its EMA of parameters."""
 
 import jax
 import numpy as np
@@ -7,7 +7,6 @@ from flax import traverse_util
 
 from hier_jax.models import embedder
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
@@ -17,7 +16,7 @@ def _made(**settings):
   """Config, step and first state without HIER, and a batch."""
   config = training_data.config(**{'loss.hier_weight': 0.0, **settings})
   model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
-  optimizer = optim.optimizer(config, steps_per_epoch=3)
+  optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   rng = np.random.default_rng(0)
   batch = {
@@ -55,7 +54,7 @@ def _flat(tree):
   return traverse_util.flatten_dict(jax.device_get(tree), sep='/')
 
 
-def test_frozen_parts_stay_and_the_mean_follows_the_others():
+def test_frozen_parts_stay_and_the_ema_follows_the_others():
   freeze = ('patch_embed', 'head/linear/bias')
   config, step, state, batch = _made(
     **{'optim.freeze': freeze, 'optim.ema_decay': 0.2}
@@ -64,17 +63,17 @@ def test_frozen_parts_stay_and_the_mean_follows_the_others():
   first = _flat(state.params)
   frozen = {k for k in first if any(part in k for part in freeze)}
   assert len(frozen) == 3
-  want = _flat(state.mean)
+  want = _flat(state.ema)
   assert want.keys() == first.keys() - frozen
   for t in range(4):
     state, metrics = step(state, batch)
     keep = min(0.2, (1 + t) / (10 + t))
     params = _flat(state.params)
     want = {k: keep * m + (1 - keep) * params[k] for k, m in want.items()}
-  for path, value in _flat(state.mean).items():
+  for path, value in _flat(state.ema).items():
     np.testing.assert_allclose(value, want[path], rtol=1e-5, atol=1e-6)
   for path, value in _flat(state.eval_params).items():
-    same = first if path in frozen else _flat(state.mean)
+    same = first if path in frozen else _flat(state.ema)
     np.testing.assert_array_equal(value, same[path])
     assert np.array_equal(params[path], first[path]) == (path in frozen)
   # Two moments of each parameter that is trained, and no more.

@@ -1,0 +1,46 @@
+"""A run's data set, as its checkpoint embeds it."""
+
+import os
+
+import pytest
+
+from hier_jax.data import datasets
+from hier_jax.errors import UserError
+from hier_jax.evaluation import retrieval_metrics
+from hier_jax.training.run import from_checkpoint, loop
+from tests.support import training_data
+
+
+def test_a_moved_run_is_evaluated_with_data_that_was_moved(
+  tmp_path, monkeypatch, colours, capsys
+):
+  places = []
+
+  def load(name, data_dir=None, **_):
+    assert os.path.isabs(data_dir)
+    places.append(os.path.realpath(data_dir))
+    if places[-1] != str(tmp_path / 'data'):
+      raise UserError('data set is not prepared')
+    return colours
+
+  monkeypatch.setattr(datasets, 'load', load)
+  monkeypatch.chdir(tmp_path)
+  config = training_data.config(epochs=1, **{'data.data_dir': 'data'})
+  rows = loop.train(config, 'run')
+  (tmp_path / 'elsewhere').mkdir()
+  monkeypatch.chdir(tmp_path / 'elsewhere')
+  (tmp_path / 'run').rename('moved')
+  task = from_checkpoint.read_task('moved')
+  # What the config leads to is told.
+  assert f'data are read from {tmp_path}/data' in capsys.readouterr().err
+  want = retrieval_metrics(task.queries.embeddings, task.queries.labels, c=0.1)
+  assert rows['after training'].items() >= want.items()
+  # The same run goes on from another folder.
+  config.data.data_dir = '../data'
+  assert loop.train(config, 'moved') == rows
+  from_checkpoint.read_task('moved', data_dir=tmp_path / 'data')
+  assert set(places) == {str(tmp_path / 'data')} and len(places) == 4
+  with pytest.raises(
+    UserError, match=r'not prepared. If the data .*--data_dir'
+  ):
+    from_checkpoint.read_task('moved', data_dir='/nowhere')
