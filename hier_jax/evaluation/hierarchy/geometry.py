@@ -9,6 +9,7 @@ from hier_jax.evaluation import _correlation, checks, distances
 from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.centroids import class_centroids
 from hier_jax.evaluation.hierarchy import graded
+from hier_jax.evaluation.retrieval import spaces
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Pairs whose coordinates are held at a time.
@@ -156,7 +157,9 @@ def nearest_centroid(
 def points_and_codes(embeddings, labels, taxonomy: Taxonomy, metric, c):
   """The points in float64, their classes, which distance is theirs, and c."""
   taxonomy_lib.expect(taxonomy)
-  x, metric, c = graded.located('embeddings', embeddings, metric, c)
+  metric, c = spaces.resolve(metric, c)
+  x = spaces.points('embeddings', embeddings, metric, c)
+  x, metric = distances.to_ball(x, metric, c)
   labels = checks.class_labels('labels', labels, len(x))
   return x, taxonomy.codes(labels), metric, c
 

@@ -11,8 +11,9 @@ import pytest
 from jax.sharding import Mesh
 
 from hier_jax.evaluation import per_query
-from hier_jax.evaluation.retrieval import lift, metrics, ranking, tiles
-from hier_jax.evaluation.retrieval.layout import Layout, by_class
+from hier_jax.evaluation.retrieval import lift, ranking, tiles
+from hier_jax.evaluation.retrieval import per_query as per_query_lib
+from hier_jax.evaluation.retrieval.layout import Layout
 from tests.support.numpy_rankings import assert_matches, cosine, in_ball, oracle
 
 pytestmark = pytest.mark.optimised
@@ -133,12 +134,12 @@ def test_a_cpu_looks_no_score_up(monkeypatch):
 def test_a_bar_counts_queries_where_asked(monkeypatch):
   bars = []
 
-  class Bar(metrics.tqdm.tqdm):
+  class Bar(per_query_lib.tqdm.tqdm):
     def close(self):
       bars.append((self.disable, self.n, self.total))
       super().close()
 
-  monkeypatch.setattr(metrics.tqdm, 'tqdm', Bar)
+  monkeypatch.setattr(per_query_lib.tqdm, 'tqdm', Bar)
   x, y = clustered(90, 4, 9, 1.0)
   x[::9] = x[0]
   per_query(x, y, progress=True)
@@ -209,19 +210,6 @@ def test_bounds_of_products():
     error = np.abs(np.float64(found.value) - exact).max(1)
     assert np.all(error < found.error)
     assert np.all(np.asarray(found.error) < slack * error)
-
-
-def test_layout_by_hand():
-  # Classes 0, 1, 2 have 3, 0 and 2 rows: first comes 1, then 2, then 0.
-  layout = by_class(
-    np.array([0, 1, 2, 0]), np.array([0, 2, 0, 2, 0]), np.array([4, -1, 1, -1])
-  )
-  np.testing.assert_array_equal(layout.queries, [1, 2, 0, 3])
-  np.testing.assert_array_equal(layout.gallery, [1, 3, 0, 2, 4])
-  np.testing.assert_array_equal(
-    layout.runs, [[0, 0, 2, 2], [0, 2, 5, 5], [5, 0, 4, 5]]
-  )
-  np.testing.assert_array_equal(layout.num_positives, [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize('slots', [0, 16, 1024])
