@@ -12,10 +12,10 @@ import numpy as np
 import tqdm
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
+from hier_jax.evaluation import _checks
 from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.hierarchy._graded_scores import scores_of_levels
-from hier_jax.evaluation.retrieval import exact, spaces
+from hier_jax.evaluation.retrieval import _exact, _spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 from hier_jax.evaluation.taxonomy import Taxonomy
 
@@ -153,18 +153,18 @@ def graded_per_query(
     raise UserError(
       f'`alpha` is {alpha}; expected a finite number of 0 or more'
     )
-  block = checks.positive_int('block', block)
+  block = _checks.positive_int('block', block)
   taxonomy = taxonomy_lib.expect(taxonomy)
-  metric, c = spaces.resolve(metric, c)
-  x = spaces.points('embeddings', embeddings, metric, c)
-  codes = taxonomy.codes(checks.class_labels('labels', labels, len(x)))
+  metric, c = _spaces.resolve(metric, c)
+  x = _spaces.points('embeddings', embeddings, metric, c)
+  codes = taxonomy.codes(_checks.class_labels('labels', labels, len(x)))
   if gallery is None and gallery_labels is None:
     y, gallery_codes, own = x, codes, np.arange(len(x))
   else:
     y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, metric, c)
     own = np.full(len(x), -1)
   _check_pair(x, y, own)
-  ranking = exact.Gallery(Lift.about(y, c=c, metric=metric), y)
+  ranking = _exact.Gallery(Lift.about(y, c=c, metric=metric), y)
   parts = []
   for start in tqdm.trange(
     *(0, len(x), block), desc='levels', delay=3, disable=not progress
@@ -190,8 +190,8 @@ def _gallery(gallery, labels, taxonomy, metric, c):
     raise UserError(
       'only one of `gallery` and `gallery_labels` is given; pass both or none'
     )
-  y = spaces.points('gallery', gallery, metric, c)
-  labels = checks.class_labels('gallery_labels', labels, len(y))
+  y = _spaces.points('gallery', gallery, metric, c)
+  labels = _checks.class_labels('gallery_labels', labels, len(y))
   return y, taxonomy.codes(labels, 'gallery_labels')
 
 
@@ -203,7 +203,7 @@ def _check_pair(x, y, own):
       'expected the same: embed both with one model'
     )
   if own[0] < 0:
-    checks.not_same('gallery', y, x)
+    _checks.not_same('gallery', y, x)
   elif len(x) < 2:
     raise UserError(
       '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from hier_jax.evaluation.retrieval import exact, ranking, tiles
-from hier_jax.evaluation.retrieval.layout import Layout
+from hier_jax.evaluation.retrieval import _exact, _ranking, _tiles
+from hier_jax.evaluation.retrieval._layout import Layout
+from hier_jax.evaluation.retrieval._outcomes import Wanted
 from hier_jax.evaluation.retrieval.lift import Lift
-from hier_jax.evaluation.retrieval.outcomes import Wanted
 
 # Products of two numbers that float64 may take, or a quarter of all: seconds.
 _MOST_EXACT = 1 << 37
@@ -38,7 +38,7 @@ class Passes:
 
   def run(self, bar, block, tile, narrow, devices):
     """Ranks all queries."""
-    ranker = ranking.Ranker(
+    ranker = _ranking.Ranker(
       self._lift,
       self._gallery,
       self._layout,
@@ -51,7 +51,7 @@ class Passes:
     left, late = np.arange(len(self._queries)), np.arange(0)
     if ranker.on_cpu and not self._wanted.best_only:
       # A CPU sorts scores sooner than XLA has it look them up.
-      large = self._layout.num_positives > tiles.MANY
+      large = self._layout.num_positives > _tiles.MANY
       left, late = left[~large], left[large]
     for in_narrow in [True, False] if narrow else [False]:
       found = ranker.negatives_ahead(self._queries, left, narrow=in_narrow)
@@ -68,8 +68,8 @@ class Passes:
     found: Iterable = ()
     if len(places):
       order = self._layout.gallery
-      gallery = exact.Gallery(self._lift, self._gallery[order])
-      found = exact.negatives_ahead(
+      gallery = _exact.Gallery(self._lift, self._gallery[order])
+      found = _exact.negatives_ahead(
         gallery, self._queries, self._layout, places
       )
     self._mark('tied', self._take(found, bar))

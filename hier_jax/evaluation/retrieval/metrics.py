@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
-from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation import _checks
+from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.retrieval.per_query import (
   MEANS,
   PRECISION,
@@ -82,7 +82,7 @@ def retrieval_metrics(
     UserError: bad arguments (see `per_query`), a K that is not a positive
       integer, an unknown figure, or no query that has a positive.
   """
-  recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
+  recall_at = [_checks.positive_int('K of recall_at', k) for k in recall_at]
   precision_at = _precision_at(figures)
   attributes = {MEANS[name] for name in figures if name in MEANS}
   result = per_query(
@@ -119,7 +119,7 @@ def retrieval_metrics(
     'num_without_positive': int(np.sum(~answerable)),
     'num_tied': int(np.sum(result.tied)),
     'num_unresolved': int(np.sum(result.unresolved)),
-    'distance': spaces.described(metric, c),
+    'distance': _spaces.described(metric, c),
     'ties': ties,
   }
   if result.num_repeated is not None:

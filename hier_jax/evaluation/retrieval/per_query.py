@@ -3,7 +3,7 @@
 Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings
 in float32 and, where queries go through float64, in that: no array of queries x
 gallery is ever made. All comes from the ranks of a query's positives: see
-`ranking`, and `exact` for what float32 leaves open.
+`_ranking`, and `_exact` for what float32 leaves open.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,8 +13,8 @@ import numpy as np
 import tqdm
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
-from hier_jax.evaluation.retrieval import layout, outcomes, spaces
+from hier_jax.evaluation import _checks
+from hier_jax.evaluation.retrieval import _layout, _outcomes, _spaces
 from hier_jax.evaluation.retrieval._passes import Passes
 from hier_jax.evaluation.retrieval.lift import Lift
 
@@ -171,30 +171,30 @@ def per_query(
     McSherry and Najork, Computing Information Retrieval Performance Measures
     Efficiently in the Presence of Tied Scores, ECIR 2008 (expected).
   """
-  _check_option('ties', ties, outcomes.TIES)
+  _check_option('ties', ties, _outcomes.TIES)
   _check_option('product', product, ('float32', 'bfloat16'))
-  block = checks.positive_int('block', block)
-  tile = checks.positive_int('tile', tile)
-  wanted = outcomes.Wanted(
+  block = _checks.positive_int('block', block)
+  tile = _checks.positive_int('tile', tile)
+  wanted = _outcomes.Wanted(
     ties,
-    [checks.positive_int('K of recall_at', k) for k in recall_at],
-    [checks.positive_int('k of precision_at', k) for k in precision_at],
+    [_checks.positive_int('K of recall_at', k) for k in recall_at],
+    [_checks.positive_int('k of precision_at', k) for k in precision_at],
     best_only and ties != 'expected',
     set(attributes),
   )
-  metric, c = spaces.resolve(metric, c)
-  queries = spaces.points('embeddings', embeddings, metric, c)
-  labels = checks.class_labels('labels', labels, len(queries))
+  metric, c = _spaces.resolve(metric, c)
+  queries = _spaces.points('embeddings', embeddings, metric, c)
+  labels = _checks.class_labels('labels', labels, len(queries))
   gallery, gallery_labels, own = _gallery(
     queries, labels, gallery, gallery_labels, metric, c
   )
-  codes, gallery_codes = checks.class_codes(labels, gallery_labels)
+  codes, gallery_codes = _checks.class_codes(labels, gallery_labels)
   if own[0] < 0:
-    checks.not_same('gallery', gallery, queries)
+    _checks.not_same('gallery', gallery, queries)
   work = Passes(
     queries,
     gallery,
-    layout.by_class(codes, gallery_codes, own),
+    _layout.by_class(codes, gallery_codes, own),
     Lift.about(gallery, c=c, metric=metric),
     wanted,
   )
@@ -227,13 +227,13 @@ def _gallery(queries, labels, gallery, gallery_labels, metric, c):
         '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
       )
     return queries, labels, np.arange(len(queries))
-  gallery = spaces.points('gallery', gallery, metric, c)
+  gallery = _spaces.points('gallery', gallery, metric, c)
   if gallery.shape[1] != queries.shape[1]:
     raise UserError(
       f'`gallery` has {gallery.shape[1]} dimensions and `embeddings` '
       f'{queries.shape[1]}; expected the same: embed both with one model'
     )
-  gallery_labels = checks.class_labels(
+  gallery_labels = _checks.class_labels(
     'gallery_labels', gallery_labels, len(gallery)
   )
   return gallery, gallery_labels, np.full(len(queries), -1)
