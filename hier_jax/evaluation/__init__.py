@@ -6,11 +6,8 @@ from hier_jax.evaluation.clustering import cluster_metrics
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.faiss_index import read_faiss, write_faiss
 from hier_jax.evaluation.retrieval.lift import Lift, lift
-from hier_jax.evaluation.retrieval.metrics import (
-  PerQuery,
-  per_query,
-  retrieval_metrics,
-)
+from hier_jax.evaluation.retrieval.metrics import retrieval_metrics
+from hier_jax.evaluation.retrieval.per_query import PerQuery, per_query
 from hier_jax.evaluation.statistics import bootstrap_ci, paired_test
 from hier_jax.evaluation.table import format_table
 from hier_jax.evaluation.taxonomy import Taxonomy

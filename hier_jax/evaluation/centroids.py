@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from hier_jax.evaluation import checks
-from hier_jax.evaluation.distances import normalize, square_norm
+from hier_jax.evaluation import _checks
+from hier_jax.evaluation._distances import normalize, square_norm
 
 
 def class_centroids(
@@ -36,10 +36,10 @@ def class_centroids(
     Shimizu et al., Hyperbolic Neural Networks++, ICLR 2021, arXiv 2006.08210,
     section 3.5.
   """
-  c = checks.curvature('c', c)
-  x = checks.points('embeddings', embeddings, c)
-  labels = checks.class_labels('labels', labels, len(x))
-  checks.labelled('labels', labels)
+  c = _checks.curvature('c', c)
+  x = _checks.points('embeddings', embeddings, c)
+  labels = _checks.class_labels('labels', labels, len(x))
+  _checks.labelled('labels', labels)
   classes, codes = np.unique(labels, return_inverse=True)
   if c is None:
     x = normalize(x)

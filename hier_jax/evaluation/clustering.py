@@ -6,8 +6,8 @@ import types
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, distances
-from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation import _checks, _distances
+from hier_jax.evaluation.retrieval import _spaces
 
 LIBRARIES = ('scikit-learn', 'faiss')
 
@@ -50,13 +50,13 @@ def cluster_metrics(
     raise UserError(
       f'`library` is {library!r}; expected one of {list(LIBRARIES)}'
     )
-  x = spaces.points('embeddings', embeddings, metric, None).astype(np.float32)
-  labels = checks.class_labels('labels', labels, len(x))
-  checks.labelled('labels', labels)
+  x = _spaces.points('embeddings', embeddings, metric, None).astype(np.float32)
+  labels = _checks.class_labels('labels', labels, len(x))
+  _checks.labelled('labels', labels)
   judge = _import('sklearn.metrics', 'scikit-learn')
   classes, codes = np.unique(labels, return_inverse=True)
   if metric == 'cosine':
-    x = distances.normalize(x)
+    x = _distances.normalize(x)
   cluster = _faiss if library == 'faiss' else _scikit_learn
   clusters = cluster(x, len(classes), seed)
   return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from hier_jax import paths
 from hier_jax.errors import UserError, plain
-from hier_jax.evaluation import checks, npz
+from hier_jax.evaluation import _checks, _npz
 from hier_jax.evaluation.hierarchy import graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval import faiss_index
@@ -55,7 +55,7 @@ def read(path) -> Embedded:
       f'{path} does not exist: expected the workdir of a run, '
       'WORKDIR/checkpoints/STEP, or an .npz of embeddings'
     )
-  arrays = npz.read(
+  arrays = _npz.read(
     path, ('embeddings', 'labels'), remedy, optional=('c', 'proxies')
   )
   return Embedded(
@@ -84,7 +84,7 @@ def _number(path, c):
     return None
   if c.size != 1:
     raise UserError(f'{path}: `c` has shape {c.shape}; expected one number')
-  return checks.curvature(f'c of {path}', c.item())
+  return _checks.curvature(f'c of {path}', c.item())
 
 
 class Task(NamedTuple):
@@ -179,7 +179,7 @@ def metrics(
   found: dict[str, float | int | str | None] = {'c': c}
   found |= retrieval_metrics(x, labels, metrics=METRICS, **options)
   if task.gallery is not None:
-    found['num_in_gallery'] = checks.num_shared(x, task.gallery.embeddings)
+    found['num_in_gallery'] = _checks.num_shared(x, task.gallery.embeddings)
   tree = None
   if proxies is not None and c:
     tree = proxy_tree(x, proxies, c=c)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
+from hier_jax.evaluation import _checks
 
 _METHODS = ('percentile', 'bca')
 # Numbers that a batch of resamples holds: 32 MiB.
@@ -152,7 +152,7 @@ def paired_test(
 
 
 def _check_options(confidence, num_resamples):
-  checks.positive_int('num_resamples', num_resamples)
+  _checks.positive_int('num_resamples', num_resamples)
   if not 0 < confidence < 1:
     raise UserError(
       f'`confidence` is {confidence}; expected a number between 0 and 1'
@@ -179,7 +179,7 @@ def _by_cluster(values, clusters) -> tuple[np.ndarray, np.ndarray]:
     raise UserError(f'none of the {len(values)} values counts: all are NaN')
   if clusters is None:
     return values[counts], np.ones(counts.sum())
-  clusters = checks.class_labels('clusters', clusters, len(values))[counts]
+  clusters = _checks.class_labels('clusters', clusters, len(values))[counts]
   codes = np.unique(clusters, return_inverse=True)[1]
   sizes = np.bincount(codes)
   if len(sizes) < 2:

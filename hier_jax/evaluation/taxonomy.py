@@ -1,17 +1,15 @@
 """A taxonomy of classes: a tree that people made, to measure against."""
 
-import csv
 import dataclasses
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hier_jax.errors import UserError, listed
+from hier_jax.errors import UserError
+from hier_jax.evaluation import _taxonomy_rows as _rows
+from hier_jax.evaluation._taxonomy_rows import counted
 
-# Levels are counted in one byte.
-_MAX_LEVELS = 255
 _EDGES = ['child', 'parent']
 
 
@@ -59,16 +57,16 @@ class Taxonomy:
         another length than the header; classes that stand twice; nodes with
         several parents; cycles; no root or several; more than 255 levels.
     """
-    header, rows = _read_rows(path)
+    header, rows = _rows.read_rows(path)
     if [name.lower() for name in header] == _EDGES:
-      return _build(_paths_of_edges(rows), None)
-    doubled = _repeated(row[0] for row in rows)
+      return _build(_rows.paths_of_edges(rows), None)
+    doubled = _rows.repeated(row[0] for row in rows)
     if doubled:
       raise UserError(
-        f'{path} holds {_listed(doubled, "class")} more than once; expected '
+        f'{path} holds {counted(doubled, "class")} more than once; expected '
         'one row a class'
       )
-    paths = {row[0]: _trimmed(row[0], row[1:]) for row in rows}
+    paths = {row[0]: _rows.trimmed(row[0], row[1:]) for row in rows}
     return _build(paths, [*header[1:], header[0]])
 
   @classmethod
@@ -106,13 +104,13 @@ class Taxonomy:
         f'`classes` holds {len(names)} names for the {len(levels)} rows of '
         '`levels`; expected as many'
       )
-    if doubled := _repeated(names):
+    if doubled := _rows.repeated(names):
       raise UserError(
-        f'`classes` holds {_listed(doubled, "class")} more than once'
+        f'`classes` holds {counted(doubled, "class")} more than once'
       )
     cells = np.where(levels.astype(str) == '-1', '', levels.astype(str))
     rows = zip(names, cells.tolist(), strict=True)
-    paths = {name: _trimmed(name, row) for name, row in rows}
+    paths = {name: _rows.trimmed(name, row) for name, row in rows}
     width = levels.shape[1] + 1
     if level_names is not None and len(level_names) != width:
       raise UserError(
@@ -140,7 +138,7 @@ class Taxonomy:
     text = np.array([_as_text(x) for x in labels.tolist()])
     if missing := np.flatnonzero(text == '').tolist():
       raise UserError(
-        f'`{name}` lacks {_listed(missing, "label")} of {len(text)} (by row); '
+        f'`{name}` lacks {counted(missing, "label")} of {len(text)} (by row); '
         'expected a class for every row'
       )
     row = {name: i for i, name in enumerate(self.classes)}
@@ -149,7 +147,7 @@ class Taxonomy:
       inner = set(self.node_names).intersection(unknown)
       hint = ' (some are inner nodes: label by classes)' if inner else ''
       raise UserError(
-        f'`{name}` holds {_listed(unknown, "class")} that the taxonomy lacks'
+        f'`{name}` holds {counted(unknown, "class")} that the taxonomy lacks'
         f'{hint}; expected some of its {len(self.classes)} classes: add these '
         'to it, or leave their rows out'
       )
@@ -237,11 +235,11 @@ def _build(
   """The taxonomy of classes with their ancestors, coarsest first."""
   longest = 1 + max(map(len, paths.values()))
   width = longest if level_names is None else len(level_names)
-  if width > _MAX_LEVELS:
-    raise _too_deep(width)
+  if width > _rows.MAX_LEVELS:
+    raise _rows.too_deep(width)
   names = tuple(level_names or _default_names(width))
-  if doubled := _repeated(names):
-    raise UserError(f'{_listed(doubled, "level")} is named more than once')
+  if doubled := _rows.repeated(names):
+    raise UserError(f'{counted(doubled, "level")} is named more than once')
   number: dict[tuple[int, str], int] = {}
   parents: dict[int, set[str]] = {}
   path = np.empty((len(paths), width), np.int32)
@@ -255,120 +253,13 @@ def _build(
   node_names = tuple(name for _, name in number)
   several = {node_names[k]: v for k, v in parents.items() if len(v) > 1}
   if several:
-    raise _not_a_tree(several)
+    raise _rows.not_a_tree(several)
   depth = np.array([1 + len(x) for x in paths.values()], np.int32)
   return Taxonomy(tuple(paths), path, depth, names, node_names)
 
 
-def _paths_of_edges(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-  """Ancestors of each leaf below the root, coarsest first."""
-  parents: dict[str, set[str]] = {}
-  for child, parent in rows:
-    parents.setdefault(child, set()).add(parent)
-  if several := {k: v for k, v in parents.items() if len(v) > 1}:
-    raise _not_a_tree(several)
-  if doubled := _repeated(child for child, _ in rows):
-    raise UserError(f'the edges of {_listed(doubled, "node")} stand twice')
-  above = {child: found.pop() for child, found in parents.items()}
-  upward: dict[str, list[str]] = {'': []}
-  for node in [*above, *above.values()]:
-    way = []
-    # A way back to itself ends at the first node it meets again.
-    on_way: set[str] = set()
-    while node not in upward and node not in on_way:
-      way.append(node)
-      on_way.add(node)
-      node = above.get(node, '')
-      # The root is none of the levels.
-      if len(way) > _MAX_LEVELS + 1:
-        raise _too_deep(f'more than {_MAX_LEVELS}')
-    if node not in upward:
-      raise UserError(
-        'the taxonomy is not a tree: '
-        f'{_listed(way[way.index(node) :], "node")} are their own ancestors; '
-        'expected no cycle'
-      )
-    if len(way) + len(upward[node]) > _MAX_LEVELS + 1:
-      raise _too_deep(f'more than {_MAX_LEVELS}')
-    for step in reversed(way):
-      upward[step] = [*upward[above.get(step, '')], step]
-  roots = {way[0] for way in upward.values() if way}
-  if len(roots) > 1:
-    raise UserError(
-      f'the taxonomy is not a tree: {_listed(sorted(roots), "node")} have no '
-      'parent; expected one: give them a parent in common'
-    )
-  inner = set(above.values())
-  leaves = {x: upward[x][1:-1] for x in above if x not in inner | roots}
-  if not leaves:
-    raise UserError('the taxonomy holds no class below its root')
-  return leaves
-
-
-def _too_deep(found: int | str) -> UserError:
-  return UserError(
-    f'the taxonomy has {found} levels; expected at most {_MAX_LEVELS}'
-  )
-
-
-def _not_a_tree(several: Mapping[str, Iterable[str]]) -> UserError:
-  name, parents = next(iter(several.items()))
-  shown = ', '.join(repr(x) if x else 'none' for x in sorted(parents))
-  return UserError(
-    f'the taxonomy is not a tree: {_listed(list(several), "node")} with '
-    f'several parents ({name!r} has {shown}); expected one each: rename those '
-    'that only share a name'
-  )
-
-
-def _read_rows(path) -> tuple[list[str], list[list[str]]]:
-  """The header and the rows of a CSV file, cells without blanks around."""
-  try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      table = [[cell.strip() for cell in row] for row in csv.reader(file)]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f'{path} cannot be read as CSV: {error}') from error
-  lines = [(i, row) for i, row in enumerate(table, 1) if any(row)]
-  if len(lines) < 2:
-    raise UserError(
-      f'{path} holds {len(lines)} rows; expected a header and a row a class '
-      '(or an edge)'
-    )
-  (_, header), *rest = lines
-  bad = [i for i, row in rest if len(row) != len(header) or not row[0]]
-  if bad:
-    raise UserError(
-      f'{path} holds {_listed(bad, "line")} without a name or of another '
-      f'length than the header ({len(header)} cells); fill them up'
-    )
-  return header, [row for _, row in rest]
-
-
-def _trimmed(name: str, row: Sequence[str]) -> list[str]:
-  """The row without the empty cells at its end."""
-  row = list(row)
-  while row and not row[-1]:
-    row.pop()
-  if not all(row):
-    raise UserError(
-      f'the row of class {name!r} has an empty cell between others; expected '
-      'them at the end only: name every ancestor'
-    )
-  return row
-
-
 def _default_names(width: int) -> list[str]:
   return [*(f'level{i}' for i in range(1, width)), 'class']
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-  return [name for name, count in Counter(names).items() if count > 1]
-
-
-def _listed(found: Sequence, noun: str) -> str:
-  shown = listed([repr(x) for x in found])
-  plural = {'class': 'classes'}.get(noun, noun + 's')
-  return f'{len(found)} {noun if len(found) == 1 else plural}: {shown}'
 
 
 def _as_text(label) -> str:

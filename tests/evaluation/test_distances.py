@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hier_jax.evaluation import distances
+from hier_jax.evaluation import _distances
 
 SPACES = [('cosine', None), ('euclidean', 0.0), ('hyperbolic', 0.3)]
 
@@ -33,9 +33,9 @@ def test_distances(metric, c):
   rng = np.random.default_rng(0)
   x, y = points(rng, 7, 5, c), points(rng, 9, 5, c)
   expected = [[distance(a, b, metric, c) for b in y] for a in x]
-  found = distances.Gallery(y, metric, c).distances(x)
+  found = _distances.Gallery(y, metric, c).distances(x)
   np.testing.assert_allclose(found, expected, rtol=1e-12)
-  found = distances.paired(x, y[:7], metric, c)
+  found = _distances.paired(x, y[:7], metric, c)
   np.testing.assert_allclose(found, np.diagonal(expected), rtol=1e-12)
 
 
@@ -44,7 +44,7 @@ def test_identical_rows_are_equally_far(metric, c):
   rng = np.random.default_rng(1)
   y = points(rng, 5, 33, c)[np.arange(103) % 5]
   for block in (1, 3):
-    far = distances.Gallery(y, metric, c).distances(points(rng, block, 33, c))
+    far = _distances.Gallery(y, metric, c).distances(points(rng, block, 33, c))
     np.testing.assert_array_equal(far, far[:, np.arange(103) % 5])
 
 
@@ -52,13 +52,13 @@ def test_crowded_far_from_the_origin():
   rng = np.random.default_rng(2)
   x = 100 + 1e-6 * rng.normal(size=(6, 4))
   expected = [[math.dist(a, b) for b in x] for a in x]
-  found = distances.Gallery(x, 'euclidean', 0).distances(x)
+  found = _distances.Gallery(x, 'euclidean', 0).distances(x)
   np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13)
 
 
 def test_zero_rows():
   x = np.array([[0.0, 0.0], [3.0, 4.0]])
-  far = distances.Gallery(x, 'cosine', 0).distances(x)
+  far = _distances.Gallery(x, 'cosine', 0).distances(x)
   np.testing.assert_allclose(far, [[1, 1], [1, 0]], atol=1e-15)
 
 
@@ -67,9 +67,9 @@ def test_hyperboloid_is_taken_to_the_ball():
   space = rng.normal(size=(6, 3)) * [[0], [1e-3], [1], [10], [1e3], [1e4]]
   c = 0.3
   time = np.sqrt(1 / c + np.sum(space**2, 1, keepdims=True))
-  found, metric = distances.to_ball(np.hstack([time, space]), 'lorentz', c)
+  found, metric = _distances.to_ball(np.hstack([time, space]), 'lorentz', c)
   assert metric == 'hyperbolic'
-  far = distances.Gallery(found, metric, c).distances(found)
+  far = _distances.Gallery(found, metric, c).distances(found)
   inner = time * time.T - space @ space.T
   expected = np.arccosh(np.maximum(c * inner, 1)) / np.sqrt(c)
   # That formula is of no use between a point and itself.

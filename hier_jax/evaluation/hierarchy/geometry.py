@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hier_jax.evaluation import _correlation, checks, distances
+from hier_jax.evaluation import _checks, _correlation, _distances
 from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.centroids import class_centroids
 from hier_jax.evaluation.hierarchy import graded
+from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Pairs whose coordinates are held at a time.
@@ -68,7 +69,7 @@ def distance_correlation(
   rng = np.random.default_rng(seed)
   i, j = _correlation.pairs(len(x), max_pairs, rng)
   far = [
-    distances.paired(x[i[part]], x[j[part]], metric, c)
+    _distances.paired(x[i[part]], x[j[part]], metric, c)
     for part in (
       slice(k, k + _PAIRS_AT_ONCE) for k in range(0, len(i), _PAIRS_AT_ONCE)
     )
@@ -109,7 +110,7 @@ def radius_depth(
   rng = np.random.default_rng(seed)
   items = float('nan')
   if metric != 'cosine':
-    norms = distances.square_norm(x)[:, 0]
+    norms = _distances.square_norm(x)[:, 0]
     items = _correlation.spearman(norms, taxonomy.depth[codes])
 
   def of_nodes(codes):
@@ -118,7 +119,7 @@ def radius_depth(
       # A class that lies higher was a node of its own level already.
       there = taxonomy.depth[codes] > level
       found, _ = class_centroids(x[there], nodes[codes[there]], c=c)
-      radii.append(distances.square_norm(found)[:, 0])
+      radii.append(_distances.square_norm(found)[:, 0])
       depths.append(np.full(len(found), level))
     return _correlation.spearman(np.concatenate(radii), np.concatenate(depths))
 
@@ -156,8 +157,10 @@ def nearest_centroid(
 def points_and_codes(embeddings, labels, taxonomy: Taxonomy, metric, c):
   """The points in float64, their classes, which distance is theirs, and c."""
   taxonomy_lib.expect(taxonomy)
-  x, metric, c = graded.located('embeddings', embeddings, metric, c)
-  labels = checks.class_labels('labels', labels, len(x))
+  metric, c = _spaces.resolve(metric, c)
+  x = _spaces.points('embeddings', embeddings, metric, c)
+  x, metric = _distances.to_ball(x, metric, c)
+  labels = _checks.class_labels('labels', labels, len(x))
   return x, taxonomy.codes(labels), metric, c
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import tqdm
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, distances
+from hier_jax.evaluation import _checks
 from hier_jax.evaluation import taxonomy as taxonomy_lib
-from hier_jax.evaluation.retrieval import exact, spaces
+from hier_jax.evaluation.hierarchy._graded_scores import scores_of_levels
+from hier_jax.evaluation.retrieval import _exact, _spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 from hier_jax.evaluation.taxonomy import Taxonomy
 
@@ -152,18 +153,18 @@ def graded_per_query(
     raise UserError(
       f'`alpha` is {alpha}; expected a finite number of 0 or more'
     )
-  block = checks.positive_int('block', block)
+  block = _checks.positive_int('block', block)
   taxonomy = taxonomy_lib.expect(taxonomy)
-  metric, c = spaces.resolve(metric, c)
-  x = spaces.points('embeddings', embeddings, metric, c)
-  codes = taxonomy.codes(checks.class_labels('labels', labels, len(x)))
+  metric, c = _spaces.resolve(metric, c)
+  x = _spaces.points('embeddings', embeddings, metric, c)
+  codes = taxonomy.codes(_checks.class_labels('labels', labels, len(x)))
   if gallery is None and gallery_labels is None:
     y, gallery_codes, own = x, codes, np.arange(len(x))
   else:
     y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, metric, c)
     own = np.full(len(x), -1)
   _check_pair(x, y, own)
-  ranking = exact.Gallery(Lift.about(y, c=c, metric=metric), y)
+  ranking = _exact.Gallery(Lift.about(y, c=c, metric=metric), y)
   parts = []
   for start in tqdm.trange(
     *(0, len(x), block), desc='levels', delay=3, disable=not progress
@@ -177,28 +178,10 @@ def graded_per_query(
       own[rows],
       ties == 'pessimistic',
     )
-    parts.append(_graded(levels, taxonomy.num_levels, alpha, drop_same_class))
+    parts.append(
+      scores_of_levels(levels, taxonomy.num_levels, alpha, drop_same_class)
+    )
   return GradedPerQuery(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def located(
-  name: str, x, metric: str | None, c: float | None
-) -> tuple[np.ndarray, str, float | None]:
-  """Checked points in float64, which of `distances` theirs is, and their c.
-
-  Args:
-    name: what messages call the points.
-    x: `[n, d]`, any floating dtype.
-    metric: see `graded_per_query`.
-    c: likewise.
-
-  Raises:
-    UserError: rows with NaN or Inf or outside the space, wrong shapes, an
-      unknown metric.
-  """
-  metric, c = spaces.resolve(metric, c)
-  x = spaces.points(name, x, metric, c)
-  return *distances.to_ball(x, metric, c), c
 
 
 def _gallery(gallery, labels, taxonomy, metric, c):
@@ -207,8 +190,8 @@ def _gallery(gallery, labels, taxonomy, metric, c):
     raise UserError(
       'only one of `gallery` and `gallery_labels` is given; pass both or none'
     )
-  y = spaces.points('gallery', gallery, metric, c)
-  labels = checks.class_labels('gallery_labels', labels, len(y))
+  y = _spaces.points('gallery', gallery, metric, c)
+  labels = _checks.class_labels('gallery_labels', labels, len(y))
   return y, taxonomy.codes(labels, 'gallery_labels')
 
 
@@ -220,7 +203,7 @@ def _check_pair(x, y, own):
       'expected the same: embed both with one model'
     )
   if own[0] < 0:
-    checks.not_same('gallery', y, x)
+    _checks.not_same('gallery', y, x)
   elif len(x) < 2:
     raise UserError(
       '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
@@ -257,107 +240,3 @@ def _ranked_levels(scores, error, level, own, pessimistic):
   key.sort(axis=1)
   level[rows] = key.astype(np.uint8) ^ flip
   return level
-
-
-def _graded(levels, depth, alpha, drop_same_class):
-  """A `GradedPerQuery` of queries by their ranked levels, uint8 `[b, m]`."""
-  at = (levels[:, None] == np.arange(1, depth + 1)[:, None]).astype(float)
-  upto = np.cumsum(at, axis=-1)
-  ranks = np.arange(1.0, 1 + levels.shape[1])
-  count = upto[:, :, -1]
-  pairs, gain = _sums(at, upto, ranks)
-  by_level = _by_level(at, ranks, pairs, gain)
-  if drop_same_class and depth > 1:
-    # What stands ahead of the first other item has rank 0 and is no item here.
-    kept = np.maximum(ranks - upto[:, -1], 1)
-    at = at[:, :-1]
-    kin = _by_level(at, kept, *_sums(at, upto[:, :-1], kept))
-    by_level = [
-      np.concatenate([x, y[:, -1:]], 1)
-      for x, y in zip(kin, by_level, strict=True)
-    ]
-  rank, ap, level_ndcg, num_positives = by_level
-  return GradedPerQuery(
-    _h_ap(pairs, count, alpha),
-    _asi(upto, count, ranks),
-    _ndcg(gain, count),
-    rank.astype(np.int32),
-    ap,
-    level_ndcg,
-    num_positives.astype(np.int32),
-  )
-
-
-def _sums(at, upto, ranks):
-  """What AP, H-AP and DCG are made of.
-
-  Args:
-    at: `[b, l, m]`, 1 where the item is at exactly that level, else 0.
-    upto: `[b, l, m]`, the sum of `at` as far as that item.
-    ranks: `[m]` or `[b, m]`, the items' ranks.
-
-  Returns:
-    Sums over the items at level i: `[b, l, l]` of the items at level j as far
-    as that one / its rank, and `[b, l]` of 1 / log2(1 + its rank).
-  """
-  share = at / ranks[..., None, :]
-  pairs = share @ upto.transpose(0, 2, 1)
-  discount = np.broadcast_to(1 / np.log2(1 + ranks), at[:, 0].shape)
-  return pairs, (at @ discount[..., None])[..., 0]
-
-
-def _by_level(at, ranks, pairs, gain):
-  """Best rank, AP, NDCG and number of items at each level, `[b, l]` each."""
-  first = np.take_along_axis(
-    np.broadcast_to(ranks, at[:, 0].shape), at.argmax(-1), 1
-  )
-  first = np.where(at.any(-1), first, np.inf)
-  best = np.minimum.accumulate(first[:, ::-1], 1)[:, ::-1]
-  num = _or_finer(at.sum(-1)).astype(int)
-  hits = np.diagonal(_or_finer(_or_finer(pairs, 1), 2), axis1=1, axis2=2)
-  ndcg = _ratio(_or_finer(gain), _ideal(at.shape[-1])[num])
-  return np.where(num > 0, best, 0), _ratio(hits, num), ndcg, num
-
-
-def _h_ap(pairs, count, alpha):
-  depth = count.shape[1]
-  relevance = (np.arange(1, depth + 1) / depth) ** alpha
-  relevance = _ratio(np.broadcast_to(relevance, count.shape), count)
-  shared = np.minimum(relevance[:, :, None], relevance[:, None])
-  total = np.sum(relevance * count, 1)
-  return _ratio(np.sum(shared * pairs, (1, 2)), total)
-
-
-def _asi(upto, count, ranks):
-  num = count.sum(1, keepdims=True)
-  ranks = ranks[: int(num.max())]
-  finer = _or_finer(count) - count
-  found = np.zeros((len(count), len(ranks)))
-  for level, held in enumerate(count.T[:, :, None]):
-    ideal = np.clip(ranks - finer[:, level, None], 0, held)
-    found += np.minimum(upto[:, level, : len(ranks)], ideal)
-  share = np.where(ranks <= num, found / ranks, 0)
-  return _ratio(share.sum(1), num[:, 0])
-
-
-def _ndcg(gain, count):
-  gains = 2.0 ** np.arange(1, count.shape[1] + 1) - 1
-  num = _or_finer(count).astype(int)
-  ideal = _ideal(int(num.max()))[num]
-  ideal[:, :-1] -= ideal[:, 1:].copy()
-  return _ratio(gain @ gains, ideal @ gains)
-
-
-def _ideal(most):
-  """DCG of 0 .. `most` items of gain 1 at the first ranks."""
-  discount = 1 / np.log2(np.arange(2.0, 2 + most))
-  return np.concatenate([[0], np.cumsum(discount)])
-
-
-def _or_finer(x, axis=1):
-  """Sums over a level and all finer ones, of sums over each."""
-  return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
-
-
-def _ratio(x, y):
-  return np.where(y > 0, x / np.where(y > 0, y, 1), 0)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
+from hier_jax.evaluation import _checks
 from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.centroids import class_centroids
 from hier_jax.evaluation.hierarchy import geometry, graded
@@ -82,8 +82,8 @@ def hierarchy_metrics(
   Raises:
     UserError: bad arguments, see `graded_per_query`, and a tree that is none.
   """
-  recall_at = [checks.positive_int('K of recall_at', k) for k in recall_at]
-  if checks.positive_int('max_classes', max_classes) > MAX_ITEMS:
+  recall_at = [_checks.positive_int('K of recall_at', k) for k in recall_at]
+  if _checks.positive_int('max_classes', max_classes) > MAX_ITEMS:
     raise UserError(
       f'`max_classes` is {max_classes}; expected at most {MAX_ITEMS}, of which '
       'a tree can be made'

@@ -12,8 +12,8 @@ import numpy as np
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, npz
-from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation import _checks, _npz
+from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 
 # Searched at a time: their neighbours are what costs memory.
@@ -48,9 +48,9 @@ class FaissIndex:
       UserError: rows that the metric is not defined for, other dimensions than
         the gallery's, a k that is not a positive integer.
     """
-    k = checks.positive_int('k', k)
+    k = _checks.positive_int('k', k)
     metric, c = self.lift.metric, self.lift.c
-    queries = spaces.points('queries', queries, metric, c)
+    queries = _spaces.points('queries', queries, metric, c)
     expected = len(self.lift.centre) + (metric == 'lorentz')
     if queries.shape[1] != expected:
       raise UserError(
@@ -85,8 +85,8 @@ def write_faiss(
       defined for.
   """
   faiss = library()
-  metric, c = spaces.resolve(metric, c)
-  gallery = spaces.points('gallery', gallery, metric, c)
+  metric, c = _spaces.resolve(metric, c)
+  gallery = _spaces.points('gallery', gallery, metric, c)
   lift = Lift.about(gallery, c=c, metric=metric)
   vectors = lift.gallery(gallery)
   index = faiss.IndexFlatIP(vectors.shape[1])
@@ -120,7 +120,7 @@ def read_faiss(path) -> FaissIndex:
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
   names = [field.name for field in dataclasses.fields(Lift)]
   names.remove('c')
-  arrays = npz.read(files_of(path)[1], names, remedy, optional=['c'])
+  arrays = _npz.read(files_of(path)[1], names, remedy, optional=['c'])
   lift = Lift(
     metric=str(arrays['metric']),
     c=float(arrays['c']) if 'c' in arrays else None,

@@ -6,8 +6,8 @@ from concurrent import futures
 
 import numpy as np
 
-from hier_jax.evaluation.distances import normalize, square_norm
-from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation._distances import normalize, square_norm
+from hier_jax.evaluation.retrieval import _spaces
 
 # Gallery rows at most whose mean is taken.
 _SAMPLE = 1 << 14
@@ -35,7 +35,7 @@ class Lift:
   those of an untrained network do.
 
   Attributes:
-    metric: one of `spaces.METRICS`.
+    metric: one of `_spaces.METRICS`.
     c: curvature; None for 'cosine', 0 for 'euclidean'.
     scale: what rows are multiplied by before anything else, a power of 2.
     centre: `[d]` float64, subtracted after that.
@@ -58,13 +58,13 @@ class Lift:
         time first.
       c: None for cosine, 0 for Euclidean, c > 0 for the ball and the
         hyperboloid of curvature -c.
-      metric: one of `spaces.METRICS`; None for the one that c says, which is
+      metric: one of `_spaces.METRICS`; None for the one that c says, which is
         never 'lorentz'.
 
     Raises:
       UserError: an unknown metric, or one that does not go with c.
     """
-    metric, c = spaces.resolve(metric, c)
+    metric, c = _spaces.resolve(metric, c)
     gallery = np.asarray(gallery)
     scale = _scale(gallery, metric, c)
     some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
@@ -144,15 +144,15 @@ def lift(
 
 def _map_parts(function, x, dtype):
   """Rows `[n, D]`, function of rows `[n, d]` in float64."""
-  part = lambda start: x[start : start + spaces.ROWS].astype(np.float64)
+  part = lambda start: x[start : start + _spaces.ROWS].astype(np.float64)
   out = np.empty((len(x), function(part(0)[:1]).shape[1]), dtype)
 
   def fill(start):
-    out[start : start + spaces.ROWS] = function(part(start))
+    out[start : start + _spaces.ROWS] = function(part(start))
 
   with futures.ThreadPoolExecutor() as pool:
     # `list` for the errors, which `map` keeps until they are asked for.
-    list(pool.map(fill, range(0, len(x), spaces.ROWS)))
+    list(pool.map(fill, range(0, len(x), _spaces.ROWS)))
   return out
 
 
@@ -170,7 +170,7 @@ def _scale(gallery, metric, c):
     return 1.0
   if metric != 'euclidean':
     return _power(math.sqrt(c))
-  largest = max(float(np.abs(b).max()) for b in spaces.parts(gallery))
+  largest = max(float(np.abs(b).max()) for b in _spaces.parts(gallery))
   return 1 / _power(largest) if largest > 0 else 1.0
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
+from hier_jax.evaluation import _checks
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.structure import as_tree
 
@@ -75,7 +75,7 @@ def taxonomic_cost(tree, labels, taxonomy: Taxonomy) -> float:
   Raises:
     UserError: not a tree, labels missing or unknown.
   """
-  codes = taxonomy.codes(checks.item_labels(labels))
+  codes = taxonomy.codes(_checks.item_labels(labels))
   tree = as_tree(tree, len(codes))
   cost = total = 0
   for nodes in taxonomy.path.T:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import _correlation, checks
+from hier_jax.evaluation import _checks, _correlation
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.structure import as_tree
 
@@ -56,7 +56,7 @@ def lca_agreement(
     UserError: not a tree, labels missing or unknown, depths of another length
       or not finite.
   """
-  codes = taxonomy.codes(checks.item_labels(labels))
+  codes = taxonomy.codes(_checks.item_labels(labels))
   tree = as_tree(tree, len(codes))
   deep = tree.depth if node_depth is None else np.asarray(node_depth, float)
   if deep.shape != tree.parent.shape or not np.isfinite(deep).all():

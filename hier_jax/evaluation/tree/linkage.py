@@ -8,8 +8,8 @@ import numpy as np
 from scipy.cluster import hierarchy
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, distances
-from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation import _checks, _distances
+from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.tree._parents import parents_of_linkage
 from hier_jax.evaluation.tree.proxies import same_dimensions
 from hier_jax.evaluation.tree.structure import Tree, leaf_names
@@ -74,7 +74,7 @@ def linkage_tree(
     Kim, Jeong and Kwak, HIER, CVPR 2023, arXiv 2212.14258, equation 4.
   """
   metric, c = _resolve(metric, method, c)
-  x = checks.points('embeddings', embeddings, c)
+  x = _checks.points('embeddings', embeddings, c)
   if not 2 <= len(x) <= MAX_ITEMS:
     raise UserError(
       f'`embeddings` has {len(x)} rows; expected 2 to {MAX_ITEMS}: cluster the '
@@ -88,7 +88,7 @@ def linkage_tree(
       "'lca_proxy'"
     )
   if proxies is not None:
-    proxies = checks.points('proxies', proxies, c)
+    proxies = _checks.points('proxies', proxies, c)
     same_dimensions(x, proxies)
   far = _condensed(_between(x, proxies, metric, c), len(x))
   linkage = hierarchy.linkage(far, method)
@@ -101,9 +101,9 @@ def linkage_tree(
 def _resolve(metric, method, c):
   """The metric and c meant, where they go with each other and the method."""
   if metric == 'lca_proxy':
-    c = checks.curvature('c', c)
+    c = _checks.curvature('c', c)
   else:
-    metric, c = spaces.resolve(metric, c, METRICS)
+    metric, c = _spaces.resolve(metric, c, METRICS)
   if method not in METHODS:
     raise UserError(f'`method` is {method!r}; expected one of {list(METHODS)}')
   if method == 'ward' and metric != 'euclidean':
@@ -122,10 +122,10 @@ def _between(x, proxies, metric, c):
   if metric == 'lca_depth':
     return functools.partial(_lca_depth, _klein(x, c), c)
   if metric == 'lca_proxy':
-    by = spaces.resolve(None, c)
-    to_proxies = distances.Gallery(proxies, *by).distances(x)
+    by = _spaces.resolve(None, c)
+    to_proxies = _distances.Gallery(proxies, *by).distances(x)
     return functools.partial(_lca_proxy, to_proxies)
-  gallery = distances.Gallery(x, metric, c)
+  gallery = _distances.Gallery(x, metric, c)
   return lambda start, stop: gallery.distances(x[start:stop])[:, start:]
 
 
@@ -144,7 +144,7 @@ def _condensed(between, n):
 def _klein(x, c):
   """Points of the ball in the Klein model, in units of its radius."""
   x = math.sqrt(c) * x
-  return 2 * x / (1 + distances.square_norm(x))
+  return 2 * x / (1 + _distances.square_norm(x))
 
 
 def _depth(square, c):
@@ -164,7 +164,7 @@ def _lca_depth(klein, c, start, stop):
     stop: see `_between`.
   """
   x, y = klein[start:stop], klein[start:]
-  square = distances.square_norm(klein)[:, 0]
+  square = _distances.square_norm(klein)[:, 0]
   a, b = square[start:stop, None], square[start:]
   product = x @ y.T
   apart = a + b - 2 * product

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks, distances
+from hier_jax.evaluation import _checks, _distances
 from hier_jax.evaluation.retrieval.lift import lift
 from hier_jax.evaluation.tree.structure import Tree, leaf_names
 
@@ -76,16 +76,16 @@ def proxy_tree(
   """
   if root not in ROOTS:
     raise UserError(f'`root` is {root!r}; expected one of {list(ROOTS)}')
-  if not (checked := checks.curvature('c', c)):
+  if not (checked := _checks.curvature('c', c)):
     raise UserError(
       f'`c` is {checked}; expected the c > 0 of a ball, where proxies have a '
       "height: elsewhere use linkage_tree with metric 'lca_proxy'"
     )
   c = checked
-  items = checks.points('embeddings', embeddings, c)
-  proxies = checks.points('proxies', proxies, c)
+  items = _checks.points('embeddings', embeddings, c)
+  proxies = _checks.points('proxies', proxies, c)
   same_dimensions(items, proxies)
-  k = checks.positive_int('k', k)
+  k = _checks.positive_int('k', k)
   if k > min(len(items), len(proxies)):
     raise UserError(
       f'`k` is {k} for {len(items)} items and {len(proxies)} proxies; expected'
@@ -114,7 +114,7 @@ def same_dimensions(embeddings, proxies):
 
 def _radius(x, c):
   """Distances to the origin `[n]`."""
-  return distances.paired(x, np.zeros_like(x), 'hyperbolic', c)
+  return _distances.paired(x, np.zeros_like(x), 'hyperbolic', c)
 
 
 def _from_the_root(proxies, root, c):
@@ -202,7 +202,7 @@ def _ancestors(nodes, ranked, pairs, among, c):
   pick, least = np.full(len(limit), -1), np.full(len(limit), np.inf)
   for start in range(first, len(ranked), _PROXIES):
     block = ranked[start : start + _PROXIES]
-    dist = distances.Gallery(block, 'hyperbolic', c).distances(nodes)
+    dist = _distances.Gallery(block, 'hyperbolic', c).distances(nodes)
     place = start + np.arange(len(block))
     for begin in range(0, len(limit), _PAIRS):
       rows = slice(begin, begin + _PAIRS)
@@ -237,7 +237,7 @@ def _number(items, ranked, above, rows, names, c):
   above = np.concatenate([of_items, of_ranked[inner]])
   number = np.full(len(ranked), -1)
   number[inner] = len(items) + np.arange(len(inner))
-  length = distances.paired(nodes, ranked[above], 'hyperbolic', c)
+  length = _distances.paired(nodes, ranked[above], 'hyperbolic', c)
   return Tree(
     parent=np.where(above < 0, -1, number[above]).astype(np.int32),
     names=names,

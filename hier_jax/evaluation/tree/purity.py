@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
+from hier_jax.evaluation import _checks
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.structure import as_tree
 
@@ -88,7 +88,7 @@ def dendrogram_purity(
     Kobren et al., A Hierarchical Algorithm for Extreme Clustering, KDD 2017,
     arXiv 1704.01858, equation 1 (all pairs alike, as here).
   """
-  labels = checks.item_labels(labels)
+  labels = _checks.item_labels(labels)
   tree = as_tree(tree, len(labels))
   codes = np.unique(labels, return_inverse=True)[1]
   count = np.bincount(codes)
@@ -125,7 +125,7 @@ def node_purity(tree, labels, taxonomy: Taxonomy) -> NodePurity:
   Raises:
     UserError: not a tree, labels missing or unknown.
   """
-  codes = taxonomy.codes(checks.item_labels(labels))
+  codes = taxonomy.codes(_checks.item_labels(labels))
   tree = as_tree(tree, len(codes))
   inner = slice(len(codes), None)
   size = tree.size[inner]

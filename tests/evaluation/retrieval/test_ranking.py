@@ -11,8 +11,9 @@ import pytest
 from jax.sharding import Mesh
 
 from hier_jax.evaluation import per_query
-from hier_jax.evaluation.retrieval import lift, metrics, ranking, tiles
-from hier_jax.evaluation.retrieval.layout import Layout, by_class
+from hier_jax.evaluation.retrieval import _ranking, _tiles, lift
+from hier_jax.evaluation.retrieval import per_query as per_query_lib
+from hier_jax.evaluation.retrieval._layout import Layout
 from tests.support.numpy_rankings import assert_matches, cosine, in_ball, oracle
 
 pytestmark = pytest.mark.optimised
@@ -100,14 +101,14 @@ def test_more_devices_than_rows():
 @pytest.mark.parametrize('on_cpu', [False, True])
 @pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
 def test_large_classes(ties, on_cpu, monkeypatch):
-  monkeypatch.setattr(ranking.Ranker, 'on_cpu', on_cpu)
-  # One of 600, which is more than `tiles.MANY`, and a few small ones.
+  monkeypatch.setattr(_ranking.Ranker, 'on_cpu', on_cpu)
+  # One of 600, which is more than `_tiles.MANY`, and a few small ones.
   rng = np.random.default_rng(0)
   x = rng.normal(size=(90, 5))[rng.integers(0, 90, 700)]
   y = np.concatenate([np.zeros(600, int), rng.integers(1, 30, 100)])
   order = rng.permutation(700)
   x, y = x[order], y[order]
-  assert tiles.MANY < 599
+  assert _tiles.MANY < 599
   expected = oracle(cosine(x, x), y, y, np.arange(700), ties, (10, 600))
   result = per_query(
     x, y, ties=ties, precision_at=(10, 600), tile=128, block=96
@@ -118,27 +119,27 @@ def test_large_classes(ties, on_cpu, monkeypatch):
 def test_a_cpu_looks_no_score_up(monkeypatch):
   # In XLA's loop over single scores a class of 5,000 took two minutes.
   asked = []
-  count_ahead = tiles.count_ahead
+  count_ahead = _tiles.count_ahead
 
   def noted(*args, slots, **others):
     asked.append(slots)
     return count_ahead(*args, slots=slots, **others)
 
-  monkeypatch.setattr(tiles, 'count_ahead', noted)
+  monkeypatch.setattr(_tiles, 'count_ahead', noted)
   x, _ = clustered(700, 4, 1, 1.0)
   per_query(x, np.maximum(np.arange(700), 400) // 4 * (np.arange(700) > 400))
-  assert max(asked) <= tiles.MANY
+  assert max(asked) <= _tiles.MANY
 
 
 def test_a_bar_counts_queries_where_asked(monkeypatch):
   bars = []
 
-  class Bar(metrics.tqdm.tqdm):
+  class Bar(per_query_lib.tqdm.tqdm):
     def close(self):
       bars.append((self.disable, self.n, self.total))
       super().close()
 
-  monkeypatch.setattr(metrics.tqdm, 'tqdm', Bar)
+  monkeypatch.setattr(per_query_lib.tqdm, 'tqdm', Bar)
   x, y = clustered(90, 4, 9, 1.0)
   x[::9] = x[0]
   per_query(x, y, progress=True)
@@ -189,7 +190,7 @@ def test_bounds_of_products():
   made = lift.Lift.about(g)
   order = np.arange(256)
   runs = np.zeros((3, 256), np.int32)
-  ranker = ranking.Ranker(
+  ranker = _ranking.Ranker(
     made,
     g,
     Layout(order, order, runs),
@@ -203,7 +204,7 @@ def test_bounds_of_products():
   rows = made.gallery(g, np.float64)
   queries = made.queries(q)
   exact = made.queries(q, np.float64) @ rows.T
-  block = tiles.Block(ranker._tiles, jnp.asarray(queries), None, None, None)
+  block = _tiles.Block(ranker._tiles, jnp.asarray(queries), None, None, None)
   for some, slack in ((ranker._tiles, 2e3), (narrow, 30)):
     found = jax.jit(lambda some: block.scores(0, some))(some)
     error = np.abs(np.float64(found.value) - exact).max(1)
@@ -211,28 +212,15 @@ def test_bounds_of_products():
     assert np.all(np.asarray(found.error) < slack * error)
 
 
-def test_layout_by_hand():
-  # Classes 0, 1, 2 have 3, 0 and 2 rows: first comes 1, then 2, then 0.
-  layout = by_class(
-    np.array([0, 1, 2, 0]), np.array([0, 2, 0, 2, 0]), np.array([4, -1, 1, -1])
-  )
-  np.testing.assert_array_equal(layout.queries, [1, 2, 0, 3])
-  np.testing.assert_array_equal(layout.gallery, [1, 3, 0, 2, 4])
-  np.testing.assert_array_equal(
-    layout.runs, [[0, 0, 2, 2], [0, 2, 5, 5], [5, 0, 4, 5]]
-  )
-  np.testing.assert_array_equal(layout.num_positives, [0, 1, 2, 3])
-
-
 @pytest.mark.parametrize('slots', [0, 16, 1024])
 def test_memory_is_of_a_tile_not_of_all_rows(slots):
   d, block, tile = 16, 64, 256
-  mesh = Mesh(np.array(jax.local_devices()[:1]), (tiles.AXIS,))
+  mesh = Mesh(np.array(jax.local_devices()[:1]), (_tiles.AXIS,))
 
   def temporaries(rows):
     shape = lambda dims, dtype: jax.ShapeDtypeStruct(dims, dtype)
-    lowered = tiles.count_ahead.lower(
-      tiles.Tiles(
+    lowered = _tiles.count_ahead.lower(
+      _tiles.Tiles(
         shape((rows // tile, tile, d), jnp.float32),
         *2 * [shape((rows // tile,), jnp.float32)],
       ),

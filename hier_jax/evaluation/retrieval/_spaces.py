@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation import checks
-from hier_jax.evaluation.distances import square_norm
+from hier_jax.evaluation import _checks
+from hier_jax.evaluation._distances import square_norm
 
 METRICS = ('cosine', 'euclidean', 'hyperbolic', 'lorentz')
 # Rows worked on at a time: their float64 copies stay in a core's cache.
@@ -31,7 +31,7 @@ def resolve(
     UserError: an unknown metric, one that does not go with c, or a c that is
       not a finite number of 0 or more.
   """
-  c = checks.curvature('c', c)
+  c = _checks.curvature('c', c)
   if metric is None:
     metric = 'cosine' if c is None else 'hyperbolic' if c else 'euclidean'
   if metric not in known:
@@ -67,17 +67,17 @@ def points(name: str, x, metric: str, c: float | None) -> np.ndarray:
     UserError: another shape or dtype, NaN or Inf, rows outside the ball or off
       the hyperboloid.
   """
-  x = checks.matrix(name, x)
+  x = _checks.matrix(name, x)
   found = [(np.isfinite(p).all(1), _inside(p, metric, c)) for p in parts(x)]
   finite, inside = map(np.concatenate, zip(*found, strict=True))
-  checks.finite(name, finite)
+  _checks.finite(name, finite)
   if c and metric == 'hyperbolic':
-    checks.inside_ball(name, inside, c)
+    _checks.inside_ball(name, inside, c)
   if not inside.all():
     raise UserError(
       f'`{name}` lies off the hyperboloid (x_0^2 = 1/c + |x|^2 at c = {c}) in '
-      f'{checks.listed(~inside)}; put time first and pass the c it was trained '
-      'with, or project it'
+      f'{_checks.listed(~inside)}; put time first and pass the c of its '
+      'model, or project it'
     )
   return x
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from hier_jax.evaluation.retrieval.counters import Comparison, LookUp, Scores
+from hier_jax.evaluation.retrieval._counters import Comparison, LookUp, Scores
 
 AXIS = 'gallery'
 # Positives beyond which each score is looked up among the thresholds: from

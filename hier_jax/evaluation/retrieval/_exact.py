@@ -10,7 +10,7 @@ from concurrent import futures
 
 import numpy as np
 
-from hier_jax.evaluation.retrieval.layout import Layout
+from hier_jax.evaluation.retrieval._layout import Layout
 from hier_jax.evaluation.retrieval.lift import ROUNDOFF, Lift
 
 # Scores held at a time.
@@ -49,7 +49,7 @@ class Gallery:
 def negatives_ahead(
   gallery: Gallery, queries: np.ndarray, layout: Layout, places: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Counts as `ranking.Ranker.negatives_ahead` does.
+  """Counts as `_ranking.Ranker.negatives_ahead` does.
 
   Args:
     gallery: with its rows in the order of the layout.

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hier_jax.evaluation.retrieval import counters, tiles
-from hier_jax.evaluation.retrieval.layout import Layout
+from hier_jax.evaluation.retrieval import _counters, _tiles
+from hier_jax.evaluation.retrieval._layout import Layout
 from hier_jax.evaluation.retrieval.lift import Lift
 
 _MIN_BLOCK = 8
@@ -50,7 +50,7 @@ class Ranker:
     """
     self._lift, self._layout = lift, layout
     self._best_only, self._block = best_only, max(_MIN_BLOCK, block)
-    self._mesh = Mesh(np.array(devices or jax.local_devices()), (tiles.AXIS,))
+    self._mesh = Mesh(np.array(devices or jax.local_devices()), (_tiles.AXIS,))
     rows = lift.gallery(gallery)
     in_tiles = lambda x: _in_tiles(x, layout.gallery, tile, self._mesh.size)
     error = in_tiles(lift.gallery_error(gallery)[:, None])[..., 0]
@@ -99,7 +99,7 @@ class Ranker:
     most = int(layout.num_positives[places].max())
     # The last query stands in for those that a last block lacks.
     rows = np.pad(places, (0, block - len(places)), 'edge')
-    return tiles.count_ahead(
+    return _tiles.count_ahead(
       gallery,
       self._lift.queries(queries[layout.queries[rows]]),
       layout.runs[:, rows],
@@ -137,10 +137,10 @@ class Ranker:
     most = lambda x: np.fmax.reduce(1.02 * x, 1, initial=0).astype(np.float32)
     radius = most(rounding * length + lost)
     radius += 4 * rows.shape[2] * np.finfo(np.float32).tiny
-    return tiles.Tiles(*map(self._spread, (cut, radius, most(length))))
+    return _tiles.Tiles(*map(self._spread, (cut, radius, most(length))))
 
   def _spread(self, rows):
-    sharding = NamedSharding(self._mesh, PartitionSpec(tiles.AXIS))
+    sharding = NamedSharding(self._mesh, PartitionSpec(_tiles.AXIS))
     return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
 
 
@@ -160,7 +160,7 @@ def _slots(most: int) -> int:
 def _in_tiles(gallery, order, tile, devices):
   """`[T, tile, d]` in this order, NaN at the end, T a multiple of devices."""
   m, d = gallery.shape
-  size, tile = _MIN_TILE, min(tile, counters.LARGEST)
+  size, tile = _MIN_TILE, min(tile, _counters.LARGEST)
   while size < min(tile, -(-m // devices)):
     size *= 2
   num = -(-m // (size * devices)) * devices

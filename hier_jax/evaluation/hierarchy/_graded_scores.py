@@ -1,0 +1,116 @@
+"""H-AP, ASI, NDCG and AP of ranked levels, see `graded.graded_per_query`."""
+
+import numpy as np
+
+
+def scores_of_levels(
+  levels: np.ndarray, depth: int, alpha: float, drop_same_class: bool
+) -> tuple[np.ndarray, ...]:
+  """The attributes of `GradedPerQuery`, in order, of some queries.
+
+  Args:
+    levels: uint8 `[b, m]`, levels of the gallery from the nearest item on.
+    depth: L.
+    alpha: exponent of H-AP's relevance.
+    drop_same_class: see `graded_per_query`.
+  """
+  at = (levels[:, None] == np.arange(1, depth + 1)[:, None]).astype(float)
+  upto = np.cumsum(at, axis=-1)
+  ranks = np.arange(1.0, 1 + levels.shape[1])
+  count = upto[:, :, -1]
+  pairs, gain = _sums(at, upto, ranks)
+  by_level = _by_level(at, ranks, pairs, gain)
+  if drop_same_class and depth > 1:
+    # What stands ahead of the first other item has rank 0 and is no item here.
+    kept = np.maximum(ranks - upto[:, -1], 1)
+    at = at[:, :-1]
+    kin = _by_level(at, kept, *_sums(at, upto[:, :-1], kept))
+    by_level = [
+      np.concatenate([x, y[:, -1:]], 1)
+      for x, y in zip(kin, by_level, strict=True)
+    ]
+  rank, ap, level_ndcg, num_positives = by_level
+  return (
+    _h_ap(pairs, count, alpha),
+    _asi(upto, count, ranks),
+    _ndcg(gain, count),
+    rank.astype(np.int32),
+    ap,
+    level_ndcg,
+    num_positives.astype(np.int32),
+  )
+
+
+def _sums(at, upto, ranks):
+  """What AP, H-AP and DCG are made of.
+
+  Args:
+    at: `[b, l, m]`, 1 where the item is at exactly that level, else 0.
+    upto: `[b, l, m]`, the sum of `at` as far as that item.
+    ranks: `[m]` or `[b, m]`, the items' ranks.
+
+  Returns:
+    Sums over the items at level i: `[b, l, l]` of the items at level j as far
+    as that one / its rank, and `[b, l]` of 1 / log2(1 + its rank).
+  """
+  share = at / ranks[..., None, :]
+  pairs = share @ upto.transpose(0, 2, 1)
+  discount = np.broadcast_to(1 / np.log2(1 + ranks), at[:, 0].shape)
+  return pairs, (at @ discount[..., None])[..., 0]
+
+
+def _by_level(at, ranks, pairs, gain):
+  """Best rank, AP, NDCG and number of items at each level, `[b, l]` each."""
+  first = np.take_along_axis(
+    np.broadcast_to(ranks, at[:, 0].shape), at.argmax(-1), 1
+  )
+  first = np.where(at.any(-1), first, np.inf)
+  best = np.minimum.accumulate(first[:, ::-1], 1)[:, ::-1]
+  num = _or_finer(at.sum(-1)).astype(int)
+  hits = np.diagonal(_or_finer(_or_finer(pairs, 1), 2), axis1=1, axis2=2)
+  ndcg = _ratio(_or_finer(gain), _ideal(at.shape[-1])[num])
+  return np.where(num > 0, best, 0), _ratio(hits, num), ndcg, num
+
+
+def _h_ap(pairs, count, alpha):
+  depth = count.shape[1]
+  relevance = (np.arange(1, depth + 1) / depth) ** alpha
+  relevance = _ratio(np.broadcast_to(relevance, count.shape), count)
+  shared = np.minimum(relevance[:, :, None], relevance[:, None])
+  total = np.sum(relevance * count, 1)
+  return _ratio(np.sum(shared * pairs, (1, 2)), total)
+
+
+def _asi(upto, count, ranks):
+  num = count.sum(1, keepdims=True)
+  ranks = ranks[: int(num.max())]
+  finer = _or_finer(count) - count
+  found = np.zeros((len(count), len(ranks)))
+  for level, held in enumerate(count.T[:, :, None]):
+    ideal = np.clip(ranks - finer[:, level, None], 0, held)
+    found += np.minimum(upto[:, level, : len(ranks)], ideal)
+  share = np.where(ranks <= num, found / ranks, 0)
+  return _ratio(share.sum(1), num[:, 0])
+
+
+def _ndcg(gain, count):
+  gains = 2.0 ** np.arange(1, count.shape[1] + 1) - 1
+  num = _or_finer(count).astype(int)
+  ideal = _ideal(int(num.max()))[num]
+  ideal[:, :-1] -= ideal[:, 1:].copy()
+  return _ratio(gain @ gains, ideal @ gains)
+
+
+def _ideal(most):
+  """DCG of 0 .. `most` items of gain 1 at the first ranks."""
+  discount = 1 / np.log2(np.arange(2.0, 2 + most))
+  return np.concatenate([[0], np.cumsum(discount)])
+
+
+def _or_finer(x, axis=1):
+  """Sums over a level and all finer ones, of sums over each."""
+  return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
+
+
+def _ratio(x, y):
+  return np.where(y > 0, x / np.where(y > 0, y, 1), 0)
