@@ -104,7 +104,7 @@ def test_room_imports_what_it_may(room):
   assert not wrong
   for path in house.modules()[room]:
     for name in house.imported(path):
-      first, _, rest = name.partition('.')
+      first, _, _rest = name.partition('.')
       assert first not in FORBIDDEN.get(room.split('/')[0], ()), (path, name)
 
 
