@@ -49,7 +49,7 @@ def _train(values, _):
   from hier_jax.training.run import loop
   from hier_jax.training.run import seeds as trials
 
-  with processes.joined():
+  with processes.joined(values.workdir):
     if seeds is None:
       loop.train(config, values.workdir)
     else:

@@ -13,7 +13,7 @@ from hier_jax.evaluation.files import Embedded, Task
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.models import embedder
 from hier_jax.training.config import checks
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.run import workdir as workdirs
 from hier_jax.training.run.checkpoint import Checkpoints
 from hier_jax.training.run.inputs import load_splits
@@ -44,8 +44,8 @@ def over(config, split, embed):
     split,
     transforms.EvalView(config.model.image_size, config.data.eval_resize),
     batch_size=config.eval.batch_size,
-    process_index=agreement.index(),
-    process_count=agreement.count(),
+    process_index=processes.index(),
+    process_count=processes.count(),
     num_threads=config.data.num_threads,
   ):
     mask = mapping.gather_rows(batch['mask'])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from hier_jax.data import cache, datasets, pipeline, transforms
 from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.step import device_views
 
 __all__ = ['Inputs', 'batch_shapes', 'load_splits']
@@ -90,8 +90,8 @@ class Inputs:
         short_side=data.short_side,
         num_threads=data.num_threads,
       ),
-      process_index=agreement.index(),
-      process_count=agreement.count(),
+      process_index=processes.index(),
+      process_count=processes.count(),
       num_threads=data.num_threads,
     )
     unused = {'index'}
@@ -118,7 +118,7 @@ class Inputs:
 
 def batch_shapes(config):
   """Shapes and types of this process's part of a batch."""
-  rows = config.data.batch_size // agreement.count()
+  rows = config.data.batch_size // processes.count()
   size = config.model.image_size
   return {
     'image': jax.ShapeDtypeStruct((rows, size, size, 3), jnp.uint8),

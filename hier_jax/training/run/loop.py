@@ -12,7 +12,7 @@ from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines, table
 from hier_jax.evaluation.retrieval import metrics as retrieval
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.distributed.preemption import Preemption
 from hier_jax.training.logs import (
   names,
@@ -88,7 +88,7 @@ def _train(config, workdir):
       state, loaded = state_lib.with_pretrained(
         state, config, plan.model, plan.weights
       )
-      if agreement.index() == 0:
+      if processes.index() == 0:
         print(f'pretrained weights: {loaded.summary()}')
     checkpoints.warm_up(state)
     return _Run(plan, workdir, state, preemption).finish(checkpoints)
@@ -131,7 +131,7 @@ class _Run:
     self.embed = mapping.map_embed(
       step_lib.make_embed(plan.model), by=config.parallel
     )
-    first = agreement.index() == 0
+    first = processes.index() == 0
     # Without a checkpoint the run begins anew, first evaluations included.
     logged = self.step or -1
     board = None
@@ -371,7 +371,7 @@ class _Run:
     rows[names.TRAINED] = evaluations[f'step {self.total_steps}']
     if names.BEST in evaluations:
       rows[names.BEST] = evaluations[names.BEST]
-    if agreement.index() == 0:
+    if processes.index() == 0:
       path = self.workdir / 'results.json'
       with paths.writing(path):
         paths.write_text(path, json.dumps(rows, indent=2) + '\n')
