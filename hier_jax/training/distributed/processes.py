@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -169,10 +170,9 @@ def initialize(*, timeout_s: float = 60) -> None:
     # As in a notebook that has computed, where it is too late to join others.
     if not given and 'must be called before' in str(error):
       return
-    at = f' at {given[ADDRESS]}, whose port must be free' if given else ''
     raise UserError(
-      f'this process cannot join the others{at} ({error}); with {COUNT}=1 there'
-      ' are none'
+      f'the other processes of the run cannot be found ({error}); with'
+      f' {COUNT}=1 there are none'
     ) from error
 
 
@@ -195,12 +195,27 @@ def _explicit(given):
   host, _, port = given[ADDRESS].rpartition(':')
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
     raise UserError(f'{ADDRESS} is {given[ADDRESS]!r}, expected HOST:PORT')
+  if place == 0:
+    _check_free(given[ADDRESS], int(port))
   return {
     'coordinator_address': given[ADDRESS],
     'num_processes': number,
     'process_id': place,
     'cluster_detection_method': 'deactivate',
   }
+
+
+def _check_free(address, port):
+  """Raises UserError for a port in use, of which JAX may crash."""
+  try:
+    with socket.socket(socket.AF_INET6) as found:
+      found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+      found.bind(('::', port))
+  except OSError as error:
+    raise UserError(
+      f'process 0 cannot listen at {address} ({error}): choose another port in'
+      f' {ADDRESS}, or end what uses this one'
+    ) from error
 
 
 def _connect(who, limit):
