@@ -105,7 +105,6 @@ def train(args):
     preemption.Preemption() as preempted,
     Checkpoints(args.workdir, keep=3) as checkpoints,
   ):
-    time.sleep(args.late)
     processes.agree({'config.seed': args.seed})
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
@@ -146,7 +145,6 @@ def main(argv=None):
   parser.add_argument('--batches', type=int, default=1, help='to embed')
   parser.add_argument('--sleep', type=float, default=0)
   parser.add_argument('--seed', default='0')
-  parser.add_argument('--late', type=float, default=0, help='seconds')
   parser.add_argument('--fail', type=int, nargs=2, help='step and process')
   args = parser.parse_args(argv)
   jax.config.update('jax_num_cpu_devices', args.devices)
