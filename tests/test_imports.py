@@ -73,7 +73,10 @@ FORBIDDEN = {
 }
 # The only modules that may name a package.
 SOLE = {
-  'orbax': {'training/run/checkpoint.py'},
+  'orbax': {
+    'training/distributed/processes.py',
+    'training/run/checkpoint.py',
+  },
   'ml_collections': {
     'training/config/default.py',
     'training/config/files.py',
@@ -111,6 +114,16 @@ def test_every_arrow_allowed_is_drawn():
   found = house.arrows()
   unused = {room: may - set(found[room]) for room, may in ALLOWED.items()}
   assert not any(unused.values()), unused
+
+
+def test_no_module_imports_private_jax():
+  found = {
+    (path.relative_to(house.PACKAGE).as_posix(), name)
+    for path in house.PACKAGE.rglob('*.py')
+    for name in house.imported(path)
+    if name.startswith('jax._src') or name.startswith('jaxlib')
+  }
+  assert not found
 
 
 @pytest.mark.parametrize('package', SOLE)

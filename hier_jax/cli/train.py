@@ -66,7 +66,7 @@ def _train(config, workdir, chosen):
   from hier_jax.training.distributed import processes
   from hier_jax.training.run import loop, seeds
 
-  with processes.joined():
+  with processes.joined(workdir):
     if chosen is None:
       loop.train(config, workdir)
     else:

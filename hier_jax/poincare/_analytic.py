@@ -54,7 +54,8 @@ def split(x):
 
 def _add_pairs(a, b):
   total, rounding = two_sum(a[0], b[0])
-  return total, rounding + (a[1] + b[1])
+  # The error stays below a unit of the sum, and so does what is lost of it.
+  return two_sum(total, rounding + (a[1] + b[1]))
 
 
 def _sqnorm_pair(x):

@@ -662,7 +662,8 @@ def test_slurm_tasks_find_each_other():
   # JAX listens at a port that follows from the number of the job.
   job = os.getpid()
   code = (
-    'from hier_jax.training import processes; processes.initialize()\n'
+    'from hier_jax.training.distributed import processes\n'
+    'processes.initialize()\n'
     'import jax; from jax.experimental import multihost_utils\n'
     'print(jax.process_index(), jax.process_count(),'
     ' multihost_utils.process_allgather(jax.process_index()).tolist())'

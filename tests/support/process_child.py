@@ -1,4 +1,4 @@
-"""One process of a run in small; `python -m tests.process_child` starts it.
+"""One process of a small run: `python -m tests.support.process_child DIR`.
 
 The environment says which process it is. It prints a line a step.
 """
@@ -19,12 +19,7 @@ import numpy as np
 
 from hier_jax.errors import UserError
 from hier_jax.models import embedder
-from hier_jax.training.distributed import (
-  agreement,
-  mapping,
-  preemption,
-  processes,
-)
+from hier_jax.training.distributed import mapping, preemption, processes
 from hier_jax.training.run.checkpoint import Checkpoints
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
@@ -109,7 +104,7 @@ def train(args):
     preemption.Preemption() as preempted,
     Checkpoints(args.workdir, keep=3) as checkpoints,
   ):
-    agreement.agree({'config.seed': args.seed})
+    processes.agree({'config.seed': args.seed})
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
     start, last = int(state.step), args.steps
@@ -153,7 +148,7 @@ def main(argv=None):
   args = parser.parse_args(argv)
   jax.config.update('jax_num_cpu_devices', args.devices)
   try:
-    with processes.joined():
+    with processes.joined(args.workdir):
       train(args)
     say('threads', *sorted(t.name for t in threading.enumerate()))
   except UserError as error:

@@ -1,78 +1,81 @@
-"""SIGTERM, on which all processes of a run stop in the same place."""
+"""SIGTERM, on which all processes of a run stop in the same place.
+
+JAX's preemption service tells the other processes and chooses the place.
+"""
 
 import contextlib
+import ctypes
+import functools
 import itertools
 import signal
 import threading
 
-from hier_jax.training.distributed import agreement
+import jax
+from jax.experimental import multihost_utils
 
-__all__ = ['Preemption']
+__all__ = ['Preemption', 'jax_handler']
 
 
 class Preemption(contextlib.AbstractContextManager):
-  """Asks a run to stop once SIGTERM has reached any of its agreement.
+  """Asks a run to stop once SIGTERM has reached any of its processes.
 
-  SIGTERM is caught while the block runs, the first time alone: one more ends
-  the process as it would have. All processes enter such blocks in the same
-  order.
+  SIGTERM is caught while the block runs, the first time only: one more ends the
+  process as it would have.
   """
 
-  _blocks = itertools.count()
+  # JAX takes the step after the latest at which any process has asked, so
+  # that all places of a program need numbers of their own.
+  _places = itertools.count(1)
 
   def __init__(self):
-    self._key = f'preemption/{next(self._blocks)}'
-    self._asked = self._told = False
-    self._previous = None
-    self._lock = threading.Lock()
-    self._place, self._last = 0, None
-    self._open = contextlib.ExitStack()
+    self._asked = self._reached = False
+    self._previous = self._tell_jax = None
 
   def __enter__(self):
-    # No other thread may, nor does it get one.
+    # Only the main thread may catch signals.
     if threading.current_thread() is threading.main_thread():
+      if jax.distributed.is_initialized():
+        self._tell_jax = jax_handler()
       self._previous = signal.signal(signal.SIGTERM, self._ask)
-    if not agreement.alone():
-      listener = agreement.Listener(self._key, self._find_last)
-      self._open.enter_context(listener)
     return self
 
   def __exit__(self, *unused):
     self._restore()
-    self._open.close()
 
-  def _ask(self, *unused):
+  def _ask(self, number, _):
     self._asked = True
     self._restore()
+    if self._tell_jax is not None:
+      self._tell_jax(number)
 
   def _restore(self):
     if self._previous is not None:
       signal.signal(signal.SIGTERM, self._previous)
       self._previous = None
 
-  def reached(self):
-    """Whether the run is to stop here; the same in all agreement.
+  def reached(self) -> bool:
+    """Whether the run is to stop here, the same in all processes.
 
     Every process asks in the same places, such as after each step.
     """
-    if agreement.alone():
+    if not jax.distributed.is_initialized():
       return self._asked
-    if self._asked and not self._told:
-      self._told = True
-      agreement.tell_each(self._key, 'asked')
-    with self._lock:
-      self._place += 1
-      return self._last is not None and self._place >= self._last
+    if not self._reached:
+      place = next(self._places)
+      self._reached = multihost_utils.reached_preemption_sync_point(place)
+    return self._reached
 
-  def _find_last(self, asked):
-    """Once any process is asked, finds a place that none is past."""
-    # None goes on while they tell where they are.
-    with self._lock:
-      here = f'{self._key}/place'
-      agreement.tell(f'{here}/{agreement.index()}', str(self._place))
-      if not asked:
-        return
-      places = [
-        int(agreement.ask(f'{here}/{i}')) for i in range(agreement.count())
-      ]
-      self._last = max(places) + 1
+
+@functools.cache
+def jax_handler():
+  """Takes SIGTERM from JAX, and returns what JAX does on it as a function.
+
+  JAX's own handler, in C, catches every SIGTERM. Called from one of Python's
+  that catches the first, it tells the other processes just as well.
+  """
+  exchange = ctypes.CDLL(None).signal
+  exchange.restype = ctypes.CFUNCTYPE(None, ctypes.c_int)
+  handler = exchange(signal.SIGTERM, None)
+  previous = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+  signal.signal(signal.SIGTERM, previous)
+  return handler

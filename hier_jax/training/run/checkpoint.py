@@ -1,4 +1,4 @@
-"""Checkpoints of a run; the only module that knows Orbax.
+"""Checkpoints of a run; the only module that saves with Orbax.
 
 A checkpoint is written under a temporary name and renamed when it is whole, so
 that one that was cut short is never listed. Every process holds the whole
@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 from hier_jax import paths
 from hier_jax.errors import UserError, listed, shown
-from hier_jax.training.distributed import agreement
+from hier_jax.training.distributed import processes
 
 __all__ = ['Checkpoints', 'steps_in']
 
@@ -59,7 +59,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     local = not paths.is_remote(directory)
     self._directory = directory.absolute() if local else directory
     self._pending = None
-    if agreement.index() != 0:
+    if processes.index() != 0:
       return
     self._directory.mkdir(parents=True, exist_ok=True)
     self._kept = _Kept(keep)
@@ -82,7 +82,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     try:
       self._wait()
     finally:
-      if agreement.index() == 0:
+      if processes.index() == 0:
         for pool in (self._writer, self._copiers):
           pool.shutdown()
         self._manager.close()
@@ -96,7 +96,7 @@ class Checkpoints(contextlib.AbstractContextManager):
   @property
   def latest_step(self):
     """Step of the latest whole checkpoint, or None."""
-    return agreement.from_first(lambda: max(self._steps(), default=None))
+    return processes.from_first(lambda: max(self._steps(), default=None))
 
   def _steps(self):
     self._wait()
@@ -108,7 +108,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     Args:
       state: as `save` will be given.
     """
-    if agreement.index() == 0:
+    if processes.index() == 0:
       _copy(state, self._copiers)
 
   def save(self, step, state, best=None):
@@ -122,7 +122,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     Raises:
       Exception: what went wrong while the one before was written.
     """
-    if agreement.index() != 0:
+    if processes.index() != 0:
       return
     self._wait()
     copy = _copy(state, self._copiers)
@@ -149,7 +149,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     Raises:
       UserError: when there is none, it is damaged or is of another model.
     """
-    step, before = agreement.from_first(lambda: self._choose(step))
+    step, before = processes.from_first(lambda: self._choose(step))
     where = self._directory / str(step)
     try:
       return _read(where, state)
@@ -200,7 +200,7 @@ class _Kept:
 
 def _by_itself():
   """What lets Orbax in a process wait for no other."""
-  me = agreement.index()
+  me = processes.index()
   return ocp.options.MultiprocessingOptions(
     primary_host=me, active_processes={me}
   )

@@ -7,7 +7,7 @@ import jax
 from flax import traverse_util
 
 from hier_jax import paths
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.run import plan as plans
 from hier_jax.training.run.inputs import batch_shapes
 from hier_jax.training.step import optim
@@ -84,7 +84,7 @@ def _pretrained(plan):
 def _batches(plan):
   data, train = plan.config.data, plan.splits['train']
   batch, per_class = data.batch_size, data.images_per_class
-  devices, processes = jax.device_count(), agreement.count()
+  devices, hosts = jax.device_count(), processes.count()
   drawn = (
     f'{batch // per_class} classes x {per_class} images'
     if per_class
@@ -94,7 +94,7 @@ def _batches(plan):
     [
       f'{train.name}: {len(train):,} images of {train.num_classes:,} classes',
       f'batch of {batch} ({drawn}): {batch // devices} on each of {devices}'
-      f' {jax.devices()[0].device_kind} devices of {processes} processes',
+      f' {jax.devices()[0].device_kind} devices of {hosts} processes',
       f'{plan.length["steps_per_epoch"]:,} steps an epoch,'
       f' {plan.config.epochs} epochs, {plan.total_steps:,} steps',
     ]

@@ -8,7 +8,7 @@ import numpy as np
 from hier_jax.data import pipeline
 from hier_jax.data.datasets import Split
 from hier_jax.data.transforms import EvalView
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 
 __all__ = ['embed_split']
 
@@ -35,8 +35,8 @@ def embed_split(
     split,
     view,
     batch_size=batch_size,
-    process_index=agreement.index(),
-    process_count=agreement.count(),
+    process_index=processes.index(),
+    process_count=processes.count(),
     num_threads=num_threads,
   ):
     mask = mapping.gather_rows(batch['mask'])

@@ -6,7 +6,7 @@ import numpy as np
 
 from hier_jax import debug
 from hier_jax.errors import UserError
-from hier_jax.training.distributed import agreement
+from hier_jax.training.distributed import processes
 from hier_jax.training.step import objective
 
 __all__ = ['check']
@@ -34,7 +34,7 @@ def check(embed, state, batch, *, eval_rows, c):
   if 'extent' not in batch:
     images = batch['image'].reshape(-1, *batch['image'].shape[-3:])
     # As many as evaluation embeds, for which the program is compiled.
-    rows = eval_rows // agreement.count()
+    rows = eval_rows // processes.count()
     z = embed(
       state.eval_variables, np.resize(images, (rows, *images.shape[1:]))
     )

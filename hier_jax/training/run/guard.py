@@ -7,7 +7,7 @@ import jax
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.training.distributed import agreement
+from hier_jax.training.distributed import processes
 from hier_jax.training.step import keys
 
 __all__ = ['Guard']
@@ -56,7 +56,7 @@ class Guard:
   def _found(self, step, metrics):
     bad = {k: str(v) for k, v in metrics.items() if not math.isfinite(v)}
     path = self._workdir / f'nonfinite_{step}.json'
-    if agreement.index() == 0:
+    if processes.index() == 0:
       with paths.writing(path):
         paths.write_text(path, json.dumps(self._record(step, bad)) + '\n')
     if self._mode == 'skip':

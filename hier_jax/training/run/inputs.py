@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from hier_jax.data import cache, datasets, pipeline, transforms
 from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.step import device_views
 
 __all__ = ['Inputs', 'batch_shapes', 'load_splits', 'ranked_splits']
@@ -120,8 +120,8 @@ class Inputs:
         short_side=data.short_side,
         num_threads=data.num_threads,
       ),
-      process_index=agreement.index(),
-      process_count=agreement.count(),
+      process_index=processes.index(),
+      process_count=processes.count(),
       num_threads=data.num_threads,
     )
     unused = {'index'}
@@ -153,7 +153,7 @@ def batch_shapes(batch_size, image_size):
     batch_size: images in a batch of all processes.
     image_size: side of the views, pixels.
   """
-  rows = batch_size // agreement.count()
+  rows = batch_size // processes.count()
   return {
     'image': jax.ShapeDtypeStruct((rows, image_size, image_size, 3), jnp.uint8),
     'label': jax.ShapeDtypeStruct((rows,), jnp.int32),

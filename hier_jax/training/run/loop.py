@@ -9,7 +9,7 @@ import time
 from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.evaluation import table
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.distributed.preemption import Preemption
 from hier_jax.training.run import first_step
 from hier_jax.training.run import plan as plans
@@ -86,7 +86,7 @@ def _first_state(plan, checkpoints):
   if plan.config.pretrained is None:
     return state
   loaded = plan.weights or plan.read_pretrained()
-  if agreement.index() == 0:
+  if processes.index() == 0:
     print(f'pretrained weights: {loaded.summary()}')
   return state_lib.with_pretrained(state, loaded, plan.config.optim)
 
@@ -144,7 +144,7 @@ class _Run:
       batch_size=config.data.batch_size,
       log_every=config.log_every,
       board=config.tensorboard,
-      enabled=agreement.index() == 0,
+      enabled=processes.index() == 0,
     )
     self.clock = self.recorder.clock
     self.evaluator = Evaluator(
@@ -272,7 +272,7 @@ class _Run:
     restore = functools.partial(self.checkpoints.restore, self.state)
     self.evaluator.evaluate_end(self.state, self.step, restore)
     rows = self.evaluator.table(self.total_steps)
-    if agreement.index() == 0:
+    if processes.index() == 0:
       path = self.workdir / 'results.json'
       with paths.writing(path):
         paths.write_text(path, json.dumps(rows, indent=2) + '\n')

@@ -10,9 +10,9 @@ from hier_jax.data.datasets import Split
 from hier_jax.models import embedder
 from hier_jax.models.weights import pretrained
 from hier_jax.training.config import checks
-from hier_jax.training.config import default as config_lib
-from hier_jax.training.distributed import agreement, mapping
+from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.logs import tensorboard
+from hier_jax.training.run import facts
 from hier_jax.training.run import workdir as workdirs
 from hier_jax.training.run.inputs import Inputs, load_splits
 from hier_jax.training.step import optim
@@ -107,9 +107,7 @@ def make(config, workdir: pathlib.Path | None, *, fetch: bool = True) -> Plan:
     if config.tensorboard:
       tensorboard.check_tensorboard(workdir)
   splits = load_splits(config.data, config.eval)
-  agreement.agree(
-    config_lib.facts(config) | agreement.data_fingerprints(splits)
-  )
+  processes.agree(facts.of_run(config, splits))
   inputs = Inputs(
     config.data,
     splits['train'],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hier_jax import paths
 from hier_jax.errors import UserError
-from hier_jax.training.distributed import agreement
+from hier_jax.training.distributed import processes
 from hier_jax.training.report import output, runs, summary
 from hier_jax.training.run import loop
 
@@ -42,5 +42,5 @@ def train(config, workdir, seeds: Sequence[int]):
     if loop.train(trial, folder) is None:
       return
   # The results are written by process 0, and others may not have them yet.
-  if agreement.index() == 0:
+  if processes.index() == 0:
     print(output.as_markdown(summary.summarize(runs.load(folders))))

@@ -15,7 +15,7 @@ import jax
 from hier_jax import json_files, paths
 from hier_jax.errors import UserError, listed, plain
 from hier_jax.training.config import default as config_lib
-from hier_jax.training.distributed import agreement
+from hier_jax.training.distributed import processes
 from hier_jax.training.logs import names, records
 from hier_jax.training.run.checkpoint import steps_in
 from hier_jax.training.step import optim
@@ -51,7 +51,7 @@ def claimed(workdir, config):
     WriteError: it cannot be written.
   """
   check(workdir, config)
-  if agreement.index() != 0:
+  if processes.index() != 0:
     yield
     return
   with paths.writing(workdir):
@@ -82,7 +82,7 @@ def check(workdir, config):
     UserError: it cannot be written to, or holds a run of another config or
       other things.
   """
-  if agreement.index() == 0:
+  if processes.index() == 0:
     paths.check_output(workdir, folder=True)
   with paths.writing(workdir):
     children = _children(workdir)
@@ -225,7 +225,7 @@ def check_room(workdir, state, keep):
     state: what a checkpoint holds, or its shapes.
     keep: how many stay; one more is there while the next is written.
   """
-  if agreement.index() != 0 or paths.is_remote(workdir):
+  if processes.index() != 0 or paths.is_remote(workdir):
     return
   leaves = jax.tree.leaves(state)
   size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
