@@ -3,7 +3,7 @@
 All of them compute in float32, or in float64 where their inputs are; their
 parameters begin in float32 and are cast to that. Each has a curvature of its
 own, the attribute `c`; a network that learns it makes one with `Curvature` and
-hands it to its layers' calls.
+hands it to its layers' calls as `learned_c`.
 """
 
 import math
@@ -60,7 +60,8 @@ class BallHead(nn.Module):
 
   Attributes:
     dim: size d of the embedding.
-    c: curvature; the number 0 for unit vectors on the sphere instead.
+    c: curvature of the ball; 0 for Euclidean space, None for unit vectors,
+      whose distances are cosine ones.
     clip_radius: longest tangent vector; None for no clip.
     last_norm: whether there is the LayerNorm.
     radial_scale: None for the paper's tangent vectors u. A positive number
@@ -70,20 +71,24 @@ class BallHead(nn.Module):
   """
 
   dim: int
-  c: float = 0.1
-  clip_radius: float | None = 2.3
+  c: float | None = 0.1
+  clip_radius: float | None = poincare.CLIP_RADIUS
   last_norm: bool = True
   radial_scale: float | None = None
 
   @nn.compact
-  def __call__(self, features, c=None):
-    """`[..., F]` to `[..., d]`; c replaces the attribute.
+  def __call__(self, features, learned_c=None):
+    """Features `[..., F]` to embeddings `[..., d]`.
+
+    Args:
+      features: of a backbone.
+      learned_c: curvature in place of the attribute; None keeps the attribute.
 
     Raises:
-      UserError: `radial_scale` is not positive, or stands with c = 0.
+      UserError: `radial_scale` is not positive, or stands with c None.
     """
-    c = self.c if c is None else c
-    sphere = isinstance(c, (int, float)) and c == 0
+    c = self.c if learned_c is None else learned_c
+    sphere = c is None
     x = numerics.widened(features)
     if self.last_norm:
       x = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x)
@@ -108,7 +113,7 @@ class BallHead(nn.Module):
       )
     if sphere:
       raise UserError(
-        f'radial_scale is {scale}, but with curvature 0 embeddings are unit'
+        f'radial_scale is {scale}, but with c None embeddings are unit'
         ' vectors and have no radius: set it to None'
       )
     # Its logarithm keeps it positive, and steps proportional to it.
@@ -121,7 +126,7 @@ class HypLinear(nn.Module):
   """The linear map of the ball: (M (x) x) (+) b.
 
   Ganea, Becigneul and Hofmann, "Hyperbolic Neural Networks" (NeurIPS 2018),
-  section 3.2. M is a Euclidean matrix, b = exp0(bias), so that any optimiser
+  section 3.2. M is a Euclidean matrix, b = exp0(bias), so that any optimizer
   trains them.
 
   Attributes:
@@ -137,9 +142,14 @@ class HypLinear(nn.Module):
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
-  def __call__(self, x, c=None):
-    """Points `[..., d]` to points `[..., e]`; c replaces the attribute."""
-    c = self.c if c is None else c
+  def __call__(self, x, learned_c=None):
+    """Points `[..., d]` to points `[..., e]`.
+
+    Args:
+      x: points `[..., d]`.
+      learned_c: curvature in place of the attribute; None keeps the attribute.
+    """
+    c = self.c if learned_c is None else learned_c
     x = numerics.widened(x)
     shape = (x.shape[-1], self.features)
     kernel = _param(self, 'kernel', self.kernel_init, shape, x.dtype)
@@ -177,15 +187,19 @@ class HypMLR(nn.Module):
   kernel_init: nn.initializers.Initializer = _ROWS
 
   @nn.compact
-  def __call__(self, x, c=None):
-    """Points `[..., d]` to logits `[..., k]`; c replaces the attribute.
+  def __call__(self, x, learned_c=None):
+    """Points `[..., d]` to logits `[..., k]`.
+
+    Args:
+      x: points `[..., d]`.
+      learned_c: curvature in place of the attribute; None keeps the attribute.
 
     Raises:
       ValueError: for an unknown `form`.
     """
     if self.form not in ('hnn', 'hnn++'):
       raise ValueError(f"form is {self.form!r}, expected 'hnn++' or 'hnn'")
-    c = self.c if c is None else c
+    c = self.c if learned_c is None else learned_c
     x = numerics.widened(x)
     shape = (self.classes, x.shape[-1])
     kernel = _param(self, 'kernel', self.kernel_init, shape, x.dtype)
@@ -195,7 +209,7 @@ class HypMLR(nn.Module):
       point = _param(self, 'point', zeros, shape, x.dtype)
       rows = x.reshape(-1, x.shape[-1])
       distance = poincare.hyperplane_matrix(
-        rows, poincare.exp0(point, c=c), kernel, c=c
+        rows, poincare.exp0(point, c=c), kernel, c=c, signed=True
       ).reshape(*x.shape[:-1], self.classes)
     else:
       bias = _param(self, 'bias', zeros, (self.classes,), x.dtype)
@@ -229,10 +243,10 @@ def _distance_along(x, direction, offset, c):
 
 
 class HypDistance(nn.Module):
-  """Geodesic distances to a second input, or to points that are learnt.
+  """Geodesic distances to a second input, or to points that are learned.
 
   Attributes:
-    points: number k of learnt points, exp0 of a parameter; None for none.
+    points: number k of learned points, exp0 of a parameter; None for none.
     c: curvature.
     point_init: of their tangent vectors `[k, d]`.
   """
@@ -242,16 +256,16 @@ class HypDistance(nn.Module):
   point_init: nn.initializers.Initializer = _ROWS
 
   @nn.compact
-  def __call__(self, x, y=None, c=None):
-    """Distances of points `[..., d]`; c replaces the attribute.
+  def __call__(self, x, y=None, learned_c=None):
+    """Distances of points `[..., d]`.
 
     Args:
       x: points `[..., d]`.
       y: points `[..., d]`, where the layer has none of its own.
-      c: curvature.
+      learned_c: curvature in place of the attribute; None keeps the attribute.
 
     Returns:
-      `[...]` to y, or `[..., k]` to the learnt points.
+      `[...]` to y, or `[..., k]` to the learned points.
 
     Raises:
       ValueError: where both or neither of `points` and y are given.
@@ -261,7 +275,7 @@ class HypDistance(nn.Module):
         'HypDistance takes either points= or a second input, got'
         f' points={self.points} and {"no" if y is None else "a"} second input'
       )
-    c = self.c if c is None else c
+    c = self.c if learned_c is None else learned_c
     x = numerics.widened(x)
     if y is not None:
       return poincare.dist(x, numerics.widened(y), c=c)

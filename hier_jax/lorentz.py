@@ -145,7 +145,7 @@ def log0(x, *, c):
 def centroid(x, weights=None, *, c):
   """Weighted centroid: sum w_i x_i, scaled onto the hyperboloid.
 
-  It minimises sum w_i cosh(sqrt(c) d(m, x_i)) (Law et al., "Lorentzian Distance
+  It minimizes sum w_i cosh(sqrt(c) d(m, x_i)) (Law et al., "Lorentzian Distance
   Learning for Hyperbolic Representations", ICML 2019) and is the ball's
   `midpoint`.
 

@@ -1,4 +1,4 @@
-"""Triplets of reciprocal nearest neighbours, with static shapes.
+"""Triplets of reciprocal nearest neighbors, with static shapes.
 
 HIER trains its proxies on triplets (anchor, positive, negative) whose first two
 are near each other and whose third is not. Every function here has shapes that
@@ -8,7 +8,6 @@ has weight 0.
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -21,7 +20,7 @@ class Triplets(NamedTuple):
 
   Attributes:
     anchor: int32 row i.
-    positive: int32 row j, a reciprocal neighbour of i.
+    positive: int32 row j, a reciprocal neighbor of i.
     negative: int32 row k, neither.
     weight: float32, 1 for a triplet and 0 for an empty place.
   """
@@ -36,7 +35,7 @@ def reciprocal_neighbors(similarity, k, *, first=0, axis_name=None):
   """Members of each row's k nearest that count the row among theirs.
 
   Kim et al., "Self-Taught Metric Learning without Labels" (CVPR 2022), as HIER
-  uses it: the k nearest of row i include i, which is not its own neighbour.
+  uses it: the k nearest of row i include i, which is not its own neighbor.
 
   Args:
     similarity: `[m, n]`, this device's rows of a matrix `[n, n]` that is
@@ -51,13 +50,16 @@ def reciprocal_neighbors(similarity, k, *, first=0, axis_name=None):
     count: int32 `[m]`, how many are real.
 
   Raises:
-    ValueError: for k outside 1..n.
+    ValueError: for k outside 1..n, or a similarity that is no matrix.
   """
-  chex.assert_rank(similarity, 2)
+  if jnp.ndim(similarity) != 2:
+    raise ValueError(
+      f'similarity has shape {jnp.shape(similarity)}, expected [m, n]'
+    )
   m, n = similarity.shape
   if not 1 <= k <= n:
     raise ValueError(
-      f'k = {k} nearest neighbours asked of {n} rows: k must be in 1..{n}'
+      f'k = {k} nearest neighbors asked of {n} rows: k must be in 1..{n}'
     )
   _, nearest = lax.top_k(similarity, k)
   everyone = nearest
@@ -88,9 +90,9 @@ def _nth_outside(excluded, r, n):
 def sample_triplets(
   key, neighbors, count, n, *, per_anchor, first=0, self_negatives=False
 ):
-  """Draws triplets uniformly from reciprocal neighbours and from the rest.
+  """Draws triplets uniformly from reciprocal neighbors and from the rest.
 
-  HIER (CVPR 2023), section 3.3. Rows with fewer than two reciprocal neighbours,
+  HIER (CVPR 2023), section 3.3. Rows with fewer than two reciprocal neighbors,
   or without a negative, are no anchors: their places have weight 0.
 
   Args:
@@ -106,8 +108,17 @@ def sample_triplets(
 
   Returns:
     `Triplets` of T = m t places, those of one anchor side by side.
+
+  Raises:
+    ValueError: for neighbors and count of other shapes.
   """
-  chex.assert_rank([neighbors, count], [2, 1])
+  if (jnp.ndim(neighbors), jnp.ndim(count)) != (2, 1) or (
+    len(neighbors) != len(count)
+  ):
+    raise ValueError(
+      f'neighbors has shape {jnp.shape(neighbors)} and count'
+      f' {jnp.shape(count)}, expected [m, k] and [m]'
+    )
   row = first + jnp.arange(count.shape[0], dtype=jnp.int32)
   keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row)
   return draw_triplets(

@@ -49,9 +49,9 @@ def dot(x, y):
 
 
 def sqrt(x):
-  """Square root with derivative 0, not infinity, at 0."""
-  positive = x > 0
-  return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+  """Square root with derivative 0, not infinity, at 0; NaN of NaN."""
+  nothing = x <= 0
+  return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
 
 
 def power_of_two(x):
@@ -94,7 +94,8 @@ def norm(x):
 
 
 def unit(x):
-  """The direction x / |x| `[..., d]`; 0 at 0, with derivative 0."""
+  """The direction x / |x| `[..., d]`; 0 at 0, with derivative 0; NaN of NaN."""
   y, _ = scaled(x)
   sq = dot(y, y)
-  return jnp.where(sq > 0, y / jnp.sqrt(jnp.where(sq > 0, sq, 1)), 0)
+  nothing = sq == 0
+  return jnp.where(nothing, 0, y / jnp.sqrt(jnp.where(nothing, 1, sq)))

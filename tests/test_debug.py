@@ -15,10 +15,10 @@ KEY = jax.random.key(0)
 LABELS = np.arange(16) // 4
 NEAR = 0.3 * jax.random.normal(KEY, (16, 8)) / 8**0.5
 FAR = 40 * NEAR
-PROXIES = losses.init_hierarchical_proxies(KEY, 12, 8)
+PROXIES = losses.init_hier_proxies(KEY, 12, 8)
 
 
-def regulariser(z, c, labels=LABELS):
+def regularizer(z, c, labels=LABELS):
   return losses.hier(KEY, z, labels, PROXIES, c=c, k=4, triplets_per_anchor=3)[
     0
   ]
@@ -42,8 +42,8 @@ def sharded(z, c):
   'f',
   [
     lambda z, c: poincare.dist(z, z, c=c),
-    jax.jit(regulariser),
-    jax.jit(jax.grad(regulariser)),
+    jax.jit(regularizer),
+    jax.jit(jax.grad(regularizer)),
     over_devices,
     sharded,
     jax.jit(jax.grad(lambda z, c: poincare.dist_matrix(z, z, c=c).sum())),
@@ -100,7 +100,7 @@ def test_rows_that_do_not_count_may_have_any_label():
 
 
 def test_without_the_switch_nothing_is_traced():
-  text = lambda: str(jax.make_jaxpr(regulariser)(NEAR, 0.1))
+  text = lambda: str(jax.make_jaxpr(regularizer)(NEAR, 0.1))
   before = text()
   with hier_jax.debug_checks():
     assert 'debug_callback' in text()
@@ -114,7 +114,7 @@ def test_without_the_switch_nothing_is_traced():
     lambda c: poincare.dist(NEAR, NEAR, c=c),
     lambda c: poincare.to_ball(NEAR, c=c, clip_radius=2.3),
     lambda c: lorentz.from_poincare(NEAR, c=c),
-    lambda c: regulariser(NEAR, c),
+    lambda c: regularizer(NEAR, c),
     lambda c: losses.triplet(NEAR, LABELS, c=c),
     lambda c: layers.BallHead(4, c=c).init(KEY, NEAR),
     lambda c: layers.HypLinear(4, c=c).init(KEY, NEAR),
@@ -144,7 +144,7 @@ MEMORY = losses.init_memory(32, 8)
     lambda y: losses.smooth_ap(NEAR, y),
     lambda y: losses.hap(NEAR, y[..., None]),
     lambda y: losses.enqueue(MEMORY, NEAR, y),
-    lambda y: jax.eval_shape(lambda z: regulariser(z, 0.1, y), NEAR),
+    lambda y: jax.eval_shape(lambda z: regularizer(z, 0.1, y), NEAR),
   ],
 )
 def test_labels_that_are_no_integers_are_refused(f):
@@ -159,7 +159,7 @@ def test_labels_that_are_no_integers_are_refused(f):
 @pytest.mark.parametrize('name', ['vit_test_patch4', 'resnet_test'])
 def test_pixels_that_are_not_normalized_are_refused(name):
   images = np.zeros((2, 8, 8, 3), np.uint8)
-  model = models.create(name, image_size=8)
+  model = models.create_backbone(name, image_size=8)
   with pytest.raises(ValueError, match=r'uint8 \(2, 8, 8, 3\), expected float'):
     model.init(KEY, images, train=False)
   with pytest.raises(ValueError, match=r'float32 \(8, 8, 3\), expected float'):

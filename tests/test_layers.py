@@ -43,10 +43,22 @@ def test_ball_head_computes_in_float32_and_starts_orthogonal():
 
 
 def test_without_curvature_embeddings_are_unit_vectors():
-  head = layers.BallHead(8, c=0)
+  head = layers.BallHead(8, c=None)
   x = jax.random.normal(jax.random.key(0), (5, 32))
   z, _ = head.init_with_output(jax.random.key(1), x)
   np.testing.assert_allclose(jnp.linalg.norm(z, axis=1), 1, rtol=1e-6)
+
+
+def test_at_curvature_zero_embeddings_are_clipped_vectors():
+  x = 3 * jax.random.normal(jax.random.key(0), (5, 32))
+  head = layers.BallHead(8, c=0, clip_radius=1.5)
+  z, variables = head.init_with_output(jax.random.key(1), x)
+  u = x - jnp.mean(x, 1, keepdims=True)
+  u = u / jnp.sqrt(jnp.mean(u**2, 1, keepdims=True) + 1e-5)
+  u = u @ variables['params']['linear']['kernel']
+  length = jnp.linalg.norm(u, axis=1, keepdims=True)
+  np.testing.assert_allclose(z, u * np.minimum(1, 1.5 / length), rtol=1e-4)
+  assert jnp.all(length > 1.5)
 
 
 def test_head_without_its_norm_or_its_clip():
@@ -101,7 +113,7 @@ def test_radial_scale_frees_the_radii():
   [
     ({'radial_scale': 0.0}, 'radial_scale is 0.0; choose a positive'),
     ({'radial_scale': float('inf')}, 'radial_scale is inf; choose a positive'),
-    ({'radial_scale': 1.0, 'c': 0}, 'with curvature 0 .* have no radius'),
+    ({'radial_scale': 1.0, 'c': None}, 'with c None .* have no radius'),
   ],
 )
 def test_radial_scales_that_cannot_be(settings, message):
@@ -223,7 +235,7 @@ def test_curvature_starts_where_it_is_told(initial):
   layer = layers.Curvature(initial)
   c, variables = layer.init_with_output(jax.random.key(0))
   np.testing.assert_allclose(c, initial, rtol=2e-5)
-  # Nothing an optimiser does makes it negative.
+  # Nothing an optimizer does makes it negative.
   low = jax.tree.map(lambda raw: raw - 60, variables)
   assert layer.apply(low) >= 0
 
@@ -254,19 +266,19 @@ def test_a_network_learns_its_weights_and_its_curvature(form):
 
   def loss(params):
     c = curvature.apply(params['c'])
-    z = hidden.apply(params['hidden'], poincare.exp0(x, c=c), c=c)
-    logits = top.apply(params['top'], z, c=c)
+    z = hidden.apply(params['hidden'], poincare.exp0(x, c=c), learned_c=c)
+    logits = top.apply(params['top'], z, learned_c=c)
     return jnp.mean(
       optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     )
 
-  optimiser = optax.adam(1e-2)
-  state = optimiser.init(params)
+  optimizer = optax.adam(1e-2)
+  state = optimizer.init(params)
 
   @jax.jit
   def step(params, state):
     value, gradients = jax.value_and_grad(loss)(params)
-    updates, state = optimiser.update(gradients, state)
+    updates, state = optimizer.update(gradients, state)
     return optax.apply_updates(params, updates), state, value, gradients
 
   params, state, first, gradients = step(params, state)

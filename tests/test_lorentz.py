@@ -118,9 +118,9 @@ def test_centroid_is_the_midpoint_of_the_ball(c, regime):
   rng = np.random.default_rng(4)
   x = exact_geometry.ball(rng, 60, 5, c, regime).reshape(10, 6, 5)
   w = rng.uniform(0.1, 1, (10, 6)).astype(np.float32)
-  centre = lorentz.centroid(lorentz.from_poincare(x, c=c), w, c=c)
+  center = lorentz.centroid(lorentz.from_poincare(x, c=c), w, c=c)
   apart = poincare.dist(
-    lorentz.to_poincare(centre, c=c), poincare.midpoint(x, w, c=c), c=c
+    lorentz.to_poincare(center, c=c), poincare.midpoint(x, w, c=c), c=c
   )
   spread = poincare.dist(x[:, 0], x[:, 1], c=c)
   assert jnp.all(apart <= 1e-5 * spread)
@@ -128,7 +128,7 @@ def test_centroid_is_the_midpoint_of_the_ball(c, regime):
   total = np.sum(w[..., None] * wide, 1)
   sq = total[:, 0] ** 2 - np.sum(total[:, 1:] ** 2, -1)
   want = total / np.sqrt(exact_geometry.curvature(c) * sq)[:, None]
-  assert exact_geometry.row_error(centre, want) <= 24 * U
+  assert exact_geometry.row_error(center, want) <= 24 * U
 
 
 POINTS = {

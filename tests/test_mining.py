@@ -1,4 +1,4 @@
-"""Reciprocal neighbours and the triplets drawn from them."""
+"""Reciprocal neighbors and the triplets drawn from them."""
 
 import chex
 import jax
@@ -15,7 +15,7 @@ LINE = -np.abs(POSITIONS[:, None] - POSITIONS[None])
 
 
 def brute_force(similarity, k):
-  """Reciprocal neighbours by sets, one row at a time."""
+  """Reciprocal neighbors by sets, one row at a time."""
   n = len(similarity)
   near = [set(np.argsort(-row, kind='stable')[:k]) for row in similarity]
   return [{j for j in near[i] if i in near[j] and j != i} for i in range(n)]
@@ -43,7 +43,7 @@ def test_reciprocal_neighbors_by_hand():
 
 @pytest.mark.parametrize('case', ['tiny', 'small', 'small_c1'])
 @pytest.mark.parametrize('term', ['data', 'proxy'])
-def test_official_neighbour_sets(case, term):
+def test_official_neighbor_sets(case, term):
   arrays = vectors.under(f'hier/{case}')
   k = int(arrays['meta'][0])
   batch = len(arrays['z'])
@@ -63,7 +63,7 @@ def test_official_neighbour_sets(case, term):
   got[np.arange(n)[:, None], neighbors] = True
   sure = arrays[f'f64/{term}/topk_gap'] > 1e-5
   assert sure.sum() > n / 2
-  # A row is sure when its own neighbours and those of all others are.
+  # A row is sure when its own neighbors and those of all others are.
   rows = sure & np.all(sure | ~want, axis=1)
   assert np.array_equal(got[rows, :n], want[rows])
   assert np.array_equal(
@@ -148,7 +148,7 @@ def test_rows_spread_over_devices_draw_the_same(devices):
   want = draw(similarity, k, 4)
   for field, whole in zip(got, want, strict=True):
     np.testing.assert_array_equal(field.ravel()[: 4 * n], whole)
-  # Padding is nobody's neighbour and no anchor.
+  # Padding is nobody's neighbor and no anchor.
   assert not jnp.any(count.ravel()[n:])
   assert not jnp.any(got.weight.ravel()[4 * n :])
   assert jnp.all(got.anchor < n)
@@ -157,3 +157,15 @@ def test_rows_spread_over_devices_draw_the_same(devices):
 def test_k_out_of_range_is_named():
   with pytest.raises(ValueError, match=r'k = 6 .* 5 rows'):
     mining.reciprocal_neighbors(LINE, 6)
+
+
+def test_wrong_shapes_are_named():
+  with pytest.raises(
+    ValueError, match=r'similarity has shape \(5,\), expected'
+  ):
+    mining.reciprocal_neighbors(LINE[0], 2)
+  neighbors, count = mining.reciprocal_neighbors(LINE, 2)
+  with pytest.raises(ValueError, match=r'\(5, 2\) and count \(4,\), expected'):
+    mining.sample_triplets(
+      jax.random.key(0), neighbors, count[1:], 5, per_anchor=1
+    )

@@ -65,7 +65,7 @@ def _write_edges(path):
 
 def _write_tree(path):
   tree = Tree(np.array([3, 3, 4, 4, -1]), names=('a', 'b', 'c'))
-  formats.write_tree(path, tree)
+  formats.write_tree(tree, path)
 
 
 def _write_run(path):

@@ -70,17 +70,15 @@ def sampled(x):
 def lca(dist, estimator='gumbel'):
   rows = np.random.default_rng(1).integers(0, 24, (3, 90)).astype(np.int32)
   triplets = triplets_lib.Triplets(*rows, weight=np.ones(90, np.float32))
-  return losses.lca_loss(
-    jax.random.key(KEY), dist, triplets, estimator=estimator
-  )
+  return losses.lca(jax.random.key(KEY), dist, triplets, estimator=estimator)
 
 
 def hier(z, proxies):
   return losses.hier(jax.random.key(KEY), z, LABELS, proxies, **HIER)
 
 
-def regularised(z, proxies):
-  return losses.regularised(
+def regularized(z, proxies):
+  return losses.regularized(
     losses.sup_con, jax.random.key(KEY), z, LABELS, proxies, **HIER
   )
 
@@ -149,11 +147,14 @@ def of_losses():
     f = lambda z, p, f=f, labels=labels: f(z, labels, p)
     cases[oracle.__name__] = f, (z, proxies)
   anchor = lambda z, p: losses.proxy_anchor(z, LABELS, p)
-  spread = lambda z, p: losses.soft_triple(z, LABELS, p, tau=0.2)
-  hyp = lambda z, c: losses.hyp(z.reshape(12, 2, 6), c=c)
+  spread = lambda z, p: losses.soft_triple(z, LABELS, p, center_weight=0.2)
+  hyp = lambda z, c: losses.hyp(z, np.arange(24) // 2, c=c)
   return cases | {
     'proxy_anchor': (anchor, (POINTS, PROXIES[:6])),
-    'soft_triple tau': (spread, (POINTS, PROXIES[:30].reshape(10, 3, 6))),
+    'soft_triple center_weight': (
+      spread,
+      (POINTS, PROXIES[:30].reshape(10, 3, 6)),
+    ),
     'hyp': (functools.partial(hyp, c=C), (POINTS,)),
     'hyp cosine': (functools.partial(hyp, c=None), (POINTS,)),
   }
@@ -186,10 +187,10 @@ FLOAT32_INSIDE = (
   }
   | {
     'losses.hier': (hier, (POINTS, PROXIES)),
-    'losses.regularised': (regularised, (POINTS, PROXIES)),
+    'losses.regularized': (regularized, (POINTS, PROXIES)),
   }
   | {
-    f'losses.lca_loss {estimator}': (
+    f'losses.lca {estimator}': (
       functools.partial(lca, estimator=estimator),
       (rng.uniform(0.5, 3, (24, 17)).astype(np.float32),),
     )
@@ -203,7 +204,7 @@ DRAWS = {
   'losses.init_class_proxies': lambda: losses.init_class_proxies(
     jax.random.key(KEY), 4, 3
   ),
-  'losses.init_hierarchical_proxies': lambda: losses.init_hierarchical_proxies(
+  'losses.init_hier_proxies': lambda: losses.init_hier_proxies(
     jax.random.key(KEY), 4, 3
   ),
   'losses.init_memory': lambda: losses.init_memory(4, 3),
@@ -301,7 +302,7 @@ def test_float64_stays_float64(name):
 
 
 @pytest.mark.parametrize(
-  'name', [name for name in FLOAT32_INSIDE if name != 'losses.regularised']
+  'name', [name for name in FLOAT32_INSIDE if name != 'losses.regularized']
 )
 def test_losses_are_the_same(name):
   f, args = made(name)
@@ -396,8 +397,8 @@ def test_the_nearest_proxy_is_picked_most_often():
   collide = np.sum(chance**2)
   for double in (False, True):
     with jax.enable_x64(double):
-      _, stats = losses.lca_loss(
-        jax.random.key(KEY), jnp.asarray(dist), triplets, tau=0.1
+      _, stats = losses.lca(
+        jax.random.key(KEY), jnp.asarray(dist), triplets, temperature=0.1
       )
     error = np.sqrt(collide * (1 - collide) / number)
     assert abs(float(stats['collision_rate']) - collide) <= 4 * error

@@ -24,8 +24,8 @@ def _define(values):
   verbs.number_flag(
     values,
     'c',
-    'C: The curvature of the ball, or none for cosine similarity; by default'
-    ' that of the run or the file.',
+    'C: The curvature of the ball, 0 for Euclidean distance, or none for cosine'
+    ' similarity; by default what the run or the file says.',
     or_none=True,
   )
   verbs.text_flags(
@@ -67,17 +67,17 @@ def _run(values, arguments):
     )
   path = paths.as_path(arguments[0])
   _check(path, values)
-  task, c = _task(path, values), _curvature(values)
+  task = _task(path, values)
   from hier_jax.evaluation import files
 
-  found = files.metrics(task, c=c, progress=sys.stderr.isatty())
+  found = files.metrics(task, progress=sys.stderr.isatty())
   # What was computed is printed before anything is written.
   print(files.as_lines(found), flush=True)
   if values.out is not None:
-    files.write_json(values.out, found)
+    files.write_json(found, values.out)
     print(f'metrics written to {values.out}')
   if values.export is not None:
-    print(f'index written to {files.export_faiss(task, c=c)}')
+    print(f'index written to {files.export_faiss(task)}')
 
 
 def _check(path, values):
@@ -133,14 +133,8 @@ def _task(path, values):
     changed['recall_at'] = values.recall_at
   if values.taxonomy is not None:
     changed['taxonomy'] = files.Taxonomy.from_csv(values.taxonomy)
-  return task._replace(**changed)
-
-
-def _curvature(values):
-  """What evaluation takes as `c`: None for what the run or the file says."""
-  if values['c'].present and values.c is None:
-    return 0.0
-  return values.c
+  task = task._replace(**changed)
+  return task.with_c(values.c) if values['c'].present else task
 
 
 VERB = verbs.Verb(

@@ -1,6 +1,7 @@
 """Metrics of retrieval and of hierarchy, on plain arrays."""
 
 from hier_jax.evaluation.baselines import pixel_embedding
+from hier_jax.evaluation.centroids import class_centroids
 from hier_jax.evaluation.clustering import cluster_metrics
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.faiss_index import read_faiss, write_faiss
@@ -16,6 +17,7 @@ from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.formats import write_tree
 from hier_jax.evaluation.tree.linkage import linkage_tree
 from hier_jax.evaluation.tree.proxies import proxy_tree
+from hier_jax.evaluation.tree.purity import dendrogram_purity
 from hier_jax.evaluation.tree.structure import Tree
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
   'Taxonomy',
   'Tree',
   'bootstrap_ci',
+  'class_centroids',
   'cluster_metrics',
+  'dendrogram_purity',
   'format_table',
   'hierarchy_metrics',
   'lift',

@@ -27,8 +27,10 @@ def positive_int(name: str, value) -> int:
   return number
 
 
-def curvature(name: str, value) -> float:
-  """The value as a finite float of 0 or more."""
+def curvature(name: str, value) -> float | None:
+  """The value as a finite float of 0 or more; None is None (cosine)."""
+  if value is None:
+    return None
   try:
     number = float(value)
   except (TypeError, ValueError):
@@ -36,8 +38,8 @@ def curvature(name: str, value) -> float:
   if not 0 <= number < math.inf:
     shown = value if isinstance(value, str) else number
     raise UserError(
-      f'`{name}` is {shown!r}; expected 0 (cosine) or the positive c '
-      'of a ball of curvature -c'
+      f'`{name}` is {shown!r}; expected None (cosine), 0 (Euclidean) or the '
+      'positive c of a ball of curvature -c'
     )
   return number
 
@@ -58,11 +60,12 @@ def matrix(name: str, x) -> np.ndarray:
   return x
 
 
-def points(name: str, x, c: float) -> np.ndarray:
+def points(name: str, x, c: float | None) -> np.ndarray:
   """Finite float64 `[n, d]`, inside the ball of curvature -c where c > 0."""
   x = matrix(name, x).astype(np.float64)
   finite(name, np.isfinite(x).all(axis=1))
-  inside_ball(name, ~(c * np.sum(x * x, axis=1) >= 1), c)
+  if c:
+    inside_ball(name, ~(c * np.sum(x * x, axis=1) >= 1), c)
   return x
 
 
@@ -90,6 +93,16 @@ def class_labels(name: str, labels, length: int) -> np.ndarray:
   if labels.shape != (length,):
     raise UserError(
       f'`{name}` has shape {labels.shape}; expected ({length},), one a row'
+    )
+  return labels
+
+
+def item_labels(labels) -> np.ndarray:
+  """Labels of the items of a tree `[n]`, one or more, of any dtype."""
+  labels = np.asarray(labels)
+  if labels.ndim != 1 or not len(labels):
+    raise UserError(
+      f'`labels` has shape {labels.shape}; expected [items], one or more'
     )
   return labels
 

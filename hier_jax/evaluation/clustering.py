@@ -50,13 +50,13 @@ def cluster_metrics(
     raise UserError(
       f'`library` is {library!r}; expected one of {list(LIBRARIES)}'
     )
-  x = spaces.points('embeddings', embeddings, metric, 0.0).astype(np.float32)
+  x = spaces.points('embeddings', embeddings, metric, None).astype(np.float32)
   labels = checks.class_labels('labels', labels, len(x))
   checks.labelled('labels', labels)
   judge = _import('sklearn.metrics', 'scikit-learn')
   classes, codes = np.unique(labels, return_inverse=True)
   if metric == 'cosine':
-    x = distances.normalise(x)
+    x = distances.normalize(x)
   cluster = _faiss if library == 'faiss' else _scikit_learn
   clusters = cluster(x, len(classes), seed)
   return {

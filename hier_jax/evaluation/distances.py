@@ -1,19 +1,20 @@
-"""Distances and centroids of plain arrays, in float64."""
+"""Distances of plain arrays, in float64."""
 
 import math
 
 import numpy as np
-from scipy import sparse
 
 
-def to_ball(x: np.ndarray, metric: str, c: float) -> tuple[np.ndarray, str]:
+def to_ball(
+  x: np.ndarray, metric: str, c: float | None
+) -> tuple[np.ndarray, str]:
   """Points of the hyperboloid as those of the ball; others as they are.
 
   Args:
     x: `[n, d]`, for 'lorentz' `[n, 1 + d]`, time first, of which only the space
       coordinates are read.
     metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'.
-    c: curvature -c, 0 for none.
+    c: curvature; None for 'cosine', 0 for 'euclidean'.
 
   Returns:
     float64 points, and the metric that is theirs, no more 'lorentz'.
@@ -21,6 +22,7 @@ def to_ball(x: np.ndarray, metric: str, c: float) -> tuple[np.ndarray, str]:
   x = np.asarray(x).astype(np.float64)
   if metric != 'lorentz':
     return x, metric
+  assert c is not None
   space = x[:, 1:]
   return space / (1 + np.sqrt(1 + c * square_norm(space))), 'hyperbolic'
 
@@ -34,16 +36,16 @@ class Gallery:
   some 1e-16 of the largest square.
   """
 
-  def __init__(self, points: np.ndarray, metric: str, c: float):
+  def __init__(self, points: np.ndarray, metric: str, c: float | None):
     # A product rounds by its place in the block, so equal rows share one.
     distinct, row = np.unique(points, axis=0, return_inverse=True)
     self._row = None if len(distinct) == len(points) else row.reshape(-1)
     points = points if self._row is None else distinct
-    self._metric, self._c = metric, c
+    self._metric, self._c = metric, c or 0.0
     if metric == 'cosine':
-      self._points = normalise(points)
+      self._points = normalize(points)
       return
-    self._gap = 1 - c * square_norm(points)[:, 0]
+    self._gap = 1 - self._c * square_norm(points)[:, 0]
     # About the mean the product loses little where points crowd far from the
     # origin.
     self._centre = points.mean(0)
@@ -53,7 +55,7 @@ class Gallery:
   def distances(self, queries: np.ndarray) -> np.ndarray:
     """`[b, m]` of queries `[b, d]`."""
     if self._metric == 'cosine':
-      far = 1 - normalise(queries) @ self._points.T
+      far = 1 - normalize(queries) @ self._points.T
     else:
       gap = 1 - self._c * square_norm(queries)
       queries = queries - self._centre
@@ -66,10 +68,12 @@ class Gallery:
     return far if self._row is None else far[:, self._row]
 
 
-def paired(x: np.ndarray, y: np.ndarray, metric: str, c: float) -> np.ndarray:
+def paired(
+  x: np.ndarray, y: np.ndarray, metric: str, c: float | None
+) -> np.ndarray:
   """Distances `[n]` of the rows of x and y, `[n, d]` each."""
   if metric == 'cosine':
-    return 1 - np.sum(normalise(x) * normalise(y), -1)
+    return 1 - np.sum(normalize(x) * normalize(y), -1)
   far = np.sqrt(square_norm(x - y)[:, 0])
   if not c:
     return far
@@ -78,52 +82,12 @@ def paired(x: np.ndarray, y: np.ndarray, metric: str, c: float) -> np.ndarray:
   )
 
 
-def centroids(
-  x: np.ndarray, codes: np.ndarray, num: int, metric: str, c: float
-) -> np.ndarray:
-  """Centroid of the rows of each group.
-
-  The mean of the points, for cosine of the rows at length 1 and not brought to
-  length 1 again. In the ball it is the midpoint, the centroid of the
-  hyperboloid: with p_i = 1 / (1 - c|x_i|^2), P = sum p_i, r = n / P and
-  m = sum p_i x_i / P it is
-
-    2m / (2 - r + sqrt(r^2 + 4c sum p_i |x_i - m|^2 / P)).
-
-  Args:
-    x: `[n, d]`, inside the ball where c > 0.
-    codes: group of each row `[n]`, every one of 0 .. num - 1 at least once.
-    num: number of groups.
-    metric: 'cosine', 'euclidean' or 'hyperbolic'.
-    c: curvature of the ball, else 0.
-
-  Returns:
-    `[num, d]`.
-
-  References:
-    Shimizu et al., Hyperbolic Neural Networks++, ICLR 2021, arXiv 2006.08210,
-    section 3.5.
-  """
-  if metric == 'cosine':
-    x = normalise(x)
-  weight = 1 / (1 - c * square_norm(x))
-  rows = (np.ones(len(x)), (codes, np.arange(len(x))))
-  groups = sparse.csr_array(rows, shape=(num, len(x)))
-  total = groups @ weight
-  mean = (groups @ (weight * x)) / total
-  if not c:
-    return mean
-  ratio = np.bincount(codes, minlength=num)[:, None] / total
-  spread = (groups @ (weight * square_norm(x - mean[codes]))) / total
-  return 2 * mean / (2 - ratio + np.sqrt(ratio**2 + 4 * c * spread))
-
-
 def square_norm(x: np.ndarray) -> np.ndarray:
   """`[..., 1]` of `[..., d]`."""
   return np.sum(x * x, axis=-1, keepdims=True)
 
 
-def normalise(x: np.ndarray) -> np.ndarray:
+def normalize(x: np.ndarray) -> np.ndarray:
   """Rows of length 1; a zero row stays zero."""
   # By the largest entry first: the square of a tiny row would underflow.
   largest = np.max(np.abs(x), axis=-1, keepdims=True)

@@ -11,11 +11,12 @@ import numpy as np
 from hier_jax import paths
 from hier_jax.errors import UserError, plain
 from hier_jax.evaluation import checks, npz
-from hier_jax.evaluation.hierarchy import agreement, graded
+from hier_jax.evaluation.hierarchy import graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval import faiss_index
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree import purity
 from hier_jax.evaluation.tree.proxies import proxy_tree
 
 METRICS = ('map@r', 'r_precision', 'mrr', 'map')
@@ -27,7 +28,8 @@ class Embedded(NamedTuple):
   Attributes:
     embeddings: `[n, d]`.
     labels: `[n]`.
-    c: curvature, or None where the file does not say.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
     proxies: hierarchical proxies `[P, d]`, points of the same ball, or None.
   """
 
@@ -39,6 +41,9 @@ class Embedded(NamedTuple):
 
 def read(path) -> Embedded:
   """Reads an .npz with `embeddings`, `labels` and perhaps `c` and `proxies`.
+
+  Embeddings of a file without `c` are ranked by cosine, with c = 0 by Euclidean
+  distance, and with c > 0 they are points of the ball of curvature -c.
 
   Raises:
     UserError: no such file, another format, or an array that is missing.
@@ -103,22 +108,28 @@ class Task(NamedTuple):
   names: Mapping[int, str] | None = None
   ties: str = 'pessimistic'
 
-  def curvature(self, c: float | None = None) -> float:
-    """The c given, else what the files say, else 0 (cosine).
+  @property
+  def c(self) -> float | None:
+    """The curvature of queries and gallery, see `Embedded`.
 
     Raises:
-      UserError: none is given, and queries and gallery say different things.
+      UserError: they have different ones.
     """
-    if c is not None:
-      return c
-    said = self.queries.c or 0.0
-    if self.gallery is not None and (self.gallery.c or 0.0) != said:
+    if self.gallery is not None and self.gallery.c != self.queries.c:
       raise UserError(
         f'the queries have c = {self.queries.c} and the gallery c = '
         f'{self.gallery.c}; expected the same: embed both with one model, or '
         'give --c'
       )
-    return said
+    return self.queries.c
+
+  def with_c(self, c: float | None) -> 'Task':
+    """The task with this curvature, whatever its files say."""
+    gallery = self.gallery
+    return self._replace(
+      queries=self.queries._replace(c=c),
+      gallery=None if gallery is None else gallery._replace(c=c),
+    )
 
 
 def read_task(query, gallery=None) -> Task:
@@ -133,19 +144,19 @@ def home(query, gallery=None) -> pathlib.Path:
 
 
 def metrics(
-  task: Task, *, c: float | None = None, progress: bool = False
-) -> dict[str, float | int | str]:
+  task: Task, *, progress: bool = False
+) -> dict[str, float | int | str | None]:
   """Metrics of embeddings.
 
   Args:
     task: what to rank.
-    c: curvature, see `Task.curvature`.
     progress: whether to show bars on stderr, after some seconds.
 
   Returns:
-    `retrieval_metrics` with `METRICS`, and 'c'. Where the queries come with
-    proxies and c > 0, 'proxies/num', and 'proxies/used', '/perplexity' and
-    '/at_root', the `agreement.Usage` of their `proxy_tree`. With a gallery
+    `retrieval_metrics` with `METRICS`, and 'c', None for cosine. Where the
+    queries come with proxies and c > 0, 'proxies/num', and 'proxies/used',
+    '/perplexity' and '/at_root', the `purity.Usage` of their `proxy_tree`.
+    With a gallery
     'num_in_gallery', how many queries are rows of it, which they find first.
     With a taxonomy, under 'hierarchy/', what `hierarchy_metrics` finds, with
     that tree, 'ties', which are pessimistic where they cannot be as the task
@@ -154,7 +165,7 @@ def metrics(
   Raises:
     UserError: see `retrieval_metrics` and `hierarchy_metrics`.
   """
-  c = task.curvature(c)
+  c = task.c
   options: dict[str, Any] = {
     'c': c,
     'recall_at': task.recall_at,
@@ -165,14 +176,14 @@ def metrics(
     options['gallery'] = task.gallery.embeddings
     options['gallery_labels'] = task.gallery.labels
   x, labels, _, proxies = task.queries
-  found: dict[str, float | int | str] = {'c': c}
+  found: dict[str, float | int | str | None] = {'c': c}
   found |= retrieval_metrics(x, labels, metrics=METRICS, **options)
   if task.gallery is not None:
     found['num_in_gallery'] = checks.num_shared(x, task.gallery.embeddings)
   tree = None
   if proxies is not None and c:
     tree = proxy_tree(x, proxies, c=c)
-    used = agreement.usage(tree, len(x))
+    used = purity.usage(tree, len(x))
     found |= {
       'proxies/num': len(proxies),
       'proxies/used': used.num_used,
@@ -188,8 +199,8 @@ def metrics(
     kin = hierarchy_metrics(x, labels, taxonomy, tree=tree, **options)
     kin['ties'] = options['ties']
     if tree is not None:
-      purity = agreement.node_purity(tree, labels, taxonomy).mean_purity
-      for level, value in zip(taxonomy.level_names, purity, strict=True):
+      pure = purity.node_purity(tree, labels, taxonomy).mean_purity
+      for level, value in zip(taxonomy.level_names, pure, strict=True):
         kin[f'proxies/{level}/purity'] = float(value)
     found |= {f'hierarchy/{key}': value for key, value in kin.items()}
   return found
@@ -214,15 +225,15 @@ def _index(home):
   return home.with_name(f'{home.name}.faiss')
 
 
-def export_faiss(task: Task, *, c: float | None = None) -> pathlib.Path:
+def export_faiss(task: Task) -> pathlib.Path:
   """Writes an index of the gallery, see `write_faiss`; returns its path."""
   path = _index(task.home)
   items = task.gallery or task.queries
-  faiss_index.write_faiss(path, items.embeddings, c=task.curvature(c))
+  faiss_index.write_faiss(items.embeddings, path, c=task.c)
   return path
 
 
-def write_json(path, found):
+def write_json(found, path):
   """Writes metrics, atomically; one that is not defined is null."""
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value
@@ -235,7 +246,11 @@ def write_json(path, found):
 def as_lines(found) -> str:
   """Metrics as text: first what to know of them, then one a line."""
   # Names of levels are in the keys.
-  numbers = {plain(k): v for k, v in found.items() if not isinstance(v, str)}
+  numbers = {
+    plain(key): value
+    for key, value in found.items()
+    if value is not None and not isinstance(value, str)
+  }
   width = max(map(len, numbers))
   shown = lambda value: f'{value:.4f}' if isinstance(value, float) else value
   lines = [f'{key.ljust(width)}  {shown(x)}' for key, x in numbers.items()]

@@ -77,5 +77,6 @@ def _array(path, archive, name):
       raise
     raise UserError(
       f'{path}: `{name}` holds Python objects, which are not unpickled; '
-      'expected numbers or text: save it as .astype(str) or .astype(float)'
+      'expected numbers or text: save it as .astype(str) or .astype(float), or '
+      'leave it out where it is None'
     ) from error

@@ -1,8 +1,9 @@
 """How sure a mean over queries is, and the difference between two runs.
 
-Values are those of each query, as `graded.query_values` gives them: NaN where a
-query does not count. Queries of one class are alike, so that an interval or a
-test that takes each for itself is too sure; `clusters` draws whole classes.
+Values are those of each query, as `PerQuery.values` and `GradedPerQuery.values`
+give them: NaN where a query does not count, which all of these leave out.
+Queries of one class are alike, so that an interval or a test that takes each
+for itself is too sure; `clusters` draws whole classes.
 """
 
 from typing import NamedTuple
@@ -66,7 +67,8 @@ def bootstrap_ci(
   With clusters whole ones are drawn, and the mean is that of all values drawn.
 
   Args:
-    values: `[n]`, NaN for those that do not count.
+    values: `[n]`, NaN for those that do not count, such as
+      `per_query(...).values()['map@r']`.
     clusters: `[n]`, any dtype that sorts, such as the queries' classes; None
       draws each value for itself.
     confidence: of the interval, in (0, 1).
@@ -112,7 +114,7 @@ def paired_test(
   lie as far from 0, all of them where they are few, else a random part.
 
   Args:
-    first: `[n]`, NaN for queries that do not count.
+    first: `[n]`, NaN for queries that do not count, see `bootstrap_ci`.
     second: `[n]`, of the same queries in the same order.
     clusters: see `bootstrap_ci`.
     confidence: of the interval, in (0, 1).
@@ -120,8 +122,8 @@ def paired_test(
     seed: of both.
 
   Raises:
-    UserError: see `bootstrap_ci`; runs of unequal length, or that count other
-      queries.
+    UserError: see `bootstrap_ci`; runs of unequal length, or of which one has
+      NaN where the other has none.
 
   References:
     Smucker, Allan and Carterette, A Comparison of Statistical Significance

@@ -1,12 +1,13 @@
-"""Metric losses and the hierarchical regulariser, as pure functions.
+"""Metric losses and the hierarchical regularizer, as pure functions.
 
 They compute in float32, or in float64 where embeddings are, and so are their
-results; parameters that they initialise are float32.
+results; parameters that they initialize are float32.
 """
 
-from hier_jax.losses._compose import regularised
-from hier_jax.losses._hier import hier, init_hierarchical_proxies
-from hier_jax.losses._lca import lca_loss
+from hier_jax.losses._bounded_ap import hap, roadmap, sup_ap
+from hier_jax.losses._compose import regularized
+from hier_jax.losses._hier import hier, init_hier_proxies
+from hier_jax.losses._lca import lca
 from hier_jax.losses._memory import Memory, enqueue, init_memory
 from hier_jax.losses._pairwise import (
   circle,
@@ -17,22 +18,15 @@ from hier_jax.losses._pairwise import (
   n_pair,
   sup_con,
 )
-from hier_jax.losses._proxy import (
+from hier_jax.losses._proxy import init_class_proxies, proxy_anchor
+from hier_jax.losses._ranking import recall_at_k, smooth_ap
+from hier_jax.losses._softmax import (
   arc_face,
   cos_face,
-  init_class_proxies,
   normalized_softmax,
-  proxy_anchor,
   proxy_nca_pp,
   soft_triple,
   sub_center_arc_face,
-)
-from hier_jax.losses._ranking import (
-  hap,
-  recall_at_k,
-  roadmap,
-  smooth_ap,
-  sup_ap,
 )
 from hier_jax.losses._triplet import triplet
 
@@ -47,9 +41,9 @@ __all__ = [
   'hier',
   'hyp',
   'init_class_proxies',
-  'init_hierarchical_proxies',
+  'init_hier_proxies',
   'init_memory',
-  'lca_loss',
+  'lca',
   'lifted_structure',
   'multi_similarity',
   'n_pair',
@@ -57,7 +51,7 @@ __all__ = [
   'proxy_anchor',
   'proxy_nca_pp',
   'recall_at_k',
-  'regularised',
+  'regularized',
   'roadmap',
   'smooth_ap',
   'soft_triple',

@@ -3,7 +3,6 @@
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -37,7 +36,7 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
     z: `[b, d]` embeddings.
     labels: int `[b]`.
     where: bool `[b]`, the rows that count; None for all.
-    memory: `memory.Memory` whose rows are compared with too; None for none.
+    memory: `Memory` whose rows are compared with too; None for none.
     axis_name: mapped axis over whose devices the batch is spread.
   """
   _checks.rows(z, labels)
@@ -49,7 +48,8 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
   places = functools.partial(jnp.arange, dtype=jnp.int32)
   itself = index * labels.shape[0] + places(labels.shape[0])
   if memory is not None:
-    chex.assert_equal_shape_suffix([z, memory.embeddings], 1)
+    _checks.shape('memory.embeddings', memory.embeddings, None, z.shape[1])
+    _checks.shape('memory.labels', memory.labels, len(memory.embeddings))
     remembered = lax.stop_gradient(memory.embeddings).astype(z.dtype)
     others = jnp.concatenate([others, remembered])
     classes = jnp.concatenate([classes, memory.labels])
@@ -67,14 +67,14 @@ def cosine_similarity(x, y):
 
 
 def similarity(x, y, c):
-  """`[n, m]`: cosines, or with a curvature minus the hyperbolic distances."""
+  """`[n, m]`: cosines for c None, or minus the distances of that curvature."""
   if c is None:
     return cosine_similarity(x, y)
   return -poincare.dist_matrix(x, y, c=c)
 
 
 def distance(x, y, c):
-  """`[n, m]`: Euclidean distances of the directions, or hyperbolic ones."""
+  """`[n, m]`: those of the directions for c None, or of that curvature."""
   if c is not None:
     return poincare.dist_matrix(x, y, c=c)
   return poincare.dist_matrix(numerics.unit(x), numerics.unit(y), c=0) / 2

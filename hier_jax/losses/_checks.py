@@ -5,7 +5,27 @@ import jax.numpy as jnp
 from hier_jax import debug
 from hier_jax.poincare import _arguments
 
-__all__ = ['classes', 'rows']
+__all__ = ['classes', 'rows', 'shape']
+
+
+def shape(name, a, *sizes):
+  """Checks the shape of an array.
+
+  Args:
+    name: of the argument.
+    a: the array.
+    *sizes: the size of each dimension; None for any.
+
+  Raises:
+    ValueError: for another rank or size, with both shapes.
+  """
+  found = jnp.shape(a)
+  fits = len(found) == len(sizes) and all(
+    wanted in (None, size) for size, wanted in zip(found, sizes, strict=True)
+  )
+  if not fits:
+    wanted = ', '.join('any' if n is None else str(n) for n in sizes)
+    raise ValueError(f'{name} has shape {found}, expected [{wanted}]')
 
 
 def rows(z, labels, *others, ranks=(2, 1)):

@@ -2,7 +2,7 @@
 
 Kim, Jeong and Kwak, "HIER: Metric Learning Beyond Class Labels via Hierarchical
 Regularization" (CVPR 2023, arXiv 2212.14258). A metric-learning loss is
-regularised by free points of the Poincare ball, each drawn towards the lowest
+regularized by free points of the Poincare ball, each drawn towards the lowest
 common ancestor of some data or of some other such points.
 """
 
@@ -14,32 +14,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hier_jax import mining as triplets_lib
-from hier_jax import numerics, poincare
+from hier_jax import mining, numerics, poincare
 from hier_jax.losses import _checks, _sharding
 from hier_jax.losses._lca import lca_losses
 from hier_jax.losses._threefry import unrolled
 from hier_jax.poincare import _arguments
 
-__all__ = ['hier', 'init_hierarchical_proxies']
+__all__ = ['hier', 'init_hier_proxies']
 
 # Beyond every distance: a proxy there is never picked.
 _FAR = 1e6
 
 
-def init_hierarchical_proxies(key, num_proxies, dim, *, clip_radius=2.3):
-  """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius."""
-  scale = 0.9 * clip_radius / dim**0.5
+def init_hier_proxies(
+  key, num_proxies, dim, *, clip_radius=poincare.CLIP_RADIUS
+):
+  """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius.
+
+  Without a clip, None, they are as long as with the default one.
+  """
+  radius = poincare.CLIP_RADIUS if clip_radius is None else clip_radius
+  scale = 0.9 * radius / dim**0.5
   return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
-
-
-def _is_sphere(c):
-  return isinstance(c, (int, float)) and c == 0
 
 
 def _geometry(c, clip_radius):
   """How tangent vectors become nodes, and the distance between nodes."""
-  if _is_sphere(c):
+  if c is None:
     cosine = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     return numerics.unit, lambda x, y: 1 - cosine(x, y.T)
   embed = functools.partial(poincare.to_ball, c=c, clip_radius=clip_radius)
@@ -108,21 +109,21 @@ class _Drawn(NamedTuple):
 
   Attributes:
     term: its n nodes.
-    neighbors: int32 `[m, k]` of `triplets.reciprocal_neighbors`.
-    number: int32 `[m]` of neighbours that are real.
+    neighbors: int32 `[m, k]` of `mining.reciprocal_neighbors`.
+    number: int32 `[m]` of neighbors that are real.
     triplets: `Triplets` of m t places, rows of the nodes.
   """
 
   term: _Term
   neighbors: jax.Array
   number: jax.Array
-  triplets: triplets_lib.Triplets
+  triplets: mining.Triplets
 
 
 def _draw(keys, terms, k, axis_name, per_anchor, self_negatives):
   """The triplets of all terms, drawn at once: they compile once."""
   mined = [
-    triplets_lib.reciprocal_neighbors(
+    mining.reciprocal_neighbors(
       term.similarity, k, first=term.first, axis_name=axis_name
     )
     for term in terms
@@ -132,7 +133,7 @@ def _draw(keys, terms, k, axis_name, per_anchor, self_negatives):
   fold_in = jax.vmap(jax.random.fold_in, (None, 0))
   keys = [fold_in(key, row) for key, row in zip(keys, rows, strict=True)]
   neighbors, count = map(jnp.concatenate, zip(*mined, strict=True))
-  triplets = triplets_lib.draw_triplets(
+  triplets = mining.draw_triplets(
     jnp.concatenate(keys),
     jnp.concatenate(rows),
     neighbors,
@@ -144,7 +145,7 @@ def _draw(keys, terms, k, axis_name, per_anchor, self_negatives):
   drawn, first = [], 0
   for term, (near, number) in zip(terms, mined, strict=True):
     places = slice(first, first + number.size * per_anchor)
-    own = triplets_lib.Triplets(*(a[places] for a in triplets))
+    own = mining.Triplets(*(a[places] for a in triplets))
     drawn.append(_Drawn(term, near, number, own))
     first = places.stop
   return drawn
@@ -155,7 +156,7 @@ def _named(drawn):
 
   Returns:
     index int32 `[r]` of nodes, and the triplets as rows of them. They are the
-    device's own, the table of neighbours and the negatives, r = m (1 + k + t);
+    device's own, the table of neighbors and the negatives, r = m (1 + k + t);
     an index from n on is padding.
   """
   term, neighbors, _, triplets = drawn
@@ -220,9 +221,10 @@ def _monitor(drawn, c, clip_radius, axis_name):
     'no_neighbors': count == 0,
     'radius': radius,
   }
-  if clip_radius is not None and not _is_sphere(c):
+  if clip_radius is not None and c is not None:
     # On the clip sphere up to rounding, that of bfloat16 included.
-    root = jnp.sqrt(jnp.asarray(c, radius.dtype))
+    # The least root stands for 0, where the edge is the clip radius itself.
+    root = jnp.maximum(jnp.sqrt(jnp.asarray(c, radius.dtype)), 1e-9)
     edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
     shares['clipped'] = radius > edge
   where = jax.scipy.linalg.block_diag(*real) > 0
@@ -245,11 +247,11 @@ def hier(
   key,
   z,
   labels,
-  proxies,
+  hier_proxies,
   *,
   c=0.1,
-  clip_radius=2.3,
-  tau=0.1,
+  clip_radius=poincare.CLIP_RADIUS,
+  temperature=0.1,
   margin=0.1,
   k=20,
   triplets_per_anchor=50,
@@ -257,33 +259,37 @@ def hier(
   shared_noise=False,
   self_negatives=False,
   exclude_self_lca=False,
-  normalise_by='all',
+  normalize_by='all',
   axis_name=None,
 ):
-  """The HIER regulariser: a data term plus a proxy term.
+  """The HIER regularizer: a data term plus a proxy term.
 
   Triplets of the batch and triplets of the proxies themselves are drawn from
-  reciprocal nearest neighbours (`triplets.sample_triplets`), and each pays
-  `lca_loss`.
+  reciprocal nearest neighbors (`mining.sample_triplets`), and each pays
+  `lca`.
 
   Args:
     key: PRNG key; the same on all devices.
-    z: `[b, d]` embeddings, points of the ball (rows of length 1 where c = 0).
+    z: `[b, d]` embeddings, points of the ball (rows of length 1 where c is
+      None).
     labels: int `[b]`.
-    proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
-      (`init_hierarchical_proxies`).
-    c: curvature; the number 0 for cosine distances on the sphere.
-    clip_radius: the clip of the proxies, as in the embedding head.
-    tau: temperature of the LCA picks; may be traced, to anneal it.
+    hier_proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
+      (`init_hier_proxies`).
+    c: curvature of the ball; 0 for Euclidean distances, None for cosine ones on
+      the unit sphere.
+    clip_radius: the clip of the proxies, as in the embedding head; None for no
+      clip.
+    temperature: temperature of the LCA picks (tau of the paper); may be traced,
+      to anneal it.
     margin: hinge margin; may be traced.
-    k: nearest neighbours that make reciprocal ones, the row itself included.
+    k: nearest neighbors that make reciprocal ones, the row itself included.
     triplets_per_anchor: triplets each anchor draws.
-    estimator: 'gumbel', 'gumbel_rao', 'softmax' or 'argmax', see `lca_loss`.
-    shared_noise: see `lca_loss`.
-    self_negatives: see `triplets.sample_triplets`.
+    estimator: 'gumbel', 'gumbel_rao', 'softmax' or 'argmax', see `lca`.
+    shared_noise: see `lca`.
+    self_negatives: see `mining.sample_triplets`.
     exclude_self_lca: whether a proxy of a triplet may not be picked as its own
       ancestor; the authors' program allows it.
-    normalise_by: see `lca_loss`.
+    normalize_by: see `lca`.
     axis_name: mapped axis over whose devices the batch is spread. The rows are
       gathered; each device mines its own rows and its share of the proxies, and
       works on their triplets. The loss is the whole batch's on every device,
@@ -292,28 +298,30 @@ def hier(
       to the proxies those of the rows that its triplets name.
 
   Returns:
-    loss, a scalar; and a dict of scalars for monitoring, under 'data/'
-    and 'proxy/' those of `lca_loss` besides 'anchors', the share of nodes that
-    are anchors, 'no_neighbors', the share without any reciprocal neighbour,
-    'radius', the mean norm of the nodes, and 'clipped', the share of nodes on
-    the clip sphere; and 'data/same_class', the share of positives of their
-    anchor's class.
+    (loss, aux): the loss, a scalar; aux is a dict of scalars for monitoring,
+    without gradient, each of the first seven under 'data/' and 'proxy/':
+      'collision_rate', 'lca_perplexity', 'lca_used': see `lca`.
+      'anchors': share of nodes that are anchors.
+      'no_neighbors': share of nodes without any reciprocal neighbor.
+      'radius': mean norm of the nodes.
+      'clipped': share of nodes on the clip sphere; not without a clip.
+      'data/same_class': share of positives of their anchor's class.
 
   Raises:
     ValueError: for an unknown option, k beyond the batch or the proxies, or
       `exclude_self_lca` of fewer than four proxies.
   """
-  _checks.rows(z, labels, proxies)
-  if exclude_self_lca and proxies.shape[0] < 4:
+  _checks.rows(z, labels, hier_proxies)
+  if exclude_self_lca and hier_proxies.shape[0] < 4:
     raise ValueError(
-      f'exclude_self_lca leaves no ancestor among {proxies.shape[0]} proxies:'
-      ' at least 4 are needed'
+      f'exclude_self_lca leaves no ancestor among {hier_proxies.shape[0]}'
+      ' proxies: at least 4 are needed'
     )
   z, labels = numerics.widened(z), jnp.asarray(labels)
   embed, distance = _geometry(c, clip_radius)
-  if not _is_sphere(c):
+  if c is not None:
     _arguments.check_inside('z', z, c)
-  rho = embed(numerics.widened(proxies))
+  rho = embed(numerics.widened(hier_proxies))
   few = lambda m, n: m * (1 + k + triplets_per_anchor) < n
   terms, dist = _terms(z, labels, rho, distance, few, axis_name)
   key, draws, noise = unrolled(key), [], []
@@ -341,14 +349,18 @@ def hier(
     dist,
     [triplets for _, triplets in named],
     rows=[index.size for index, _ in named],
-    tau=tau,
+    temperature=temperature,
     margin=margin,
     estimator=estimator,
     shared_noise=shared_noise,
-    normalise_by=normalise_by,
+    normalize_by=normalize_by,
     axis_name=axis_name,
   )
   for name, (_, stats) in zip(drawn, losses, strict=True):
     aux |= {f'{name}/{key}': stat for key, stat in stats.items()}
   loss = sum(loss for loss, _ in losses)
+  # Nodes that no triplet names are seen by no loss.
+  nodes = (term.nodes for term in terms.values())
+  lost = jnp.any(jnp.stack([jnp.any(jnp.isnan(a)) for a in nodes]))
+  loss = jnp.where(lost, jnp.nan, loss)
   return loss, jax.tree.map(lax.stop_gradient, aux)

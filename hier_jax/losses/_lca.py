@@ -7,18 +7,17 @@ Regularization" (CVPR 2023, arXiv 2212.14258), equations 4 to 6.
 import functools
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from hier_jax import numerics
+from hier_jax.losses import _checks, _sharding
 from hier_jax.losses import _noise as noise_lib
-from hier_jax.losses import _sharding
 from hier_jax.mining import Triplets
 
-__all__ = ['ESTIMATORS', 'lca_loss', 'lca_losses']
+__all__ = ['ESTIMATORS', 'lca', 'lca_losses']
 
 ESTIMATORS = ('gumbel', 'gumbel_rao', 'softmax', 'argmax')
 # Elements of a chunk, triplets times proxies: on CPU what XLA shares out among
@@ -89,11 +88,11 @@ def _count(picks, weight, member, size):
   return count.at[pick].add(weight, mode='drop').reshape(groups, size)
 
 
-def _slope(unnormalised, v):
+def _slope(unnormalized, v):
   """Derivative of softmax . v by the logits, given exp of the logits."""
-  scale = 1 / jnp.sum(unnormalised, -1, keepdims=True)
-  mean = jnp.sum(unnormalised * v, -1, keepdims=True) * scale
-  return unnormalised * ((v - mean) * scale)
+  scale = 1 / jnp.sum(unnormalized, -1, keepdims=True)
+  mean = jnp.sum(unnormalized * v, -1, keepdims=True) * scale
+  return unnormalized * ((v - mean) * scale)
 
 
 def _rao_slope(weight, picked, rates, v):
@@ -120,23 +119,23 @@ def _rao_slope(weight, picked, rates, v):
   return summed / _RAO_DRAWS
 
 
-def _pick(farthest, tau, rates, estimator):
+def _pick(farthest, temperature, rates, estimator):
   """Picks the proxies whose farthest point is near.
 
   Args:
     farthest: `[t, P]`, distance of each proxy to the farthest of its points.
-    tau: temperature.
+    temperature: temperature.
     rates: draw -> reciprocal exponential noise `[t, P]`.
     estimator: one of `ESTIMATORS`.
 
   Returns:
     the pick, proxies int32 `[t]` or a soft choice `[t, P]`, and a function
     from a vector `[t, P]` to the derivative of pick . vector by the logits
-    -farthest / tau.
+    -farthest / temperature.
   """
   # Relative to the nearest, so that no temperature underflows what matters.
   nearest = jnp.min(farthest, -1, keepdims=True)
-  weight = jnp.exp((nearest - farthest) / tau)
+  weight = jnp.exp((nearest - farthest) / temperature)
   if estimator == 'softmax':
     soft = weight / jnp.sum(weight, -1, keepdims=True)
     return soft, functools.partial(_slope, weight)
@@ -154,18 +153,18 @@ def _share(a, b, slope):
   return slope * (0.5 * ((a > b).astype(a.dtype) + (a >= b)))
 
 
-def _by_rows(rows, tau, by_near, by_far):
-  """From derivatives by the logits -near / tau, -far / tau to those by rows."""
+def _by_rows(rows, temperature, by_near, by_far):
+  """From derivatives by the logits, -distance / t, to those by rows."""
   d_i, d_j, d_k = rows
   near = jnp.maximum(d_i, d_j)
-  by_near, by_far = -by_near / tau, -by_far / tau
+  by_near, by_far = -by_near / temperature, -by_far / temperature
   to_k = _share(d_k, near, by_far)
   by_near += by_far - to_k
   to_j = _share(d_j, d_i, by_near)
   return by_near - to_j, to_j, to_k
 
 
-def _chunk(rows, weight, member, rates, tau, margin, settings):
+def _chunk(rows, weight, member, rates, temperature, margin, settings):
   """Losses of some triplets and their derivatives.
 
   Args:
@@ -173,7 +172,7 @@ def _chunk(rows, weight, member, rates, tau, margin, settings):
     weight: `[t]`.
     member: bool `[G, t]`, whether a triplet is of a group.
     rates: (pick, draw) -> reciprocal exponential noise `[t, P]`.
-    tau: temperature.
+    temperature: temperature.
     margin: of the hinges.
     settings: `_Settings`.
 
@@ -187,8 +186,8 @@ def _chunk(rows, weight, member, rates, tau, margin, settings):
   near = jnp.maximum(d_i, d_j)
   far = jnp.maximum(near, d_k)
   draws = [functools.partial(rates, pick) for pick in (0, 1)]
-  lower, slope_near = _pick(near, tau, draws[0], settings.estimator)
-  upper, slope_far = _pick(far, tau, draws[1], settings.estimator)
+  lower, slope_near = _pick(near, temperature, draws[0], settings.estimator)
+  upper, slope_far = _pick(far, temperature, draws[1], settings.estimator)
   same = _coincide(lower, upper).astype(weight.dtype)
   apart = weight * (1 - same)
   # How much farther a point is from the lower ancestor than from the upper.
@@ -215,9 +214,9 @@ def _chunk(rows, weight, member, rates, tau, margin, settings):
     )
     if settings.by_apart:
       slopes = -slope_near(closer[0]), -slope_far(closer[1])
-      grads.append(_by_rows(rows, tau, *slopes))
+      grads.append(_by_rows(rows, temperature, *slopes))
   slopes = slope_near(by_lower), slope_far(by_upper)
-  by_rows = _by_rows(rows, tau, *slopes)
+  by_rows = _by_rows(rows, temperature, *slopes)
   num_proxies = near.shape[1]
   one_hot = functools.partial(_dense, size=num_proxies, dtype=near.dtype)
   step = one_hot(lower) - one_hot(upper)
@@ -244,7 +243,7 @@ def _seeds(noise, triplets, settings):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
-def _one_pass(dist, triplets, noise, tau, margin, settings):
+def _one_pass(dist, triplets, noise, temperature, margin, settings):
   """The sums over the triplets and their gradients in `dist`, chunk by chunk.
 
   The loss is a scalar, so its gradient can be made beside it: all that outlives
@@ -298,7 +297,9 @@ def _one_pass(dist, triplets, noise, tau, margin, settings):
       return noise_lib.exponential_rates(seeds[rows, stream], num_proxies)
 
     chosen = [dist[node] for node in ijk]
-    more, by_rows = _chunk(chosen, weight, member, rates, tau, margin, settings)
+    more, by_rows = _chunk(
+      chosen, weight, member, rates, temperature, margin, settings
+    )
     # Many additions to one row take turns on a GPU, those of zeros too.
     ijk = jnp.where(weight[None] > 0, ijk, nowhere)
     added = []
@@ -329,12 +330,12 @@ def _one_pass_jvp(settings, primals, tangents):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _lca_sums(dist, triplets, noise, tau, margin, settings):
-  return _one_pass(dist, triplets, noise, tau, margin, settings)[0]
+def _lca_sums(dist, triplets, noise, temperature, margin, settings):
+  return _one_pass(dist, triplets, noise, temperature, margin, settings)[0]
 
 
-def _lca_sums_fwd(dist, triplets, noise, tau, margin, settings):
-  sums, grads = _one_pass(dist, triplets, noise, tau, margin, settings)
+def _lca_sums_fwd(dist, triplets, noise, temperature, margin, settings):
+  sums, grads = _one_pass(dist, triplets, noise, temperature, margin, settings)
   # What is made of them would otherwise decide how the chunks lay them out.
   return sums, lax.optimization_barrier(grads)
 
@@ -355,16 +356,17 @@ def _lca_sums_bwd(settings, grads, cotangents):
 _lca_sums.defvjp(_lca_sums_fwd, _lca_sums_bwd)
 
 
-def lca_loss(
-  noise,
+def lca(
+  key,
   dist,
   triplets,
   *,
-  tau=0.1,
+  gumbel=None,
+  temperature=0.1,
   margin=0.1,
   estimator='gumbel',
   shared_noise=False,
-  normalise_by='all',
+  normalize_by='all',
   axis_name=None,
 ):
   """The LCA triplet loss of given triplets (HIER, equations 4 to 6).
@@ -377,15 +379,18 @@ def lca_loss(
       + [d(k, ijk) - d(k, ij) + margin]+,  and 0 where the picks coincide.
 
   The pick of points with the largest distance m_p to proxy p is drawn from
-  softmax(-m / tau), and differentiated as if it were a softmax.
+  softmax(-m / tau), tau the temperature, and differentiated as if it were a
+  softmax.
 
   Args:
-    noise: a PRNG key; or the Gumbel noise of the two picks, float `[2, T, P]`,
-      with the estimator 'gumbel'.
+    key: PRNG key of the picks; may be None where `gumbel` is given.
     dist: `[n, P]` distances, float32 or float64, of the nodes to the proxies.
     triplets: `Triplets` of T rows of `dist`; with `axis_name` this device's
       share of them.
-    tau: temperature of the picks; may be traced. No gradient reaches it.
+    gumbel: Gumbel noise of the two picks, float `[2, T, P]`, which is used in
+      place of the key; with the estimator 'gumbel' alone. None draws it.
+    temperature: temperature of the picks (tau); may be traced. No gradient
+      reaches it.
     margin: hinge margin; may be traced. No gradient reaches it.
     estimator: 'gumbel' picks with Gumbel noise and differentiates the softmax
       of the noisy logits (official); 'gumbel_rao' averages that derivative over
@@ -395,36 +400,43 @@ def lca_loss(
       the chance 1 - p.q that picks differ weighs a triplet, and the gradient is
       that of the loss, this weight's included.
     shared_noise: whether both picks of a triplet see the same noise.
-    normalise_by: 'all' divides by the number of triplets, 'valid' by that of
+    normalize_by: 'all' divides by the number of triplets, 'valid' by that of
       triplets whose picks differ.
     axis_name: mapped axis whose devices hold a share of the triplets each;
-      `noise` as a key and `dist` must be the same on all of them.
+      `key` and `dist` must be the same on all of them.
 
   Returns:
-    loss, scalar, differentiable (reverse mode, once) in `dist`; and a dict of
-    scalars: 'collision_rate' (share of triplets whose picks coincide),
-    'lca_perplexity' (exp of the entropy of the picks, of P), 'lca_used' (number
-    of the proxies picked at all).
+    (loss, aux): the loss, a scalar, is differentiable (reverse mode, once) in
+    `dist`; aux is a dict of scalars without gradient:
+      'collision_rate': share of triplets whose picks coincide.
+      'lca_perplexity': exp of the entropy of the picks, at most P.
+      'lca_used': number of proxies picked at all.
 
   Raises:
-    ValueError: for an unknown `estimator` or `normalise_by`, or noise of
-      another shape.
+    ValueError: for an unknown `estimator` or `normalize_by`, neither a key nor
+      noise, or noise of another shape.
 
   References:
     Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax"
     (ICLR 2017, arXiv 1611.01144), section 2.2; `_rao_slope` for 'gumbel_rao'.
   """
   dist = jnp.asarray(dist)
+  if gumbel is not None:
+    gumbel = jnp.asarray(gumbel)
+    if not jnp.issubdtype(gumbel.dtype, jnp.floating):
+      raise ValueError(f'gumbel is {gumbel.dtype}, expected floats [2, T, P]')
+  elif key is None:
+    raise ValueError('key is None: give a PRNG key, or gumbel= [2, T, P]')
   (term,) = lca_losses(
-    [noise],
+    [key if gumbel is None else gumbel],
     dist,
     [triplets],
     rows=dist.shape[:1],
-    tau=tau,
+    temperature=temperature,
     margin=margin,
     estimator=estimator,
     shared_noise=shared_noise,
-    normalise_by=normalise_by,
+    normalize_by=normalize_by,
     axis_name=axis_name,
   )
   return term
@@ -436,51 +448,53 @@ def lca_losses(
   triplets,
   *,
   rows,
-  tau,
+  temperature,
   margin,
   estimator,
   shared_noise,
-  normalise_by,
+  normalize_by,
   axis_name,
 ):
-  """`lca_loss` of several groups of triplets, in one loop over all of them.
+  """`lca` of several groups of triplets, in one loop over all of them.
 
   Args:
-    noise: of each group.
+    noise: of each group, a PRNG key or Gumbel noise `[2, T, P]`.
     dist: `[n, P]`, the groups' rows one after the other.
     triplets: of each group, places in its own rows.
     rows: number of rows of each group; they sum to n.
-    tau: see `lca_loss`.
-    margin: see `lca_loss`.
-    estimator: see `lca_loss`.
-    shared_noise: see `lca_loss`.
-    normalise_by: see `lca_loss`.
-    axis_name: see `lca_loss`.
+    temperature: see `lca`.
+    margin: see `lca`.
+    estimator: see `lca`.
+    shared_noise: see `lca`.
+    normalize_by: see `lca`.
+    axis_name: see `lca`.
 
   Returns:
-    for each group, what `lca_loss` returns.
+    for each group, what `lca` returns.
   """
-  chex.assert_rank(dist, 2)
+  _checks.shape('dist', dist, None, None)
   noise = [jnp.asarray(n) for n in noise]
   for n, t in zip(noise, triplets, strict=True):
-    _check(n, dist.shape[1], t, estimator, normalise_by)
+    _check(n, dist.shape[1], t, estimator, normalize_by)
   triplets = [Triplets(*map(jnp.asarray, t)) for t in triplets]
   triplets = [t._replace(weight=t.weight.astype(dist.dtype)) for t in triplets]
   if jnp.issubdtype(noise[0].dtype, jnp.floating):
     noise = [n.astype(dist.dtype) for n in noise]
-  tau, margin = (jnp.asarray(a, dist.dtype) for a in (tau, margin))
-  by_apart = estimator == 'softmax' and normalise_by == 'valid'
+  temperature, margin = (
+    jnp.asarray(a, dist.dtype) for a in (temperature, margin)
+  )
+  by_apart = estimator == 'softmax' and normalize_by == 'valid'
   settings = _Settings(
     estimator, shared_noise, axis_name, by_apart, tuple(rows)
   )
   # A device's gradient is of its own triplets.
   dist = _sharding.varying(dist, axis_name)
-  sums = _lca_sums(dist, triplets, noise, tau, margin, settings)
+  sums = _lca_sums(dist, triplets, noise, temperature, margin, settings)
   count = jnp.stack([jnp.sum(t.weight) for t in triplets])
   loss, used, apart, count = (
     _sharding.total(s, axis_name) for s in (*sums, count)
   )
-  divisor = count if normalise_by == 'all' else apart
+  divisor = count if normalize_by == 'all' else apart
   share = used / jnp.maximum(jnp.sum(used, 1, keepdims=True), 1)
   entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), 1)
   stats = {
@@ -496,19 +510,20 @@ def lca_losses(
   return [(loss[i], {k: v[i] for k, v in stats.items()}) for i in groups]
 
 
-def _check(noise, num_proxies, triplets, estimator, normalise_by):
+def _check(noise, num_proxies, triplets, estimator, normalize_by):
   if estimator not in ESTIMATORS:
     choices = ', '.join(map(repr, ESTIMATORS))
     raise ValueError(f'estimator is {estimator!r}, expected one of {choices}')
-  if normalise_by not in ('all', 'valid'):
+  if normalize_by not in ('all', 'valid'):
     raise ValueError(
-      f"normalise_by is {normalise_by!r}, expected 'all' or 'valid'"
+      f"normalize_by is {normalize_by!r}, expected 'all' or 'valid'"
     )
-  chex.assert_equal_shape(list(triplets))
+  for name, rows in triplets._asdict().items():
+    _checks.shape(f'triplets.{name}', rows, len(triplets.weight))
   shape = (2, *triplets.weight.shape, num_proxies)
   given = jnp.issubdtype(noise.dtype, jnp.floating)
   if given and (noise.shape != shape or estimator != 'gumbel'):
     raise ValueError(
-      f'noise is an array of shape {noise.shape} with estimator {estimator!r}:'
-      f" expected a PRNG key, or shape {shape} with 'gumbel'"
+      f'gumbel has shape {noise.shape} with estimator {estimator!r}: expected'
+      f" shape {shape} and estimator 'gumbel', or a key alone"
     )

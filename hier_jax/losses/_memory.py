@@ -8,7 +8,6 @@ itself there as its own positive.
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -65,11 +64,12 @@ def enqueue(memory, z, labels, *, where=None, axis_name=None):
     `Memory` of m rows.
 
   Raises:
-    ValueError: for a batch of more than m rows.
+    ValueError: for a batch of more than m rows, or rows or labels of another
+      shape than the memory's.
   """
   _checks.rows(z, labels, ranks=(2, memory.labels.ndim))
-  chex.assert_equal_shape_suffix([z, memory.embeddings], 1)
-  chex.assert_shape(labels, (z.shape[0], *memory.labels.shape[1:]))
+  _checks.shape('z', z, None, memory.embeddings.shape[1])
+  _checks.shape('labels', labels, z.shape[0], *memory.labels.shape[1:])
   where = _sharding.mask_of(where, z)
   z, labels, where = (
     _sharding.gather(a, axis_name)

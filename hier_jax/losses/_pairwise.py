@@ -1,17 +1,18 @@
 """Losses over the pairs of a batch.
 
 Each takes embeddings `[b, d]` and labels, and compares rows by a similarity:
-the cosine, or with a curvature `c` minus the hyperbolic distance of points of
-the ball. Rows are anchors, compared with all rows and with those of a memory;
-a row is never a pair with itself. Rows where `where` is false, and anchors
-without the pairs a loss asks for, do not count; where nothing counts the loss
-is 0 and so is its gradient.
+the cosine with `c=None`, or with a curvature minus the distance of
+`poincare.dist`: of points of the ball for c > 0, Euclidean at 0. Rows are
+anchors, compared with all rows and with those of a memory; a row is never a
+pair with itself. Rows where `where` is false, and anchors without the pairs a
+loss asks for, do not count; where nothing counts the loss is 0 and so is its
+gradient.
 """
 
 import jax
 import jax.numpy as jnp
 
-from hier_jax import numerics
+from hier_jax import debug
 from hier_jax.losses import _batch, _sharding
 
 __all__ = [
@@ -36,8 +37,10 @@ def contrastive(
     margin: distance at which negatives are left alone.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, the mean over all pairs.
@@ -72,8 +75,10 @@ def lifted_structure(
     margin: alpha of the paper.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -91,7 +96,8 @@ def lifted_structure(
     margin - distance, negative, axis=0, axis_name=axis_name
   )
   pushed = jnp.logaddexp(of_anchor[:, None], of_other[None])
-  used = positive & (pushed > jnp.finfo(pushed.dtype).min)
+  # Written so that a NaN stays in the loss.
+  used = positive & ~(pushed <= jnp.finfo(pushed.dtype).min)
   excess = jax.nn.relu(jnp.where(used, distance + pushed, 0))
   return _sharding.masked_mean(excess**2, used, axis_name) / 2
 
@@ -103,7 +109,7 @@ def multi_similarity(
   alpha=2.0,
   beta=50.0,
   base=0.5,
-  mining=None,
+  epsilon=None,
   c=None,
   where=None,
   memory=None,
@@ -120,14 +126,16 @@ def multi_similarity(
     alpha: scale of the positives.
     beta: scale of the negatives.
     base: lambda of the paper.
-    mining: epsilon of the paper's miner, which keeps negatives more similar
+    epsilon: margin of the paper's miner, which keeps negatives more similar
       than the least similar positive less epsilon, and positives less similar
       than the most similar negative plus epsilon (paper: 0.1); None keeps all
       pairs.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -141,12 +149,13 @@ def multi_similarity(
   )
   rows = jnp.any(positive | negative, 1)
   s = _batch.similarity(z, others, c)
-  if mining is not None:
+  if epsilon is not None:
     hardest = jnp.max(s, 1, keepdims=True, where=negative, initial=-jnp.inf)
     easiest = jnp.min(s, 1, keepdims=True, where=positive, initial=jnp.inf)
     positive, negative = (
-      positive & (s < hardest + mining),
-      negative & (s > easiest - mining),
+      # Written so that a NaN stays in the loss.
+      positive & ~(s >= hardest + epsilon),
+      negative & ~(s <= easiest - epsilon),
     )
   pull = _sharding.logsumexp(-alpha * (s - base), positive)
   push = _sharding.logsumexp(beta * (s - base), negative)
@@ -168,8 +177,10 @@ def sup_con(
     temperature: t.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -213,8 +224,10 @@ def n_pair(
     temperature: t.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar; a positive pair whose anchor has no negatives counts as 0.
@@ -249,8 +262,10 @@ def circle(
     scale: gamma of the paper.
     margin: m of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -273,52 +288,82 @@ def circle(
   return _sharding.masked_mean(jax.nn.softplus(total), rows, axis_name)
 
 
-def hyp(z, *, temperature=0.2, c=0.1, where=None, axis_name=None):
-  """Pairwise cross-entropy of Hyp, over every ordered pair of views.
-
-  For views a and b of sample i, with similarity s:
-  -log(e^(s(a_i, b_i) / t)
-       / (sum_j e^(s(a_i, b_j) / t) + sum_{j != i} e^(s(a_i, a_j) / t))).
-
-  It takes no memory: a memory's rows are no views of the batch's samples.
-
-  Args:
-    z: `[n, v, d]`, v >= 2 views, such as images of a class, of n samples of
-      different classes (points of the ball with c).
-    temperature: t.
-    c: curvature; the similarity is minus the distance. None for cosine.
-    where: bool `[n]`, the samples that count; None for all.
-    axis_name: see `losses.sharding`.
+def _views(labels, where, views, axis_name):
+  """Places of rows within their classes, in the order of the whole batch.
 
   Returns:
-    scalar, the mean over samples and ordered pairs of views. The
-    authors' program divides by v^2 instead of v (v - 1).
+    int32 `[n]`, which view of its sample each row of the batch is, and `[n]`,
+    which of its class's samples that is: a class that has twice as many rows
+    as there are views makes two.
+  """
+  labels, where = (_sharding.gather(a, axis_name) for a in (labels, where))
+  place = jnp.arange(labels.shape[0], dtype=jnp.int32)
+  before = (labels[:, None] == labels[None]) & where[None]
+  before &= place[None] < place[:, None]
+  rank = jnp.sum(before, 1, dtype=jnp.int32)
+  return rank % views, rank // views
+
+
+def hyp(
+  z, labels, *, temperature=0.2, views=2, c=0.1, where=None, axis_name=None
+):
+  """Pairwise cross-entropy of Hyp: each row finds the other row of its class.
+
+  For a row i, the other row p of its class and similarities s, with t the
+  temperature, -log(e^(s_ip / t) / sum_{a != i} e^(s_ia / t)).
+
+  With more `views` a class, the loss of every ordered pair of them is
+
+    -log(e^(s_ip / t) / sum_{a != i of the views of i and p} e^(s_ia / t)),
+
+  a row's view being its place among the rows of its class. It takes no memory:
+  rows of past batches are no views of this batch's classes.
+
+  Args:
+    z: `[b, d]` embeddings (points of the ball with c).
+    labels: int `[b]`; each class of the whole batch has `views` rows, anywhere
+      in it. Those of twice as many count as two classes.
+    temperature: t.
+    views: static int, rows of a class, at least 2.
+    c: curvature; the similarity is minus the distance. None for cosine.
+    where: bool `[b]`, the rows that count; None for all. A row whose partners
+      do not count is only what others are compared with.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    scalar, the mean over ordered pairs. The authors' program divides by v^2
+    instead of v (v - 1), v being `views`.
 
   Raises:
-    ValueError: for fewer than two views.
+    ValueError: for fewer than two views, or a number of rows that they do not
+      divide.
 
   References:
     Ermolov et al., "Hyperbolic Vision Transformers: Combining Improvements in
     Metric Learning" (CVPR 2022, arXiv 2203.10833), equation 6.
   """
-  if z.ndim != 3 or z.shape[1] < 2:
-    raise ValueError(f'z must be [n, v, d] with v >= 2 views, got {z.shape}')
-  samples, views, dim = z.shape
-  where = _sharding.mask_of(where, z)
-  flat = numerics.widened(jnp.asarray(z)).reshape(-1, dim)
-  others, counts = (_sharding.gather(a, axis_name) for a in (flat, where))
-  logits = _batch.similarity(flat, others, c) / temperature
-  logits = logits.reshape(samples, views, -1, views)
+  batch = _batch.make(z, labels, where=where, axis_name=axis_name)
+  number, labels = batch.others.shape[0], jnp.asarray(labels)
+  if views < 2 or number % views:
+    raise ValueError(
+      f'z has shape {jnp.shape(z)} and views is {views}: expected at least 2'
+      f' views, which divide the {number} rows of the whole batch'
+    )
+  counts = _sharding.mask_of(where, z)
+  view, sample = _views(labels, counts, views, axis_name)
   index, _ = _sharding.position(axis_name)
-  sample = jnp.arange(samples, dtype=jnp.int32)
-  itself = index * samples + sample
-  target = logits[sample, :, itself]  # [n, v, v]
-  counts = jnp.broadcast_to(counts[None, None, :, None], logits.shape)
-  across = _sharding.logsumexp(logits, counts, 2)
-  other = jnp.arange(logits.shape[2], dtype=jnp.int32)
-  apart = itself[:, None] != other[None]
-  within = _sharding.logsumexp(logits, counts & apart[:, None, :, None], 2)
-  view = jnp.arange(views, dtype=jnp.int32)
-  total = jnp.logaddexp(across, within[:, view, view][..., None])
-  used = (view[:, None] != view[None])[None] & where[:, None, None]
-  return _sharding.masked_mean(total - target, used, axis_name)
+  itself = index * counts.shape[0] + jnp.arange(counts.size, dtype=jnp.int32)
+  partner = batch.positive & (sample[itself][:, None] == sample[None])
+  debug.check(
+    lambda: ~counts | (jnp.sum(partner, 1) == views - 1),
+    labels,
+    f'labels{{place}} is {{value}}, a class without {views} rows in the batch',
+  )
+  logits = _batch.similarity(batch.anchors, batch.others, c) / temperature
+  kept = (batch.positive | batch.negative)[:, None]
+  of_view = view[None] == jnp.arange(views, dtype=jnp.int32)[:, None]
+  rivals = _sharding.logsumexp(logits[:, None], kept & of_view[None], 2)
+  own = jnp.take_along_axis(rivals, view[itself][:, None], 1)
+  total = jnp.logaddexp(rivals, own)[:, view]
+  return _sharding.masked_mean(total - logits, partner, axis_name)

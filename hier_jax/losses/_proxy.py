@@ -1,23 +1,12 @@
-"""Losses against one or more learned proxies of each class."""
+"""Class proxies, and the loss against them that is no softmax."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from hier_jax import numerics
 from hier_jax.losses import _checks, _sharding
 from hier_jax.losses._batch import cosine_similarity
 
-__all__ = [
-  'arc_face',
-  'cos_face',
-  'init_class_proxies',
-  'normalized_softmax',
-  'proxy_anchor',
-  'proxy_nca_pp',
-  'soft_triple',
-  'sub_center_arc_face',
-]
+__all__ = ['init_class_proxies', 'own_class', 'proxy_anchor', 'rows_that_count']
 
 
 def init_class_proxies(key, num_classes, dim, *, centers=None):
@@ -29,7 +18,7 @@ def init_class_proxies(key, num_classes, dim, *, centers=None):
   return jax.random.normal(key, shape, jnp.float32) * (2 / num_classes) ** 0.5
 
 
-def _mask(z, labels, proxies, where, centers=False):
+def rows_that_count(z, labels, proxies, where, centers=False):
   """Checks shapes; the mask `[b]` of this device's rows that count."""
   _checks.rows(z, labels, proxies, ranks=(2, 1, 3 if centers else 2))
   where = _sharding.mask_of(where, z)
@@ -37,13 +26,8 @@ def _mask(z, labels, proxies, where, centers=False):
   return where
 
 
-def _own_class(labels, num_classes):
+def own_class(labels, num_classes):
   return labels[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[None]
-
-
-def _less(similarity, margin, own):
-  """Similarities `[b, C]`, those to the own class less a margin."""
-  return jnp.where(own, similarity - margin, similarity)
 
 
 def proxy_anchor(
@@ -63,8 +47,8 @@ def proxy_anchor(
     alpha: scale of the cosine.
     margin: delta of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    axis_name: mapped axis over whose devices the batch is spread; see
-      `losses.sharding`.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar.
@@ -73,9 +57,9 @@ def proxy_anchor(
     Kim et al., "Proxy Anchor Loss for Deep Metric Learning" (CVPR 2020,
     arXiv 2003.13911), equation 4.
   """
-  where = _mask(z, labels, proxies, where)
+  where = rows_that_count(z, labels, proxies, where)
   similarity = cosine_similarity(z, proxies)
-  belongs = _own_class(labels, proxies.shape[0]) & where[:, None]
+  belongs = own_class(labels, proxies.shape[0]) & where[:, None]
   present = _sharding.total(jnp.sum(belongs, 0), axis_name) > 0
   over_rows = lambda logits, where: jax.nn.softplus(
     _sharding.logsumexp(logits, where, axis=0, axis_name=axis_name)
@@ -83,245 +67,3 @@ def proxy_anchor(
   pull = over_rows(-alpha * (similarity - margin), belongs)
   push = over_rows(alpha * (similarity + margin), where[:, None] & ~belongs)
   return _sharding.masked_mean(pull, present) + jnp.mean(push)
-
-
-# ---- softmax over classes ---------------------------------------------------
-
-
-def _cross_entropy(logits, labels, where, axis_name):
-  """Mean of -log softmax(logits)[label] over the rows that count.
-
-  Those are the rows where `where` is true and the label is in 0..C-1; without
-  any the result is 0.
-  """
-  own = _own_class(labels, logits.shape[1])
-  counts = where & jnp.any(own, 1)
-  nll = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
-  return _sharding.masked_mean(nll, counts, axis_name)
-
-
-def _center_similarity(z, centers):
-  """Cosines `[b, C, K]` to the centers `[C, K, d]`."""
-  classes, number, dim = centers.shape
-  flat = cosine_similarity(z, centers.reshape(-1, dim))
-  return flat.reshape(-1, classes, number)
-
-
-def normalized_softmax(
-  z, labels, proxies, *, temperature=0.05, where=None, axis_name=None
-):
-  """Normalized softmax: cross-entropy over cosines s / temperature.
-
-  Args:
-    z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    temperature: sigma of the paper.
-    where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
-
-  Returns:
-    scalar, 0 where no row counts.
-
-  References:
-    Zhai and Wu, "Classification is a Strong Baseline for Deep Metric Learning"
-    (BMVC 2019, arXiv 1811.12649), equation 3.
-  """
-  where = _mask(z, labels, proxies, where)
-  logits = cosine_similarity(z, proxies) / temperature
-  return _cross_entropy(logits, labels, where, axis_name)
-
-
-def proxy_nca_pp(
-  z, labels, proxies, *, temperature=1 / 9, where=None, axis_name=None
-):
-  """ProxyNCA++: cross-entropy over -|x - p|^2 / temperature of unit vectors.
-
-  Args:
-    z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    temperature: T of the paper.
-    where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
-
-  Returns:
-    scalar, 0 where no row counts.
-
-  References:
-    Teh, DeVries and Taylor, "ProxyNCA++: Revisiting and Revitalizing Proxy
-    Neighborhood Component Analysis" (ECCV 2020, arXiv 2004.01113), section 3.
-  """
-  # |x - p|^2 = 2 - 2 s, of which the softmax sees 2 s.
-  return normalized_softmax(
-    z,
-    labels,
-    proxies,
-    temperature=temperature / 2,
-    where=where,
-    axis_name=axis_name,
-  )
-
-
-def cos_face(
-  z, labels, proxies, *, scale=64.0, margin=0.35, where=None, axis_name=None
-):
-  """CosFace: cross-entropy over scale s, with scale (s - margin) for the class.
-
-  Args:
-    z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    scale: s of the paper.
-    margin: m of the paper, of the cosine.
-    where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
-
-  Returns:
-    scalar, 0 where no row counts.
-
-  References:
-    Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition"
-    (CVPR 2018, arXiv 1801.09414), equation 4.
-  """
-  where = _mask(z, labels, proxies, where)
-  own = _own_class(labels, proxies.shape[0])
-  similarity = _less(cosine_similarity(z, proxies), margin, own)
-  return _cross_entropy(scale * similarity, labels, where, axis_name)
-
-
-def _turn(cosine, angle):
-  """cos(theta + angle) of cos(theta), monotone for theta in [0, pi].
-
-  Past theta = pi - angle, where cos(theta + angle) would rise again, it goes on
-  as cos(theta) - 1 + cos(angle), which meets it there.
-  """
-  # Its slope at cos(theta) = 1 or -1 is infinite; this is as steep as it gets.
-  flat = jnp.finfo(cosine.dtype).eps
-  sine = jnp.sqrt(jnp.maximum(1 - cosine * cosine, flat))
-  turned = cosine * jnp.cos(angle) - sine * jnp.sin(angle)
-  beyond = cosine - 1 + jnp.cos(angle)
-  return jnp.where(cosine > -jnp.cos(angle), turned, beyond)
-
-
-def _arc_logits(similarity, labels, scale, margin):
-  own = _own_class(labels, similarity.shape[1])
-  return scale * jnp.where(own, _turn(similarity, margin), similarity)
-
-
-def arc_face(
-  z, labels, proxies, *, scale=64.0, margin=0.5, where=None, axis_name=None
-):
-  """ArcFace: cross-entropy over scale cos(theta), + margin for the class.
-
-  The class's logit is scale cos(theta + margin), continued so that it falls
-  with theta up to pi.
-
-  Args:
-    z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    scale: s of the paper.
-    margin: m of the paper, an angle in radians.
-    where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
-
-  Returns:
-    scalar, 0 where no row counts.
-
-  References:
-    Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face
-    Recognition" (CVPR 2019, arXiv 1801.07698), equation 3.
-  """
-  where = _mask(z, labels, proxies, where)
-  similarity = cosine_similarity(z, proxies)
-  logits = _arc_logits(similarity, labels, scale, margin)
-  return _cross_entropy(logits, labels, where, axis_name)
-
-
-def sub_center_arc_face(
-  z, labels, centers, *, scale=64.0, margin=0.5, where=None, axis_name=None
-):
-  """Sub-center ArcFace: ArcFace over the nearest of a class's K centers.
-
-  Args:
-    z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    centers: `[C, K, d]`; only their directions count.
-    scale: s of the paper.
-    margin: m of the paper, an angle in radians.
-    where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
-
-  Returns:
-    scalar, 0 where no row counts.
-
-  References:
-    Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale
-    Noisy Web Faces" (ECCV 2020), equation 3.
-  """
-  where = _mask(z, labels, centers, where, centers=True)
-  similarity = numerics.largest(_center_similarity(z, centers), 2)
-  logits = _arc_logits(similarity, labels, scale, margin)
-  return _cross_entropy(logits, labels, where, axis_name)
-
-
-def soft_triple(
-  z,
-  labels,
-  centers,
-  *,
-  scale=20.0,
-  gamma=0.1,
-  margin=0.01,
-  tau=0.0,
-  where=None,
-  axis_name=None,
-):
-  """SoftTriple: cross-entropy over the softly nearest of K centers a class.
-
-  S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck); the logits are
-  scale S, with scale (S - margin) for the class. With tau, the mean distance of
-  a class's centers is added, which merges those that are not needed:
-  tau / (C K (K - 1)) sum_c sum_{i < j} |w_ci - w_cj|.
-
-  Args:
-    z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    centers: `[C, K, d]`; only their directions count.
-    scale: lambda of the paper.
-    gamma: temperature of the choice among a class's centers.
-    margin: delta of the paper.
-    tau: weight of the regulariser (paper: 0.2; HIER's program: 0).
-    where: bool `[b]`, the rows that count; None for all.
-    axis_name: see `losses.sharding`.
-
-  Returns:
-    scalar.
-
-  References:
-    Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet
-    Sampling" (ICCV 2019, arXiv 1909.05235), equations 7 and 12.
-  """
-  where = _mask(z, labels, centers, where, centers=True)
-  similarity = _center_similarity(z, centers)
-  share = jax.nn.softmax(similarity / gamma, 2)
-  relaxed = jnp.sum(share * similarity, 2)
-  own = _own_class(labels, centers.shape[0])
-  logits = scale * _less(relaxed, margin, own)
-  loss = _cross_entropy(logits, labels, where, axis_name)
-  if isinstance(tau, (int, float)) and tau == 0:
-    return loss
-  return loss + tau * _spread(centers)
-
-
-def _spread(centers):
-  """Mean over classes of sum_{i < j} |w_i - w_j| / (K (K - 1)), unit w."""
-  classes, number, _ = centers.shape
-  if number == 1:
-    return jnp.zeros((), numerics.widened(centers).dtype)
-  unit = numerics.unit(numerics.widened(centers))
-  i, j = np.triu_indices(number, 1)
-  sq = jnp.sum((unit[:, i] - unit[:, j]) ** 2, -1)
-  # No slope between centers that have merged.
-  return jnp.sum(numerics.sqrt(sq)) / (classes * number * (number - 1))

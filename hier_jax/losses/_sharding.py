@@ -7,11 +7,11 @@ So it is under `pmap`, under `vmap` and under `shard_map(check_vma=False)`;
 where `shard_map` checks types, gradients are whole as they come.
 """
 
-import chex
 import jax.numpy as jnp
 from jax import lax
 
 from hier_jax import numerics
+from hier_jax.losses import _checks
 
 __all__ = [
   'gather',
@@ -35,7 +35,7 @@ def mask_of(where, rows):
   """The mask `[b]` of rows that count: `where`, or all where it is None."""
   if where is None:
     return jnp.ones(rows.shape[:1], bool)
-  chex.assert_shape(where, rows.shape[:1])
+  _checks.shape('where', where, rows.shape[0])
   return jnp.asarray(where, bool)
 
 

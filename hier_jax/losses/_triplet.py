@@ -28,6 +28,8 @@ def _semi_hard(distance, positive, negative):
   last = jnp.sum(negative, 1, keepdims=True) - 1
   place = jnp.maximum(jnp.minimum(beyond(ordered, distance), last), 0)
   chosen = jnp.take_along_axis(ordered, place, 1)
+  # NaN is sorted last, where it would be taken for no negative.
+  chosen = jnp.where(jnp.isnan(ordered[:, -1:]), jnp.nan, chosen)
   return distance, chosen, positive & (last >= 0)
 
 
@@ -56,8 +58,10 @@ def triplet(
     squared: whether d is the squared distance, as Schroff et al. have it.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`losses.memory`).
-    axis_name: see `losses.sharding`.
+    memory: rows of past batches to compare with, too (`Memory`); None for
+      none.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
 
   Returns:
     scalar, the mean over the triplets taken, those at 0 included.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from hier_jax import layers
+from hier_jax import layers, poincare
 from hier_jax.errors import UserError
 from hier_jax.models import pixels, registry
 
@@ -55,30 +55,42 @@ def create(
   image_size,
   embedding_dim=128,
   c=0.1,
-  clip_radius=2.3,
+  clip_radius=poincare.CLIP_RADIUS,
   last_norm=True,
   radial_scale=None,
   mean=None,
   std=None,
+  pool=None,
+  depth=None,
+  deit_token=None,
+  drop_path=None,
+  frozen_stats=None,
+  remat=None,
+  token_multiple=None,
   dtype=jnp.float32,
   axis_name=None,
-  **options,
 ):
   """An `Embedder` over a named backbone.
 
   Args:
-    backbone: a name that `registry.create` knows.
+    backbone: a name that `create_backbone` knows.
     image_size: side of the images, pixels.
     embedding_dim: d.
-    c: curvature of the head; 0 for the sphere.
+    c: curvature of the head; None for the unit sphere, 0 for Euclidean space.
     clip_radius: of the head, `layers.BallHead`.
     last_norm: of the head.
     radial_scale: of the head.
     mean: pixel mean, of [0, 1]; None for what the backbone expects.
     std: pixel standard deviation, likewise.
+    pool: see `create_backbone`, as for all up to `token_multiple`.
+    depth: see `create_backbone`.
+    deit_token: see `create_backbone`.
+    drop_path: see `create_backbone`.
+    frozen_stats: see `create_backbone`.
+    remat: see `create_backbone`.
+    token_multiple: see `create_backbone`.
     dtype: what the backbone computes in; its parameters are float32.
     axis_name: mapped axis over whose devices the batch is spread.
-    **options: of the backbone, see `registry.create`.
 
   Raises:
     UserError: for an unknown backbone or option, and pixel statistics that
@@ -93,12 +105,18 @@ def create(
       ' channel, and those of std above 0'
     )
   return Embedder(
-    backbone=registry.create(
+    backbone=registry.create_backbone(
       backbone,
       image_size=image_size,
       dtype=dtype,
       axis_name=axis_name,
-      **options,
+      pool=pool,
+      depth=depth,
+      deit_token=deit_token,
+      drop_path=drop_path,
+      frozen_stats=frozen_stats,
+      remat=remat,
+      token_multiple=token_multiple,
     ),
     head=layers.BallHead(
       embedding_dim,

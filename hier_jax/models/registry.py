@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from hier_jax.errors import UserError
 from hier_jax.models import resnet, vit
 
-__all__ = ['ALIASES', 'PUBLISHED', 'Spec', 'create', 'spec']
+__all__ = ['ALIASES', 'PUBLISHED', 'Spec', 'create_backbone', 'spec']
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -70,8 +70,6 @@ _VIT = re.compile(
   r'_patch(?P<patch>[1-9]\d*)(_reg(?P<registers>[1-9]\d*))?'
   r'((?P<dinov2>_dinov2)|_(?P<image_size>[1-9]\d*))?'
 )
-# Attributes of a module that are no options: Flax's, and arguments of `create`.
-_OTHERS = 'parent', 'name', 'image_size', 'dtype', 'axis_name', 'made_as'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +119,19 @@ def spec(name: str) -> Spec:
   )
 
 
-def create(
+def create_backbone(
   name: str,
   *,
   image_size: int | None = None,
+  pool: str | None = None,
+  depth: int | None = None,
+  deit_token: str | None = None,
+  drop_path: float | None = None,
+  frozen_stats: bool | None = None,
+  remat: bool | None = None,
+  token_multiple: int | None = None,
   dtype: DTypeLike = jnp.float32,
   axis_name: str | None = None,
-  **options: Any,
 ) -> nn.Module:
   """Makes the backbone of a name, with parameters to be drawn or loaded.
 
@@ -136,18 +140,34 @@ def create(
       'dino_vits16', 'resnet50.tv_in1k', 'vit_tiny_patch4', 'resnet_thin'.
     image_size: side of the training images in pixels, for which a ViT's
       position embeddings are made; None for that of the name.
+    pool: how tokens or pixels become features, see `ViT` and `ResNet`. None
+      leaves this and all options up to `token_multiple` as the name has them.
+    depth: number of blocks; of a ViT.
+    deit_token: which token stands for the class, see `ViT`; of a ViT.
+    drop_path: rate of stochastic depth in training; of a ViT.
+    frozen_stats: whether BatchNorm keeps its running statistics; of a ResNet.
+    remat: whether the backward pass computes blocks anew, to save memory.
+    token_multiple: what the number of tokens is filled up to a multiple of; of
+      a ViT.
     dtype: of the computation; parameters and features are float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
-    **options: other attributes of `vit.ViT` or `resnet.ResNet`, such as `pool`,
-      `drop_path` or `frozen_stats`; None leaves one as the name has it.
 
   Returns:
     A module called as `(images [b, H, W, 3], *, train) -> [b, F]` float32.
 
   Raises:
-    UserError: there is no such backbone, tag or option.
+    UserError: there is no such backbone or tag, or it has no such option.
   """
+  options = {
+    'pool': pool,
+    'depth': depth,
+    'deit_token': deit_token,
+    'drop_path': drop_path,
+    'frozen_stats': frozen_stats,
+    'remat': remat,
+    'token_multiple': token_multiple,
+  }
   made_for = spec(name)
   fields = _fields(name, made_for.architecture)
   if 'stages' in fields:
@@ -156,7 +176,8 @@ def create(
     kind = vit.ViT
     fields['image_size'] = image_size or made_for.image_size
   given = {key: value for key, value in options.items() if value is not None}
-  known = [f.name for f in dataclasses.fields(kind) if f.name not in _OTHERS]
+  attributes = {f.name for f in dataclasses.fields(kind)}
+  known = [key for key in options if key in attributes]
   unknown = sorted(set(given) - set(known))
   if unknown:
     raise UserError(

@@ -85,7 +85,7 @@ class ResNet(nn.Module):
       features are float32.
     axis_name: mapped axis over which BatchNorm gathers its statistics, so that
       they are the whole batch's; None for one device.
-    made_as: the name that `registry.create` made it of, if it did.
+    made_as: the name that `create_backbone` made it of, if it did.
   """
 
   block: type[BasicBlock] | type[Bottleneck]

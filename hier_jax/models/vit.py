@@ -71,7 +71,7 @@ class ViT(nn.Module):
     dtype: of the computation; parameters and the returned features are float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
-    made_as: the name that `registry.create` made it of, if it did.
+    made_as: the name that `create_backbone` made it of, if it did.
   """
 
   patch_size: int

@@ -54,6 +54,7 @@ from hier_jax.poincare._gyro import (
 )
 from hier_jax.poincare._means import frechet_mean, midpoint
 from hier_jax.poincare._origin import (
+  CLIP_RADIUS,
   clip_norm,
   dist0,
   exp0,
@@ -78,6 +79,7 @@ from hier_jax.poincare._riemannian import (
 from hier_jax.poincare._uniform import random_uniform
 
 __all__ = [
+  'CLIP_RADIUS',
   'antipode',
   'busemann',
   'clip_norm',

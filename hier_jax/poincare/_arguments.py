@@ -29,6 +29,11 @@ def curvature(c, dtype, flat=True):
       infinite. Of a traced or device array, whose values are not known here,
       negative entries count as 0.
   """
+  if c is None:
+    raise TypeError(
+      'curvature c is None, which elsewhere means cosines on the unit sphere:'
+      ' the ball needs c > 0, or 0 for its Euclidean limit'
+    )
   if hasattr(c, '__jax_array__') and not isinstance(c, jax.Array):
     c = c.__jax_array__()
   if not isinstance(c, jax.Array):

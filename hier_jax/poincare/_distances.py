@@ -153,9 +153,9 @@ def dist_to_hyperplane(x, p, normal, *, c, signed=False):
   return distance if signed else jnp.abs(distance)
 
 
-@_arguments.op('x', 'p', vectors=('normal',), axes=2)
-def hyperplane_matrix(x, p, normal, *, c):
-  """All signed distances to geodesic hyperplanes; see `dist_to_hyperplane`.
+@_arguments.op('x', 'p', vectors=('normal',), axes=2, static=('signed',))
+def hyperplane_matrix(x, p, normal, *, c, signed=False):
+  """All distances to geodesic hyperplanes; see `dist_to_hyperplane`.
 
   Memory, that of its gradient included, is a few `[n, k]` matrices.
 
@@ -164,9 +164,10 @@ def hyperplane_matrix(x, p, normal, *, c):
     p: points `[..., k, d]`.
     normal: `[..., k, d]`, tangent vectors at p; their length does not matter.
     c: curvature, a number or `[...]`.
+    signed: positive on the side of the normal, negative on the other.
 
   Returns:
-    `[..., n, k]`, positive on the side of the normal; for reverse mode.
+    `[..., n, k]`; for reverse mode.
   """
 
   def matrix(x, p, normal, c):
@@ -179,7 +180,8 @@ def hyperplane_matrix(x, p, normal, *, c):
     return unit * _analytic.asinh_length(2 * moved / (a * b), c)
 
   signature = '(n,d),(k,d),(k,d),()->(n,k)'
-  return jnp.vectorize(matrix, signature=signature)(x, p, normal, c)
+  distance = jnp.vectorize(matrix, signature=signature)(x, p, normal, c)
+  return distance if signed else jnp.abs(distance)
 
 
 @_arguments.op('x', vectors=('omega',))
@@ -191,7 +193,7 @@ def busemann(x, omega, *, c):
 
   Args:
     x: points `[..., d]`.
-    omega: directions `[..., d]`, normalised here.
+    omega: directions `[..., d]`, normalized here.
     c: curvature; -2<omega, x> at 0, with derivative 0 in c.
 
   Returns:
@@ -221,7 +223,7 @@ def horospherical_projection(x, omega, *, c):
 
   Args:
     x: points `[..., d]`.
-    omega: directions `[..., d]`, normalised here.
+    omega: directions `[..., d]`, normalized here.
     c: curvature; <omega, x> omega at 0.
 
   Returns:

@@ -59,7 +59,7 @@ def midpoint(x, weights=None, *, c):
 
   (1/2) (x) (sum w_i l_i x_i / sum w_i (l_i - 1)), l = 2 / (1 - c|x|^2) (Ungar
   2009, definition 6.92; Shimizu et al., "Hyperbolic Neural Networks++", ICLR
-  2021, section 3.5). Equivariant under the isometries of the ball; it minimises
+  2021, section 3.5). Equivariant under the isometries of the ball; it minimizes
   sum w_i cosh(sqrt(c) d(m, x_i)).
 
   Args:
@@ -83,7 +83,7 @@ def _pull(m, x, weights, c):
 
 
 def _descend(m, x, weights, c, max_steps):
-  """Majorise and minimise from m `[d]` until the steps are rounding only.
+  """Majorize and minimize from m `[d]` until the steps are rounding only.
 
   d^2 is concave in cosh(sqrt(c) d), so the midpoint with weights
   w_i h / sinh(h), h = sqrt(c) d(m, x_i), never raises the objective.
@@ -122,9 +122,9 @@ def _frechet(x, weights, c, max_steps):
 
 @_arguments.op('x', scalars=('weights',), axes=2, static=('max_steps',))
 def frechet_mean(x, weights=None, *, c, max_steps=200):
-  """Weighted Frechet mean: the minimiser of sum w_i d(m, x_i)^2.
+  """Weighted Frechet mean: the minimizer of sum w_i d(m, x_i)^2.
 
-  Found by majorisation (Lou et al., "Differentiating through the Frechet mean",
+  Found by majorization (Lou et al., "Differentiating through the Frechet mean",
   ICML 2020, algorithm 1), differentiated implicitly in the points, the weights
   and c: memory does not grow with the steps, one d x d system is solved in the
   backward pass.

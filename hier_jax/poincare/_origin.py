@@ -156,6 +156,10 @@ def riemannian_gradient(x, *, c):
   return _riemannian_gradient(x, c)
 
 
+# The clip radius of HIER's embeddings and proxies (CVPR 2023, section 4.1).
+CLIP_RADIUS = 2.3
+
+
 @_arguments.op(vectors=('u',))
 def to_ball(u, *, c, clip_radius=None):
   """Tangent vectors at 0 to trainable points of the ball, as HIER maps them.

@@ -11,7 +11,7 @@ from tests.support.command_line import run
 
 def test_convert_there_and_back(tmp_path, capsys):
   ours, timm, back = (tmp_path / f'{x}.safetensors' for x in 'abc')
-  model = models.create('vit_test_patch4', image_size=8)
+  model = models.create_backbone('vit_test_patch4', image_size=8)
   images = jnp.zeros((1, 8, 8, 3))
   variables = model.init(jax.random.key(0), images, train=False)
   pretrained.save(ours, variables, architecture='vit_test_patch4')

@@ -91,8 +91,8 @@ def test_missing_arguments_are_named(capsys, args, message):
 
 def test_traceback_on_request(config_file, tmp_path):
   flags = ['--config', config_file, '--workdir', tmp_path / 'run']
-  with pytest.raises(UserError, match='tau'):
-    run('train', *flags, '--config.loss.hier.tau=-1', '--traceback')
+  with pytest.raises(UserError, match='temperature'):
+    run('train', *flags, '--config.loss.hier.temperature=-1', '--traceback')
 
 
 def test_version(capsys):

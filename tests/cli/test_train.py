@@ -48,7 +48,10 @@ def test_dry_run_describes_and_writes_nothing(config_file, tmp_path, capsys):
     (['--config.optim.lr'], '--config.optim.lr has no value: expected VALUE;'),
     (['--seeds'], '--seeds has no value: expected 0,1,2; see hier-jax train'),
     (['--seeds=a'], '--seeds=a: expected integers separated by commas'),
-    (['--config.loss.hier.tau=-1'], 'config.loss.hier.tau is -1.0'),
+    (
+      ['--config.loss.hier.temperature=-1'],
+      'config.loss.hier.temperature is -1.0',
+    ),
     (['--config.data.batch_size=18'], 'does not divide among 4 devices'),
     (['--config.data.name=cub9000'], 'unknown data set'),
     (['--nonsense'], 'nonsense'),

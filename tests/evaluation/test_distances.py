@@ -7,7 +7,7 @@ import pytest
 
 from hier_jax.evaluation import distances
 
-SPACES = [('cosine', 0.0), ('euclidean', 0.0), ('hyperbolic', 0.3)]
+SPACES = [('cosine', None), ('euclidean', 0.0), ('hyperbolic', 0.3)]
 
 
 def points(rng, n, d, c):
@@ -54,33 +54,6 @@ def test_crowded_far_from_the_origin():
   expected = [[math.dist(a, b) for b in x] for a in x]
   found = distances.Gallery(x, 'euclidean', 0).distances(x)
   np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-13)
-
-
-@pytest.mark.parametrize(('metric', 'c'), SPACES)
-def test_centroids(metric, c):
-  rng = np.random.default_rng(3)
-  x, codes = points(rng, 12, 4, c), np.repeat([2, 0, 1], [5, 6, 1])
-  found = distances.centroids(x, codes, 3, metric, c)
-  for group, centre in enumerate(found):
-    mine = x[codes == group]
-    if metric == 'cosine':
-      mine = mine / np.linalg.norm(mine, axis=1, keepdims=True)
-    if c:
-      # The mean on the hyperboloid, seen from (-1, 0).
-      y = math.sqrt(c) * mine
-      gap = 1 - np.sum(y**2, 1)
-      time, space = np.mean((2 - gap) / gap), np.mean(2 * y / gap[:, None], 0)
-      scale = math.sqrt(time**2 - space @ space)
-      expected = space / (time + scale) / math.sqrt(c)
-    else:
-      expected = mine.mean(0)
-    np.testing.assert_allclose(centre, expected, rtol=1e-9, atol=1e-14)
-
-
-def test_centroid_of_one_point_is_the_point():
-  x = np.array([[0.6, 0.8]]) * (1 - 1e-13)
-  found = distances.centroids(x, np.array([0]), 1, 'hyperbolic', 1.0)
-  np.testing.assert_allclose(found, x, rtol=1e-15)
 
 
 def test_zero_rows():

@@ -8,14 +8,12 @@ import pytest
 from hier_jax import cli
 from hier_jax.errors import UserError
 from hier_jax.evaluation import files
-from hier_jax.evaluation.hierarchy.agreement import node_purity
-from hier_jax.evaluation.hierarchy.metrics import (
-  hierarchy_metrics,
-  tree_metrics,
-)
+from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.metrics import tree_metrics
 from hier_jax.evaluation.tree.proxies import proxy_tree
+from hier_jax.evaluation.tree.purity import node_purity
 
 CSV = 'class,family,kind\n' + '\n'.join(
   f'{name},{family},{kind}'
@@ -49,7 +47,7 @@ def data(tmp_path):
 def test_metrics_are_those_of_the_arrays(data):
   folder, arrays = data
   task = files.read_task(folder / 'query.npz')
-  got = files.metrics(task._replace(recall_at=(1, 3)), c=1.0)
+  got = files.metrics(task._replace(recall_at=(1, 3)).with_c(1.0))
   want = retrieval.retrieval_metrics(
     *arrays['query'], c=1.0, recall_at=(1, 3), metrics=files.METRICS
   )
@@ -60,7 +58,7 @@ def test_metrics_are_those_of_the_arrays(data):
   want = retrieval.retrieval_metrics(
     *arrays['query'], gallery=x, gallery_labels=labels, metrics=files.METRICS
   )
-  assert got == {'c': 0.0, 'num_in_gallery': 0} | want
+  assert got == {'c': None, 'num_in_gallery': 0} | want
 
 
 def test_taxonomy_adds_the_metrics_of_hierarchy(data):
@@ -94,7 +92,7 @@ def test_proxies_add_the_metrics_of_their_tree(data):
   assert got['hierarchy/proxies/class/purity'] == below.mean_purity[-1]
   of_tree = tree_metrics(want, labels, tree)
   assert got['hierarchy/tree/kind/purity'] == of_tree['kind/purity']
-  assert 'proxies/used' not in files.metrics(task, c=0.0)
+  assert 'proxies/used' not in files.metrics(task.with_c(None))
 
 
 def test_curvature_of_the_file_holds_unless_another_is_given(data):
@@ -103,7 +101,7 @@ def test_curvature_of_the_file_holds_unless_another_is_given(data):
   np.savez(folder / 'ball.npz', embeddings=x, labels=labels, c=0.5)
   task = files.read_task(folder / 'ball.npz')
   assert files.metrics(task)['c'] == 0.5
-  assert files.metrics(task, c=0.1)['c'] == 0.1
+  assert files.metrics(task.with_c(0.1))['c'] == 0.1
 
 
 def test_command_prints_and_writes(data, capsys):
@@ -136,7 +134,7 @@ def test_command_prints_and_writes(data, capsys):
   assert not list(folder.glob('*.tmp'))
 
 
-def test_command_takes_none_for_cosine(data, capsys):
+def test_command_takes_any_curvature(data, capsys):
   folder, arrays = data
   path = str(folder / 'ball.npz')
   x, labels = arrays['query']
@@ -144,6 +142,7 @@ def test_command_takes_none_for_cosine(data, capsys):
   for flags, lead in (
     ([], '20 queries, by hyperbolic, c = 1;'),
     (['--c', '0.5'], '20 queries, by hyperbolic, c = 0.5;'),
+    (['--c', '0'], '20 queries, by euclidean, c = 0;'),
     (['--c', 'none'], '20 queries, by cosine;'),
   ):
     assert cli.main(['hier-jax', 'evaluate', path, *flags]) == 0
@@ -161,12 +160,13 @@ def test_command_takes_none_for_cosine(data, capsys):
     (['nowhere.npz'], 'nowhere.npz does not exist'),
     (['broken.npz'], r'broken.npz is no .npz'),
     (['other.npz'], r"lacks the array 'embeddings', it holds x"),
-    (['query.npz', '--c', '-1'], 'expected 0'),
+    (['query.npz', '--c', '-1'], 'expected None (cosine), 0'),
     (['query.npz', '--recall_at', '0'], 'K of recall_at'),
     (['runs/mistyped'], 'runs/mistyped does not exist: expected the workdir'),
     (['mistyped', '--query', 'test'], 'mistyped does not exist: expected the'),
     (['array.npy'], 'array.npy holds one array without a name, as .npy does'),
-    (['auto.npz'], "`c of auto.npz` is 'auto'; expected 0 (cosine) or the"),
+    (['auto.npz'], "`c of auto.npz` is 'auto'; expected None (cosine), 0"),
+    (['null.npz'], '`c` holds Python objects, which are not unpickled'),
     (['objects.npz'], '`labels` holds Python objects, which are not unpickled'),
     (['latin.npz'], 'latin.npz: `labels` are bytes and no UTF-8'),
     (['query.npz', '--gallery', 'query.npz'], 'same 20 rows as the queries'),
@@ -192,6 +192,7 @@ def test_mistakes_are_one_line_and_code_2(
   x = np.ones((2, 3))
   for name, others in {
     'auto': {'labels': [1, 2], 'c': 'auto'},
+    'null': {'labels': [1, 2], 'c': np.array(None)},
     'objects': {'labels': np.array(['a', 'b'], object)},
     'latin': {'labels': np.array([b'\xe9', b'b'])},
     'ball': {'labels': ['cat', 'dog'], 'c': 0.5},
@@ -204,7 +205,7 @@ def test_mistakes_are_one_line_and_code_2(
 
 
 def test_metrics_that_are_not_defined_are_null(tmp_path):
-  files.write_json(tmp_path / 'x.json', {'a': float('nan'), 'b': 1})
+  files.write_json({'a': float('nan'), 'b': 1}, tmp_path / 'x.json')
   assert json.loads((tmp_path / 'x.json').read_text()) == {'a': None, 'b': 1}
 
 
@@ -237,6 +238,25 @@ def test_bytes_and_text_are_the_same_labels(data):
   np.testing.assert_equal(got, want)
 
 
+def test_c_of_a_file_says_what_its_rows_are_ranked_by(data):
+  folder, arrays = data
+  x, labels = arrays['query']
+  distances = {}
+  for name, c in {'cosine': {}, 'flat': {'c': 0}, 'ball': {'c': 0.5}}.items():
+    np.savez(folder / f'{name}.npz', embeddings=x, labels=labels, **c)
+    found = files.metrics(files.read_task(folder / f'{name}.npz'))
+    distances[name] = found['distance'], found['c']
+    assert f'by {found["distance"]};' in files.as_lines(found)
+  assert distances == {
+    'cosine': ('cosine', None),
+    'flat': ('euclidean, c = 0', 0.0),
+    'ball': ('hyperbolic, c = 0.5', 0.5),
+  }
+  both = [folder / 'flat.npz', folder / 'cosine.npz']
+  with pytest.raises(UserError, match=r'c = 0\.0 and the gallery c = None'):
+    files.metrics(files.read_task(*both))
+
+
 def test_curvatures_that_differ_need_one_that_is_given(data):
   folder, arrays = data
   for name, c in (('query', 0.5), ('gallery', 0.1)):
@@ -245,7 +265,7 @@ def test_curvatures_that_differ_need_one_that_is_given(data):
   task = files.read_task(folder / 'query_c.npz', folder / 'gallery_c.npz')
   with pytest.raises(UserError, match='the gallery c = '):
     files.metrics(task)
-  assert files.metrics(task, c=0.1)['c'] == 0.1
+  assert files.metrics(task.with_c(0.1))['c'] == 0.1
 
 
 def test_a_star_is_said_first(data):

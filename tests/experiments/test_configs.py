@@ -74,7 +74,7 @@ def test_numbers_of_the_paper(name, recipe, monkeypatch):
     assert optim.scales.to_dict() == scales | {'head': scale if vit else 1}
     assert (config.data.batch_size, config.data.images_per_class) == (180, 2)
     assert (config.loss.num_proxies, config.loss.hier_weight) == (512, 0.5)
-    assert (hier.k, hier.margin, hier.tau) == (20, 0.1, 0.1)
+    assert (hier.k, hier.margin, hier.temperature) == (20, 0.1, 0.1)
     assert hier.triplets_per_anchor == 50
     assert (config.model.c, config.model.clip_radius) == (0.1, 2.3)
     resolved = config_lib.resolve(config)

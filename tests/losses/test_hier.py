@@ -22,17 +22,18 @@ from tests.support import vectors
 def test_whole_loss_matches_official_gradients(case):
   """Both terms from points to loss, as `hier` joins them."""
   arrays = vectors.under(f'hier/{case}')
-  _, _, margin, tau, c, clip, _ = (float(a) for a in arrays['meta'])
-  lca = functools.partial(losses.lca_loss, tau=tau, margin=margin)
+  _, _, margin, temperature, c, clip, _ = (float(a) for a in arrays['meta'])
+  lca = functools.partial(losses.lca, temperature=temperature, margin=margin)
 
   def loss(z, raw):
     rho = poincare.to_ball(raw, c=c, clip_radius=clip)
     total = 0.0
     for term, nodes in (('data', z), ('proxy', rho)):
       value, _ = lca(
-        official_noise(arrays, term),
+        None,
         poincare.dist_matrix(nodes, rho, c=c),
         official_triplets(arrays, term),
+        gumbel=official_noise(arrays, term),
       )
       total += value
     return total
@@ -41,7 +42,7 @@ def test_whole_loss_matches_official_gradients(case):
     arrays['z'], arrays['lcas_raw']
   )
   # The official distances are up to 2e-5 too small in this range, and the
-  # softmax at temperature tau magnifies that by d / tau.
+  # softmax at temperature t magnifies that by d / t.
   np.testing.assert_allclose(value, arrays['f64/loss'], rtol=1e-4)
   for got, name in zip(grads, ('z', 'lcas_raw'), strict=True):
     want = arrays[f'f64/grad/{name}']
@@ -51,9 +52,7 @@ def test_whole_loss_matches_official_gradients(case):
 @functools.cache
 def batch(n=48, dim=16, num_proxies=40):
   z = jax.random.normal(jax.random.key(1), (n, dim))
-  proxies = losses.init_hierarchical_proxies(
-    jax.random.key(2), num_proxies, dim
-  )
+  proxies = losses.init_hier_proxies(jax.random.key(2), num_proxies, dim)
   z = poincare.to_ball(z, c=0.1, clip_radius=2.3)
   return z, jnp.arange(n) // 4, proxies
 
@@ -99,10 +98,10 @@ def test_what_a_gpu_is_given_computes_the_same(monkeypatch):
   jax.tree.map(near, grads, want_grads)
 
 
-@pytest.mark.parametrize('c', [0.1, 1.0, 0])
+@pytest.mark.parametrize('c', [0.1, 1.0, 0, None])
 def test_hier_is_finite_and_moves_data_and_proxies(c):
   z, labels, proxies = batch()
-  z = z / jnp.linalg.norm(z, axis=1, keepdims=True) * (1.0 if c == 0 else 0.6)
+  z = z / jnp.linalg.norm(z, axis=1, keepdims=True) * (0.6 if c else 1.0)
   f = lambda z, v: losses.hier(jax.random.key(0), z, labels, v, c=c, **SMALL)
   (loss, aux), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
     z, proxies
@@ -110,6 +109,29 @@ def test_hier_is_finite_and_moves_data_and_proxies(c):
   chex.assert_tree_all_finite((loss, aux, grads))
   assert loss > 0
   assert all(jnp.any(g != 0) for g in grads)
+
+
+@pytest.mark.parametrize('clip_radius', [0.3, None])
+def test_at_curvature_zero_hier_is_the_limit_of_small_ones(clip_radius):
+  z, labels, proxies = batch()
+  f = lambda c: losses.hier(
+    jax.random.key(0), z, labels, proxies, c=c, clip_radius=clip_radius, **SMALL
+  )
+  (loss, aux), (near, same) = f(0), f(1e-9)
+  np.testing.assert_allclose(loss, near, rtol=1e-4)
+  assert aux.keys() == same.keys()
+  assert ('proxy/clipped' in aux) == (clip_radius is not None)
+  if clip_radius is not None:
+    assert aux['proxy/clipped'] == same['proxy/clipped'] == 1
+
+
+def test_proxies_begin_near_the_clip_if_there_is_one():
+  norms = lambda radius: jnp.linalg.norm(
+    losses.init_hier_proxies(jax.random.key(0), 9, 400, clip_radius=radius),
+    axis=1,
+  )
+  np.testing.assert_allclose(norms(1.0), 0.9, rtol=0.15)
+  np.testing.assert_array_equal(norms(None), norms(poincare.CLIP_RADIUS))
 
 
 def test_hier_takes_bfloat16_embeddings_and_computes_in_float32():
@@ -137,8 +159,14 @@ def test_no_anchor_gives_zero_loss_and_zero_gradient():
 @pytest.mark.parametrize('estimator', ['gumbel_rao', 'softmax', 'argmax'])
 def test_other_estimators_move_data_and_proxies(estimator):
   z, labels, proxies = batch()
-  f = lambda z, v, tau: losses.hier(
-    jax.random.key(0), z, labels, v, tau=tau, estimator=estimator, **SMALL
+  f = lambda z, v, temperature: losses.hier(
+    jax.random.key(0),
+    z,
+    labels,
+    v,
+    temperature=temperature,
+    estimator=estimator,
+    **SMALL,
   )[0]
   loss, grads = jax.jit(jax.value_and_grad(f, (0, 1)))(z, proxies, 0.5)
   chex.assert_tree_all_finite((loss, grads))
@@ -224,7 +252,7 @@ def test_monitoring_is_what_it_says():
           if len(s) >= 2
         ]
       )
-      # Drawn with replacement from the neighbours, 10 of each of 48.
+      # Drawn with replacement from the neighbors, 10 of each of 48.
       assert abs(aux['data/same_class'] - same) < 4 * 0.5 / 480**0.5
   np.testing.assert_allclose(
     aux['proxy/clipped'], np.mean(norm > 2.3 * (1 - 2**-7))
@@ -366,11 +394,11 @@ def collectives(devices, n, dim):
   return sum(sizes)
 
 
-def test_devices_exchange_embeddings_and_neighbours_alone():
+def test_devices_exchange_embeddings_and_neighbors_alone():
   """O(B D): not B x B, B x P nor triplets x P."""
   k, proxies = SMALL['k'], 64
   for n, dim in ((64, 16), (256, 32)):
-    # z and its gradient (all-reduced over CPU devices), labels, the neighbours
+    # z and its gradient (all-reduced over CPU devices), labels, the neighbors
     # of the data and of the proxies, and some scalars and counts of the picks.
     allowed = 4 * (2 * n * dim + n + k * (n + proxies) + 2 * proxies + 64)
     assert collectives(4, n, dim) <= allowed
@@ -391,7 +419,9 @@ def test_one_trace_for_a_whole_run():
   chex.clear_trace_counter()
   f = jax.jit(
     chex.assert_max_traces(n=1)(
-      lambda key, tau: losses.hier(key, z, labels, proxies, tau=tau, **SMALL)[0]
+      lambda key, temperature: losses.hier(
+        key, z, labels, proxies, temperature=temperature, **SMALL
+      )[0]
     )
   )
   values = {float(f(jax.random.key(s), 0.1 + 0.1 * s)) for s in range(3)}
@@ -406,6 +436,6 @@ def test_bad_input_is_named():
     proxies,
   )
   with pytest.raises(ValueError, match=r"'mean'.*'all' or 'valid'"):
-    trace(normalise_by='mean', **SMALL)
+    trace(normalize_by='mean', **SMALL)
   with pytest.raises(ValueError, match='k = 49'):
     trace(k=49)

@@ -38,7 +38,7 @@ def picks(logits, estimator):
   return (soft if estimator == 'softmax' else hard), soft
 
 
-def oracle(dist, triplets, noise, tau, margin, estimator='gumbel'):
+def oracle(dist, triplets, noise, temperature, margin, estimator='gumbel'):
   """Loss, gradient, triplets apart: one at a time, from the equations."""
   dist = dist.astype(np.float64)
   grad, total, valid = np.zeros_like(dist), 0.0, 0.0
@@ -46,8 +46,8 @@ def oracle(dist, triplets, noise, tau, margin, estimator='gumbel'):
   for n, (i, j, k) in enumerate(rows):
     m = np.maximum(dist[i], dist[j])
     far = np.maximum(m, dist[k])
-    y_a, soft_a = picks(noise[0][n] - m / tau, estimator)
-    y_b, soft_b = picks(noise[1][n] - far / tau, estimator)
+    y_a, soft_a = picks(noise[0][n] - m / temperature, estimator)
+    y_b, soft_b = picks(noise[1][n] - far / temperature, estimator)
     apart = 1 - y_a @ y_b
     valid += apart
     dy, paid = np.zeros(dist.shape[1]), 0.0
@@ -61,8 +61,8 @@ def oracle(dist, triplets, noise, tau, margin, estimator='gumbel'):
     # By the picks; where they are soft, the weight 1 - p.q has a slope too.
     paid = paid if estimator == 'softmax' else 0.0
     by_a, by_b = dy - paid * y_b, -dy - paid * y_a
-    g_m = -soft_a * (by_a - soft_a @ by_a) / tau
-    g_far = -soft_b * (by_b - soft_b @ by_b) / tau
+    g_m = -soft_a * (by_a - soft_a @ by_a) / temperature
+    g_far = -soft_b * (by_b - soft_b @ by_b) / temperature
     # Equal distances share the slope of their maximum.
     share = lambda a, b: ((a > b) + 0.5 * (a == b)).astype(float)
     of_k = share(dist[k], m)
@@ -91,62 +91,79 @@ def _small_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
-@pytest.mark.parametrize('normalise_by', ['all', 'valid'])
-def test_lca_loss_matches_float64_oracle(normalise_by, jit):
+@pytest.mark.parametrize('normalize_by', ['all', 'valid'])
+def test_lca_matches_float64_oracle(normalize_by, jit):
   dist, triplets, noise = random_case()
-  f = lambda dist: losses.lca_loss(
-    noise, dist, triplets, tau=0.3, margin=0.2, normalise_by=normalise_by
+  f = lambda dist: losses.lca(
+    None,
+    dist,
+    triplets,
+    gumbel=noise,
+    temperature=0.3,
+    margin=0.2,
+    normalize_by=normalize_by,
   )
   f = jax.value_and_grad(f, has_aux=True)
   (loss, stats), grad = (jax.jit(f) if jit else f)(dist)
   total, want, valid = oracle(dist, triplets, noise, 0.3, 0.2)
   count = len(triplets.weight)
-  divisor = count if normalise_by == 'all' else valid
+  divisor = count if normalize_by == 'all' else valid
   np.testing.assert_allclose(loss, total / divisor, rtol=1e-5)
   vectors.assert_near(grad, want / divisor, 1e-5)
   np.testing.assert_allclose(stats['collision_rate'], 1 - valid / count, 1e-5)
 
 
 @pytest.mark.parametrize('estimator', ['softmax', 'argmax'])
-@pytest.mark.parametrize('tau', [1e-3, 0.3, 100.0])
-def test_estimators_without_noise_match_the_oracle(estimator, tau):
+@pytest.mark.parametrize('temperature', [1e-3, 0.3, 100.0])
+def test_estimators_without_noise_match_the_oracle(estimator, temperature):
   dist, triplets, noise = random_case()
-  f = lambda dist, tau: losses.lca_loss(
-    jax.random.key(0), dist, triplets, tau=tau, margin=0.2, estimator=estimator
+  f = lambda dist, temperature: losses.lca(
+    jax.random.key(0),
+    dist,
+    triplets,
+    temperature=temperature,
+    margin=0.2,
+    estimator=estimator,
   )
-  (loss, stats), grad = jax.jit(jax.value_and_grad(f, has_aux=True))(dist, tau)
+  (loss, stats), grad = jax.jit(jax.value_and_grad(f, has_aux=True))(
+    dist, temperature
+  )
   count = len(triplets.weight)
   # The temperature as the loss sees it.
-  tau = float(np.float32(tau))
-  total, want, valid = oracle(dist, triplets, 0 * noise, tau, 0.2, estimator)
+  temperature = float(np.float32(temperature))
+  total, want, valid = oracle(
+    dist, triplets, 0 * noise, temperature, 0.2, estimator
+  )
   np.testing.assert_allclose(loss, total / count, rtol=1e-5)
-  # Slopes are quotients by tau of differences of the distances.
+  # Slopes are quotients by temperature of differences of the distances.
   vectors.assert_near(grad, want / count, 1e-5)
   np.testing.assert_allclose(
     stats['collision_rate'], 1 - valid / count, rtol=1e-5, atol=1e-6
   )
 
 
-def soft_loss(dist, triplets, tau, margin, normalise_by):
+def soft_loss(dist, triplets, temperature, margin, normalize_by):
   """The loss of soft picks, plainly, for JAX or finite differences."""
   i, j, k = (
     dist[a] for a in (triplets.anchor, triplets.positive, triplets.negative)
   )
   near = jnp.maximum(i, j)
-  p, q = (jax.nn.softmax(-m / tau) for m in (near, jnp.maximum(near, k)))
+  p, q = (
+    jax.nn.softmax(-m / temperature) for m in (near, jnp.maximum(near, k))
+  )
   apart = 1 - jnp.sum(p * q, 1)
   d = lambda rows, sign: jnp.sum(sign * rows * (p - q), 1) + margin
   hinges = sum(jax.nn.relu(d(*a)) for a in ((i, 1), (j, 1), (k, -1)))
-  divisor = {'all': len(apart), 'valid': jnp.sum(apart)}[normalise_by]
+  divisor = {'all': len(apart), 'valid': jnp.sum(apart)}[normalize_by]
   return jnp.sum(apart * hinges) / divisor
 
 
-@pytest.mark.parametrize('normalise_by', ['all', 'valid'])
-def test_soft_picks_have_the_gradient_of_their_loss(normalise_by):
+@pytest.mark.parametrize('normalize_by', ['all', 'valid'])
+def test_soft_picks_have_the_gradient_of_their_loss(normalize_by):
   """Against JAX's own derivative and central differences in float64."""
   dist, triplets, _ = random_case(n=5, proxies=3, count=40)
-  options = dict(tau=0.3, margin=0.2, normalise_by=normalise_by)
-  f = lambda dist: losses.lca_loss(
+  options = dict(temperature=0.3, margin=0.2, normalize_by=normalize_by)
+  f = lambda dist: losses.lca(
     jax.random.key(0), dist, triplets, estimator='softmax', **options
   )[0]
   loss, grad = jax.jit(jax.value_and_grad(f))(dist)
@@ -164,15 +181,18 @@ def test_soft_picks_have_the_gradient_of_their_loss(normalise_by):
 def test_noise_of_both_picks_can_be_shared():
   dist, triplets, noise = random_case()
   # So warm that the noise alone decides.
-  f = lambda noise, shared: losses.lca_loss(
-    noise, dist, triplets, tau=1e4, shared_noise=shared
+  f = lambda shared, noise=None: losses.lca(
+    jax.random.key(0),
+    dist,
+    triplets,
+    gumbel=noise,
+    temperature=1e4,
+    shared_noise=shared,
   )
   chex.assert_trees_all_close(
-    f(noise, True), f(noise[[0, 0]], False), rtol=1e-6
+    f(True, noise), f(False, noise[[0, 0]]), rtol=1e-6
   )
-  separate, shared = (
-    f(jax.random.key(0), shared)[1]['collision_rate'] for shared in (0, 1)
-  )
+  separate, shared = (f(shared)[1]['collision_rate'] for shared in (0, 1))
   assert separate < 0.1 < 0.99 < shared
 
 
@@ -181,7 +201,9 @@ def test_weight_zero_is_as_if_absent():
   keep = np.random.default_rng(1).random(500) < 0.4
   part = jax.tree.map(lambda a: a[keep], triplets)
   masked = triplets._replace(weight=keep.astype(np.float32))
-  f = jax.value_and_grad(lambda d, t, noise: losses.lca_loss(noise, d, t)[0])
+  f = jax.value_and_grad(
+    lambda d, t, noise: losses.lca(None, d, t, gumbel=noise)[0]
+  )
   got, want = f(dist, masked, noise), f(dist, part, noise[:, keep])
   jax.tree.map(
     functools.partial(vectors.assert_near, tolerance=1e-5), got, want
@@ -190,7 +212,7 @@ def test_weight_zero_is_as_if_absent():
 
 def test_noise_does_not_depend_on_chunks(monkeypatch):
   dist, triplets, _ = random_case()
-  f = lambda dist: losses.lca_loss(jax.random.key(0), dist, triplets)[0]
+  f = lambda dist: losses.lca(jax.random.key(0), dist, triplets)[0]
   results = []
   for elements in (17, 17 * 64, 2**20):
     monkeypatch.setattr(_lca, '_CHUNK', {'cpu': elements})
@@ -204,7 +226,7 @@ def test_noise_does_not_depend_on_chunks(monkeypatch):
 @pytest.mark.parametrize('case', OFFICIAL)
 def test_losses_and_gradients_match_official_vectors(case):
   arrays = vectors.under(f'hier/{case}')
-  _, _, margin, tau, _, _, _ = arrays['meta']
+  _, _, margin, temperature, _, _, _ = arrays['meta']
   batch = len(arrays['z'])
   dist = arrays['f64/dist'][:, batch:]
   gradient = np.zeros(dist.shape)
@@ -212,11 +234,12 @@ def test_losses_and_gradients_match_official_vectors(case):
     ('data', slice(0, batch)),
     ('proxy', slice(batch, None)),
   ):
-    f = lambda dist, term=term: losses.lca_loss(
-      official_noise(arrays, term),
+    f = lambda dist, term=term: losses.lca(
+      None,
       dist,
       official_triplets(arrays, term),
-      tau=tau,
+      gumbel=official_noise(arrays, term),
+      temperature=temperature,
       margin=margin,
     )[0]
     loss, gradient[nodes] = jax.jit(jax.value_and_grad(f))(dist[nodes])
@@ -235,14 +258,14 @@ def repeated(count, seed=3, proxies=6):
 
 
 def test_picks_follow_the_softmax_of_the_distances():
-  """LCA frequencies of a million draws against softmax(-max(d_i, d_j)/tau)."""
-  count, tau = 500_000, 0.2
+  """LCA frequencies of a million draws against softmax(-max(d_i, d_j) / t)."""
+  count, temperature = 500_000, 0.2
   dist, triplets = repeated(count, proxies=12)
   settings = _lca._Settings('gumbel', False, None, rows=(3,))
   _, (used,), (apart,) = jax.jit(_lca._lca_sums, static_argnums=5)(
-    dist, [triplets], [jax.random.key(0)], tau, 0.1, settings
+    dist, [triplets], [jax.random.key(0)], temperature, 0.1, settings
   )
-  p = np.exp(-np.maximum(dist[0], dist[1]).astype(float) / tau)
+  p = np.exp(-np.maximum(dist[0], dist[1]).astype(float) / temperature)
   p /= p.sum()
   assert np.sum(used) == 2 * count
   _, chance = scipy.stats.chisquare(used, 2 * count * p)
@@ -254,15 +277,17 @@ def test_picks_follow_the_softmax_of_the_distances():
   )
   assert chance > 1e-3
   perplexity = np.exp(-np.sum(p * np.log(p)))
-  _, stats = losses.lca_loss(jax.random.key(0), dist, triplets, tau=tau)
+  _, stats = losses.lca(
+    jax.random.key(0), dist, triplets, temperature=temperature
+  )
   np.testing.assert_allclose(stats['lca_perplexity'], perplexity, rtol=1e-3)
   assert stats['lca_used'] == 12
 
 
 @pytest.mark.parametrize('estimator', _lca.ESTIMATORS)
-@pytest.mark.parametrize('normalise_by', ['all', 'valid'])
+@pytest.mark.parametrize('normalize_by', ['all', 'valid'])
 def test_groups_pay_what_each_pays_by_itself(
-  estimator, normalise_by, monkeypatch
+  estimator, normalize_by, monkeypatch
 ):
   # The first chunk ends within a group.
   monkeypatch.setattr(_lca, '_CHUNK', {'cpu': 250})
@@ -277,8 +302,10 @@ def test_groups_pay_what_each_pays_by_itself(
     for n, t in zip(rows, counts, strict=True)
   ]
   keys = list(jax.random.split(jax.random.key(0)))
-  options = dict(estimator=estimator, normalise_by=normalise_by)
-  options |= dict(tau=0.2, margin=0.1, shared_noise=False, axis_name=None)
+  options = dict(estimator=estimator, normalize_by=normalize_by)
+  options |= dict(
+    temperature=0.2, margin=0.1, shared_noise=False, axis_name=None
+  )
 
   def together(dist):
     terms = _lca.lca_losses(keys, dist, groups, rows=rows, **options)
@@ -286,7 +313,7 @@ def test_groups_pay_what_each_pays_by_itself(
 
   def apart(dist):
     each = zip(keys, jnp.split(dist, [rows[0]]), groups, strict=True)
-    terms = [losses.lca_loss(*group, **options) for group in each]
+    terms = [losses.lca(*group, **options) for group in each]
     return terms[0][0] + 2 * terms[1][0], [stats for _, stats in terms]
 
   got, want = (
@@ -302,8 +329,8 @@ def test_rao_blackwellized_gradient_has_the_same_mean_and_less_variance():
   triplets = triplets._replace(negative=np.full(400, 2, np.int32))
 
   def slopes(estimator):
-    f = lambda dist, key: losses.lca_loss(
-      key, dist, triplets, tau=0.3, margin=0.3, estimator=estimator
+    f = lambda dist, key: losses.lca(
+      key, dist, triplets, temperature=0.3, margin=0.3, estimator=estimator
     )[0]
     keys = jax.random.split(jax.random.key(0), 200)
     return jax.jit(jax.vmap(jax.value_and_grad(f), (None, 0)))(dist, keys)
@@ -349,9 +376,7 @@ def test_rao_noise_is_conditional_on_the_pick():
 
 def test_vmap_is_a_loop():
   dist, triplets, _ = random_case(count=300)
-  f = jax.value_and_grad(
-    lambda dist, key: losses.lca_loss(key, dist, triplets)[0]
-  )
+  f = jax.value_and_grad(lambda dist, key: losses.lca(key, dist, triplets)[0])
   keys = jax.random.split(jax.random.key(0), 3)
   got = jax.jit(jax.vmap(f, (None, 0)))(dist, keys)
   want = [jax.jit(f)(dist, key) for key in keys]
@@ -362,7 +387,7 @@ def test_vmap_is_a_loop():
 
 def test_other_derivatives_raise():
   dist, triplets, noise = random_case(count=20)
-  f = lambda dist: losses.lca_loss(noise, dist, triplets)[0]
+  f = lambda dist: losses.lca(None, dist, triplets, gumbel=noise)[0]
   with pytest.raises(TypeError, match='forward-mode'):
     jax.jvp(f, (dist,), (dist,))
   for second in (jax.jacfwd(jax.grad(f)), jax.jacrev(jax.grad(f))):
@@ -372,20 +397,39 @@ def test_other_derivatives_raise():
 
 def test_no_gradient_by_temperature_and_margin():
   dist, triplets, noise = random_case(count=20)
-  f = lambda tau, margin: losses.lca_loss(
-    noise, dist, triplets, tau=tau, margin=margin
+  f = lambda temperature, margin: losses.lca(
+    None,
+    dist,
+    triplets,
+    gumbel=noise,
+    temperature=temperature,
+    margin=margin,
   )[0]
   assert jax.grad(f, (0, 1))(0.1, 0.1) == (0, 0)
 
 
 def test_bad_input_is_named():
   dist, triplets, noise = random_case(count=20)
-  f = functools.partial(losses.lca_loss, dist=dist, triplets=triplets)
+  f = lambda noise, key=None, **options: losses.lca(
+    key, dist, triplets, gumbel=noise, **options
+  )
   with pytest.raises(ValueError, match=r"'mean'.*'all' or 'valid'"):
-    f(noise, normalise_by='mean')
+    f(noise, normalize_by='mean')
   with pytest.raises(ValueError, match=r"'soft'.*'gumbel_rao', 'softmax'"):
     f(noise, estimator='soft')
   with pytest.raises(ValueError, match=r'\(2, 20, 16\).*\(2, 20, 17\)'):
     f(noise[..., 1:])
-  with pytest.raises(ValueError, match=r"expected a PRNG key, or .* 'gumbel'"):
+  with pytest.raises(ValueError, match="estimator 'gumbel', or a key alone"):
     f(noise, estimator='gumbel_rao')
+  with pytest.raises(ValueError, match='key is None'):
+    f(None)
+  with pytest.raises(ValueError, match='gumbel is int32, expected floats'):
+    f(noise.astype(np.int32))
+  with pytest.raises(ValueError, match=r'dist has shape \(17,\), expected'):
+    losses.lca(jax.random.key(0), dist[0], triplets)
+  with pytest.raises(
+    ValueError, match=r'triplets.anchor has shape \(19,\), .*20'
+  ):
+    losses.lca(
+      jax.random.key(0), dist, triplets._replace(anchor=triplets.anchor[1:])
+    )

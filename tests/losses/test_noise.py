@@ -40,7 +40,7 @@ def test_variates_are_standard_exponential():
   assert plausible(np.histogram(1 - smallest, 64, (0, 2**-12))[0])
 
 
-def test_neighbours_are_independent():
+def test_neighbors_are_independent():
   """Pairs along a row, across rows and across the two picks."""
   a, b = (np.exp(-draws(stream=s)) for s in (0, 1))
   pairs = {

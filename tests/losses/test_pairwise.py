@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hier_jax import losses
+from hier_jax import debug, losses
 from tests.support import exact_geometry, sharded, vectors
 
 HYPERBOLIC = (
@@ -21,7 +21,7 @@ HYPERBOLIC = (
 CASES = [
   *((name, {}) for name in (*HYPERBOLIC, 'circle')),
   *((name, {'c': 0.5}) for name in HYPERBOLIC),
-  ('multi_similarity', {'mining': 0.1}),
+  ('multi_similarity', {'epsilon': 0.1}),
   ('triplet', {'mining': 'all'}),
   ('triplet', {'mining': 'hard', 'squared': True}),
   ('triplet', {'mining': 'semi_hard'}),
@@ -48,6 +48,7 @@ def oracle(
   labels,
   c=None,
   mining=None,
+  epsilon=None,
   squared=False,
   fixed=None,
   memory=None,
@@ -75,9 +76,9 @@ def oracle(
         terms.append(max(d[i, j] + push, 0) ** 2 / 2)
     elif name == 'multi_similarity':
       kept_p, kept_q = p, q
-      if mining is not None:
-        kept_p = [j for j in p if s[i, j] < max(s[i, q]) + mining]
-        kept_q = [j for j in q if p and s[i, j] > min(s[i, p]) - mining]
+      if epsilon is not None:
+        kept_p = [j for j in p if s[i, j] < max(s[i, q]) + epsilon]
+        kept_q = [j for j in q if p and s[i, j] > min(s[i, p]) - epsilon]
       terms.append(
         np.log1p(np.sum(np.exp(-2 * (s[i, kept_p] - 0.5)))) / 2
         + np.log1p(np.sum(np.exp(50 * (s[i, kept_q] - 0.5)))) / 50
@@ -233,16 +234,21 @@ def test_hyp_matches_official_vectors(name, views):
   arrays = vectors.under(f'metric/SupConHyp/{name}')
   # The official mean divides by the views that are paired with themselves too.
   share = (views - 1) / views
-  f = lambda z: share * losses.hyp(z, c=0.1)
-  value, gradient = jax.jit(jax.value_and_grad(f))(arrays['X'])
+  z = arrays['X']
+  labels = np.arange(len(z)).repeat(views)
+  f = lambda z: share * losses.hyp(z, labels, views=views, c=0.1)
+  value, gradient = jax.jit(jax.value_and_grad(f))(flat(z))
   np.testing.assert_allclose(value, arrays['f64/loss'], rtol=1e-4)
-  vectors.assert_near(gradient, arrays['f64/grad/X'], 1e-3)
+  vectors.assert_near(gradient, flat(arrays['f64/grad/X']), 1e-3)
+
+
+def flat(z):
+  return z.reshape(-1, z.shape[-1])
 
 
 def hyp_oracle(z, c, t=0.2):
-  n, v, d = z.shape
-  flat = z.reshape(-1, d)
-  s, _ = tables(flat, flat, c)
+  n, v, _ = z.shape
+  s, _ = tables(flat(z), flat(z), c)
   s = s.reshape(n, v, n, v) / t
   terms = []
   for a in range(v):
@@ -255,28 +261,60 @@ def hyp_oracle(z, c, t=0.2):
 
 
 @pytest.mark.optimised
+@pytest.mark.parametrize('views', [2, 3])
 @pytest.mark.parametrize('c', [None, 0.5])
-def test_hyp_matches_its_float64_oracle_and_masks(c):
-  z = exact_geometry.ball(np.random.default_rng(2), 24, 6, c or 1.0, 'mid')
-  z = z.reshape(8, 3, 6)
-  np.testing.assert_allclose(losses.hyp(z, c=c), hyp_oracle(z, c), rtol=1e-5)
-  where = np.arange(8) < 5
-  f = jax.value_and_grad(lambda z, where: losses.hyp(z, c=c, where=where))
-  value, gradient = f(z, where)
-  np.testing.assert_allclose(value, hyp_oracle(z[:5], c), rtol=1e-5)
-  assert not np.any(gradient[5:])
-  for few in (np.zeros(8, bool), np.arange(8) == 2):
-    chex.assert_tree_all_finite(f(z, few))
-  chex.assert_tree_all_finite(f(0 * z, where))
-  with pytest.raises(ValueError, match='v >= 2 views'):
-    losses.hyp(z[:, :1], c=c)
+def test_hyp_matches_its_float64_oracle_and_masks(c, views):
+  rng = np.random.default_rng(2)
+  z = exact_geometry.ball(rng, 8 * views, 6, c or 1.0, 'mid')
+  samples, labels = z.reshape(8, views, 6), np.arange(8).repeat(views)
+  f = jax.value_and_grad(
+    lambda z, labels, where: losses.hyp(
+      z, labels, views=views, c=c, where=where
+    )
+  )
+  full, by_z = f(z, labels, None)
+  np.testing.assert_allclose(full, hyp_oracle(samples, c), rtol=1e-5)
+  # Classes may lie in any order, so long as views of a class keep theirs.
+  order = np.argsort(rng.integers(0, 8, 8)[labels], kind='stable')
+  again, by_moved = f(z[order], labels[order], None)
+  np.testing.assert_allclose(again, full, rtol=1e-6)
+  vectors.assert_near(by_moved, by_z[order], 1e-5)
+  where = labels < 5
+  value, gradient = f(z, labels, where)
+  np.testing.assert_allclose(value, hyp_oracle(samples[:5], c), rtol=1e-5)
+  assert not np.any(gradient[5 * views :])
+  for few in (0 * labels > 0, labels == 2):
+    chex.assert_tree_all_finite(f(z, labels, few))
+  chex.assert_tree_all_finite(f(0 * z, labels, where))
+
+
+def test_hyp_takes_a_class_of_four_rows_for_two():
+  z = exact_geometry.ball(np.random.default_rng(4), 24, 6, 0.5, 'mid')
+  labels = np.arange(12).repeat(2)
+  twice = np.where(labels == 7, 3, labels)
+  np.testing.assert_array_equal(
+    losses.hyp(z, twice, c=0.5), losses.hyp(z, labels, c=0.5)
+  )
+
+
+def test_hyp_names_rows_that_are_no_pairs():
+  z, labels = case({})
+  with pytest.raises(ValueError, match=r'\(24, 6\).*views is 1.* 2 views'):
+    losses.hyp(z, labels, views=1)
+  with pytest.raises(ValueError, match='divide the 23 rows'):
+    losses.hyp(z[1:], labels[1:])
+  labels = np.r_[np.arange(11).repeat(2), 11, 12]
+  message = r'labels\[22\] is 11.*without 2 rows'
+  with pytest.raises(ValueError, match=message), debug.debug_checks():
+    losses.hyp(z, labels)
 
 
 @pytest.mark.parametrize('c', [None, 0.5])
 def test_sharded_hyp_is_that_of_one_device(c):
-  z = exact_geometry.ball(np.random.default_rng(3), 72, 6, c or 1.0, 'mid')
-  f = lambda z, where, axis_name: losses.hyp(
-    z, c=c, where=where, axis_name=axis_name
+  z = exact_geometry.ball(np.random.default_rng(3), 24, 6, c or 1.0, 'mid')
+  f = lambda z, labels, where, axis_name: losses.hyp(
+    z, labels, c=c, where=where, axis_name=axis_name
   )
-  where = np.arange(24) % 5 > 0
-  sharded.assert_like_one_device(f, (z.reshape(24, 3, 6), where))
+  # Half of a class is on another device.
+  labels = np.tile(np.arange(12), 2)
+  sharded.assert_like_one_device(f, (z, labels, labels % 5 > 0))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hier_jax import losses
 from hier_jax.losses import _memory as memory
-from hier_jax.losses import _ranking
 from tests.support import exact_geometry, vectors
 
 MARGINS = (-0.5, -1.5)
@@ -135,15 +135,15 @@ def oracle(name, z, labels, remembered=None, c=None, of=None, **settings):
     classes = np.concatenate(
       [classes, remembered[1].reshape(-1, labels.shape[1])]
     )
-  losses = []
+  found = []
   for i in range(len(z)):
     rest = np.arange(len(others)) != i
     s = score_table(z[i : i + 1], others[rest], c)[0]
     level = np.cumprod(classes[rest] == labels[i], 1).sum(1)
     if level.any():
       depth = {'depth': labels.shape[1]} if name == 'hap' else {}
-      losses.append((of or ORACLES[name])(s, level, **depth, **settings))
-  return np.mean(losses)
+      found.append((of or ORACLES[name])(s, level, **depth, **settings))
+  return np.mean(found)
 
 
 def case(name, c=None, n=24, classes=5, seed=0):
@@ -159,7 +159,7 @@ def case(name, c=None, n=24, classes=5, seed=0):
 @functools.cache
 def program(name, **settings):
   """Value and gradient by z, of z, labels, the rows that count and a memory."""
-  loss = functools.partial(getattr(_ranking, name), **settings)
+  loss = functools.partial(getattr(losses, name), **settings)
   f = jax.jit(
     jax.value_and_grad(
       lambda z, labels, where, memory: loss(
@@ -175,13 +175,13 @@ def program(name, **settings):
 def test_losses_match_their_float64_oracles(name, settings):
   z, labels = case(name, settings.get('c'))
   want = oracle(name, z, labels, **settings)
-  eager = getattr(_ranking, name)(z, labels, **settings)
+  eager = getattr(losses, name)(z, labels, **settings)
   for got in (eager, program(name, **settings)(z, labels)[0]):
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, want, rtol=VALUE)
   half = jnp.bfloat16(z)
   want = oracle(name, np.float32(half), labels, **settings)
-  got = getattr(_ranking, name)(half, labels, **settings)
+  got = getattr(losses, name)(half, labels, **settings)
   np.testing.assert_allclose(got, want, rtol=VALUE)
 
 
@@ -204,7 +204,7 @@ def test_gradients_are_slopes_of_the_oracle(name, settings):
 @pytest.mark.parametrize('name', ['smooth_ap', 'recall_at_k', 'sup_ap', 'hap'])
 def test_a_temperature_has_a_gradient(name):
   z, labels = case(name)
-  f = lambda t: getattr(_ranking, name)(z, labels, temperature=t)
+  f = lambda t: getattr(losses, name)(z, labels, temperature=t)
   ahead, behind = (
     oracle(name, z, labels, temperature=t) for t in (0.1 + 1e-6, 0.1 - 1e-6)
   )
@@ -250,7 +250,7 @@ def test_empty_and_one_class_batches_are_finite(name, settings):
 @each_loss
 def test_large_logits_stay_finite(name):
   z, labels = case(name)
-  f = lambda z: getattr(_ranking, name)(z, labels, temperature=1e-3)
+  f = lambda z: getattr(losses, name)(z, labels, temperature=1e-3)
   value, gradient = jax.value_and_grad(f)(z)
   chex.assert_tree_all_finite(gradient)
   # Ten times less temperature has ten times the rounding.
@@ -284,7 +284,7 @@ def test_sharded_loss_is_that_of_one_device(name, settings):
   where = np.arange(24) != 7
   state, _ = remembered_rows(name, settings.get('c'))
   value, gradient = program(name, **settings)(z, labels, where, state)
-  f = lambda z, labels, where: getattr(_ranking, name)(
+  f = lambda z, labels, where: getattr(losses, name)(
     z, labels, where=where, memory=state, axis_name='i', **settings
   )
   spread = lambda a: jnp.asarray(a).reshape(4, -1, *a.shape[1:])
@@ -307,16 +307,16 @@ def test_losses_of_three_rows_by_hand():
   # The rows at 0 and 50 degrees are each other's item, second to that at 20.
   z, labels = circle(0, 20, 50), np.array([0, 1, 0])
   near, nearer, far = np.cos(np.deg2rad([20, 30, 50]))
-  np.testing.assert_allclose(_ranking.smooth_ap(z, labels), 0.5, rtol=1e-6)
-  recall = _ranking.recall_at_k(z, labels, ks=(1, 2))
+  np.testing.assert_allclose(losses.smooth_ap(z, labels), 0.5, rtol=1e-6)
+  recall = losses.recall_at_k(z, labels, ks=(1, 2))
   half = (1 / (1 + np.exp(1.0)) + 0.5) / 2
   np.testing.assert_allclose(recall, 1 - half, rtol=1e-6)
   flat = 1 / (1 + np.exp(-5.0)) + 0.5
   ranks = [2 + 100 * (s - far - 0.05) + flat - 1 for s in (near, nearer)]
   want = 1 - np.mean(1 / np.array(ranks))
-  np.testing.assert_allclose(_ranking.sup_ap(z, labels), want, rtol=1e-6)
+  np.testing.assert_allclose(losses.sup_ap(z, labels), want, rtol=1e-6)
   calibration = 0.9 - far + np.mean([near - 0.6, nearer - 0.6])
-  got = _ranking.roadmap(z, labels, weight=0.25)
+  got = losses.roadmap(z, labels, weight=0.25)
   np.testing.assert_allclose(got, 0.75 * want + 0.25 * calibration, rtol=1e-6)
 
 
@@ -330,7 +330,7 @@ def test_hierarchical_loss_of_four_rows_by_hand():
   above = 100 * (s[:2] - s[2] - 0.05) + flat
   # Relevance 1/4, 1/4 and 1; both before the last are of lower level than it.
   want = 1 - (0.25 + 2 * 0.25 / 2 + 1.5 / (1 + sum(above))) / 1.5
-  got = _ranking.hap(z[:1], labels[:1], memory=state)
+  got = losses.hap(z[:1], labels[:1], memory=state)
   np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
@@ -345,7 +345,7 @@ def test_a_perfect_ranking_has_no_loss(name):
   settings = {'rank_temperature': 0.01, 'ks': (4,)}
   settings = settings if name == 'recall_at_k' else {}
   # Nothing but the rounding of means of precisions, all 1.
-  assert abs(getattr(_ranking, name)(z, labels, **settings)) <= 1e-6
+  assert abs(getattr(losses, name)(z, labels, **settings)) <= 1e-6
 
 
 def true_ap(s, level, **_):
@@ -377,10 +377,10 @@ def test_cold_losses_are_those_of_the_true_ranking():
   # No two scores of a query are closer than 1e-4, a hundred temperatures.
   for i in range(16):
     assert np.diff(np.sort(score_table(z[i : i + 1], z, None)[0])).min() > 1e-4
-  got = _ranking.smooth_ap(z, labels, temperature=1e-6)
+  got = losses.smooth_ap(z, labels, temperature=1e-6)
   want = oracle('smooth_ap', z, labels, of=true_ap)
   np.testing.assert_allclose(got, want, rtol=1e-6)
-  got = _ranking.recall_at_k(
+  got = losses.recall_at_k(
     z, labels, ks=(1, 2, 5), temperature=1e-6, rank_temperature=1e-3
   )
   want = oracle('recall_at_k', z, labels, of=true_recall, ks=(1, 2, 5))
@@ -395,15 +395,15 @@ def test_bounded_losses_are_upper_bounds(name, true, seed):
   z, labels = case(name, seed=seed)
   least = oracle(name, z, labels, of=true)
   for settings in ({}, {'temperature': 0.1}, {'slope': 0.0, 'delta': 0.0}):
-    assert getattr(_ranking, name)(z, labels, **settings) >= least - 1e-6
+    assert getattr(losses, name)(z, labels, **settings) >= least - 1e-6
 
 
 def test_hierarchical_loss_of_one_level_is_sup_ap():
   z, labels = case('sup_ap')
   for alpha in (0.5, 2.0):
     np.testing.assert_allclose(
-      _ranking.hap(z, labels[:, None], alpha=alpha),
-      _ranking.sup_ap(z, labels),
+      losses.hap(z, labels[:, None], alpha=alpha),
+      losses.sup_ap(z, labels),
       rtol=1e-6,
     )
 
@@ -414,22 +414,22 @@ def test_labels_may_be_numbered_anew_below_each_parent():
   anew = np.stack([fine // 4, fine // 2 % 2, fine % 2], 1)
   want = oracle('hap', z, labels)
   for numbers in (labels, anew):
-    np.testing.assert_allclose(_ranking.hap(z, numbers), want, rtol=VALUE)
+    np.testing.assert_allclose(losses.hap(z, numbers), want, rtol=VALUE)
 
 
 def test_weights_of_roadmap_are_those_of_its_parts():
   z, labels = case('roadmap')
   rank, both, calibration = (
-    _ranking.roadmap(z, labels, weight=w) for w in (0.0, 0.1, 1.0)
+    losses.roadmap(z, labels, weight=w) for w in (0.0, 0.1, 1.0)
   )
-  np.testing.assert_allclose(rank, _ranking.sup_ap(z, labels), rtol=1e-6)
+  np.testing.assert_allclose(rank, losses.sup_ap(z, labels), rtol=1e-6)
   np.testing.assert_allclose(both, 0.9 * rank + 0.1 * calibration, rtol=1e-6)
 
 
 def test_recalls_stay_below_one():
   # 30 items at one rank of 15.5 would be 18 found within the first 16.
   z, labels = np.ones((31, 2), np.float32), np.zeros(31, int)
-  assert _ranking.recall_at_k(z, labels, ks=(16,), rank_temperature=1.0) == 0
+  assert losses.recall_at_k(z, labels, ks=(16,), rank_temperature=1.0) == 0
 
 
 # ---- programs ---------------------------------------------------------------
@@ -441,7 +441,7 @@ def test_memory_is_far_below_that_of_all_triples(name):
   n = 256
   z, labels = jnp.zeros((n, 16)), jnp.zeros((n, 2), jnp.int32)
   labels = labels if name == 'hap' else labels[:, 0]
-  f = jax.jit(jax.value_and_grad(getattr(_ranking, name)))
+  f = jax.jit(jax.value_and_grad(getattr(losses, name)))
   held = f.lower(z, labels).compile().memory_analysis().temp_size_in_bytes
   # Some 10 float32 tables [n, n]; all triples of floats are 256 of them.
   assert held <= 16 * n * n * 4
@@ -450,7 +450,7 @@ def test_memory_is_far_below_that_of_all_triples(name):
 @each_loss
 def test_any_number_of_items_is_one_trace(name):
   z, labels = case(name)
-  f = jax.jit(chex.assert_max_traces(getattr(_ranking, name), n=1))
+  f = jax.jit(chex.assert_max_traces(getattr(losses, name), n=1))
   for batch in (labels, 0 * labels, labels % 2):
     np.testing.assert_allclose(
       f(z, batch), oracle(name, z, batch), rtol=VALUE, atol=1e-6
@@ -461,12 +461,12 @@ def test_bad_input_is_named():
   z, labels = case('sup_ap')
   for ks in ((), (0, 1)):
     with pytest.raises(ValueError, match='ks is'):
-      _ranking.recall_at_k(z, labels, ks=ks)
+      losses.recall_at_k(z, labels, ks=ks)
   with pytest.raises(ValueError, match='rank_temperature has shape'):
-    _ranking.recall_at_k(z, labels, rank_temperature=(1.0, 2.0))
+    losses.recall_at_k(z, labels, rank_temperature=(1.0, 2.0))
   with pytest.raises(ValueError, match='margins must be given'):
-    _ranking.roadmap(z, labels, c=0.5)
+    losses.roadmap(z, labels, c=0.5)
   with pytest.raises(ValueError, match='rank'):
-    _ranking.hap(z, labels)
+    losses.hap(z, labels)
   with pytest.raises(ValueError, match='rank'):
-    _ranking.sup_ap(z, labels[:, None])
+    losses.sup_ap(z, labels[:, None])

@@ -86,5 +86,5 @@ def test_masked_mean_over_devices_is_that_of_one_device():
 def test_mask_has_one_entry_a_row():
   rows = jnp.zeros((3, 2))
   chex.assert_trees_all_equal(_sharding.mask_of(None, rows), np.ones(3, bool))
-  with pytest.raises(AssertionError):
+  with pytest.raises(ValueError, match=r'where has shape \(3, 1\), .* \[3\]'):
     _sharding.mask_of(np.ones((3, 1), bool), rows)

@@ -188,9 +188,11 @@ def test_soft_triple_matches_official_vectors(name):
     vectors.assert_near(got, arrays[f'f64/grad/{wanted}'], 1e-5)
 
 
-def test_soft_triple_regulariser():
+def test_soft_triple_regularizer():
   _, z, labels, centers = case(soft_triple)
-  f = lambda tau: losses.soft_triple(z, labels, centers, tau=tau)
+  f = lambda weight: losses.soft_triple(
+    z, labels, centers, center_weight=weight
+  )
   w = unit(centers)
   pairs = [(0, 1), (0, 2), (1, 2)]
   total = sum(np.linalg.norm(w[:, i] - w[:, j], axis=1).sum() for i, j in pairs)
@@ -199,7 +201,7 @@ def test_soft_triple_regulariser():
   )
   merged = jnp.ones((2, 3, 4))
   gradient = jax.grad(
-    lambda w: losses.soft_triple(z[:, :4], labels % 2, w, tau=0.2)
+    lambda w: losses.soft_triple(z[:, :4], labels % 2, w, center_weight=0.2)
   )(merged)
   chex.assert_tree_all_finite(gradient)
 

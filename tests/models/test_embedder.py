@@ -11,7 +11,7 @@ from hier_jax.models import embedder
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
 
 
-def test_pixels_are_normalised_as_the_backbone_expects():
+def test_pixels_are_normalized_as_the_backbone_expects():
   model = embedder.create('vit_test_patch4', image_size=8)
   assert model.mean == model.std == (0.5, 0.5, 0.5)
   assert embedder.create('dino_vits16', image_size=32).mean[2] == 0.406

@@ -145,7 +145,7 @@ def dinov2():
   """The real DINOv2 ViT-S/14, some images, and its stages on them."""
   if not DINOV2.exists() or not EMOJI.exists():
     pytest.skip(f'{DINOV2} or {EMOJI} is absent')
-  model = models.create('dinov2_vits14')
+  model = models.create_backbone('dinov2_vits14')
   loaded = pretrained.load(DINOV2, model)
   images = emoji()
   return loaded, images, _run(model, loaded.variables, images)
@@ -180,7 +180,7 @@ def _timm(architecture):
   if architecture == 'resnet50':
     return torch_models.fill(timm.create_model(architecture, num_classes=0)), {}
   # Few patches, and of the deep ones few blocks: each is the same code.
-  patch = models.create(architecture).patch_size
+  patch = models.create_backbone(architecture).patch_size
   sizes = {'depth': 2, 'img_size': 4 * patch}
   model = timm.create_model(architecture, num_classes=0, **sizes)
   return torch_models.fill(model), {'depth': 2, 'image_size': 4 * patch}
@@ -197,7 +197,7 @@ def test_stages_of_timm_and_back(architecture, tmp_path):
   state = original.state_dict()
   path = tmp_path / 'timm.safetensors'
   safetensors.torch.save_file(state, path)
-  model = models.create(architecture, **options)
+  model = models.create_backbone(architecture, **options)
   loaded = pretrained.load(path, model)
   side = options.get('image_size', 64)
   images = np.random.default_rng(0).normal(size=(1, side, side, 3)).astype('f')

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.models import create, registry, resnet, spec, vit
+from hier_jax.models import create_backbone, registry, resnet, spec, vit
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -40,7 +40,7 @@ HALF = (0.5, 0.5, 0.5)
   ],
 )
 def test_a_vits_name_says_what_it_is(name, fields):
-  model = create(name)
+  model = create_backbone(name)
   assert isinstance(model, vit.ViT)
   assert {key: getattr(model, key) for key in fields} == fields
 
@@ -53,14 +53,14 @@ def test_a_vits_name_says_what_it_is(name, fields):
   ],
 )
 def test_a_resnets_name_says_what_it_is(name, block, blocks):
-  model = create(name)
+  model = create_backbone(name)
   assert isinstance(model, resnet.ResNet)
   assert model.block is block
   assert [depth for _, depth, _ in model.stages] == blocks
 
 
 def test_arguments_and_options_reach_the_module():
-  model = create(
+  model = create_backbone(
     'dino_vits16',
     image_size=128,
     dtype=jnp.bfloat16,
@@ -72,7 +72,9 @@ def test_arguments_and_options_reach_the_module():
   assert (model.image_size, model.dtype) == (128, jnp.bfloat16)
   assert (model.axis_name, model.pool) == ('devices', 'mean')
   assert (model.drop_path, model.remat) == (0.1, False)
-  model = create('resnet50', image_size=128, frozen_stats=True, axis_name='d')
+  model = create_backbone(
+    'resnet50', image_size=128, frozen_stats=True, axis_name='d'
+  )
   assert (model.frozen_stats, model.axis_name) == (True, 'd')
 
 
@@ -123,7 +125,7 @@ def test_spec(name, tag, size, mean, hub):
 def test_every_published_name_and_alias_can_be_made():
   names = [f'{a}.{t}' for a, tags in registry.PUBLISHED.items() for t in tags]
   for name in [*names, *registry.ALIASES]:
-    create(name)
+    create_backbone(name)
     assert spec(name).hub
   assert set(registry.ALIASES.values()) <= set(names)
 
@@ -144,7 +146,7 @@ def test_every_published_name_and_alias_can_be_made():
 )
 def test_unknown_names(name, hint):
   with pytest.raises(UserError) as error:
-    create(name, image_size=32)
+    create_backbone(name, image_size=32)
   assert name.partition('.')[0] in str(error.value)
   assert hint in str(error.value)
 
@@ -152,7 +154,7 @@ def test_unknown_names(name, hint):
 def test_no_name_is_proposed_twice():
   for name in ('resnet', 'resnet5', '???'):
     with pytest.raises(UserError) as error:
-      create(name)
+      create_backbone(name)
     _, _, names = str(error.value).partition('one of ')
     names = names.partition('?')[0].split(', ')
     assert len(names) == len(set(names))
@@ -160,7 +162,7 @@ def test_no_name_is_proposed_twice():
 
 def test_unknown_options_are_all_named():
   with pytest.raises(UserError) as error:
-    create('resnet50', deit_token='mean', drop_path=0.1, pool='avg')
+    create_backbone('resnet50', deit_token='mean', drop_path=0.1, pool='avg')
   message = str(error.value)
   assert "'resnet50' has no option 'deit_token', 'drop_path'; it has" in message
   assert 'frozen_stats' in message

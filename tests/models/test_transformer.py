@@ -48,9 +48,9 @@ def test_layer_norm_of_rows_with_large_means():
   x = 1000 + np.round(rng.normal(size=(5, 64)) * 2**10) / 2**10
   g = rng.normal(size=x.shape)
   y, pull = _norm(np.float32(x))
-  centred = x - x.mean(1, keepdims=True)
-  deviation = np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
-  want = centred / deviation
+  centered = x - x.mean(1, keepdims=True)
+  deviation = np.sqrt((centered**2).mean(1, keepdims=True) + 1e-6)
+  want = centered / deviation
   # The mean rounds at 1000 * 2^-24 = 6e-5 of the deviation, 1.
   np.testing.assert_allclose(y, want, atol=2e-4)
   g = np.float32(g)

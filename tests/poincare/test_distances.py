@@ -219,11 +219,14 @@ def test_hyperplane_matrix_is_the_distance_of_each_pair(c):
   rng = np.random.default_rng(6)
   x, p = exact_geometry.pairs(rng, 7, 5, 6, c or 1.0, 'mid')
   normal = rng.standard_normal((5, 6)).astype(np.float32)
-  got = poincare.hyperplane_matrix(x, p, normal, c=c)
+  got = poincare.hyperplane_matrix(x, p, normal, c=c, signed=True)
   want = poincare.dist_to_hyperplane(x[:, None], p, normal, c=c, signed=True)
   chex.assert_trees_all_close(got, want, rtol=2e-5, atol=1e-5)
   unsigned = poincare.dist_to_hyperplane(x[:, None], p, normal, c=c)
   chex.assert_trees_all_close(unsigned, jnp.abs(want), rtol=2e-5, atol=1e-5)
+  np.testing.assert_array_equal(
+    poincare.hyperplane_matrix(x, p, normal, c=c), jnp.abs(got)
+  )
   # A point of the hyperplane, and a normal of length 0.
   assert not np.any(poincare.dist_to_hyperplane(p, p, normal, c=c))
   assert not np.any(poincare.dist_to_hyperplane(x[:5], p, 0 * normal, c=c))

@@ -29,7 +29,7 @@ def test_frechet_mean_is_stationary(c, regime):
     assert residual(*wide, exact_geometry.curvature(c)) <= 1e-6
 
 
-def test_frechet_mean_minimises_squared_distances():
+def test_frechet_mean_minimizes_squared_distances():
   rng = np.random.default_rng(1)
   x = exact_geometry.ball(rng, 9, 3, 1.0, 'mid')
   w = rng.uniform(0.1, 1, 9).astype(np.float32)

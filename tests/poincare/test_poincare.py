@@ -527,6 +527,8 @@ def test_bad_input_is_named():
     poincare.midpoint(x, jnp.ones(4), c=1.0)
   with pytest.raises(ValueError, match=r'curvature c must be positive.*-1'):
     poincare.dist(x, x, c=-1)
+  with pytest.raises(TypeError, match=r'c is None, .* 0 for its Euclidean'):
+    poincare.exp0(jnp.ones(2), c=None)
   with pytest.raises(ValueError, match='nan'):
     poincare.dist(x, x, c=float('nan'))
   with pytest.raises(ValueError, match=r'got -0\.5'):

@@ -168,9 +168,10 @@ def test_points_far_outside_have_finite_values_and_gradients():
 @pytest.mark.parametrize('c', [None, 0.1])
 def test_losses_of_features_of_any_length(size, c):
   rng = np.random.default_rng(0)
-  z = rng.uniform(0.1, 1, (8, 2, 5)) * rng.choice([-1, 1], (8, 2, 5))
+  z = rng.uniform(0.1, 1, (16, 5)) * rng.choice([-1, 1], (16, 5))
+  labels = np.arange(16) // 2
   z = (0.9 * size * z).astype(np.float32)
-  f = jax.jit(jax.value_and_grad(lambda z: losses.hyp(z, c=c)))
+  f = jax.jit(jax.value_and_grad(lambda z: losses.hyp(z, labels, c=c)))
   loss, gradient = f(z)
   chex.assert_tree_all_finite((loss, gradient))
   if c is None:

@@ -49,3 +49,12 @@ def common_ancestor(parent, a, b):
 def below(parent, node, num_items):
   """Items whose way up meets the node."""
   return [i for i in range(num_items) if node in way_up(parent, i)]
+
+
+def labelled_trees():
+  """Trees over items, and the items' classes 0 to 8."""
+  rng = np.random.default_rng(0)
+  for n, inner in ((2, 1), (15, 6), (25, 40)):
+    yield random_tree(rng, n, inner), rng.integers(0, 9, n)
+  for n in (2, 13, 24):
+    yield binary_tree(rng, n), rng.integers(0, 9, n)

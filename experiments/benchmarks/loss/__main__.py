@@ -209,7 +209,7 @@ def _parts(case):
     return both
 
   def selection(key, dist, drawn):
-    loss = lambda dist: losses.lca_loss(key, dist, drawn)
+    loss = lambda dist: losses.lca(key, dist, drawn)
     return jax.value_and_grad(loss, has_aux=True)(dist)
 
   mined_proxies = lambda key, dist: _mined(key, jnp.exp(-dist))
@@ -300,7 +300,7 @@ def by_proxies(sizes):
 
     def term(z, proxies, key, drawn):
       dist = distances(z, embed(proxies))
-      return losses.lca_loss(key, dist, drawn)
+      return losses.lca(key, dist, drawn)
 
     function = jax.value_and_grad(term, (0, 1), has_aux=True)
     arguments = case.z, case.proxies, case.key, drawn

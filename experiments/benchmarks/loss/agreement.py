@@ -71,7 +71,10 @@ def text(sizes):
     loss = jax.value_and_grad(functools.partial(literal.loss, **parts), (0, 1))
     return jax.jit(loss)(z, proxies, drawn, noise)
 
-  wanted = evaluated(distances=distances, of=losses.lca_loss)
+  ours_of = lambda noise, dist, triplets: losses.lca(
+    None, dist, triplets, gumbel=noise
+  )
+  wanted = evaluated(distances=distances, of=ours_of)
   errors = [
     max(jax.tree.leaves(jax.tree.map(_error, got, wanted)))
     for got in (evaluated(distances=distances), evaluated())

@@ -91,7 +91,7 @@ class Case:
     )
     # Beyond the clip, as after the head's LayerNorm.
     z = embed(100 * directions)
-    proxies = losses.init_hierarchical_proxies(keys[3], p, d)
+    proxies = losses.init_hier_proxies(keys[3], p, d)
     return cls(z, proxies, labels, last)
 
   @classmethod

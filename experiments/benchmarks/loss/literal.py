@@ -20,7 +20,7 @@ from experiments.benchmarks.common import libraries, timing
 from hier_jax import poincare
 from hier_jax.mining import Triplets
 
-BALL = {'c': 0.1, 'clip_radius': 2.3}
+BALL = {'c': 0.1, 'clip_radius': poincare.CLIP_RADIUS}
 
 
 def _embed(proxies):
@@ -84,16 +84,16 @@ def _gumbel_softmax(logits, noise):
   return pick, hard + soft - lax.stop_gradient(soft)
 
 
-def lca_loss(noise, dist, triplets, *, tau=0.1, margin=0.1, **unused):
-  """`losses.lca_loss` by the definition, through arrays `[T, P]`.
+def lca(noise, dist, triplets, *, temperature=0.1, margin=0.1, **unused):
+  """`losses.lca` by the definition, through arrays `[T, P]`.
 
   Args:
     noise: PRNG key, or Gumbel noise `[2, T, P]`.
     dist: `[n, P]`.
     triplets: `Triplets`.
-    tau: temperature.
+    temperature: of the picks.
     margin: of the hinges.
-    **unused: options of `losses.lca_loss`, taken as their defaults.
+    **unused: options of `losses.lca`, taken as their defaults.
 
   Returns:
     the loss and, for what it monitors, an empty dict.
@@ -105,8 +105,8 @@ def lca_loss(noise, dist, triplets, *, tau=0.1, margin=0.1, **unused):
   d_i, d_j, d_k = (dist[node] for node in triplets[:3])
   near = jnp.maximum(d_i, d_j)
   far = jnp.maximum(near, d_k)
-  lower, to_lower = _gumbel_softmax(-near / tau, noise[0])
-  upper, to_upper = _gumbel_softmax(-far / tau, noise[1])
+  lower, to_lower = _gumbel_softmax(-near / temperature, noise[0])
+  upper, to_upper = _gumbel_softmax(-far / temperature, noise[1])
   i, j, k = (jnp.sum(d * (to_lower - to_upper), -1) for d in (d_i, d_j, d_k))
   hinges = sum(map(jax.nn.relu, (i + margin, j + margin, margin - k)))
   counted = jnp.where(lower == upper, 0, hinges) * triplets.weight
@@ -114,22 +114,22 @@ def lca_loss(noise, dist, triplets, *, tau=0.1, margin=0.1, **unused):
 
 
 def lca_losses(noise, dist, triplets, *, rows, **options):
-  """`lca_loss` of each group of triplets and its rows of `dist`."""
+  """`lca` of each group of triplets and its rows of `dist`."""
   each = jnp.split(dist, np.cumsum(rows)[:-1])
   groups = zip(noise, each, triplets, strict=True)
-  return [lca_loss(*group, **options) for group in groups]
+  return [lca(*group, **options) for group in groups]
 
 
-def loss(z, proxies, triplets, noise, *, distances=_distances, of=lca_loss):
+def loss(z, proxies, triplets, noise, *, distances=_distances, of=lca):
   """The data term and the proxy term of drawn triplets.
 
   Args:
     z: `[n, D]` points of the ball.
     proxies: `[P, D]` tangent vectors.
     triplets: of the data, and of the proxies.
-    noise: of the data, and of the proxies, as `lca_loss` takes it.
+    noise: of the data, and of the proxies, as `lca` takes it.
     distances: (x, y) -> `[n, m]`.
-    of: `lca_loss` or one like it.
+    of: `lca` or one like it.
   """
   rho = _embed(proxies)
   dist = distances(z, rho), distances(rho, rho)

@@ -20,7 +20,7 @@ from jax import lax
 from experiments.benchmarks.common import libraries
 from hier_jax import evaluation
 
-CURVATURES = {'cosine': 0.0, 'hyperbolic': 0.1}
+CURVATURES = {'cosine': None, 'hyperbolic': 0.1}
 RECALL_AT = 1, 10, 100, 1000
 _D = 128
 _MATMUL = 4096
@@ -34,13 +34,13 @@ class Data:
     x: queries `[n, D]` float32.
     y: their classes `[n]`.
     given: `gallery` and `gallery_labels`, or nothing where that is the queries.
-    c: curvature, 0 for cosine.
+    c: curvature, None for cosine.
   """
 
   x: np.ndarray
   y: np.ndarray
   given: dict
-  c: float
+  c: float | None
 
   @property
   def gallery(self):

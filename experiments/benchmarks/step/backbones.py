@@ -77,7 +77,7 @@ class Case:
   @classmethod
   def create(cls, name, images, dtype, **options):
     """Random parameters, images and cotangents."""
-    model = models.create(name, dtype=dtype, **options)
+    model = models.create_backbone(name, dtype=dtype, **options)
     size = models.spec(name).image_size
     keys = jax.random.split(jax.random.key(0), 3)
     pixels = jax.random.normal(keys[0], (images, size, size, 3))

@@ -25,7 +25,7 @@ class GradedPerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
   All are 0 where the gallery holds no positive: no item at level 1 for the
-  first three, else no item at that level.
+  first three, else no item at that level. `values` has NaN there.
 
   Attributes:
     h_ap: `[n]`, hierarchical AP.
@@ -45,6 +45,37 @@ class GradedPerQuery(NamedTuple):
   level_ndcg: np.ndarray
   num_positives: np.ndarray
 
+  def values(
+    self, level_names: Sequence[str], recall_at: Sequence[int]
+  ) -> dict[str, np.ndarray]:
+    """What each query adds to each mean of `hierarchy_metrics`.
+
+    This is what `bootstrap_ci` and `paired_test` take.
+
+    Args:
+      level_names: names of the L levels.
+      recall_at: the K of Recall@K.
+
+    Returns:
+      Key of `hierarchy_metrics` -> float64 `[n]`: 'h_ap', 'asi', 'ndcg' and
+      '<level>/recall@K', '<level>/map', '<level>/ndcg'. NaN where the query has
+      no positive and does not count.
+    """
+
+    def counted(values, level):
+      return np.where(self.num_positives[:, level] > 0, values, np.nan)
+
+    values = {
+      key: counted(getattr(self, key), 0) for key in ('h_ap', 'asi', 'ndcg')
+    }
+    for level, name in enumerate(level_names):
+      for k in recall_at:
+        found = self.rank[:, level] <= k
+        values[f'{name}/recall@{k}'] = counted(found, level)
+      values[f'{name}/map'] = counted(self.ap[:, level], level)
+      values[f'{name}/ndcg'] = counted(self.level_ndcg[:, level], level)
+    return values
+
 
 def graded_per_query(
   embeddings,
@@ -54,7 +85,7 @@ def graded_per_query(
   gallery=None,
   gallery_labels=None,
   metric: str | None = None,
-  c: float = 0.0,
+  c: float | None = None,
   alpha: float = 1.0,
   drop_same_class: bool = False,
   ties: str = 'pessimistic',
@@ -88,8 +119,9 @@ def graded_per_query(
     gallery_labels: `[m]`, given exactly where `gallery` is.
     metric: 'cosine' (a zero row has similarity 0 to all), 'euclidean',
       'hyperbolic' for points of the Poincare ball, or 'lorentz' for points of
-      the hyperboloid, time first. None is hyperbolic where c > 0, else cosine.
-    c: c > 0 for points of curvature -c; 0 for vectors.
+      the hyperboloid, time first. None for the one that c says.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
     alpha: exponent of H-AP's relevance.
     drop_same_class: whether items of the query's own class are taken out of
       the ranking at all levels but the last, where they would hide what is
@@ -121,9 +153,8 @@ def graded_per_query(
       f'`alpha` is {alpha}; expected a finite number of 0 or more'
     )
   block = checks.positive_int('block', block)
-  c = checks.curvature('c', c)
   taxonomy = taxonomy_lib.expect(taxonomy)
-  metric = spaces.resolve(metric, c)
+  metric, c = spaces.resolve(metric, c)
   x = spaces.points('embeddings', embeddings, metric, c)
   codes = taxonomy.codes(checks.class_labels('labels', labels, len(x)))
   if gallery is None and gallery_labels is None:
@@ -150,43 +181,10 @@ def graded_per_query(
   return GradedPerQuery(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def query_values(
-  result: GradedPerQuery,
-  level_names: Sequence[str],
-  recall_at: Sequence[int],
-) -> dict[str, np.ndarray]:
-  """What each query adds to each mean, as `statistics` takes it.
-
-  Args:
-    result: of `graded_per_query`.
-    level_names: names of the L levels.
-    recall_at: the K of Recall@K.
-
-  Returns:
-    Key of `hierarchy_metrics` -> float64 `[n]`: 'h_ap', 'asi', 'ndcg' and
-    '<level>/recall@K', '<level>/map', '<level>/ndcg'. NaN where the query has
-    no positive and does not count.
-  """
-
-  def counted(values, level):
-    return np.where(result.num_positives[:, level] > 0, values, np.nan)
-
-  values = {
-    key: counted(getattr(result, key), 0) for key in ('h_ap', 'asi', 'ndcg')
-  }
-  for level, name in enumerate(level_names):
-    for k in recall_at:
-      found = result.rank[:, level] <= k
-      values[f'{name}/recall@{k}'] = counted(found, level)
-    values[f'{name}/map'] = counted(result.ap[:, level], level)
-    values[f'{name}/ndcg'] = counted(result.level_ndcg[:, level], level)
-  return values
-
-
 def located(
-  name: str, x, metric: str | None, c: float
-) -> tuple[np.ndarray, str]:
-  """Checked points in float64, and which of `distances` theirs is.
+  name: str, x, metric: str | None, c: float | None
+) -> tuple[np.ndarray, str, float | None]:
+  """Checked points in float64, which of `distances` theirs is, and their c.
 
   Args:
     name: what messages call the points.
@@ -198,8 +196,9 @@ def located(
     UserError: rows with NaN or Inf or outside the space, wrong shapes, an
       unknown metric.
   """
-  metric = spaces.resolve(metric, c)
-  return distances.to_ball(spaces.points(name, x, metric, c), metric, c)
+  metric, c = spaces.resolve(metric, c)
+  x = spaces.points(name, x, metric, c)
+  return *distances.to_ball(x, metric, c), c
 
 
 def _gallery(gallery, labels, taxonomy, metric, c):

@@ -65,14 +65,17 @@ class FaissIndex:
     return np.concatenate(scores), np.concatenate(rows)
 
 
-def write_faiss(path, gallery, *, c: float = 0.0, metric: str | None = None):
+def write_faiss(
+  gallery, path, *, c: float | None = None, metric: str | None = None
+):
   """Writes an exact index of a gallery, both of its files atomically.
 
   Args:
-    path: of the index.
     gallery: `[m, d]`; ids in the index are its rows from 0.
-    c: c > 0 for points of curvature -c; 0 for vectors.
-    metric: see `per_query`; None is hyperbolic where c > 0, else cosine.
+    path: of the index.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
+    metric: see `per_query`; None for the one that c says.
 
   Returns:
     The `FaissIndex` that was written.
@@ -82,8 +85,7 @@ def write_faiss(path, gallery, *, c: float = 0.0, metric: str | None = None):
       defined for.
   """
   faiss = library()
-  c = checks.curvature('c', c)
-  metric = spaces.resolve(metric, c)
+  metric, c = spaces.resolve(metric, c)
   gallery = spaces.points('gallery', gallery, metric, c)
   lift = Lift.about(gallery, c=c, metric=metric)
   vectors = lift.gallery(gallery)
@@ -97,7 +99,9 @@ def write_faiss(path, gallery, *, c: float = 0.0, metric: str | None = None):
   ):
     faiss.write_index(index, str(new_index))
     with new_lift.open('wb') as file:
-      np.savez(file, **dataclasses.asdict(lift))
+      arrays = dataclasses.asdict(lift)
+      # As in files of embeddings: no c is cosine.
+      np.savez(file, **{k: v for k, v in arrays.items() if v is not None})
   return FaissIndex(index, lift)
 
 
@@ -114,11 +118,12 @@ def read_faiss(path) -> FaissIndex:
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
-  fields = [field.name for field in dataclasses.fields(Lift)]
-  arrays = npz.read(files_of(path)[1], fields, remedy)
+  names = [field.name for field in dataclasses.fields(Lift)]
+  names.remove('c')
+  arrays = npz.read(files_of(path)[1], names, remedy, optional=['c'])
   lift = Lift(
     metric=str(arrays['metric']),
-    c=float(arrays['c']),
+    c=float(arrays['c']) if 'c' in arrays else None,
     scale=float(arrays['scale']),
     centre=arrays['centre'],
     unit=float(arrays['unit']),

@@ -6,7 +6,7 @@ from concurrent import futures
 
 import numpy as np
 
-from hier_jax.evaluation.distances import normalise, square_norm
+from hier_jax.evaluation.distances import normalize, square_norm
 from hier_jax.evaluation.retrieval import spaces
 
 # Gallery rows at most whose mean is taken.
@@ -28,7 +28,7 @@ class Lift:
   [x, |x|^2, 1] . w [-2y, 1, |y|^2] with w = 1 / (1 - c |y|^2). The hyperboloid
   is taken to the ball, its w from the time coordinate. With w = 1 the second
   dimension is the same for all y: the Euclidean order takes d + 1. Cosine
-  similarity is the inner product of the normalised rows.
+  similarity is the inner product of the normalized rows.
 
   The vectors are made in float64 and relative to a centre: that changes no
   order, and keeps products apart where embeddings crowd far from the origin, as
@@ -36,7 +36,7 @@ class Lift:
 
   Attributes:
     metric: one of `spaces.METRICS`.
-    c: curvature, 0 for none.
+    c: curvature; None for 'cosine', 0 for 'euclidean'.
     scale: what rows are multiplied by before anything else, a power of 2.
     centre: `[d]` float64, subtracted after that.
     unit: what the difference is divided by, a power of 2 near its length: all
@@ -44,26 +44,28 @@ class Lift:
   """
 
   metric: str
-  c: float
+  c: float | None
   scale: float
   centre: np.ndarray
   unit: float
 
   @classmethod
-  def about(cls, gallery, *, c: float = 0.0, metric: str | None = None):
+  def about(cls, gallery, *, c: float | None = None, metric: str | None = None):
     """The lift about the mean of a gallery's rows.
 
     Args:
       gallery: `[m, d]`, inside the ball, or on the hyperboloid `[m, 1 + d]`,
         time first.
-      c: 0, or c > 0 for the ball and the hyperboloid of curvature -c.
-      metric: one of `spaces.METRICS`; None is hyperbolic where c > 0, else
-        cosine.
+      c: None for cosine, 0 for Euclidean, c > 0 for the ball and the
+        hyperboloid of curvature -c.
+      metric: one of `spaces.METRICS`; None for the one that c says, which is
+        never 'lorentz'.
 
     Raises:
       UserError: an unknown metric, or one that does not go with c.
     """
-    metric, gallery = spaces.resolve(metric, c), np.asarray(gallery)
+    metric, c = spaces.resolve(metric, c)
+    gallery = np.asarray(gallery)
     scale = _scale(gallery, metric, c)
     some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
     flat, _ = _flat(some, metric, c, scale)
@@ -123,7 +125,7 @@ class Lift:
 
 
 def lift(
-  queries, gallery, *, c: float = 0.0, metric: str | None = None
+  queries, gallery, *, c: float | None = None, metric: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Queries `[n, D]` and gallery `[m, D]` by `Lift.about` the gallery.
 
@@ -175,7 +177,7 @@ def _scale(gallery, metric, c):
 def _flat(x, metric, c, scale):
   """Points `[n, d]` and their weights w `[n, 1]`, before centring."""
   if metric == 'cosine':
-    return normalise(x), np.ones((len(x), 1))
+    return normalize(x), np.ones((len(x), 1))
   if metric == 'euclidean':
     return scale * x, np.ones((len(x), 1))
   c = c / scale / scale

@@ -48,8 +48,9 @@ _MEANS = {
 class PerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
-  All are 0 where the gallery holds no positive. `ap`, `r_precision`, `full_ap`
-  and `precision` are None where only the best positive was asked for.
+  All are 0 where the gallery holds no positive; `values` has NaN there. `ap`,
+  `r_precision`, `full_ap` and `precision` are None where only the best positive
+  was asked for.
 
   Attributes:
     rank: `[n]` float64, rank of the best positive from 1.
@@ -65,6 +66,8 @@ class PerQuery(NamedTuple):
     full_ap: `[n]` float32, 1/R sum_k precision@k rel(k) of the whole ranking.
     precision: `[n, P]` float32, the share of positives among the first k, for
       every k of `precision_at`.
+    recall_at: the K of `recall`.
+    precision_at: the k of `precision`.
     num_repeated: queries that bfloat16 was not enough for; None where it was
       not asked for.
   """
@@ -79,14 +82,47 @@ class PerQuery(NamedTuple):
   r_precision: np.ndarray | None = None
   full_ap: np.ndarray | None = None
   precision: np.ndarray | None = None
+  recall_at: tuple[int, ...] = ()
+  precision_at: tuple[int, ...] = ()
   num_repeated: int | None = None
+
+  def values(self) -> dict[str, np.ndarray]:
+    """What each query adds to each mean of `retrieval_metrics`.
+
+    This is what `bootstrap_ci` and `paired_test` take: they leave out NaN, so
+    that their mean is that of `retrieval_metrics`.
+
+    Returns:
+      Key of `retrieval_metrics` -> float64 `[n]`: 'recall@K' and 'precision@K'
+      of every K asked for, 'mrr' and, unless only the best positives were
+      ranked, 'map@r', 'r_precision' and 'map'. NaN where the gallery holds no
+      positive and the query does not count.
+    """
+    columns = dict(
+      zip(_recall_keys(self.recall_at), self.recall.T, strict=True)
+    )
+    if self.precision is not None:
+      keys = (f'{_PRECISION}{k}' for k in self.precision_at)
+      columns |= dict(zip(keys, self.precision.T, strict=True))
+    for key, name in _MEANS.items():
+      if (column := getattr(self, name)) is not None:
+        columns[key] = column
+    counts = self.num_positives > 0
+    return {
+      key: np.where(counts, column.astype(np.float64), np.nan)
+      for key, column in columns.items()
+    }
 
 
 def metric_keys(
   recall_at: Sequence[int] = RECALL_AT, metrics: Sequence[str] = ('map@r',)
 ) -> list[str]:
   """Keys of the means in the result of `retrieval_metrics`, in order."""
-  return [*(f'recall@{k}' for k in recall_at), *metrics]
+  return [*_recall_keys(recall_at), *metrics]
+
+
+def _recall_keys(recall_at):
+  return [f'recall@{k}' for k in recall_at]
 
 
 def retrieval_metrics(
@@ -95,7 +131,16 @@ def retrieval_metrics(
   *,
   recall_at: Sequence[int] = RECALL_AT,
   metrics: Sequence[str] = ('map@r',),
-  **options,
+  gallery=None,
+  gallery_labels=None,
+  c: float | None = None,
+  metric: str | None = None,
+  ties: str = 'pessimistic',
+  block: int = 1024,
+  tile: int = 4096,
+  product: str = 'float32',
+  devices=None,
+  progress: bool = False,
 ) -> dict[str, float | int | str]:
   """Recall@K and other means over the queries that have a positive.
 
@@ -109,8 +154,22 @@ def retrieval_metrics(
     metrics: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
       and 'precision@K' for any K. With none but 'mrr' only the best positives
       are ranked, which is faster.
-    **options: of `per_query`, but `recall_at`, `precision_at`, `best_only` and
-      `attributes`.
+    gallery: `[m, d]`; None for the queries, each left out of its own ranking.
+    gallery_labels: `[m]`, given exactly where `gallery` is.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      (or the hyperboloid) of curvature -c.
+    metric: 'cosine', 'euclidean', 'hyperbolic' for points of the ball or
+      'lorentz' for points of the hyperboloid; None for the one that c says,
+      which is never 'lorentz'.
+    ties: how equal distances rank: 'pessimistic' puts negatives first,
+      'optimistic' positives; 'expected' is the mean over all orders of what
+      ties; for 'mean' see `per_query`.
+    block: queries scored at a time.
+    tile: gallery rows scored at a time, taken up to a power of two.
+    product: 'float32', or 'bfloat16' to multiply in it first, with the same
+      result.
+    devices: what the gallery is spread over; None for all local devices.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
     'recall@K' for every K and the metrics, float64 means in [0, 1];
@@ -134,7 +193,16 @@ def retrieval_metrics(
     precision_at=precision_at,
     best_only=set(metrics) <= {'mrr'},
     attributes=attributes | {'recall', 'precision'},
-    **options,
+    gallery=gallery,
+    gallery_labels=gallery_labels,
+    c=c,
+    metric=metric,
+    ties=ties,
+    block=block,
+    tile=tile,
+    product=product,
+    devices=devices,
+    progress=progress,
   )
   answerable = result.num_positives > 0
   if not answerable.any():
@@ -142,17 +210,9 @@ def retrieval_metrics(
       f'none of the {len(answerable)} queries has a positive in the gallery; '
       'expected classes of two items or more: check the labels'
     )
-  values = dict(
-    zip((f'recall@{k}' for k in recall_at), result.recall.T, strict=True)
-  )
-  for name in metrics:
-    if name in _MEANS:
-      values[name] = getattr(result, _MEANS[name])
-  if result.precision is not None:
-    for k, column in zip(precision_at, result.precision.T, strict=True):
-      values[f'{_PRECISION}{k}'] = column
+  values = result.values()
   means: dict[str, float | int | str] = {
-    key: float(np.mean(values[key][answerable], dtype=np.float64))
+    key: float(np.mean(values[key][answerable]))
     for key in metric_keys(recall_at, metrics)
   }
   means |= {
@@ -160,8 +220,8 @@ def retrieval_metrics(
     'num_without_positive': int(np.sum(~answerable)),
     'num_tied': int(np.sum(result.tied)),
     'num_unresolved': int(np.sum(result.unresolved)),
-    'distance': spaces.described(options.get('metric'), options.get('c', 0.0)),
-    'ties': options.get('ties', outcomes.TIES[0]),
+    'distance': spaces.described(metric, c),
+    'ties': ties,
   }
   if result.num_repeated is not None:
     means['num_repeated'] = result.num_repeated
@@ -174,7 +234,7 @@ def per_query(
   *,
   gallery=None,
   gallery_labels=None,
-  c: float = 0.0,
+  c: float | None = None,
   metric: str | None = None,
   ties: str = 'pessimistic',
   recall_at: Sequence[int] = (),
@@ -205,11 +265,12 @@ def per_query(
     gallery: `[m, d]`; None means the queries, each of which is then left out
       of its own ranking (by index). Nothing is left out of a given gallery.
     gallery_labels: `[m]`, given exactly where `gallery` is.
-    c: c > 0 for points of curvature -c; 0 for vectors.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      (or the hyperboloid) of curvature -c.
     metric: 'cosine' similarity (a zero row has similarity 0 to all),
       'euclidean' distance, 'hyperbolic' distance of points of the Poincare ball
       of radius 1 / sqrt(c), or 'lorentz' for points of the hyperboloid, time
-      first. None is hyperbolic where c > 0, else cosine.
+      first. None for the one that c says, which is never 'lorentz'.
     ties: where a positive and a negative tie, 'pessimistic' ranks the negative
       first and 'optimistic' the positive. 'expected' gives the mean of every
       attribute over all orders of what ties. 'mean' is half way between the
@@ -254,8 +315,7 @@ def per_query(
     best_only and ties != 'expected',
     set(attributes),
   )
-  c = checks.curvature('c', c)
-  metric = spaces.resolve(metric, c)
+  metric, c = spaces.resolve(metric, c)
   queries = spaces.points('embeddings', embeddings, metric, c)
   labels = checks.class_labels('labels', labels, len(queries))
   gallery, gallery_labels, own = _gallery(
@@ -352,7 +412,12 @@ class _Ranking:
 
   def result(self):
     """`PerQuery` of all queries."""
-    return PerQuery(**self._found, num_repeated=self._num_repeated)
+    return PerQuery(
+      **self._found,
+      num_repeated=self._num_repeated,
+      recall_at=tuple(self._wanted.recall_at),
+      precision_at=tuple(self._wanted.precision_at),
+    )
 
 
 def _gallery(queries, labels, gallery, gallery_labels, metric, c):

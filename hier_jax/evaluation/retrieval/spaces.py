@@ -1,6 +1,6 @@
 """Metrics of retrieval and the points that they are defined for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -9,43 +9,59 @@ from hier_jax.evaluation import checks
 from hier_jax.evaluation.distances import square_norm
 
 METRICS = ('cosine', 'euclidean', 'hyperbolic', 'lorentz')
-_OF_A_BALL = ('hyperbolic', 'lorentz')
 # Rows worked on at a time: their float64 copies stay in a core's cache.
 ROWS = 1 << 11
 
 
-def resolve(metric: str | None, c: float) -> str:
-  """The order meant: None is the ball's where c > 0, else cosine.
+def resolve(
+  metric: str | None, c: float | None, known: Sequence[str] = METRICS
+) -> tuple[str, float | None]:
+  """The metric and the curvature meant.
+
+  Args:
+    metric: None for the metric that c says: 'cosine' for None, 'euclidean' for
+      0, 'hyperbolic' for c > 0.
+    c: the curvature; None goes with 'euclidean' too and then means 0.
+    known: the metrics to choose from.
+
+  Returns:
+    One of `known`, and c: None for 'cosine', 0.0 for 'euclidean', else > 0.
 
   Raises:
-    UserError: an unknown metric, or one that does not go with c.
+    UserError: an unknown metric, one that does not go with c, or a c that is
+      not a finite number of 0 or more.
   """
+  c = checks.curvature('c', c)
   if metric is None:
-    return 'hyperbolic' if c > 0 else 'cosine'
-  if metric not in METRICS:
-    raise UserError(f'`metric` is {metric!r}; expected one of {list(METRICS)}')
-  if (metric in _OF_A_BALL) != (c > 0):
+    metric = 'cosine' if c is None else 'hyperbolic' if c else 'euclidean'
+  if metric not in known:
+    raise UserError(f'`metric` is {metric!r}; expected one of {list(known)}')
+  if metric == 'euclidean' and c is None:
+    c = 0.0
+  fits = {'cosine': c is None, 'euclidean': c == 0.0}.get(metric, bool(c))
+  if not fits:
     raise UserError(
-      f'`metric` is {metric!r} at c = {c}; expected one of {list(_OF_A_BALL)} '
-      'exactly where c > 0: pass the c it was trained with, or 0'
+      f'`metric` is {metric!r} at c = {c}; expected c = None for cosine, 0 for '
+      'euclidean and c > 0 for the ball: leave `metric` out, or pass the c of '
+      'the model'
     )
-  return metric
+  return metric, c
 
 
-def described(metric: str | None, c: float) -> str:
-  """The metric and the curvature, for people."""
-  metric = resolve(metric, c)
-  return f'{metric}, c = {c:g}' if c else metric
+def described(metric: str | None, c: float | None) -> str:
+  """The metric and the curvature, for people: 'hyperbolic, c = 0.1'."""
+  metric, c = resolve(metric, c)
+  return metric if c is None else f'{metric}, c = {c:g}'
 
 
-def points(name: str, x, metric: str, c: float) -> np.ndarray:
+def points(name: str, x, metric: str, c: float | None) -> np.ndarray:
   """Finite rows `[n, d]` that the metric is defined for, in their own dtype.
 
   Args:
     name: what the caller knows them by.
     x: any floating dtype.
     metric: one of `METRICS`.
-    c: curvature.
+    c: curvature, as `resolve` returns it.
 
   Raises:
     UserError: another shape or dtype, NaN or Inf, rows outside the ball or off
@@ -55,7 +71,7 @@ def points(name: str, x, metric: str, c: float) -> np.ndarray:
   found = [(np.isfinite(p).all(1), _inside(p, metric, c)) for p in parts(x)]
   finite, inside = map(np.concatenate, zip(*found, strict=True))
   checks.finite(name, finite)
-  if metric == 'hyperbolic':
+  if c and metric == 'hyperbolic':
     checks.inside_ball(name, inside, c)
   if not inside.all():
     raise UserError(

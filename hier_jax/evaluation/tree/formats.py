@@ -13,25 +13,25 @@ import numpy as np
 
 from hier_jax import json_files, paths
 from hier_jax.errors import UserError
-from hier_jax.evaluation.tree.structure import Tree, check_tree
+from hier_jax.evaluation.tree.structure import Tree
 
 _FORMAT = 'hier_jax tree 1'
 # Newick labels that need no quotes. An underscore would be read as a blank.
 _PLAIN = re.compile(r'[A-Za-z0-9.+-]+')
 
 
-def write_tree(path, tree: Tree):
+def write_tree(tree: Tree, path):
   """Writes a tree in the format that the ending of the path names.
 
   A file that is there already stays whole until the new one is.
 
   Args:
-    path: ends in .json, .nwk or .newick, .graphml, .dot or .gv.
     tree: what is written, see `to_json`, `to_newick`, `to_graphml`, `to_dot`.
+    path: ends in .json, .nwk or .newick, .graphml, .dot or .gv.
 
   Raises:
-    UserError: another ending, a folder that does not exist, not a tree (see
-      `check_tree`), GraphML without networkx.
+    UserError: another ending, a folder that does not exist, GraphML without
+      networkx.
   """
   path = pathlib.Path(path)
   if path.suffix not in _WRITERS:
@@ -88,11 +88,7 @@ def to_json(tree: Tree) -> str:
   null for the root; and, where the tree has them, 'name' (of leaves), 'proxy'
   (of nodes that are one), 'radius', 'height' and 'length', see `Tree`. A flat
   table like this is what d3.stratify takes.
-
-  Raises:
-    UserError: not a tree, see `check_tree`.
   """
-  tree = check_tree(tree)
   head = {'format': _FORMAT, 'num_leaves': tree.num_leaves}
   nodes = [json.dumps(node, ensure_ascii=False) for node in _records(tree)]
   return f'{json.dumps(head)[:-1]}, "nodes": [\n' + ',\n'.join(nodes) + '\n]}\n'
@@ -101,14 +97,10 @@ def to_json(tree: Tree) -> str:
 def to_newick(tree: Tree) -> str:
   """A Newick tree with `node_labels` and, where there are, lengths of edges.
 
-  Raises:
-    UserError: not a tree, see `check_tree`.
-
   References:
     Olsen, Interpretation of the "Newick's 8:45" Tree Format Standard, 1990:
     labels with other signs are quoted, a quote within is doubled.
   """
-  tree = check_tree(tree)
   root = int(np.argmin(tree.parent))
   labels = [_newick_label(label) for label in node_labels(tree)]
   if tree.length is not None:
@@ -137,10 +129,9 @@ def to_networkx(tree: Tree):
   'proxy', 'radius' and 'height' where the tree has them; edges have 'length'.
 
   Raises:
-    UserError: not a tree, see `check_tree`; networkx is not installed.
+    UserError: networkx is not installed.
   """
   networkx = _networkx()
-  tree = check_tree(tree)
   graph = networkx.DiGraph()
   edges = []
   for record, label in zip(_records(tree), node_labels(tree), strict=True):
@@ -158,7 +149,7 @@ def to_graphml(tree: Tree) -> str:
   """The graph of `to_networkx` as GraphML.
 
   Raises:
-    UserError: not a tree, see `check_tree`; networkx is not installed.
+    UserError: networkx is not installed.
   """
   return '\n'.join(_networkx().generate_graphml(to_networkx(tree))) + '\n'
 
@@ -167,11 +158,7 @@ def to_dot(tree: Tree) -> str:
   """A digraph of Graphviz from parents to children, with `node_labels`.
 
   Leaves are boxes, proxies ellipses, other nodes points.
-
-  Raises:
-    UserError: not a tree, see `check_tree`.
   """
-  tree = check_tree(tree)
   n = tree.num_leaves
   lines = ['digraph tree {', '  rankdir=LR;', '  node [shape=ellipse];']
   for node, label in enumerate(node_labels(tree)):
@@ -241,7 +228,7 @@ def _of_records(nodes, num_leaves) -> Tree:
     columns['names'] = tuple(node['name'] for node in nodes[:num_leaves])
   above = [node['parent'] for node in nodes]
   parent = np.array([-1 if p is None else p for p in above])
-  tree = check_tree(Tree(parent, **columns))
+  tree = Tree(parent, **columns)
   if tree.num_leaves != num_leaves:
     raise ValueError(f'num_leaves is {num_leaves} of {tree.num_leaves} leaves')
   return tree

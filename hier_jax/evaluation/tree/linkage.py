@@ -9,12 +9,12 @@ from scipy.cluster import hierarchy
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import checks, distances
-from hier_jax.evaluation.tree.dendrogram import parents_of_linkage
+from hier_jax.evaluation.retrieval import spaces
+from hier_jax.evaluation.tree._parents import parents_of_linkage
 from hier_jax.evaluation.tree.proxies import same_dimensions
 from hier_jax.evaluation.tree.structure import Tree, leaf_names
 
-_OF_VECTORS = ('cosine', 'euclidean', 'lca_proxy')
-_OF_A_BALL = ('hyperbolic', 'lca_depth', 'lca_proxy')
+METRICS = ('cosine', 'euclidean', 'hyperbolic', 'lca_depth', 'lca_proxy')
 METHODS = ('single', 'complete', 'average', 'ward')
 # Of that many all distances take 0.4 GB, and SciPy works on a copy.
 MAX_ITEMS = 10_000
@@ -27,7 +27,7 @@ _COMPARED = 2**16
 def linkage_tree(
   embeddings,
   *,
-  c: float = 0.0,
+  c: float | None = None,
   metric: str | None = None,
   method: str = 'average',
   proxies=None,
@@ -51,10 +51,10 @@ def linkage_tree(
   Args:
     embeddings: items, or centroids of `class_centroids`, `[n, d]`, any floating
       dtype, at most `MAX_ITEMS`.
-    c: c > 0 for points of the ball of curvature -c; 0 for vectors.
-    metric: 'hyperbolic' or 'lca_depth' in the ball, 'cosine' or 'euclidean' for
-      vectors, or 'lca_proxy', for vectors by cosine distance; None is
-      hyperbolic where c > 0, else cosine.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
+    metric: 'cosine', 'euclidean' or 'hyperbolic', 'lca_depth' in the ball, or
+      'lca_proxy', by the distance that c says; None for that distance.
     method: 'single', 'complete', 'average', or, for 'euclidean', 'ward'.
     proxies: `[P, d]` like the embeddings, given exactly for 'lca_proxy'.
     names: of the items.
@@ -73,8 +73,7 @@ def linkage_tree(
     Hierarchical Clustering, NeurIPS 2020, arXiv 2010.00402, section 4.
     Kim, Jeong and Kwak, HIER, CVPR 2023, arXiv 2212.14258, equation 4.
   """
-  c = checks.curvature('c', c)
-  metric = _resolve(metric, method, c)
+  metric, c = _resolve(metric, method, c)
   x = checks.points('embeddings', embeddings, c)
   if not 2 <= len(x) <= MAX_ITEMS:
     raise UserError(
@@ -99,44 +98,12 @@ def linkage_tree(
   return Tree(parent, names, height=height, length=length)
 
 
-def class_centroids(
-  embeddings, labels, *, c: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-  """Centroid of each class, for a tree of classes.
-
-  Args:
-    embeddings: `[n, d]`, any floating dtype.
-    labels: classes `[n]`, any dtype that sorts.
-    c: c > 0 for points of the ball, whose centroid is that of the hyperboloid;
-      0 for the mean of the rows at length 1.
-
-  Returns:
-    float64 `[C, d]`, and the classes `[C]`, sorted.
-
-  Raises:
-    UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
-      labels that are missing.
-  """
-  c = checks.curvature('c', c)
-  x = checks.points('embeddings', embeddings, c)
-  labels = checks.class_labels('labels', labels, len(x))
-  checks.labelled('labels', labels)
-  classes, codes = np.unique(labels, return_inverse=True)
-  metric = _resolve(None, 'average', c)
-  return distances.centroids(x, codes, len(classes), metric, c), classes
-
-
 def _resolve(metric, method, c):
-  """The metric meant, where it goes with the method and the curvature."""
-  if metric is None:
-    metric = 'hyperbolic' if c > 0 else 'cosine'
-  allowed = _OF_A_BALL if c > 0 else _OF_VECTORS
-  if metric not in allowed:
-    raise UserError(
-      f'`metric` is {metric!r} at c = {c}; expected one of {list(allowed)}, or '
-      f'c {"= 0" if c > 0 else "> 0"} and one of '
-      f'{list(_OF_VECTORS if c > 0 else _OF_A_BALL)}'
-    )
+  """The metric and c meant, where they go with each other and the method."""
+  if metric == 'lca_proxy':
+    c = checks.curvature('c', c)
+  else:
+    metric, c = spaces.resolve(metric, c, METRICS)
   if method not in METHODS:
     raise UserError(f'`method` is {method!r}; expected one of {list(METHODS)}')
   if method == 'ward' and metric != 'euclidean':
@@ -144,7 +111,7 @@ def _resolve(metric, method, c):
       f"`method` is 'ward' with {metric!r}; expected 'euclidean', for which it "
       'is defined: at c = 0, with rows of length 1 if angles count'
     )
-  return metric
+  return metric, c
 
 
 def _between(x, proxies, metric, c):
@@ -155,8 +122,8 @@ def _between(x, proxies, metric, c):
   if metric == 'lca_depth':
     return functools.partial(_lca_depth, _klein(x, c), c)
   if metric == 'lca_proxy':
-    plain = 'hyperbolic' if c > 0 else 'cosine'
-    to_proxies = distances.Gallery(proxies, plain, c).distances(x)
+    by = spaces.resolve(None, c)
+    to_proxies = distances.Gallery(proxies, *by).distances(x)
     return functools.partial(_lca_proxy, to_proxies)
   gallery = distances.Gallery(x, metric, c)
   return lambda start, stop: gallery.distances(x[start:stop])[:, start:]

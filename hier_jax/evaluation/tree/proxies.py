@@ -52,8 +52,8 @@ def proxy_tree(
     embeddings: items `[n, d]`, points of the ball, any floating dtype.
     proxies: `[P, d]`, points of the ball: `poincare.to_ball` of the loss's
       parameters, which are tangent vectors.
-    c: the c > 0 of the ball of curvature -c. Proxies on the sphere (c = 0) have
-      no height; see `linkage_tree` for them.
+    c: the c > 0 of the ball of curvature -c. Proxies on the sphere (c None) or
+      in Euclidean space (c = 0) have no height; see `linkage_tree` for them.
     k: nearest neighbours that make reciprocal ones, the node itself included.
     root: 'proxy' makes the proxy nearest the origin the root. 'origin' makes
       the origin an ancestor that proxies, but not items, may have: it takes
@@ -76,12 +76,12 @@ def proxy_tree(
   """
   if root not in ROOTS:
     raise UserError(f'`root` is {root!r}; expected one of {list(ROOTS)}')
-  c = checks.curvature('c', c)
-  if c == 0:
+  if not (checked := checks.curvature('c', c)):
     raise UserError(
-      '`c` is 0; expected the c > 0 of a ball, in which proxies have a height:'
-      " on the sphere use linkage_tree with metric 'lca_proxy'"
+      f'`c` is {checked}; expected the c > 0 of a ball, where proxies have a '
+      "height: elsewhere use linkage_tree with metric 'lca_proxy'"
     )
+  c = checked
   items = checks.points('embeddings', embeddings, c)
   proxies = checks.points('proxies', proxies, c)
   same_dimensions(items, proxies)

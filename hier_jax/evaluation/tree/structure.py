@@ -1,12 +1,14 @@
-"""A tree over items with what is known of its nodes."""
+"""The one tree over items: its nodes, its ancestors, what is known of nodes."""
 
+import dataclasses
+import functools
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.tree.dendrogram import Dendrogram
+from hier_jax.evaluation.tree import _parents
 
 # Control characters, halves of surrogate pairs and what XML forbids: not every
 # format can hold them.
@@ -19,12 +21,13 @@ _FIELDS = {
 }
 
 
-class Tree(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tree:
   """A rooted tree whose leaves are items.
 
   Nodes 0 to n - 1 are the leaves, in the order of the items; those after them
-  have children. In the trees made here every node comes before its parent, so
-  that the root is last.
+  have children, in any order and number. In the trees made here every node
+  comes before its parent, so that the root is last.
 
   Attributes:
     parent: int32 `[nodes]`, -1 for the root.
@@ -36,6 +39,11 @@ class Tree(NamedTuple):
       for leaves; or None.
     length: float64 `[nodes]`, of the edge to the parent, 0 for the root; or
       None.
+
+  Raises:
+    UserError: not one root, a cycle, leaves that are not the first nodes, a
+      field of another length than `parent`, NaN or Inf, names that no file can
+      hold.
   """
 
   parent: np.ndarray
@@ -45,27 +53,150 @@ class Tree(NamedTuple):
   height: np.ndarray | None = None
   length: np.ndarray | None = None
 
-  @property
+  def __post_init__(self):
+    """Checks the fields and brings them to their dtypes."""
+    parent = np.asarray(self.parent)
+    n = len(np.atleast_1d(parent)) - len(np.unique(parent[parent >= 0]))
+    parent = _parents.check_parents(parent, n).astype(np.int32)
+    values = {'parent': parent, 'names': leaf_names(self.names, n)}
+    for name in _FIELDS:
+      values[name] = _field(name, getattr(self, name), len(parent))
+    for name, value in values.items():
+      # The one way to set a field of a frozen dataclass.
+      object.__setattr__(self, name, value)
+
+  @functools.cached_property
   def num_leaves(self) -> int:
     """n, how many nodes have no child."""
     return len(self.parent) - len(np.unique(self.parent[self.parent >= 0]))
 
+  @functools.cached_property
+  def depth(self) -> np.ndarray:
+    """Edges from the root to each node, int64 `[nodes]`."""
+    return _parents.depths(self.parent)
 
-def check_tree(tree: Tree) -> Tree:
-  """The tree with its fields in their dtypes.
+  @functools.cached_property
+  def size(self) -> np.ndarray:
+    """Leaves below each node, 1 for a leaf, int64 `[nodes]`."""
+    above = self.parent.tolist()
+    size = [int(node < self.num_leaves) for node in range(len(above))]
+    for node in reversed(self._downward[1:]):
+      size[above[node]] += size[node]
+    return np.array(size)
+
+  @functools.cached_property
+  def start(self) -> np.ndarray:
+    """Place of the first leaf below each node, int64 `[nodes]`.
+
+    Leaves have places such that those below a node are neighbors.
+    """
+    above, size = self.parent.tolist(), self.size.tolist()
+    # Children stand in a row where their parent's leaves begin.
+    start = [0] * len(above)
+    free = [0] * len(above)
+    for node in self._downward[1:]:
+      start[node] = free[node] = free[above[node]]
+      free[above[node]] += size[node]
+    return np.array(start)
+
+  @functools.cached_property
+  def _downward(self) -> list[int]:
+    """All nodes, parents before their children."""
+    return np.argsort(self.depth, kind='stable').tolist()
+
+  @functools.cached_property
+  def order(self) -> np.ndarray:
+    """The item at each place, int64 `[n]`."""
+    order = np.empty(self.num_leaves, np.int64)
+    order[self.start[: self.num_leaves]] = np.arange(self.num_leaves)
+    return order
+
+  @functools.cached_property
+  def joins(self) -> np.ndarray:
+    """Common ancestor of the items at a place and the next, int64 `[n - 1]`."""
+    # A node that is not the first child joins its first item to the one before.
+    later = np.flatnonzero(self.parent >= 0)
+    later = later[self.start[later] > self.start[self.parent[later]]]
+    joins = np.empty(self.num_leaves - 1, np.int64)
+    joins[self.start[later] - 1] = self.parent[later]
+    return joins
+
+  @functools.cached_property
+  def _least(self) -> list[np.ndarray]:
+    """The least deep of 1, 2, 4, ... neighbouring joins, from each place on."""
+    table = [self.joins]
+    while len(table[-1]) > (half := 1 << (len(table) - 1)):
+      table.append(self._higher(table[-1][:-half], table[-1][half:]))
+    return table
+
+  def _higher(self, a, b):
+    return np.where(self.depth[a] <= self.depth[b], a, b)
+
+  def lca(self, a, b) -> np.ndarray:
+    """Lowest common ancestor of items `[k]` and `[k]`; a where a = b."""
+    a, b = np.asarray(a), np.asarray(b)
+    low, high = np.sort([self.start[a], self.start[b]], axis=0)
+    # It is the least deep join between the two. Two stretches of a power of 2
+    # cover what lies between.
+    power = np.frexp(np.maximum(high - low, 1))[1] - 1
+    out = a.copy()
+    for k, least in enumerate(self._least):
+      at = np.flatnonzero((power == k) & (high > low))
+      out[at] = self._higher(least[low[at]], least[high[at] - (1 << k)])
+    return out
+
+  def upward(
+    self, codes: np.ndarray
+  ) -> Iterator[tuple[int, dict[int, int], dict[int, int], int]]:
+    """Counts the groups below each inner node, deepest first.
+
+    A node's smaller children are counted into its largest, O(n log n) in all.
+
+    Args:
+      codes: group of each item `[n]`, int.
+
+    Yields:
+      The node; items of each group below it, to be read before the next node;
+      pairs of items of each group that have it as their lowest common ancestor;
+      items of its largest group.
+    """
+    held: dict[int, dict[int, int]] = {}
+    met: dict[int, dict[int, int]] = {}
+    most: dict[int, int] = {}
+    groups, above = codes.tolist(), self.parent.tolist()
+    for node in np.argsort(-self.depth, kind='stable').tolist():
+      if node < self.num_leaves:
+        mine, largest = {groups[node]: 1}, 1
+      else:
+        mine, largest = held.pop(node), most.pop(node)
+        yield node, mine, met.pop(node, {}), largest
+      parent = above[node]
+      if parent in held:
+        joint = met.setdefault(parent, {})
+        held[parent], grown = _merge(held[parent], mine, joint)
+        most[parent] = max(most[parent], largest, grown)
+      else:
+        held[parent], most[parent] = mine, largest
+
+
+def as_tree(tree, num_items: int) -> Tree:
+  """The tree over so many items.
+
+  Args:
+    tree: a `Tree`, or the parent of each node, integers `[nodes]`, -1 the
+      root's, with the items first.
+    num_items: n.
 
   Raises:
-    UserError: not one root, a cycle, leaves that are not the first nodes (see
-      `dendrogram.Dendrogram`), a field of another length than `parent`, NaN or
-      Inf, names that no file can hold.
+    UserError: not a tree (see `Tree`), or one over another number of items.
   """
-  parent = np.atleast_1d(np.asarray(tree.parent))
-  n = tree._replace(parent=parent).num_leaves
-  parent = Dendrogram.from_parent(parent, n).parent.astype(np.int32)
-  fields = {
-    name: _field(name, getattr(tree, name), len(parent)) for name in _FIELDS
-  }
-  return Tree(parent, leaf_names(tree.names, n), **fields)
+  if not isinstance(tree, Tree):
+    return Tree(_parents.check_parents(tree, num_items))
+  if tree.num_leaves != num_items:
+    raise UserError(
+      f'the tree has {tree.num_leaves} items; expected {num_items}, one a label'
+    )
+  return tree
 
 
 def contract(tree: Tree) -> Tree:
@@ -93,7 +224,7 @@ def contract(tree: Tree) -> Tree:
   parent = number[up[above]].astype(np.int32)
   if tree.length is not None:
     length = np.where(parent < 0, 0, length + way[above])
-    tree = tree._replace(length=length)
+    tree = dataclasses.replace(tree, length=length)
   fields = {name: getattr(tree, name) for name in _FIELDS}
   fields = {k: None if v is None else v[kept] for k, v in fields.items()}
   return Tree(parent[kept], tree.names, **fields)
@@ -136,3 +267,17 @@ def _field(name, values, size):
       'None for the whole field'
     )
   return values.astype(_FIELDS[name])
+
+
+def _merge(a, b, joint):
+  """The counts of both, pairs across them added to `joint`, and the most."""
+  if len(a) < len(b):
+    a, b = b, a
+  most = 0
+  for group, count in b.items():
+    there = a.get(group, 0)
+    if there:
+      joint[group] = joint.get(group, 0) + there * count
+    a[group] = there + count
+    most = max(most, there + count)
+  return a, most

@@ -144,7 +144,7 @@ def convert(
   if name is None:
     name, loaded = _guess(weights, layout, size, path)
   else:
-    model = registry.create(name, image_size=size)
+    model = registry.create_backbone(name, image_size=size)
     loaded = fitting.fit(weights, layout, model, path)
   write = export if timm else save
   write(target, loaded.variables, architecture=name)
@@ -240,7 +240,7 @@ def _guess(weights, layout, size, path):
   """The one backbone whose arrays a file holds, and its weights."""
   fits = {}
   for name in dict.fromkeys([*registry.PUBLISHED, *resnet.VARIANTS]):
-    model = registry.create(name, image_size=size)
+    model = registry.create_backbone(name, image_size=size)
     try:
       if fitting.names_fit(weights, layout, model):
         fits[name] = fitting.fit(weights, layout, model, path)

@@ -13,11 +13,11 @@ import re
 import jax
 import numpy as np
 
+from hier_jax import models
 from hier_jax.data import sampler, transforms
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines
 from hier_jax.losses._lca import ESTIMATORS
-from hier_jax.models import embedder
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import tensorboard
@@ -39,7 +39,6 @@ _BOUNDS = {
     'model.clip_radius',
     'model.radial_scale',
     'loss.num_proxies',
-    'loss.hier.tau',
     'loss.hier.k',
     'loss.hier.triplets_per_anchor',
     'loss.*temperature',
@@ -96,7 +95,7 @@ _BOUNDS = {
 _CHOICES = {
   'model.dtype': ('float32', 'bfloat16'),
   'loss.metric': objective.LOSSES,
-  'loss.hier.normalise_by': ('all', 'valid'),
+  'loss.hier.normalize_by': ('all', 'valid'),
   'loss.hier.estimator': ESTIMATORS,
   'optim.schedule': ('constant', 'cosine', 'step', 'one_cycle'),
   'nonfinite': finite.MODES,
@@ -209,7 +208,7 @@ def _check_batch(flat):
     smaller = min(batch, flat['loss.num_proxies'])
     if flat['loss.hier.k'] > smaller:
       raise UserError(
-        f'config.loss.hier.k {flat["loss.hier.k"]} neighbours are more than'
+        f'config.loss.hier.k {flat["loss.hier.k"]} neighbors are more than'
         f' the batch or the proxies hold ({smaller}): lower k'
       )
 
@@ -262,12 +261,10 @@ def _check_loss(config, flat):
       f'config.loss.memory.size {size} is less than config.data.batch_size'
       f' {batch}: a memory holds a whole batch at least'
     )
-  local = batch // jax.device_count()
-  if name == 'hyp' and (views < 2 or local % views):
+  if name == 'hyp' and views < 2:
     raise UserError(
       f'config.loss.metric hyp pairs the images of a class: {views} images per'
-      f' class (config.data.images_per_class) must be at least 2 and divide the'
-      f' {local} rows of a device'
+      ' class (config.data.images_per_class) must be at least 2'
     )
   try:
     objective.trace(config)
@@ -281,7 +278,7 @@ def _check_model(config):
   size = config.model.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
   try:
-    model = embedder.create(**settings)
+    model = models.create(**settings)
     shapes = jax.eval_shape(
       functools.partial(model.init, train=False), jax.random.key(0), images
     )

@@ -12,7 +12,7 @@ import json
 import jax
 from ml_collections import config_dict
 
-from hier_jax import paths
+from hier_jax import paths, poincare
 from hier_jax.data import transforms
 from hier_jax.errors import UserError, did_you_mean
 from hier_jax.models import registry
@@ -66,9 +66,9 @@ _DERIVED = {
 }
 
 # Keys that may be None although that is not their default.
-_OR_NONE = ('model.clip_radius', 'data.train_view.scale')
+_OR_NONE = ('model.c', 'model.clip_radius', 'data.train_view.scale')
 # Types of the options of losses whose default is None.
-NONE_TYPES = {'mining': float, 'margins': tuple}
+NONE_TYPES = {'epsilon': float, 'margins': tuple}
 
 
 def _loss_options():
@@ -94,8 +94,9 @@ def default_config():
       'backbone': 'vit_tiny_patch4',
       'image_size': 32,
       'embedding_dim': 128,
+      # Curvature of the ball; 0 for Euclidean space, None for the unit sphere.
       'c': 0.1,
-      'clip_radius': 2.3,
+      'clip_radius': poincare.CLIP_RADIUS,
       'last_norm': True,
       'radial_scale': optional(float),
       'dtype': 'bfloat16',
@@ -117,17 +118,7 @@ def default_config():
       # Rows of past batches that the metric loss compares with, from a step on.
       'memory': {'size': 0, 'start_step': 0},
       'num_proxies': 512,
-      'hier': {
-        'tau': 0.1,
-        'margin': 0.1,
-        'k': 20,
-        'triplets_per_anchor': 50,
-        'estimator': 'gumbel',
-        'shared_noise': False,
-        'self_negatives': False,
-        'exclude_self_lca': False,
-        'normalise_by': 'all',
-      },
+      'hier': objective.hier_options(),
     },
     'optim': {
       # A group's rate is lr * batch_size / 180 * scales[group] * schedule.
@@ -191,7 +182,7 @@ def default_config():
         'channel_shuffle': 0.0,
         'brightness': 0.0,
       },
-      # Evaluation views are cut out of the centre of an image whose short side
+      # Evaluation views are cut out of the center of an image whose short side
       # was resized to it, of which they are so large a share: None for
       # model.image_size / eval_crop.
       'eval_resize': optional(int),

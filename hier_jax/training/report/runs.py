@@ -39,7 +39,7 @@ class Run:
     seed: of its config.
     settings: key -> (default, value) where the config is not at its defaults;
       the seed and the keys that change no result are left out.
-    results: system -> its metrics, None where the run is unfinished.
+    results: system -> its figures, None where the run is unfinished.
     metrics: records of metrics.jsonl.
     timing: records of timing.jsonl.
   """
@@ -51,8 +51,8 @@ class Run:
   metrics: list[dict[str, Any]]
   timing: list[dict[str, Any]]
 
-  def retrieval_metrics(self, system: str) -> dict[str, float]:
-    """The retrieval metrics of a system, without counts."""
+  def figures(self, system: str) -> dict[str, float]:
+    """Retrieval metrics of a system, counts left out."""
     row = (self.results or {}).get(system, {})
     return {k: v for k, v in row.items() if isinstance(v, float)}
 

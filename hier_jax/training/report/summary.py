@@ -1,4 +1,4 @@
-"""Runs compared: metrics over seeds, where time went, curves."""
+"""Runs side by side: figures over seeds, where time went, curves."""
 
 import html
 import json
@@ -23,7 +23,7 @@ _BY_SEED = ('run', 'metric', 'mean', 'std', 'interval')
 
 
 def summary(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
-  """Everything that `report.json` holds.
+  """All figures, as `report.json` holds them.
 
   Args:
     runs: of `runs.load`.
@@ -31,7 +31,7 @@ def summary(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
   Returns:
     'groups', a list: 'label', 'folders', 'systems' (system -> metric -> its
     'mean', 'std', 'low' and 'high' over seeds, and 'values' by seed) and, where
-    the runs have it, 'time'; and 'unfinished', a list.
+    the runs have them, figures of 'time'; and 'unfinished', a list.
   """
   return {
     'groups': [
@@ -59,7 +59,7 @@ def _systems(runs):
   return {
     system: {
       metric: _over_seeds(
-        {run.seed: run.retrieval_metrics(system)[metric] for run in runs}
+        {run.seed: run.figures(system)[metric] for run in runs}
       )
       for metric in _common(runs, system)
     }
@@ -70,7 +70,7 @@ def _systems(runs):
 
 def _common(runs, system) -> list[str]:
   """Metrics that all the runs have of a system, in the first one's order."""
-  first, *others = (run.retrieval_metrics(system) for run in runs)
+  first, *others = (run.figures(system) for run in runs)
   return [metric for metric in first if all(metric in o for o in others)]
 
 
@@ -181,36 +181,35 @@ def _title(metric):
 
 def _overview(groups, metrics) -> Iterator[list[str]]:
   for group in groups:
-    for system, found in group['systems'].items():
-      first = next(iter(found.values()))
+    for system, figures in group['systems'].items():
+      first = next(iter(figures.values()))
       yield [
         group['label'],
         system,
         str(len(first['values'])),
-        *(_spread(found.get(metric)) for metric in metrics),
+        *(_spread(figures.get(metric)) for metric in metrics),
       ]
 
 
-def _spread(over_seeds):
-  if over_seeds is None:
+def _spread(figure):
+  if figure is None:
     return ''
-  std = over_seeds['std']
-  shown = '' if std is None else f' ± {100 * std:.2f}'
-  return f'{100 * over_seeds["mean"]:.2f}{shown}'
+  std = '' if figure['std'] is None else f' ± {100 * figure["std"]:.2f}'
+  return f'{100 * figure["mean"]:.2f}{std}'
 
 
 def _by_seed(groups, system, seeds) -> Iterator[list[str]]:
   cell = lambda value: '' if value is None else f'{100 * value:.2f}'
   for group in groups:
-    for metric, found in group['systems'].get(system, {}).items():
-      ends = [cell(found[end]) for end in ('low', 'high')]
+    for metric, figure in group['systems'].get(system, {}).items():
+      ends = [cell(figure[end]) for end in ('low', 'high')]
       yield [
         group['label'],
         _title(metric),
-        cell(found['mean']),
-        cell(found['std']),
+        cell(figure['mean']),
+        cell(figure['std']),
         ' to '.join(ends) if all(ends) else '',
-        *(cell(found['values'].get(seed)) for seed in seeds),
+        *(cell(figure['values'].get(seed)) for seed in seeds),
       ]
 
 

@@ -301,7 +301,7 @@ class _Run:
       if self.config.eval.pixels:
         found = self._over(self._test(), lambda image: image)
         pixels = [(baselines.pixel_embedding(x), y) for x, y in found]
-        self._record('eval', 'raw pixels', self._ranked(pixels, c=0.0))
+        self._record('eval', 'raw pixels', self._ranked(pixels, c=None))
       self._evaluate(self._test(), 'eval', 'before training')
 
   def _evaluate_now(self):

@@ -14,6 +14,7 @@ __all__ = [
   'LOSSES',
   'advance',
   'check',
+  'hier_options',
   'init_memory',
   'init_params',
   'loss',
@@ -47,7 +48,7 @@ LOSSES = (
 # Centers of a class, in the papers.
 _CENTERS = {'soft_triple': 10, 'sub_center_arc_face': 3}
 # What the training step fills in.
-_OURS = ('c', 'where', 'memory', 'axis_name')
+_OURS = ('c', 'where', 'memory', 'axis_name', 'views')
 
 
 def _parameters(name):
@@ -77,6 +78,15 @@ def options(name):
   if name in _CENTERS:
     found['centers'] = _CENTERS[name]
   return found
+
+
+def hier_options():
+  """Options of `losses.hier` with their defaults, those of its signature."""
+  return {
+    key: p.default
+    for key, p in _parameters('hier').items()
+    if p.kind is p.KEYWORD_ONLY and key not in (*_OURS, 'clip_radius')
+  }
 
 
 def init_params(key, config, num_classes):
@@ -113,21 +123,17 @@ def _metric(config, params, memory, step, axis_name):
   settings = dict(config.loss[name], axis_name=axis_name)
   settings.pop('centers', None)
   if 'hyperbolic' in settings:
-    # On the sphere, c = 0, the similarity is the cosine.
-    settings['c'] = config.model.c or None
-    if not settings.pop('hyperbolic'):
-      settings['c'] = None
+    hyperbolic = settings.pop('hyperbolic')
+    settings['c'] = config.model.c if hyperbolic else None
   if memory is not None:
     ready = memory.filled & (step >= config.loss.memory.start_step)
     settings['memory'] = memory._replace(filled=ready)
   if 'class_proxies' in params:
     kind = 'centers' if name in _CENTERS else 'proxies'
     settings[kind] = params['class_proxies']
-  function = functools.partial(getattr(losses, name), **settings)
-  if name != 'hyp':
-    return function
-  shape = (-1, config.data.images_per_class, config.model.embedding_dim)
-  return lambda z, labels: function(z.reshape(shape))
+  if name == 'hyp':
+    settings['views'] = config.data.images_per_class
+  return functools.partial(getattr(losses, name), **settings)
 
 
 def loss(config, params, memory, step, key, z, labels, axis_name=None):
@@ -147,7 +153,7 @@ def loss(config, params, memory, step, key, z, labels, axis_name=None):
     the whole batch's loss, and a dict of scalars with 'loss', 'metric', 'hier'.
   """
   settings = config.loss
-  total, aux = losses.regularised(
+  total, aux = losses.regularized(
     _metric(config, params, memory, step, axis_name),
     key,
     z,
@@ -174,7 +180,7 @@ def check(config, params, z, labels):
   """
   if z is not None:
     _arguments.check_finite('z', z)
-    if config.model.c > 0:
+    if config.model.c:
       _arguments.check_inside('z', z, config.model.c)
   for name, array in params.items():
     _arguments.check_finite(name, array)

@@ -22,7 +22,7 @@ class TrainState(flax.struct.PyTreeNode):
     params: {'model': ..., 'loss': {'class_proxies', 'hierarchical_proxies'}},
       the proxies as far as the loss has them.
     batch_stats: running statistics of the backbone, {} where it has none.
-    opt_state: that of the optimiser, for what is not frozen.
+    opt_state: that of the optimizer, for what is not frozen.
     skipped: int32, steps whose update was not finite and was left out.
     memory: `losses.Memory` of past batches, or None.
     mean: moving average of the parameters that are not frozen, or None.
@@ -69,12 +69,11 @@ def create(config, model, optimizer, num_classes):
     variables = model.init(key_model, images, train=False)
     loss = objective.init_params(key_class, config, num_classes)
     if config.loss.hier_weight > 0:
-      radius = config.model.clip_radius
-      loss['hierarchical_proxies'] = losses.init_hierarchical_proxies(
+      loss['hierarchical_proxies'] = losses.init_hier_proxies(
         key_hier,
         config.loss.num_proxies,
         dim,
-        **({} if radius is None else {'clip_radius': radius}),
+        clip_radius=config.model.clip_radius,
       )
     params = {'model': variables['params'], 'loss': loss}
     trained, _ = optim.split(params, config.optim.freeze)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.hierarchy.graded import graded_per_query, query_values
+from hier_jax.evaluation.hierarchy.graded import graded_per_query
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Eight classes under four groups under two tops; class 8 is a top itself.
@@ -214,7 +214,7 @@ def test_hyperbolic_and_cosine():
   x = rng.normal(size=(40, 4))
   x *= 0.999 * rng.uniform(size=(40, 1)) / np.linalg.norm(x, axis=1)[:, None]
   y = rng.integers(0, 9, 40)
-  for c in (0, 1.0):
+  for c in (None, 1.0):
     far = np.zeros((40, 40))
     for i in range(40):
       for j in range(40):
@@ -286,11 +286,11 @@ def test_as_scikit_learn():
     assert result.ndcg[i] == pytest.approx(expected, rel=1e-9)
 
 
-def test_query_values():
+def test_values_of_each_query():
   y = [0, 0, 1, 2, 8]
   x = np.array([[0.0], [1.0], [2.5], [3.0], [9.0]])
   result = graded_per_query(x, y, TAXONOMY, metric='euclidean')
-  values = query_values(result, TAXONOMY.level_names, (1, 2))
+  values = result.values(TAXONOMY.level_names, (1, 2))
   nan = float('nan')
   assert list(values)[:7] == [
     *GRADED, 'top/recall@1', 'top/recall@2', 'top/map', 'top/ndcg',
@@ -339,7 +339,7 @@ NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
     ),
     ({'embeddings': X[:1], 'labels': [0]}, 'expected 2 rows or more'),
     ({'metric': 'euclid'}, "`metric` is 'euclid'"),
-    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = 0"),
+    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = None"),
     ({'metric': 'lorentz', 'c': 1.0}, 'off the hyperboloid .* 3 of 3 rows'),
     ({'gallery_labels': Y}, 'only one of `gallery` and `gallery_labels`'),
     ({'alpha': -1.0}, '`alpha` is -1.0'),

@@ -14,7 +14,7 @@ faiss = pytest.importorskip('faiss', reason='needs faiss-cpu')
 
 def points(metric, n=300, seed=0):
   """Points of classes of three, and c."""
-  c = 0.3 if metric in ('hyperbolic', 'lorentz') else 0.0
+  c = 0.3 if metric in ('hyperbolic', 'lorentz') else None
   rng = np.random.default_rng(seed)
   return sample(rng, metric, n, 6, c), rng.permutation(n) // 3, c
 
@@ -22,8 +22,9 @@ def points(metric, n=300, seed=0):
 @pytest.mark.parametrize('metric', METRICS)
 def test_search_ranks_as_we_do(metric, tmp_path):
   x, y, c = points(metric)
-  faiss_index.write_faiss(tmp_path / 'g.faiss', x, c=c, metric=metric)
+  faiss_index.write_faiss(x, tmp_path / 'g.faiss', c=c, metric=metric)
   index = faiss_index.read_faiss(tmp_path / 'g.faiss')
+  assert index.lift.c == {'cosine': None, 'euclidean': 0.0}.get(metric, c)
   scores, rows = index.search(x, len(x))
   assert scores.dtype == np.float32
   # In the order of the metric, but for what a float32 product rounds.
@@ -38,7 +39,7 @@ def test_search_ranks_as_we_do(metric, tmp_path):
 
 def test_queries_that_come_later(tmp_path):
   x, _, c = points('hyperbolic')
-  index = faiss_index.write_faiss(tmp_path / 'g.faiss', x, c=c)
+  index = faiss_index.write_faiss(x, tmp_path / 'g.faiss', c=c)
   queries = points('hyperbolic', 40, seed=1)[0]
   nearest = METRICS['hyperbolic'](queries, x, c).argmax(1)
   np.testing.assert_array_equal(index.search(queries, 1)[1][:, 0], nearest)
@@ -50,7 +51,7 @@ def test_queries_that_come_later(tmp_path):
 def test_bad_input(tmp_path):
   x, _, c = points('hyperbolic', 30)
   path = tmp_path / 'g.faiss'
-  index = faiss_index.write_faiss(path, x, c=c)
+  index = faiss_index.write_faiss(x, path, c=c)
   with pytest.raises(UserError, match='`queries` has 5 dimensions and the gal'):
     index.search(x[:, :5], 3)
   with pytest.raises(UserError, match='`k` is 0'):
@@ -59,7 +60,7 @@ def test_bad_input(tmp_path):
     index.search(4 * x, 1)
   with pytest.raises(UserError, match='holds NaN or Inf in 1 of 30 rows'):
     broken = np.where(np.arange(30)[:, None] == 3, np.nan, x)
-    faiss_index.write_faiss(path, broken, c=c)
+    faiss_index.write_faiss(broken, path, c=c)
   faiss_index.read_faiss(path)
   for name in ('g.faiss', 'g.faiss.npz'):
     whole = (tmp_path / name).read_bytes()
@@ -77,7 +78,7 @@ def test_bad_input(tmp_path):
 def test_without_faiss(monkeypatch, tmp_path):
   monkeypatch.setitem(__import__('sys').modules, 'faiss', None)
   with pytest.raises(UserError, match=r"pip install 'hier_jax\[evaluation\]'"):
-    faiss_index.write_faiss(tmp_path / 'g.faiss', np.ones((3, 2)))
+    faiss_index.write_faiss(np.ones((3, 2)), tmp_path / 'g.faiss')
   assert not list(tmp_path.iterdir())
 
 

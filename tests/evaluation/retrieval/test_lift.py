@@ -12,7 +12,7 @@ from tests.support.numpy_rankings import METRICS, assert_matches, oracle, sample
 @pytest.mark.parametrize('metric', METRICS)
 @pytest.mark.parametrize('c', [0.1, 1.0, 4.0])
 def test_lift_orders_as_the_distance(metric, c):
-  c = c if metric in ('hyperbolic', 'lorentz') else 0.0
+  c = c if metric in ('hyperbolic', 'lorentz') else None
   rng = np.random.default_rng(5)
   x, gallery = (sample(rng, metric, n, 5, c) for n in (6, 40))
   q, g = lift(x, gallery, c=c, metric=metric)
@@ -28,7 +28,8 @@ def test_lift_orders_as_the_distance(metric, c):
 def test_lift_takes_its_metric_from_c():
   rng = np.random.default_rng(6)
   x = sample(rng, 'hyperbolic', 9, 3, 1.0)
-  for c, metric in ((0.0, 'cosine'), (0.5, 'hyperbolic')):
+  metrics = {None: 'cosine', 0.0: 'euclidean', 0.5: 'hyperbolic'}
+  for c, metric in metrics.items():
     for ours, named in zip(
       lift(x, x, c=c), lift(x, x, c=c, metric=metric), strict=True
     ):
@@ -51,7 +52,7 @@ def test_lorentz_ranks_as_the_ball():
 @pytest.mark.parametrize('metric', METRICS)
 def test_rows_taken_in_parts(metric, monkeypatch):
   rng = np.random.default_rng(8)
-  c = 1.0 if metric in ('hyperbolic', 'lorentz') else 0.0
+  c = 1.0 if metric in ('hyperbolic', 'lorentz') else None
   x = sample(rng, metric, 50, 4, c)
   whole = lift(x, x[:20], c=c, metric=metric)
   monkeypatch.setattr(spaces, 'ROWS', 7)

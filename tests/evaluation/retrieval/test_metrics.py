@@ -6,7 +6,9 @@ import pytest
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import (
+  bootstrap_ci,
   format_table,
+  paired_test,
   per_query,
   pixel_embedding,
   retrieval_metrics,
@@ -92,6 +94,24 @@ def test_five_points_by_hand():
   ]
 
 
+def test_c_says_what_is_ranked_by():
+  # The second is nearer by angle, the first in the plane.
+  x, gallery = np.array([[0.9, 0.0]]), np.array([[0.8, 0.2], [0.1, 0.0]])
+  given = {'gallery': gallery, 'gallery_labels': [0, 1]}
+  ranks = {c: per_query(x, [0], **given, c=c).rank for c in (None, 0, 0.0)}
+  assert ranks == {None: 2, 0: 1}
+  named = {
+    metric: retrieval_metrics(x, [0], **given, metric=metric)
+    for metric in (None, 'cosine', 'euclidean')
+  }
+  assert named[None] == named['cosine'] == retrieval_metrics(x, [0], **given)
+  assert named['euclidean'] == retrieval_metrics(x, [0], **given, c=0)
+  assert named['cosine']['distance'] == 'cosine'
+  assert named['euclidean']['distance'] == 'euclidean, c = 0'
+  ball = retrieval_metrics(x, [0], **given, c=0.25)
+  assert ball['distance'] == 'hyperbolic, c = 0.25'
+
+
 def test_hyperbolic_order_by_hand():
   # |x - y|^2 / (1 - |y|^2) is .16 / .75 = .21 for the first and
   # .065 / .035 = 1.86 for the second, which is nearer in the plane and by
@@ -111,6 +131,37 @@ def test_hyperbolic_order_by_hand():
   assert result.rank == 2
 
 
+def test_statistics_count_the_queries_that_the_means_count():
+  # The neighbours of test_five_points_by_hand and a class of its own, which
+  # has no positive.
+  x, y = on_circle([0, 10, 16, 40, 65, 200]), np.array(list('aabbac'))
+  metrics = 'map@r', 'r_precision', 'mrr', 'map', 'precision@2'
+  metrics = retrieval_metrics(x, y, recall_at=(1, 2), metrics=metrics)
+  assert metrics['num_without_positive'] == 1
+  result = per_query(x, y, recall_at=(1, 2), precision_at=(2,))
+  values = result.values()
+  assert set(values) == {'recall@1', 'recall@2', *metrics}
+  np.testing.assert_array_equal(
+    values['map@r'], [0.5, 0.25, 0, 1, 0, float('nan')]
+  )
+  for key, column in values.items():
+    assert column.dtype == np.float64
+    found = bootstrap_ci(column, num_resamples=50)
+    assert (found.mean, found.num_values) == (metrics[key], 5)
+  # Leaving the query out by hand changes nothing.
+  clusters = np.array([0, 0, 1, 1, 0, 2])
+  for given in ({}, {'clusters': clusters}):
+    kept = {name: rows[:5] for name, rows in given.items()}
+    first, second = values['map@r'], values['mrr']
+    assert bootstrap_ci(first, **given) == bootstrap_ci(first[:5], **kept)
+    assert paired_test(first, second, **given) == paired_test(
+      first[:5], second[:5], **kept
+    )
+  best = per_query(x, y, recall_at=(1,), best_only=True).values()
+  assert set(best) == {'recall@1', 'mrr'}
+  np.testing.assert_array_equal(best['mrr'], values['mrr'])
+
+
 @pytest.mark.parametrize(
   ('ties', 'rank', 'ap', 'full_ap'),
   [
@@ -119,7 +170,7 @@ def test_hyperbolic_order_by_hand():
     ('mean', 2, 0.25, (1 / 2 + 2 / 4) / 2),
   ],
 )
-@pytest.mark.parametrize('c', [0.0, 0.5])
+@pytest.mark.parametrize('c', [None, 0.5])
 def test_ties_by_hand(ties, rank, ap, full_ap, c):
   # Three items tie ahead of the fourth; one of them and the fourth are
   # positives. Negatives first: - - + +; positives first: + - - +; half way the
@@ -142,7 +193,7 @@ def test_ties_by_hand(ties, rank, ap, full_ap, c):
 @pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
 def test_every_metric(metric, ties):
   rng = np.random.default_rng(0)
-  c = 0.5 if metric in ('hyperbolic', 'lorentz') else 0.0
+  c = 0.5 if metric in ('hyperbolic', 'lorentz') else None
   x, y = sample(rng, metric, 131, 16, c), rng.integers(0, 20, 131)
   # Each row twice more: with itself a query ties under any label.
   x, y = np.concatenate([x] * 3), rng.permutation(np.concatenate([y] * 3))
@@ -161,7 +212,7 @@ def test_every_metric(metric, ties):
 
 
 @pytest.mark.parametrize(
-  ('c', 'block'), [(0, 64), (0, 512), (0.1, 64), (1, 1), (1, 64), (4, 64)]
+  ('c', 'block'), [(None, 64), (None, 512), (0.1, 64), (1, 1), (1, 64), (4, 64)]
 )
 def test_query_set_as_gallery(c, block):
   rng = np.random.default_rng(0)
@@ -175,7 +226,7 @@ def test_query_set_as_gallery(c, block):
 @pytest.mark.parametrize('metric', METRICS)
 def test_query_and_gallery_apart(metric):
   rng = np.random.default_rng(1)
-  c = 1.0 if metric in ('hyperbolic', 'lorentz') else 0.0
+  c = 1.0 if metric in ('hyperbolic', 'lorentz') else None
   x = sample(rng, metric, 37, 8, c)
   gallery = sample(rng, metric, 83, 8, c)
   # A query that is in the gallery too stays there: nothing is left out.
@@ -199,7 +250,7 @@ def test_query_and_gallery_apart(metric):
   assert quick['recall@10'] == metrics['recall@10']
 
 
-@pytest.mark.parametrize('c', [0.0, 1.0])
+@pytest.mark.parametrize('c', [None, 1.0])
 def test_duplicates_tie(c):
   rng = np.random.default_rng(2)
   x = np.repeat(in_ball(rng, 33, 33, c or 1), 3, 0)[rng.permutation(99)]
@@ -221,7 +272,7 @@ def test_duplicates_tie_for_a_single_query():
     assert result.rank == 50
 
 
-@pytest.mark.parametrize('c', [0.0, 0.02])
+@pytest.mark.parametrize('c', [None, 0.02])
 def test_crowded_far_from_the_origin(c):
   rng = np.random.default_rng(3)
   x = np.float32(1 + 3e-3 * rng.normal(size=(40, 16)))
@@ -259,7 +310,7 @@ def test_zero_and_tiny_rows():
   np.testing.assert_array_equal(collapsed.rank, [4, 4, 3, 3, 3])
 
 
-@pytest.mark.parametrize('c', [0.0, 1.0])
+@pytest.mark.parametrize('c', [None, 1.0])
 def test_dtypes(c):
   rng = np.random.default_rng(4)
   x = jnp.asarray(in_ball(rng, 50, 8, 1.1), jnp.bfloat16)
@@ -342,7 +393,11 @@ NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
     ({'product': 'float16'}, "`product` is 'float16'"),
     ({'metric': 'l1'}, "`metric` is 'l1'"),
     ({'metric': 'cosine', 'c': 1.0}, "`metric` is 'cosine' at c = 1.0"),
-    ({'metric': 'lorentz'}, "`metric` is 'lorentz' at c = 0.0"),
+    ({'metric': 'lorentz'}, "`metric` is 'lorentz' at c = None"),
+    ({'metric': 'cosine', 'c': 0.0}, "`metric` is 'cosine' at c = 0.0"),
+    ({'metric': 'euclidean', 'c': 1.0}, "`metric` is 'euclidean' at c = 1.0"),
+    ({'metric': 'hyperbolic', 'c': 0}, "`metric` is 'hyperbolic' at c = 0.0"),
+    ({'c': 'auto'}, "`c` is 'auto'; expected None .*, 0 .* or the positive c"),
     (
       {'metric': 'lorentz', 'c': 1.0},
       r'`embeddings` lies off the hyperboloid .*c = 1.0.* 3 of 3 rows',

@@ -85,7 +85,7 @@ def test_images_by_symmetry_tie(metric):
   # All permutations and reflections of a point are as far from 0 and, without
   # the latter, from a point with equal coordinates.
   rng = np.random.default_rng(2)
-  c = 0.7 if metric in ('hyperbolic', 'lorentz') else 0.0
+  c = 0.7 if metric in ('hyperbolic', 'lorentz') else None
   point = rng.uniform(0.1, 0.3, 6)
   orders = list(itertools.permutations(range(6)))[::7]
   images = point[np.array(orders)]

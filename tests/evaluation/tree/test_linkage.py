@@ -9,8 +9,7 @@ from scipy.cluster import hierarchy
 from hier_jax import poincare
 from hier_jax.errors import UserError
 from hier_jax.evaluation.tree import linkage as tree_linkage
-from hier_jax.evaluation.tree.linkage import class_centroids, linkage_tree
-from hier_jax.evaluation.tree.structure import check_tree
+from hier_jax.evaluation.tree.linkage import linkage_tree
 from tests.support.planted_trees import BINARY, distance, groups, in_ball, plant
 
 
@@ -53,12 +52,13 @@ def test_by_hand():
 @pytest.mark.parametrize(
   ('metric', 'c', 'method'),
   [
-    ('cosine', 0.0, 'average'),
+    ('cosine', None, 'average'),
     ('euclidean', 0.0, 'complete'),
     ('euclidean', 0.0, 'ward'),
     ('hyperbolic', 0.4, 'average'),
     ('lca_depth', 0.4, 'single'),
     ('lca_proxy', 0.4, 'average'),
+    ('lca_proxy', None, 'single'),
     ('lca_proxy', 0.0, 'single'),
   ],
 )
@@ -67,7 +67,8 @@ def test_distances_with_loops(metric, c, method, monkeypatch):
   monkeypatch.setattr(tree_linkage, '_COMPARED', 15)
   rng = np.random.default_rng(0)
   x, proxies = in_ball(rng, 13, 3, c or 1), in_ball(rng, 6, 3, c or 1)
-  plain = cosine if c == 0 else lambda a, b: distance(a, b, c)
+  hyperbolic = lambda a, b: distance(a, b, c)
+  plain = cosine if c is None else hyperbolic if c else math.dist
   functions = {
     'cosine': plain,
     'euclidean': math.dist,
@@ -83,7 +84,6 @@ def test_distances_with_loops(metric, c, method, monkeypatch):
     method=method,
     proxies=proxies if metric == 'lca_proxy' else None,
   )
-  check_tree(tree)
   if metric == 'lca_depth':
     depths, tolerance = lca_depths(x, c), 1e-3
     far = depths.max() - depths
@@ -120,7 +120,8 @@ def test_hyperbolic_ancestor_by_hand():
 def test_no_metric_is_the_distance_of_the_space():
   rng = np.random.default_rng(1)
   x = in_ball(rng, 9, 3)
-  for c, metric in ((0.0, 'cosine'), (1.0, 'hyperbolic')):
+  metrics = {None: 'cosine', 0.0: 'euclidean', 1.0: 'hyperbolic'}
+  for c, metric in metrics.items():
     np.testing.assert_array_equal(
       linkage_tree(x, c=c).height, linkage_tree(x, c=c, metric=metric).height
     )
@@ -158,26 +159,9 @@ def test_order_does_not_matter():
 def test_equal_rows():
   x = np.repeat(in_ball(np.random.default_rng(3), 2, 4), 3, 0)
   for metric in ('hyperbolic', 'lca_depth'):
-    tree = check_tree(linkage_tree(x, c=1.0, metric=metric))
+    tree = linkage_tree(x, c=1.0, metric=metric)
     if metric == 'hyperbolic':
       assert {frozenset([0, 1, 2]), frozenset([3, 4, 5])} <= groups(tree)
-
-
-@pytest.mark.parametrize('c', [0.0, 0.7])
-def test_class_centroids(c):
-  rng = np.random.default_rng(4)
-  x, labels = in_ball(rng, 40, 5, c or 1), rng.choice(list('dbac'), 40)
-  centroids, classes = class_centroids(np.float32(x), labels, c=c)
-  assert classes.tolist() == list('abcd') and centroids.dtype == np.float64
-  for name, centroid in zip(classes, centroids, strict=True):
-    mine = np.float32(x[labels == name])
-    if c:
-      expected = poincare.midpoint(mine, c=c)
-    else:
-      expected = np.mean(mine / np.linalg.norm(mine, axis=1)[:, None], 0)
-    np.testing.assert_allclose(centroid, expected, rtol=2e-5, atol=1e-6)
-  tree = linkage_tree(centroids, c=c, names=classes)
-  assert tree.names == ('a', 'b', 'c', 'd')
 
 
 def test_names_of_an_array():
@@ -193,9 +177,13 @@ X = np.float32([[0.1, 0.2], [0.3, 0.1], [0.2, 0.2]])
   [
     ({'embeddings': X[:1]}, r'has 1 rows; expected 2 to 3: .*class_centroids'),
     ({'embeddings': np.vstack([X, X])}, 'has 6 rows; .*class_centroids'),
-    ({'metric': 'manhattan'}, "`metric` is 'manhattan' at c = 0.0; .*'cosine'"),
-    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = 0.0; .*c > 0"),
-    ({'metric': 'cosine', 'c': 1}, "`metric` is 'cosine' at c = 1.0; .*c = 0"),
+    (
+      {'metric': 'manhattan'},
+      "`metric` is 'manhattan'; .*'cosine'.*'lca_proxy",
+    ),
+    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = None; .*c > 0"),
+    ({'metric': 'lca_depth', 'c': 0}, "'lca_depth' at c = 0.0; .*c > 0"),
+    ({'metric': 'cosine', 'c': 1}, "`metric` is 'cosine' at c = 1.0; .*None"),
     ({'method': 'centroid'}, "`method` is 'centroid'"),
     ({'method': 'ward'}, "'ward' with 'cosine'"),
     ({'method': 'ward', 'c': 1.0}, "'ward' with 'hyperbolic'"),
@@ -220,15 +208,6 @@ def test_bad_input(arguments, message, monkeypatch):
   given = {'embeddings': X, **arguments}
   with pytest.raises(UserError, match=message):
     linkage_tree(given.pop('embeddings'), **given)
-
-
-@pytest.mark.parametrize(
-  ('labels', 'message'),
-  [([1, 2], r'`labels` has shape \(2,\)'), ([1, np.nan, 2], 'lacks the label')],
-)
-def test_class_centroids_bad_input(labels, message):
-  with pytest.raises(UserError, match=message):
-    class_centroids(X, labels)
 
 
 def test_limit_is_what_memory_allows():

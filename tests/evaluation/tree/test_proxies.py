@@ -11,7 +11,7 @@ import pytest
 from hier_jax.errors import UserError
 from hier_jax.evaluation.tree import proxies as tree_lib
 from hier_jax.evaluation.tree.proxies import proxy_tree
-from hier_jax.evaluation.tree.structure import Tree, check_tree, contract
+from hier_jax.evaluation.tree.structure import contract
 from tests.support.planted_trees import (
   BINARY,
   PLANTED,
@@ -158,9 +158,6 @@ def test_is_a_tree_of_all_items(n, num_proxies, k):
   rng = np.random.default_rng(n)
   items, proxies = in_ball(rng, n, 6), in_ball(rng, num_proxies, 6)
   tree = proxy_tree(items, proxies, c=1.0, k=min(k, n, num_proxies))
-  same = check_tree(tree)
-  for field, other in zip(tree, same, strict=True):
-    np.testing.assert_array_equal(field, other)
   assert tree.num_leaves == n and set(range(n)) in groups(tree)
   inner = np.arange(n, len(tree.parent))
   assert (tree.parent[inner[:-1]] > inner[:-1]).all()
@@ -185,7 +182,7 @@ def test_equal_rows():
   items = np.float32([[0.5, 0.1]] * 3 + [[-0.5, 0.1]] * 2)
   proxies = np.float32([[0.4, 0]] * 2 + [[0, 0]] * 2 + [[-0.4, 0]] * 2)
   for k in (1, 3):
-    tree = check_tree(proxy_tree(items, proxies, c=1.0, k=k))
+    tree = proxy_tree(items, proxies, c=1.0, k=k)
     assert groups(contract(tree)) == {
       frozenset(range(5)),
       frozenset([0, 1, 2]),
@@ -317,7 +314,8 @@ ITEMS, PROXIES = np.full((4, 2), 0.5), np.full((3, 2), 0.2)
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ({'c': 0.0}, r'`c` is 0; .* linkage_tree'),
+    ({'c': 0.0}, r'`c` is 0.0; .* linkage_tree'),
+    ({'c': None}, r'`c` is None; .* linkage_tree'),
     ({'c': -1.0}, '`c` is -1.0'),
     ({'c': 2.0}, r'`embeddings` lies outside the ball .* 4 of 4 rows'),
     ({'proxies': 4 * PROXIES}, '`proxies` lies outside the ball'),
@@ -339,70 +337,3 @@ def test_bad_input(arguments, message):
   given = {'embeddings': ITEMS, 'proxies': PROXIES, 'c': 1.0, **arguments}
   with pytest.raises(UserError, match=message):
     proxy_tree(given.pop('embeddings'), given.pop('proxies'), **given)
-
-
-# ---- the tree itself --------------------------------------------------------
-
-
-def test_contract_by_hand():
-  # 0 and 1 below 3; 2 below 4; 3 alone below 5; 4 and 5 below 6, alone below
-  # the root 7.
-  tree = Tree(
-    np.array([3, 3, 4, 5, 6, 6, 7, -1], np.int32),
-    ('a', 'b', 'c'),
-    proxy=np.array([-1, -1, -1, 10, 11, 12, 13, 14]),
-    radius=np.array([9.0, 9, 9, 8, 7, 6, 5, 0]),
-    length=np.array([1.0, 2, 3, 4, 5, 6, 7, 0]),
-  )
-  small = contract(tree)
-  np.testing.assert_array_equal(small.parent, [3, 3, 4, 4, -1])
-  np.testing.assert_array_equal(small.proxy, [-1, -1, -1, 10, 13])
-  np.testing.assert_array_equal(small.radius, [9, 9, 9, 8, 5])
-  np.testing.assert_array_equal(small.length, [1, 2, 8, 10, 0])
-  assert small.names == tree.names and small.height is None
-  assert groups(small) == {g for g in groups(tree) if len(g) > 1}
-  for field, other in zip(contract(small), small, strict=True):
-    np.testing.assert_array_equal(field, other)
-
-
-def test_contract_a_chain():
-  size = 5000
-  parent = np.append(np.arange(1, size), -1)
-  tree = contract(Tree(parent, length=np.ones(size)))
-  np.testing.assert_array_equal(tree.parent, [-1])
-  np.testing.assert_array_equal(tree.length, [0])
-  # With a leaf at every step all of it stays.
-  leaf_parent = size + np.maximum(np.arange(size) - 1, 0)
-  tree = Tree(np.concatenate([leaf_parent, size + parent[:-1]]))
-  tree.parent[-1] = -1
-  np.testing.assert_array_equal(contract(tree).parent, tree.parent)
-
-
-def test_check_tree_sets_dtypes():
-  tree = check_tree(
-    Tree([2, 2, -1], names=(1, 2), proxy=[-1, -1, 3], height=[0, 0, 1])
-  )
-  assert tree.parent.dtype == tree.proxy.dtype == np.int32
-  assert tree.height.dtype == np.float64
-  assert tree.names == ('1', '2') and tree.radius is None
-  assert check_tree(Tree(np.array([-1]))).num_leaves == 1
-
-
-@pytest.mark.parametrize(
-  ('tree', 'message'),
-  [
-    (Tree([2, 2, 2]), 'roots'),
-    (Tree([-1, -1]), 'roots'),
-    (Tree([3, 3, 5, 4, 3, -1]), 'cycle'),
-    (Tree([2, 2, 7, -1]), 'parent'),
-    (Tree([-1, 0]), 'child'),
-    (Tree([2.0, 2.0, -1.0]), 'float64'),
-    (Tree([2, 2, -1], radius=[1.0, 2.0]), r'`radius` of .* \(2,\)'),
-    (Tree([2, 2, -1], length=[1.0, np.nan, 0]), '`length` of node 1 is NaN'),
-    (Tree([2, 2, -1], names=['a']), '`names` has 1 entries; expected 2'),
-    (Tree([2, 2, -1], names=['a', 'b\0']), 'name 1 is'),
-  ],
-)
-def test_no_tree(tree, message):
-  with pytest.raises(UserError, match=message):
-    check_tree(tree)

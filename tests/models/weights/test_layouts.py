@@ -19,7 +19,7 @@ BY_NAME = {layout.name: layout for layout in layouts.LAYOUTS}
 def _shapes(architecture):
   """Shapes by path, of a model with few blocks."""
   options = {} if architecture == 'resnet50' else {'depth': 1}
-  model = models.create(architecture, **options)
+  model = models.create_backbone(architecture, **options)
   images = jax.ShapeDtypeStruct((1, 112, 112, 3), np.float32)
   init = functools.partial(model.init, train=False)
   shapes = jax.eval_shape(init, jax.random.key(0), images)

@@ -51,13 +51,13 @@ def _assert_same(got, want):
 @pytest.fixture(scope='module')
 def small():
   """A backbone of a name, and variables of it."""
-  model = models.create(NAME, image_size=16)
+  model = models.create_backbone(NAME, image_size=16)
   return model, _random(model)
 
 
 @pytest.mark.parametrize('name', [NAME, 'resnet_test'])
 def test_our_files_hold_all_and_say_what_they_are(tmp_path, name):
-  model = models.create(name, image_size=16)
+  model = models.create_backbone(name, image_size=16)
   variables = _random(model)
   path = tmp_path / 'ours.safetensors'
   pretrained.save(path, variables, architecture=name)
@@ -76,7 +76,7 @@ def test_our_files_hold_all_and_say_what_they_are(tmp_path, name):
 def deit(tmp_path_factory):
   """A file that says that it has weights of DeiT."""
   name = 'deit_tiny_patch16_224'
-  init = functools.partial(models.create(name).init, train=False)
+  init = functools.partial(models.create_backbone(name).init, train=False)
   images = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
   shapes = jax.eval_shape(init, jax.random.key(0), images)
   variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
@@ -87,7 +87,7 @@ def deit(tmp_path_factory):
 
 @pytest.mark.parametrize(
   'make',
-  [models.create, functools.partial(embedder.create, image_size=224)],
+  [models.create_backbone, functools.partial(embedder.create, image_size=224)],
   ids=['backbone', 'embedder'],
 )
 def test_weights_are_not_given_other_pixels_than_they_expect(deit, make):
@@ -168,7 +168,7 @@ def test_timm_to_us_and_back_is_bitwise(tmp_path, file, model):
 
 
 def test_resnets_to_timm_and_back(tmp_path):
-  model = models.create('resnet_test')
+  model = models.create_backbone('resnet_test')
   variables = _random(model)
   path = tmp_path / 'timm.safetensors'
   pretrained.export(path, variables, architecture='resnet_test')
@@ -413,7 +413,7 @@ def _few(monkeypatch, *names):
 
 def test_convert_guesses_by_the_arrays(tmp_path, monkeypatch):
   _few(monkeypatch, NAME, 'vit_tiny_patch4')
-  variables = _random(models.create('resnet_test'))
+  variables = _random(models.create_backbone('resnet_test'))
   pretrained.export(
     tmp_path / 'a.safetensors', variables, architecture='resnet_test'
   )
@@ -455,7 +455,7 @@ def memory(kind):
   return int(status.partition(kind + ':')[2].split()[0]) * 1024
 
 path = pathlib.Path(sys.argv[1])
-model = models.create('dinov2_vits14')
+model = models.create_backbone('dinov2_vits14')
 before = memory('VmRSS')
 pretrained.load(path, model)
 print((memory('VmHWM') - before) / path.stat().st_size)

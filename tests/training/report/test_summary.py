@@ -1,4 +1,4 @@
-"""Runs side by side: which belong together, their metrics, their curves."""
+"""Runs side by side: which belong together, their figures, their curves."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def three(tmp_path):
   return tmp_path / 'study'
 
 
-def test_metrics_over_seeds(three):
+def test_figures_over_seeds(three):
   (group,) = summary.summary(runs_lib.load([three]))['groups']
   assert group['label'] == 'study'
   found = group['systems']['after training']

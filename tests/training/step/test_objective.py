@@ -25,7 +25,7 @@ def batch(seed=0):
 
 def params_of(config):
   params = objective.init_params(jax.random.key(0), config, CLASSES)
-  proxies = losses.init_hierarchical_proxies(jax.random.key(1), 24, DIM)
+  proxies = losses.init_hier_proxies(jax.random.key(1), 24, DIM)
   return params | {'hierarchical_proxies': proxies}
 
 
@@ -41,9 +41,9 @@ def test_every_loss_of_single_labels_is_there():
 def test_options_are_those_of_the_signatures():
   assert objective.options('soft_triple') == {
     'scale': 20.0,
-    'gamma': 0.1,
+    'temperature': 0.1,
     'margin': 0.01,
-    'tau': 0.0,
+    'center_weight': 0.0,
     'centers': 10,
   }
   assert objective.options('hyp') == {'temperature': 0.2, 'hyperbolic': True}
@@ -92,7 +92,7 @@ def test_sum_of_metric_and_hier(name):
     'proxy_anchor': lambda: losses.proxy_anchor(
       z, labels, params['class_proxies']
     ),
-    'hyp': lambda: losses.hyp(z.reshape(8, 2, DIM), c=0.1),
+    'hyp': lambda: losses.hyp(z, labels, c=0.1),
   }[name]()
   np.testing.assert_allclose(aux['metric'], metric, rtol=1e-6)
   hier, stats = jax.jit(
@@ -153,6 +153,25 @@ def test_hyp_with_hier_on_devices_is_that_of_one():
     return f(z, labels, {'hierarchical_proxies': v}, axis_name)[0]
 
   sharded.assert_like_one_device(loss, (z, labels), (proxies,), numbers=(2, 4))
+
+
+@pytest.mark.parametrize('c', [None, 0.0])
+def test_losses_of_cosines_and_of_euclidean_space(c):
+  name, z, labels = 'sup_con', *batch()
+  config, f = with_hier(
+    name,
+    **{
+      'model.c': c,
+      'model.clip_radius': None,
+      f'loss.{name}.hyperbolic': True,
+    },
+  )
+  params = params_of(config)
+  total, aux = jax.jit(lambda z, p: f(z, labels, p, None))(z, params)
+  metric = losses.sup_con(z, labels, c=c)
+  np.testing.assert_allclose(aux['metric'], metric, rtol=1e-6)
+  assert metric != losses.sup_con(z, labels, c=0.1)
+  chex.assert_tree_all_finite((total, aux))
 
 
 def test_memory_is_read_from_its_step_on_and_moves_on():

@@ -1,0 +1,57 @@
+"""Centroids of classes, by cosine, in Euclidean space and in the ball."""
+
+import numpy as np
+from scipy import sparse
+
+from hier_jax.evaluation import checks
+from hier_jax.evaluation.distances import normalize, square_norm
+
+
+def class_centroids(
+  embeddings, labels, *, c: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Centroid of each class, for a tree of classes.
+
+  For cosine the mean of the rows at length 1, not brought to length 1 again,
+  and in Euclidean space the mean. In the ball it is the midpoint, the centroid
+  of the hyperboloid: with p_i = 1 / (1 - c|x_i|^2), P = sum p_i, r = n / P and
+  m = sum p_i x_i / P it is
+
+    2m / (2 - r + sqrt(r^2 + 4c sum p_i |x_i - m|^2 / P)).
+
+  Args:
+    embeddings: `[n, d]`, any floating dtype.
+    labels: classes `[n]`, any dtype that sorts.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      of curvature -c.
+
+  Returns:
+    float64 `[C, d]`, and the classes `[C]`, sorted.
+
+  Raises:
+    UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
+      labels that are missing.
+
+  References:
+    Shimizu et al., Hyperbolic Neural Networks++, ICLR 2021, arXiv 2006.08210,
+    section 3.5.
+  """
+  c = checks.curvature('c', c)
+  x = checks.points('embeddings', embeddings, c)
+  labels = checks.class_labels('labels', labels, len(x))
+  checks.labelled('labels', labels)
+  classes, codes = np.unique(labels, return_inverse=True)
+  if c is None:
+    x = normalize(x)
+  c, num = c or 0.0, len(classes)
+  weight = 1 / (1 - c * square_norm(x))
+  rows = (np.ones(len(x)), (codes, np.arange(len(x))))
+  groups = sparse.csr_array(rows, shape=(num, len(x)))
+  total = groups @ weight
+  mean = (groups @ (weight * x)) / total
+  if not c:
+    return mean, classes
+  ratio = np.bincount(codes, minlength=num)[:, None] / total
+  spread = (groups @ (weight * square_norm(x - mean[codes]))) / total
+  scale = 2 - ratio + np.sqrt(ratio**2 + 4 * c * spread)
+  return 2 * mean / scale, classes

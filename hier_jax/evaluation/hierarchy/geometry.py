@@ -1,0 +1,167 @@
+"""Whether distances, radii and centroids of embeddings follow a taxonomy."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hier_jax.evaluation import _correlation, checks, distances
+from hier_jax.evaluation import taxonomy as taxonomy_lib
+from hier_jax.evaluation.centroids import class_centroids
+from hier_jax.evaluation.hierarchy import graded
+from hier_jax.evaluation.taxonomy import Taxonomy
+
+# Pairs whose coordinates are held at a time.
+_PAIRS_AT_ONCE = 8192
+
+
+class RadiusDepth(NamedTuple):
+  """Rank correlations of the distance from the origin and the depth.
+
+  Attributes:
+    items: over items, with the depth of their class; NaN where all classes lie
+      equally deep, and for cosine, which knows no radius.
+    nodes: over the nodes of the taxonomy that have items, with the radius of
+      their centroid.
+    shuffled: `nodes` where the items' labels are shuffled, a mean over some
+      shuffles. Centroids of many unlike items lie near the centre whatever the
+      taxonomy, so it is far above 0: compare `nodes` with it.
+  """
+
+  items: float
+  nodes: float
+  shuffled: float
+
+
+def distance_correlation(
+  embeddings,
+  labels,
+  taxonomy: Taxonomy,
+  *,
+  metric: str | None = None,
+  c: float | None = None,
+  max_pairs: int = 200_000,
+  seed: int = 0,
+) -> float:
+  """Spearman's correlation of distances of items and of their classes.
+
+  The latter are edges on the way between them in the taxonomy.
+
+  Args:
+    embeddings: `[n, d]`, any floating dtype.
+    labels: classes `[n]`, see `Taxonomy.codes`.
+    taxonomy: the classes' tree.
+    metric: see `hierarchy_metrics`.
+    c: likewise.
+    max_pairs: all pairs of items, or that many at random.
+    seed: of the draw.
+
+  Returns:
+    -1 to 1; NaN where one of the distances is the same for all pairs.
+
+  Raises:
+    UserError: see `graded_per_query`.
+  """
+  x, codes, metric, c = points_and_codes(
+    embeddings, labels, taxonomy, metric, c
+  )
+  rng = np.random.default_rng(seed)
+  i, j = _correlation.pairs(len(x), max_pairs, rng)
+  far = [
+    distances.paired(x[i[part]], x[j[part]], metric, c)
+    for part in (
+      slice(k, k + _PAIRS_AT_ONCE) for k in range(0, len(i), _PAIRS_AT_ONCE)
+    )
+  ]
+  known = taxonomy.distance(codes[i], codes[j])
+  return _correlation.spearman(np.concatenate([[], *far]), known)
+
+
+def radius_depth(
+  embeddings,
+  labels,
+  taxonomy: Taxonomy,
+  *,
+  metric: str | None = None,
+  c: float | None = None,
+  num_shuffles: int = 10,
+  seed: int = 0,
+) -> RadiusDepth:
+  """Whether what lies deeper in the taxonomy lies farther from the origin.
+
+  Centroids are those of `class_centroids`.
+
+  Args:
+    embeddings: `[n, d]`, any floating dtype.
+    labels: classes `[n]`, see `Taxonomy.codes`.
+    taxonomy: the classes' tree.
+    metric: see `hierarchy_metrics`.
+    c: likewise.
+    num_shuffles: how often the labels are shuffled.
+    seed: of the shuffles.
+
+  Raises:
+    UserError: see `graded_per_query`.
+  """
+  x, codes, metric, c = points_and_codes(
+    embeddings, labels, taxonomy, metric, c
+  )
+  rng = np.random.default_rng(seed)
+  items = float('nan')
+  if metric != 'cosine':
+    norms = distances.square_norm(x)[:, 0]
+    items = _correlation.spearman(norms, taxonomy.depth[codes])
+
+  def of_nodes(codes):
+    radii, depths = [], []
+    for level, nodes in enumerate(taxonomy.path.T):
+      # A class that lies higher was a node of its own level already.
+      there = taxonomy.depth[codes] > level
+      found, _ = class_centroids(x[there], nodes[codes[there]], c=c)
+      radii.append(distances.square_norm(found)[:, 0])
+      depths.append(np.full(len(found), level))
+    return _correlation.spearman(np.concatenate(radii), np.concatenate(depths))
+
+  shuffled = [of_nodes(rng.permutation(codes)) for _ in range(num_shuffles)]
+  return RadiusDepth(items, of_nodes(codes), known_mean(np.array(shuffled)))
+
+
+def nearest_centroid(
+  centroids, classes: Sequence[str], taxonomy: Taxonomy, *, c: float | None
+) -> dict[str, float]:
+  """Whether the nearest centroid of each class is that of its kin.
+
+  Args:
+    centroids: `[C, d]` of `class_centroids`.
+    classes: names of the classes `[C]`, two or more.
+    taxonomy: the classes' tree.
+    c: curvature, see `hierarchy_metrics`.
+
+  Returns:
+    '<level>/nearest_centroid' of every level but the last: share of the classes
+    with kin at that level whose nearest class centroid is of it; NaN without
+    any.
+
+  Raises:
+    UserError: see `graded_per_query`.
+  """
+  near = graded.graded_per_query(centroids, classes, taxonomy, c=c)
+  found = {}
+  for level, name in enumerate(taxonomy.level_names[:-1]):
+    hits = near.rank[near.num_positives[:, level] > 0, level] == 1
+    found[f'{name}/nearest_centroid'] = known_mean(hits.astype(float))
+  return found
+
+
+def points_and_codes(embeddings, labels, taxonomy: Taxonomy, metric, c):
+  """The points in float64, their classes, which distance is theirs, and c."""
+  taxonomy_lib.expect(taxonomy)
+  x, metric, c = graded.located('embeddings', embeddings, metric, c)
+  labels = checks.class_labels('labels', labels, len(x))
+  return x, taxonomy.codes(labels), metric, c
+
+
+def known_mean(values: np.ndarray) -> float:
+  """Mean of what is not NaN; NaN where nothing is left."""
+  kept = values[~np.isnan(values)]
+  return float(kept.mean()) if len(kept) else float('nan')

@@ -1,0 +1,107 @@
+"""Whether the common ancestors of a tree are those of a taxonomy."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hier_jax.errors import UserError
+from hier_jax.evaluation import _correlation, checks
+from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.structure import as_tree
+
+
+class LcaAgreement(NamedTuple):
+  """How a tree's common ancestors agree with those of a taxonomy.
+
+  Attributes:
+    spearman: rank correlation of the depths of the pairs' common ancestors;
+      NaN where one of both is the same for all pairs.
+    kendall: likewise, Kendall's tau-b.
+    triplets: share of the triples of items i, j, k, where by the taxonomy i and
+      j meet below i and k, that the tree orders so too; NaN without any.
+    tied: share where in the tree both meet at one node: they count as wrong.
+  """
+
+  spearman: float
+  kendall: float
+  triplets: float
+  tied: float
+
+
+def lca_agreement(
+  tree,
+  labels,
+  taxonomy: Taxonomy,
+  *,
+  node_depth=None,
+  max_pairs: int = 200_000,
+  max_anchors: int = 1_000,
+  seed: int = 0,
+) -> LcaAgreement:
+  """Whether items meet as deep in a tree as they do in a taxonomy.
+
+  Args:
+    tree: a `Tree` over the items, or the parent of each of its nodes.
+    labels: classes of the items `[n]`, see `Taxonomy.codes`.
+    taxonomy: the classes' tree.
+    node_depth: how deep each node lies `[num_nodes]`, such as minus the height
+      of a linkage or the distance of a proxy from the origin; None for the
+      number of edges above it. The correlations compare it between branches;
+      the triples only ask which of two nodes is above the other.
+    max_pairs: pairs that are correlated: all, or that many at random.
+    max_anchors: items i whose triples are counted: all, or that many at random.
+    seed: of the draws.
+
+  Raises:
+    UserError: not a tree, labels missing or unknown, depths of another length
+      or not finite.
+  """
+  codes = taxonomy.codes(checks.item_labels(labels))
+  tree = as_tree(tree, len(codes))
+  deep = tree.depth if node_depth is None else np.asarray(node_depth, float)
+  if deep.shape != tree.parent.shape or not np.isfinite(deep).all():
+    raise UserError(
+      f'`node_depth` has shape {deep.shape}; expected a finite depth for each '
+      f'of the {len(tree.parent)} nodes'
+    )
+  rng = np.random.default_rng(seed)
+  i, j = _correlation.pairs(len(codes), max_pairs, rng)
+  learned = deep[tree.lca(i, j)]
+  known = taxonomy.lca_depth(codes[i], codes[j])
+  right, tied, total = _triples(tree, codes, taxonomy, max_anchors, rng)
+  return LcaAgreement(
+    _correlation.spearman(learned, known),
+    _correlation.kendall(learned, known),
+    float(right / total) if total else float('nan'),
+    float(tied / total) if total else float('nan'),
+  )
+
+
+def _triples(tree, codes, taxonomy, max_anchors, rng):
+  """Triples that the tree orders rightly, that it ties, and all of them."""
+  anchors = np.arange(len(codes))
+  if len(codes) > max_anchors:
+    anchors = rng.choice(len(codes), max_anchors, replace=False)
+  joins = tree.depth[tree.joins]
+  width = 1 + int(tree.depth.max())
+  shape = (1 + taxonomy.num_levels, width)
+  sums = np.zeros(3)
+  for anchor in anchors:
+    place = tree.start[anchor]
+    # From the anchor outwards the ancestors can only rise.
+    met = [
+      np.minimum.accumulate(joins[:place][::-1]),
+      np.minimum.accumulate(joins[place:]),
+    ]
+    others = np.concatenate([tree.order[:place][::-1], tree.order[place + 1 :]])
+    known = taxonomy.lca_depth(codes[anchor], codes[others])
+    cell = known.astype(np.int64) * width + np.concatenate(met)
+    table = np.bincount(cell, minlength=shape[0] * width).reshape(shape)
+    higher = np.cumsum(table, 0) - table
+    above = np.cumsum(higher, 1) - higher
+    sums += (
+      np.sum(table * above),
+      np.sum(table * higher),
+      np.sum(table.sum(1) * higher.sum(1)),
+    )
+  return sums

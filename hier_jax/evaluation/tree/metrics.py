@@ -1,0 +1,70 @@
+"""Every metric of how a tree over items holds a taxonomy, under one call."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hier_jax.evaluation import taxonomy as taxonomy_lib
+from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.dasgupta import taxonomic_cost
+from hier_jax.evaluation.tree.lca import LcaAgreement, lca_agreement
+from hier_jax.evaluation.tree.purity import dendrogram_purity
+from hier_jax.evaluation.tree.structure import as_tree
+
+
+def tree_metrics(
+  tree,
+  labels,
+  taxonomy: Taxonomy,
+  *,
+  node_depth=None,
+  max_pairs: int = 200_000,
+  seed: int = 0,
+) -> dict[str, float]:
+  """Metrics of a tree over items with classes in a taxonomy.
+
+  Args:
+    tree: a `Tree` over the items, or the parent of each of its nodes.
+    labels: classes of the items `[n]`, see `Taxonomy.codes`.
+    taxonomy: the classes' tree.
+    node_depth: `[num_nodes]`, see `lca_agreement`.
+    max_pairs: pairs that are correlated: all, or that many at random.
+    seed: of all that is random.
+
+  Returns:
+    '<level>/purity', the dendrogram purity of every level, NaN where no two
+    items share a node of it; 'lca_spearman', 'lca_kendall', 'lca_triplets' and
+    'lca_tied' of `lca_agreement`; 'dasgupta', the cost of
+    `taxonomic_cost`.
+
+  Raises:
+    UserError: not a tree, labels missing or unknown.
+  """
+  codes = taxonomy_lib.expect(taxonomy).codes(labels)
+  tree = as_tree(tree, len(codes))
+  purity = []
+  for nodes in taxonomy.path.T[:, codes]:
+    purity.append(float('nan'))
+    if len(np.unique(nodes)) < len(nodes):
+      purity[-1] = dendrogram_purity(tree, nodes, seed=seed).value
+  lca = lca_agreement(
+    tree,
+    labels,
+    taxonomy,
+    node_depth=node_depth,
+    max_pairs=max_pairs,
+    seed=seed,
+  )
+  cost = taxonomic_cost(tree, labels, taxonomy)
+  keys = tree_keys(taxonomy.level_names)
+  return dict(zip(keys, [*purity, *lca, cost], strict=True))
+
+
+def tree_keys(level_names: Sequence[str]) -> list[str]:
+  """Keys of the result of `tree_metrics`, in order."""
+  lca = LcaAgreement._fields
+  return [
+    *(f'{name}/purity' for name in level_names),
+    *(f'lca_{name}' for name in lca),
+    'dasgupta',
+  ]

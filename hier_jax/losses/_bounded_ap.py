@@ -1,0 +1,262 @@
+"""Losses that bound 1 - average precision from above.
+
+Each takes embeddings `[b, d]` and labels. A row is a query, and its gallery is
+all other rows and those of a memory, ranked by their score: the cosine with
+`c=None`, or with a curvature minus the distance of `poincare.dist`: of points
+of the ball for c > 0, Euclidean at 0. Rows where `where` is false do not
+count, and neither do queries of whose class the gallery has no item; where
+nothing counts the loss is 0 and so is its gradient. `_items` says what they
+cost.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from hier_jax.losses import _checks, _items, _sharding
+
+__all__ = ['hap', 'roadmap', 'sup_ap']
+
+
+def _bounded_precision(scores, options, tables, item):
+  """Hierarchical precision at an item, of a rank that is never too small.
+
+  Items of lower level than it count by the smooth bound of the Heaviside
+  function, all others by that function itself, which has no gradient.
+  """
+  temperature, slope, delta = options
+  level, relevance, gallery = tables
+  above = scores - _items.of_item(scores, item)
+  bound = jax.nn.sigmoid(jnp.minimum(above, delta) / temperature)
+  bound += 0.5 * (above >= 0).astype(above.dtype)
+  bound += slope * jax.nn.relu(above - delta)
+  ahead = gallery & ~item & (above >= 0)
+  lower = gallery & (level < _items.of_item(level, item))
+  own = _items.of_item(relevance, item)
+  shared = jnp.where(ahead, jnp.minimum(relevance, own), 0)
+  rank = 1 + jnp.sum(jnp.where(lower, bound, ahead), 1, keepdims=True)
+  return (own + jnp.sum(shared, 1, keepdims=True)) / rank
+
+
+def _bounded_ap(scores, level, relevance, gallery, options, axis_name):
+  """1 - the mean over queries of the bounded hierarchical AP."""
+  precision = _items.over_items(
+    _bounded_precision,
+    scores,
+    options,
+    (level, relevance, gallery),
+    level > 0,
+  )
+  total = jnp.sum(relevance, 1)
+  ap = precision[:, 0] / jnp.where(total > 0, total, 1)
+  return _sharding.masked_mean(1 - ap, total > 0, axis_name)
+
+
+def _bounded_flat_ap(table, options, axis_name):
+  """`_bounded_ap` of what `_items.scored` returns: one level, all alike."""
+  scores, positive, gallery = table
+  level, relevance = (positive.astype(t) for t in (jnp.int32, scores.dtype))
+  return _bounded_ap(scores, level, relevance, gallery, options, axis_name)
+
+
+def sup_ap(
+  z,
+  labels,
+  *,
+  temperature=0.01,
+  slope=100.0,
+  delta=0.05,
+  c=None,
+  where=None,
+  memory=None,
+  axis_name=None,
+):
+  """SupAP: an upper bound of 1 - the mean average precision.
+
+  With the scores s of a query, P the items of its class and N all others,
+
+    AP = 1/|P| sum_{i in P} r(i) / (r(i) + sum_{j in N} H(s_j - s_i)),
+    r(i) = 1 + #{j in P, j != i: s_j >= s_i}, not differentiated,
+    H(t) = sigmoid(t / temperature)                                  for t < 0,
+           sigmoid(t / temperature) + 1/2               for 0 <= t <= delta,
+           slope (t - delta) + sigmoid(delta / temperature) + 1/2    beyond.
+
+  H is the paper's, continuous at delta; the authors' program has 1.44 for
+  sigmoid(delta / temperature) + 1/2 = 1.493. At t = 0 it is 1, so that a tie
+  counts against the item and the bound holds.
+
+  Args:
+    z: `[b, d]` embeddings (points of the ball with c).
+    labels: int `[b]`.
+    temperature: tau of the paper.
+    slope: rho of the paper.
+    delta: delta of the paper, where the sigmoid has become flat.
+    c: see `smooth_ap`.
+    where: see `smooth_ap`.
+    memory: see `smooth_ap`.
+    axis_name: see `smooth_ap`.
+
+  Returns:
+    scalar, the mean over queries of 1 - AP.
+
+  References:
+    Ramzi et al., "Robust and Decomposable Average Precision for Image
+    Retrieval" (NeurIPS 2021, arXiv 2110.01445), section 3.
+  """
+  table = _items.scored(z, labels, c, where, memory, axis_name)
+  return _bounded_flat_ap(table, (temperature, slope, delta), axis_name)
+
+
+def _calibration(table, margins, axis_name):
+  """Mean over queries of the means of [alpha - s]+ and of [s - beta]+."""
+  scores, positive, gallery = table
+  alpha, beta = margins
+
+  def mean(short, where):
+    summed = jnp.sum(jnp.where(where, jax.nn.relu(short), 0), 1)
+    return summed / jnp.maximum(jnp.sum(where, 1), 1)
+
+  energy = mean(alpha - scores, positive)
+  energy += mean(scores - beta, gallery & ~positive)
+  return _sharding.masked_mean(energy, jnp.any(positive, 1), axis_name)
+
+
+def roadmap(
+  z,
+  labels,
+  *,
+  weight=0.1,
+  margins=None,
+  temperature=0.01,
+  slope=100.0,
+  delta=0.05,
+  c=None,
+  where=None,
+  memory=None,
+  axis_name=None,
+):
+  """ROADMAP: (1 - weight) `sup_ap` + weight times the calibration loss.
+
+  That loss makes scores of different queries comparable, and so the batch's AP
+  that of all data: the mean over queries of 1/|P| sum_{i in P} [alpha - s_i]+
+  + 1/|N| sum_{j in N} [s_j - beta]+. The authors' program takes the means over
+  the batch's pairs that are not at 0 instead.
+
+  Args:
+    z: `[b, d]` embeddings (points of the ball with c).
+    labels: int `[b]`.
+    weight: lambda of the paper; 0.1 is of the authors' later program, the first
+      has 1/2.
+    margins: alpha and beta of the paper, (0.9, 0.6) with None; with c they are
+      of minus the distance and must be given.
+    temperature: see `sup_ap`.
+    slope: see `sup_ap`.
+    delta: see `sup_ap`.
+    c: see `smooth_ap`.
+    where: see `smooth_ap`.
+    memory: see `smooth_ap`.
+    axis_name: see `smooth_ap`.
+
+  Returns:
+    scalar.
+
+  Raises:
+    ValueError: for a curvature without margins.
+
+  References:
+    Ramzi et al., "Robust and Decomposable Average Precision for Image
+    Retrieval" (NeurIPS 2021, arXiv 2110.01445), section 3.
+  """
+  if margins is None and c is not None:
+    raise ValueError(
+      'margins must be given with a curvature: they are of minus the distance'
+    )
+  table = _items.scored(z, labels, c, where, memory, axis_name)
+  rank = _bounded_flat_ap(table, (temperature, slope, delta), axis_name)
+  calibration = _calibration(table, margins or (0.9, 0.6), axis_name)
+  return (1 - weight) * rank + weight * calibration
+
+
+def _common_levels(labels, memory, axis_name):
+  """How many of their first labels a row and one of all share, `[b, n]`."""
+  classes = _sharding.gather(labels, axis_name)
+  if memory is not None:
+    _checks.shape('memory.labels', memory.labels, None, labels.shape[1])
+    classes = jnp.concatenate([classes, memory.labels])
+  same = jnp.ones((labels.shape[0], classes.shape[0]), bool)
+  level = jnp.zeros(same.shape, jnp.int32)
+  for mine, theirs in zip(labels.T, classes.T, strict=True):
+    same &= mine[:, None] == theirs[None]
+    level += same
+  return level
+
+
+def _relevance(level, depth, alpha, dtype):
+  """(l / depth)^alpha over the number of the row's items at level l, or 0."""
+  relevance = jnp.zeros(level.shape, dtype)
+  for height in range(1, depth + 1):
+    here = level == height
+    count = jnp.maximum(jnp.sum(here, 1, keepdims=True, dtype=dtype), 1)
+    relevance = jnp.where(here, (height / depth) ** alpha / count, relevance)
+  return relevance
+
+
+def hap(
+  z,
+  labels,
+  *,
+  alpha=1.0,
+  temperature=0.01,
+  slope=100.0,
+  delta=0.05,
+  c=None,
+  where=None,
+  memory=None,
+  axis_name=None,
+):
+  """HAPPIER's loss: an upper bound of 1 - the hierarchical AP.
+
+  An item is at level l of a query if they have their first l labels in common.
+  With the scores s of a query, its items at l > 0, L levels, n_l items at l,
+
+    rel(i) = (l / L)^alpha / n_l,
+    H-AP = sum_i H-rank(i) / rank(i) / sum_i rel(i),
+    H-rank(i) = rel(i) + sum_{j != i: s_j >= s_i} min(rel(i), rel(j)),
+    rank(i) = 1 + #{j != i of no lower level: s_j >= s_i}
+              + sum_{j of lower level} H(s_j - s_i), H as in `sup_ap`.
+
+  Only the last sum has a gradient, as in the authors' program. With one level
+  it is `sup_ap`. The paper adds a clustering loss over the finest classes, for
+  which: 0.9 hap(z, labels) + 0.1 normalized_softmax(z, labels[:, -1], proxies).
+
+  Args:
+    z: `[b, d]` embeddings (points of the ball with c).
+    labels: int `[b, L]`, coarsest level first (the authors' have it last). A
+      label may mean another class below another parent.
+    alpha: exponent of the relevance; the greater, the less coarse levels count.
+    temperature: see `sup_ap`.
+    slope: see `sup_ap`.
+    delta: see `sup_ap`.
+    c: see `smooth_ap`.
+    where: see `smooth_ap`.
+    memory: see `smooth_ap`; its labels are `[m, L]`.
+    axis_name: see `smooth_ap`.
+
+  Returns:
+    scalar, the mean over queries of 1 - H-AP.
+
+  References:
+    Ramzi et al., "Hierarchical Average Precision Training for Pertinent Image
+    Retrieval" (ECCV 2022, arXiv 2207.04873), section 3.
+  """
+  _checks.rows(z, labels, ranks=(2, 2))
+  labels = jnp.asarray(labels)
+  level = _common_levels(labels, memory, axis_name)
+  if memory is not None:
+    memory = memory._replace(labels=memory.labels[:, 0])
+  scores, positive, gallery = _items.scored(
+    z, labels[:, 0], c, where, memory, axis_name
+  )
+  level = jnp.where(positive, level, 0)
+  relevance = _relevance(level, labels.shape[1], alpha, scores.dtype)
+  options = (temperature, slope, delta)
+  return _bounded_ap(scores, level, relevance, gallery, options, axis_name)

@@ -1,0 +1,270 @@
+"""Softmax losses: cross-entropy over proxies or centers of the classes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hier_jax import numerics
+from hier_jax.losses import _proxy, _sharding
+from hier_jax.losses._batch import cosine_similarity
+
+__all__ = [
+  'arc_face',
+  'cos_face',
+  'normalized_softmax',
+  'proxy_nca_pp',
+  'soft_triple',
+  'sub_center_arc_face',
+]
+
+
+def _less(similarity, margin, own):
+  """Similarities `[b, C]`, those to the own class less a margin."""
+  return jnp.where(own, similarity - margin, similarity)
+
+
+def _cross_entropy(logits, labels, where, axis_name):
+  """Mean of -log softmax(logits)[label] over the rows that count.
+
+  Those are the rows where `where` is true and the label is in 0..C-1; without
+  any the result is 0.
+  """
+  own = _proxy.own_class(labels, logits.shape[1])
+  counts = where & jnp.any(own, 1)
+  nll = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
+  return _sharding.masked_mean(nll, counts, axis_name)
+
+
+def _center_similarity(z, centers):
+  """Cosines `[b, C, K]` to the centers `[C, K, d]`."""
+  classes, number, dim = centers.shape
+  flat = cosine_similarity(z, centers.reshape(-1, dim))
+  return flat.reshape(-1, classes, number)
+
+
+def normalized_softmax(
+  z, labels, proxies, *, temperature=0.05, where=None, axis_name=None
+):
+  """Normalized softmax: cross-entropy over cosines s / temperature.
+
+  Args:
+    z: `[b, d]` embeddings; only their directions count.
+    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
+    proxies: `[C, d]`; only their directions count.
+    temperature: sigma of the paper.
+    where: bool `[b]`, the rows that count; None for all.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    scalar, 0 where no row counts.
+
+  References:
+    Zhai and Wu, "Classification is a Strong Baseline for Deep Metric Learning"
+    (BMVC 2019, arXiv 1811.12649), equation 3.
+  """
+  where = _proxy.rows_that_count(z, labels, proxies, where)
+  logits = cosine_similarity(z, proxies) / temperature
+  return _cross_entropy(logits, labels, where, axis_name)
+
+
+def proxy_nca_pp(
+  z, labels, proxies, *, temperature=1 / 9, where=None, axis_name=None
+):
+  """ProxyNCA++: cross-entropy over -|x - p|^2 / temperature of unit vectors.
+
+  Args:
+    z: `[b, d]` embeddings; only their directions count.
+    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
+    proxies: `[C, d]`; only their directions count.
+    temperature: T of the paper.
+    where: bool `[b]`, the rows that count; None for all.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    scalar, 0 where no row counts.
+
+  References:
+    Teh, DeVries and Taylor, "ProxyNCA++: Revisiting and Revitalizing Proxy
+    Neighborhood Component Analysis" (ECCV 2020, arXiv 2004.01113), section 3.
+  """
+  # |x - p|^2 = 2 - 2 s, of which the softmax sees 2 s.
+  return normalized_softmax(
+    z,
+    labels,
+    proxies,
+    temperature=temperature / 2,
+    where=where,
+    axis_name=axis_name,
+  )
+
+
+def cos_face(
+  z, labels, proxies, *, scale=64.0, margin=0.35, where=None, axis_name=None
+):
+  """CosFace: cross-entropy over scale s, with scale (s - margin) for the class.
+
+  Args:
+    z: `[b, d]` embeddings; only their directions count.
+    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
+    proxies: `[C, d]`; only their directions count.
+    scale: s of the paper.
+    margin: m of the paper, of the cosine.
+    where: bool `[b]`, the rows that count; None for all.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    scalar, 0 where no row counts.
+
+  References:
+    Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition"
+    (CVPR 2018, arXiv 1801.09414), equation 4.
+  """
+  where = _proxy.rows_that_count(z, labels, proxies, where)
+  own = _proxy.own_class(labels, proxies.shape[0])
+  similarity = _less(cosine_similarity(z, proxies), margin, own)
+  return _cross_entropy(scale * similarity, labels, where, axis_name)
+
+
+def _turn(cosine, angle):
+  """cos(theta + angle) of cos(theta), monotone for theta in [0, pi].
+
+  Past theta = pi - angle, where cos(theta + angle) would rise again, it goes on
+  as cos(theta) - 1 + cos(angle), which meets it there.
+  """
+  # Its slope at cos(theta) = 1 or -1 is infinite; this is as steep as it gets.
+  flat = jnp.finfo(cosine.dtype).eps
+  sine = jnp.sqrt(jnp.maximum(1 - cosine * cosine, flat))
+  turned = cosine * jnp.cos(angle) - sine * jnp.sin(angle)
+  beyond = cosine - 1 + jnp.cos(angle)
+  return jnp.where(cosine > -jnp.cos(angle), turned, beyond)
+
+
+def _arc_logits(similarity, labels, scale, margin):
+  own = _proxy.own_class(labels, similarity.shape[1])
+  return scale * jnp.where(own, _turn(similarity, margin), similarity)
+
+
+def arc_face(
+  z, labels, proxies, *, scale=64.0, margin=0.5, where=None, axis_name=None
+):
+  """ArcFace: cross-entropy over scale cos(theta), + margin for the class.
+
+  The class's logit is scale cos(theta + margin), continued so that it falls
+  with theta up to pi.
+
+  Args:
+    z: `[b, d]` embeddings; only their directions count.
+    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
+    proxies: `[C, d]`; only their directions count.
+    scale: s of the paper.
+    margin: m of the paper, an angle in radians.
+    where: bool `[b]`, the rows that count; None for all.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    scalar, 0 where no row counts.
+
+  References:
+    Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face
+    Recognition" (CVPR 2019, arXiv 1801.07698), equation 3.
+  """
+  where = _proxy.rows_that_count(z, labels, proxies, where)
+  similarity = cosine_similarity(z, proxies)
+  logits = _arc_logits(similarity, labels, scale, margin)
+  return _cross_entropy(logits, labels, where, axis_name)
+
+
+def sub_center_arc_face(
+  z, labels, centers, *, scale=64.0, margin=0.5, where=None, axis_name=None
+):
+  """Sub-center ArcFace: ArcFace over the nearest of a class's K centers.
+
+  Args:
+    z: `[b, d]` embeddings; only their directions count.
+    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
+    centers: `[C, K, d]`; only their directions count.
+    scale: s of the paper.
+    margin: m of the paper, an angle in radians.
+    where: bool `[b]`, the rows that count; None for all.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    scalar, 0 where no row counts.
+
+  References:
+    Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale
+    Noisy Web Faces" (ECCV 2020), equation 3.
+  """
+  where = _proxy.rows_that_count(z, labels, centers, where, centers=True)
+  similarity = numerics.largest(_center_similarity(z, centers), 2)
+  logits = _arc_logits(similarity, labels, scale, margin)
+  return _cross_entropy(logits, labels, where, axis_name)
+
+
+def soft_triple(
+  z,
+  labels,
+  centers,
+  *,
+  scale=20.0,
+  temperature=0.1,
+  margin=0.01,
+  center_weight=0.0,
+  where=None,
+  axis_name=None,
+):
+  """SoftTriple: cross-entropy over the softly nearest of K centers a class.
+
+  S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck), gamma being the
+  temperature; the logits are scale S, with scale (S - margin) for the class.
+  With a `center_weight` tau, the mean distance of a class's centers is added,
+  which merges those that are not needed:
+  tau / (C K (K - 1)) sum_c sum_{i < j} |w_ci - w_cj|.
+
+  Args:
+    z: `[b, d]` embeddings; only their directions count.
+    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
+    centers: `[C, K, d]`; only their directions count.
+    scale: lambda of the paper.
+    temperature: of the choice among a class's centers, gamma of the paper.
+    margin: delta of the paper.
+    center_weight: weight of the regularizer, tau of the paper (0.2 there; 0 in
+      HIER's program).
+    where: bool `[b]`, the rows that count; None for all.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    scalar.
+
+  References:
+    Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet
+    Sampling" (ICCV 2019, arXiv 1909.05235), equations 7 and 12.
+  """
+  where = _proxy.rows_that_count(z, labels, centers, where, centers=True)
+  similarity = _center_similarity(z, centers)
+  share = jax.nn.softmax(similarity / temperature, 2)
+  relaxed = jnp.sum(share * similarity, 2)
+  own = _proxy.own_class(labels, centers.shape[0])
+  logits = scale * _less(relaxed, margin, own)
+  loss = _cross_entropy(logits, labels, where, axis_name)
+  if isinstance(center_weight, (int, float)) and center_weight == 0:
+    return loss
+  return loss + center_weight * _spread(centers)
+
+
+def _spread(centers):
+  """Mean over classes of sum_{i < j} |w_i - w_j| / (K (K - 1)), unit w."""
+  classes, number, _ = centers.shape
+  if number == 1:
+    return jnp.zeros((), numerics.widened(centers).dtype)
+  unit = numerics.unit(numerics.widened(centers))
+  i, j = np.triu_indices(number, 1)
+  sq = jnp.sum((unit[:, i] - unit[:, j]) ** 2, -1)
+  # No slope between centers that have merged.
+  return jnp.sum(numerics.sqrt(sq)) / (classes * number * (number - 1))

@@ -1,0 +1,35 @@
+"""Every metric of a tree under one call."""
+
+import math
+
+import numpy as np
+
+from hier_jax.evaluation.tree.dasgupta import taxonomic_cost
+from hier_jax.evaluation.tree.lca import lca_agreement
+from hier_jax.evaluation.tree.metrics import tree_metrics
+from hier_jax.evaluation.tree.purity import dendrogram_purity
+from tests.support import trees
+from tests.support.taxonomic_data import TAXONOMY
+
+
+def test_tree_metrics():
+  rng = np.random.default_rng(3)
+  parent, y = trees.random_tree(rng, 40, 15), rng.integers(0, 9, 40)
+  found = tree_metrics(parent, y, TAXONOMY)
+  for level, name in enumerate(TAXONOMY.level_names):
+    expected = dendrogram_purity(parent, TAXONOMY.path[y, level])
+    assert found[f'{name}/purity'] == expected.value
+  lca = lca_agreement(parent, y, TAXONOMY)
+  keys = ['lca_spearman', 'lca_kendall', 'lca_triplets', 'lca_tied']
+  assert [found[key] for key in keys] == list(lca)
+  assert found['dasgupta'] == taxonomic_cost(parent, y, TAXONOMY)
+  assert set(found) == {
+    'top/purity', 'group/purity', 'class/purity', *keys, 'dasgupta',
+  }  # fmt: skip
+
+
+def test_tree_of_the_taxonomy_itself():
+  found = tree_metrics(TAXONOMY.parents(), TAXONOMY.classes, TAXONOMY)
+  assert (found['top/purity'], found['group/purity']) == (1, 1)
+  assert math.isnan(found['class/purity'])
+  assert (found['lca_triplets'], found['lca_tied']) == (1, 0)

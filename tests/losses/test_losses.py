@@ -1,0 +1,104 @@
+"""What all losses have in common."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax import losses
+from hier_jax.training.step import objective
+from tests.support import exact_geometry
+
+ROWS, DIM, CLASSES = 12, 4, 6
+KEY = jax.random.key(0)
+OPTIONS = [
+  *((name, {}) for name in objective.LOSSES),
+  ('multi_similarity', {'epsilon': 0.1}),
+  ('triplet', {'mining': 'all'}),
+  ('triplet', {'mining': 'hard'}),
+  ('sup_con', {'c': 0.5}),
+  ('triplet', {'c': 0.0}),
+  ('smooth_ap', {'c': 0.5}),
+]
+
+
+def test_dir_shows_what_is_meant():
+  public = [name for name in dir(losses) if not name.startswith('_')]
+  assert public == sorted(losses.__all__)
+
+
+def test_regularized_has_the_options_of_hier_and_their_defaults():
+  of = lambda f: inspect.signature(f).parameters
+  shared = {
+    name: p.default
+    for name, p in of(losses.hier).items()
+    if p.kind is p.KEYWORD_ONLY
+  }
+  own = of(losses.regularized)
+  assert {name: own[name].default for name in shared} == shared
+
+
+def of_rows(name, settings, labels):
+  """The loss of rows `[12, 4]`, its parameters bound."""
+  f = functools.partial(getattr(losses, name), labels=labels, **settings)
+  parameters = objective._parameters(name)
+  centers = 3 if 'centers' in parameters else None
+  if centers or 'proxies' in parameters:
+    proxies = losses.init_class_proxies(KEY, CLASSES, DIM, centers=centers)
+    return jax.jit(
+      lambda z: f(z, **{'centers' if centers else 'proxies': proxies})
+    )
+  return jax.jit(lambda z: f(z))
+
+
+def rows():
+  return exact_geometry.ball(np.random.default_rng(0), ROWS, DIM, 0.5, 'mid')
+
+
+def with_nan(row):
+  z = np.array(rows())
+  z[row, 1] = np.nan
+  return z
+
+
+@pytest.mark.parametrize(('name', 'settings'), OPTIONS)
+def test_a_row_that_is_nan_makes_the_loss_nan(name, settings):
+  f = of_rows(name, settings, np.arange(ROWS) // 2)
+  assert np.isfinite(f(rows()))
+  assert np.isnan(f(with_nan(5)))
+
+
+@pytest.mark.parametrize('mining', ['all', 'hard', 'semi_hard'])
+def test_a_negative_that_is_nan_makes_the_triplet_loss_nan(mining):
+  labels = np.r_[np.arange(10) // 2, 5, 6]
+  f = of_rows('triplet', {'mining': mining}, labels)
+  assert np.isnan(f(with_nan(11)))
+
+
+def test_a_row_that_is_nan_makes_hap_nan():
+  labels = np.stack([np.arange(ROWS) // 4, np.arange(ROWS) // 2], 1)
+  assert np.isnan(losses.hap(with_nan(5), labels))
+
+
+@pytest.mark.parametrize('estimator', ['gumbel', 'softmax'])
+@pytest.mark.parametrize('c', [0.1, None])
+def test_a_node_that_is_nan_makes_hier_nan(c, estimator):
+  proxies = losses.init_hier_proxies(KEY, 9, DIM)
+  f = jax.jit(
+    lambda z, v: losses.hier(
+      KEY,
+      z,
+      np.arange(ROWS) // 2,
+      v,
+      c=c,
+      k=3,
+      triplets_per_anchor=1,
+      estimator=estimator,
+    )[0]
+  )
+  assert np.isfinite(f(rows(), proxies))
+  assert np.isnan(f(with_nan(11), proxies))
+  assert np.isnan(f(rows(), proxies.at[3, 0].set(jnp.nan)))
