@@ -24,8 +24,8 @@ def _define(values):
   verbs.number_flag(
     values,
     'c',
-    'C: The curvature of the ball, or none for cosine similarity; by default'
-    ' that of the run or the file.',
+    'C: The curvature of the ball, 0 for Euclidean distance, or none for cosine'
+    ' similarity; by default what the run or the file says.',
     or_none=True,
   )
   verbs.text_flags(

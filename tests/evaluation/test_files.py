@@ -134,7 +134,7 @@ def test_command_prints_and_writes(data, capsys):
   assert not list(folder.glob('*.tmp'))
 
 
-def test_command_takes_none_for_cosine(data, capsys):
+def test_command_takes_any_curvature(data, capsys):
   folder, arrays = data
   path = str(folder / 'ball.npz')
   x, labels = arrays['query']
@@ -142,6 +142,7 @@ def test_command_takes_none_for_cosine(data, capsys):
   for flags, lead in (
     ([], '20 queries, by hyperbolic, c = 1;'),
     (['--c', '0.5'], '20 queries, by hyperbolic, c = 0.5;'),
+    (['--c', '0'], '20 queries, by euclidean, c = 0;'),
     (['--c', 'none'], '20 queries, by cosine;'),
   ):
     assert cli.main(['hier-jax', 'evaluate', path, *flags]) == 0
@@ -159,7 +160,7 @@ def test_command_takes_none_for_cosine(data, capsys):
     (['nowhere.npz'], 'nowhere.npz does not exist'),
     (['broken.npz'], r'broken.npz is no .npz'),
     (['other.npz'], r"lacks the array 'embeddings', it holds x"),
-    (['query.npz', '--curvature', '-1'], 'expected None (cosine), 0'),
+    (['query.npz', '--c', '-1'], 'expected None (cosine), 0'),
     (['query.npz', '--recall_at', '0'], 'K of recall_at'),
     (['runs/mistyped'], 'runs/mistyped does not exist: expected the workdir'),
     (['mistyped', '--query', 'test'], 'mistyped does not exist: expected the'),

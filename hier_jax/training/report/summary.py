@@ -25,7 +25,7 @@ def summarize(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
   Returns:
     'groups', a list: 'label', 'folders', 'systems' (system -> metric -> its
     'mean', 'std', 'low' and 'high' over seeds, and 'values' by seed) and, where
-    the runs have it, 'time'; and 'unfinished', a list.
+    the runs have them, figures of 'time'; and 'unfinished', a list.
   """
   return {
     'groups': [
