@@ -1,17 +1,22 @@
 """Distances: of points, of all pairs, to hyperplanes and to ideal points."""
 
+# The annotations say what callers may pass. The formulas receive arrays instead
+# (see `_arguments.op`), which mypy cannot know.
+# mypy: disable-error-code="index, operator, union-attr"
+
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments, _pairwise
 
 
 @_arguments.op('x', 'y')
-def dist(x, y, *, c):
+def dist(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Geodesic distance (2 / sqrt(c)) artanh(sqrt(c) |(-x) (+) y|).
 
   Computed as (2 / sqrt(c)) asinh(sqrt(c q)),
@@ -19,12 +24,22 @@ def dist(x, y, *, c):
   pairs and at the boundary alike.
 
   Args:
-    x: points `[..., d]`.
-    y: points `[..., d]`.
-    c: curvature; 2|x-y| at 0.
+    x: points of the ball, `[..., d]`.
+    y: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the distance is
+      2|x - y|.
 
   Returns:
-    `[...]`. Its gradient at x = y is 0.
+    Distances `[...]`. The gradient at x = y is 0.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x, y = jnp.array([0.0, 0.0]), jnp.array([0.6, 0.0])
+    >>> print(f'{float(poincare.dist(x, y, c=1.0)):.3f}')  # log(4)
+    1.386
+    >>> print(f'{float(poincare.dist(x, y, c=0.0)):.3f}')  # 2 * 0.6
+    1.200
   """
   (a, error_a), (b, error_b) = (_analytic.gap_and_error(p, c) for p in (x, y))
   return _analytic.length(x - y, a * b, c, error_a + error_b)
@@ -92,7 +107,9 @@ def _dist_matrix(x, y, *, c, backward):
   return jnp.vectorize(pairs, signature=signature)(x, y, c)
 
 
-def dist_matrix(x, y, *, c, backward='auto'):
+def dist_matrix(
+  x: ArrayLike, y: ArrayLike, *, c: ArrayLike, backward: str = 'auto'
+) -> jax.Array:
   """All pairwise geodesic distances.
 
   Memory, that of its gradient included, is a few `[n, m]` matrices; nothing of
@@ -100,19 +117,28 @@ def dist_matrix(x, y, *, c, backward='auto'):
   `dist(x[:, None], y[None])`).
 
   Args:
-    x: points `[..., n, d]`.
-    y: points `[..., m, d]`.
-    c: curvature, a number or `[...]`.
-    backward: how the gradient is made. 'rowwise' keeps its digits for close
-      pairs; 'matmul' is two to three times faster, and loses them; 'auto' looks
-      at the distances and is row-wise where any pair is nearer than an eighth
-      of its points' norm, but for coinciding ones; on a GPU it always is.
+    x: points of the ball, `[..., n, d]`.
+    y: points of the ball, `[..., m, d]`.
+    c: curvature, a number from 0 up, or an array `[...]`.
+    backward: how the gradient is computed. 'rowwise' keeps its digits for close
+      pairs; 'matmul' is two to three times faster but loses them. 'auto' looks
+      at the distances: it is row-wise where any pair is nearer than an eighth
+      of its points' norm (coinciding pairs do not count), and always is on a
+      GPU.
 
   Returns:
-    `[..., n, m]`; see `dist`. The gradient of a coinciding pair is 0.
+    Distances `[..., n, m]`; see `dist`. The gradient of a coinciding pair is 0.
 
   Raises:
     ValueError: for arrays of rank below 2 or an unknown `backward`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x = np.array([[0.0, 0.0], [0.6, 0.0]])
+    >>> print(np.asarray(poincare.dist_matrix(x, x, c=1.0)).round(2))
+    [[0.   1.39]
+     [1.39 0.  ]]
   """
   if backward not in _pairwise.BACKWARDS:
     raise ValueError(
@@ -128,21 +154,38 @@ def dist_matrix(x, y, *, c, backward='auto'):
 
 
 @_arguments.op('x', 'p', vectors=('normal',), static=('signed',))
-def dist_to_hyperplane(x, p, normal, *, c, signed=False):
+def dist_to_hyperplane(
+  x: ArrayLike,
+  p: ArrayLike,
+  normal: ArrayLike,
+  *,
+  c: ArrayLike,
+  signed: bool = False,
+) -> jax.Array:
   """Distance to the geodesic hyperplane through p with a normal vector.
 
   (1 / sqrt(c)) asinh(2 sqrt(c) |<w, n>| / ((1 - c|w|^2) |n|)), w = (-p) (+) x
   (Ganea, Becigneul and Hofmann, 2018, theorem 5).
 
   Args:
-    x: points `[..., d]`.
-    p: points `[..., d]` of the hyperplanes.
-    normal: tangent vectors at p `[..., d]`; their length does not matter.
-    c: curvature; 2|<x - p, n>| / |n| at 0.
-    signed: positive on the side of the normal, negative on the other.
+    x: points of the ball, `[..., d]`.
+    p: points `[..., d]` that the hyperplanes pass through.
+    normal: tangent vectors at p, `[..., d]`; their length does not matter.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the distance is
+      2|<x - p, n>| / |n|.
+    signed: whether the distance is positive on the side of the normal and
+      negative on the other, rather than positive on both.
 
   Returns:
-    `[...]`; 0 where the normal is 0.
+    Distances `[...]`; 0 where the normal is 0.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x, p, normal = jnp.array([[0.6, 0.0], [0.0, 0.0], [-1.0, 0.0]])
+    >>> d = poincare.dist_to_hyperplane(x, p, normal, c=1.0, signed=True)
+    >>> print(f'{float(d):.3f}')  # x lies opposite the normal
+    -1.386
   """
   a, b = _analytic.gap(p, c), _analytic.gap(x, c)
   t = x - p
@@ -154,20 +197,38 @@ def dist_to_hyperplane(x, p, normal, *, c, signed=False):
 
 
 @_arguments.op('x', 'p', vectors=('normal',), axes=2, static=('signed',))
-def hyperplane_matrix(x, p, normal, *, c, signed=False):
+def hyperplane_matrix(
+  x: ArrayLike,
+  p: ArrayLike,
+  normal: ArrayLike,
+  *,
+  c: ArrayLike,
+  signed: bool = False,
+) -> jax.Array:
   """All distances to geodesic hyperplanes; see `dist_to_hyperplane`.
 
   Memory, that of its gradient included, is a few `[n, k]` matrices.
 
   Args:
-    x: points `[..., n, d]`.
-    p: points `[..., k, d]`.
-    normal: `[..., k, d]`, tangent vectors at p; their length does not matter.
-    c: curvature, a number or `[...]`.
-    signed: positive on the side of the normal, negative on the other.
+    x: points of the ball, `[..., n, d]`.
+    p: points `[..., k, d]` that the hyperplanes pass through.
+    normal: tangent vectors at p, `[..., k, d]`; their length does not matter.
+    c: curvature, a number from 0 up, or an array `[...]`.
+    signed: whether distances are positive on the side of the normal and
+      negative on the other, rather than positive on both.
 
   Returns:
-    `[..., n, k]`; for reverse mode.
+    Distances `[..., n, k]`, differentiable in reverse mode.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x = np.array([[0.6, 0.0], [0.0, 0.6]])
+    >>> p, normal = np.zeros((2, 2)), np.eye(2)  # the two axes
+    >>> d = poincare.hyperplane_matrix(x, p, normal, c=1.0)
+    >>> print(np.asarray(d).round(2))
+    [[1.39 0.  ]
+     [0.   1.39]]
   """
 
   def matrix(x, p, normal, c):
@@ -185,19 +246,27 @@ def hyperplane_matrix(x, p, normal, *, c, signed=False):
 
 
 @_arguments.op('x', vectors=('omega',))
-def busemann(x, omega, *, c):
+def busemann(x: ArrayLike, omega: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Busemann function of the ideal point omega / sqrt(c).
 
   B(x) = log(|omega - sqrt(c) x|^2 / (1 - c|x|^2)) / sqrt(c), the distance to
   the ideal point relative to that of 0. Its level sets are horospheres.
 
   Args:
-    x: points `[..., d]`.
-    omega: directions `[..., d]`, normalized here.
-    c: curvature; -2<omega, x> at 0, with derivative 0 in c.
+    x: points of the ball, `[..., d]`.
+    omega: directions `[..., d]`; normalized by this function.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the value is
+      -2<omega, x>, with derivative 0 in c.
 
   Returns:
-    `[...]`.
+    Busemann values `[...]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x, omega = jnp.array([0.6, 0.0]), jnp.array([1.0, 0.0])
+    >>> print(f'{float(poincare.busemann(x, omega, c=1.0)):.3f}')
+    -1.386
   """
   gap, omega = _analytic.gap(x, c), numerics.unit(omega)
   root = numerics.sqrt(c[..., None])
@@ -215,19 +284,31 @@ def busemann(x, omega, *, c):
 
 
 @_arguments.op('x', vectors=('omega',))
-def horospherical_projection(x, omega, *, c):
+def horospherical_projection(
+  x: ArrayLike, omega: ArrayLike, *, c: ArrayLike
+) -> jax.Array:
   """Projects along horospheres onto the geodesic through 0 towards omega.
 
   The point of that geodesic with the Busemann value of x,
   -tanh(sqrt(c) B / 2) omega / sqrt(c) (Chami et al., "HoroPCA", ICML 2021).
 
   Args:
-    x: points `[..., d]`.
-    omega: directions `[..., d]`, normalized here.
-    c: curvature; <omega, x> omega at 0.
+    x: points of the ball, `[..., d]`.
+    omega: directions `[..., d]`; normalized by this function.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the projection
+      is <omega, x> omega.
 
   Returns:
     Points `[..., d]`; Busemann values, and distances along omega, are kept.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x, omega = jnp.array([0.3, 0.4]), jnp.array([1.0, 0.0])
+    >>> p = poincare.horospherical_projection(x, omega, c=1.0)
+    >>> before, after = (poincare.busemann(a, omega, c=1.0) for a in (x, p))
+    >>> print(jnp.allclose(before, after, atol=1e-4))
+    True
   """
   half = busemann(x, omega, c=c)[..., None] / 2
   along = _analytic.times_tanhc(-half, c[..., None] * half**2)
