@@ -6,8 +6,16 @@ are written in t = x + y, S = c|t|^2, a = 1 - c|x|^2 and b = 1 - c|y|^2, in
 which nothing cancels, neither for x near -y nor at the boundary.
 """
 
+# The annotations say what callers may pass. The formulas receive arrays instead
+# (see `_arguments.op`), which mypy cannot know.
+# mypy: disable-error-code="index, operator, return-value, union-attr"
+
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -15,19 +23,28 @@ from hier_jax.poincare._origin import exp0, log0
 
 
 @_arguments.op('x', 'y')
-def mobius_add(x, y, *, c):
+def mobius_add(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Mobius addition x (+) y.
 
   ((1 + 2c<x,y> + c|y|^2) x + (1 - c|x|^2) y) / (1 + 2c<x,y> + c^2|x|^2|y|^2)
   = (a t + S x) / (a b + S). Left cancellation: (-x) (+) (x (+) y) = y.
 
   Args:
-    x: points `[..., d]`.
-    y: points `[..., d]`.
-    c: curvature; x + y at 0.
+    x: points of the ball, `[..., d]`.
+    y: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the sum is
+      x + y.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x = np.array([0.5, 0.0])
+    >>> total = poincare.mobius_add(x, x, c=1.0)
+    >>> print(np.asarray(total).round(2))  # (0.5 + 0.5) / 1.25
+    [0.8 0. ]
   """
   a, b = _analytic.gap(x, c), _analytic.gap(y, c)
   t = x + y
@@ -35,52 +52,108 @@ def mobius_add(x, y, *, c):
   return (a * t + s * x) / (a * b + s)
 
 
-def mobius_sub(x, y, *, c):
-  """Mobius subtraction x (-) y = x (+) (-y); see `mobius_add`."""
+def mobius_sub(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+  """Mobius subtraction x (-) y = x (+) (-y); see `mobius_add`.
+
+  Args:
+    x: points of the ball, `[..., d]`.
+    y: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the difference
+      is x - y.
+
+  Returns:
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x, y = np.array([0.8, 0.0]), np.array([0.5, 0.0])
+    >>> difference = poincare.mobius_sub(x, y, c=1.0)
+    >>> print(np.asarray(difference).round(2))  # 0.3 / (1 - 0.4)
+    [0.5 0. ]
+  """
   return mobius_add(x, -jnp.asarray(y), c=c)
 
 
 @_arguments.op('x', 'y')
-def coadd(x, y, *, c):
+def coadd(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Mobius coaddition, the commutative sum x [+] y = x (+) gyr[x, -y] y.
 
   ((1 - c|y|^2) x + (1 - c|x|^2) y) / (1 - c^2|x|^2|y|^2)
   = (b x + a y) / (a + b - a b). Right cancellation: (x [+] y) (-) y = x.
 
   Args:
-    x: points `[..., d]`.
-    y: points `[..., d]`.
-    c: curvature; x + y at 0.
+    x: points of the ball, `[..., d]`.
+    y: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the sum is
+      x + y.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x, y = np.array([0.5, 0.0]), np.array([0.0, 0.5])
+    >>> print(np.asarray(poincare.coadd(x, y, c=1.0)).round(2))
+    [0.4 0.4]
+    >>> print(np.asarray(poincare.coadd(y, x, c=1.0)).round(2))
+    [0.4 0.4]
   """
   a, b = _analytic.gap(x, c), _analytic.gap(y, c)
   return (b * x + a * y) / (a + b * (1 - a))
 
 
-def cosub(x, y, *, c):
+def cosub(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Mobius cosubtraction x [-] y = x [+] (-y); see `coadd`.
 
   (x [-] y) (+) y = x.
+
+  Args:
+    x: points of the ball, `[..., d]`.
+    y: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the difference
+      is x - y.
+
+  Returns:
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x, y = jnp.array([0.5, 0.0]), jnp.array([0.0, 0.5])
+    >>> difference = poincare.cosub(x, y, c=1.0)
+    >>> back = poincare.mobius_add(difference, y, c=1.0)
+    >>> print(jnp.allclose(back, x, atol=1e-4))
+    True
   """
   return coadd(x, -jnp.asarray(y), c=c)
 
 
 @_arguments.op('x', 'y', vectors=('v',))
-def gyration(x, y, v, *, c):
+def gyration(
+  x: ArrayLike, y: ArrayLike, v: ArrayLike, *, c: ArrayLike
+) -> jax.Array:
   """Gyration gyr[x, y] v = -(x (+) y) (+) (x (+) (y (+) v)), a rotation of v.
 
   v + 2c (<y,v> (a t + S x) - <t,v> (t - b x)) / (a b + S).
 
   Args:
-    x: points `[..., d]`.
-    y: points `[..., d]`.
-    v: points or tangent vectors `[..., d]`.
-    c: curvature; v at 0.
+    x: points of the ball, `[..., d]`.
+    y: points of the ball, `[..., d]`.
+    v: points or tangent vectors to rotate, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the result is v.
 
   Returns:
-    `[..., d]`, as long as v.
+    The rotated vectors `[..., d]`, as long as v.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x, y = np.array([0.5, 0.0]), np.array([0.0, 0.5])
+    >>> v = poincare.gyration(x, y, np.array([1.0, 0.0]), c=1.0)
+    >>> print(np.asarray(v).round(2), f'{float(np.linalg.norm(v)):.3f}')
+    [ 0.88 -0.47] 1.000
   """
   a, b = _analytic.gap(x, c), _analytic.gap(y, c)
   t = x + y
@@ -92,46 +165,78 @@ def gyration(x, y, v, *, c):
 
 
 @_arguments.op(vectors=('x',))
-def antipode(x, *, c):
-  """The gyrogroup inverse (-) x = -x: x reflected at 0, for every c."""
+def antipode(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+  """The gyrogroup inverse (-) x = -x: x reflected at 0, for every c.
+
+  Args:
+    x: points of the ball, `[..., d]`.
+    c: curvature; the result does not depend on it.
+
+  Returns:
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x = jnp.array([0.5, -0.2])
+    >>> print(poincare.mobius_add(x, poincare.antipode(x, c=1.0), c=1.0))
+    [0. 0.]
+  """
   del c
   return -x
 
 
 @_arguments.op('x', scalars=('r',))
-def scalar_mul(r, x, *, c):
+def scalar_mul(r: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Scalar multiplication r (x) x = exp0(r log0(x)).
 
   1 (x) x = x; (r + s) (x) x = r (x) x (+) s (x) x; (r s) (x) x is r times s (x)
   x.
 
   Args:
-    r: `[...]`.
-    x: points `[..., d]`.
-    c: curvature; r x at 0.
+    r: the factors, real numbers `[...]`.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the product is
+      r x.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x = np.array([0.5, 0.0])
+    >>> double = poincare.scalar_mul(2.0, x, c=1.0)
+    >>> print(np.asarray(double).round(2))  # x (+) x
+    [0.8 0. ]
   """
   return exp0(r[..., None] * log0(x, c=c), c=c)
 
 
 @_arguments.op('x')
-def matvec(m, x, *, c):
+def matvec(m: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Mobius matrix-vector multiplication M (x) x = exp0(M log0(x)).
 
   (M N) (x) x = M (x) (N (x) x).
 
   Args:
-    m: `[..., e, d]`.
-    x: points `[..., d]`.
-    c: curvature; M x at 0.
+    m: matrices `[..., e, d]`.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the product is
+      M x.
 
   Returns:
-    Points `[..., e]`.
+    Points of the ball, `[..., e]`.
 
   Raises:
-    ValueError: where the columns of m are not d.
+    ValueError: if the number of columns of m is not d.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> m, x = 2.0 * np.eye(3, 2), np.array([0.5, 0.0])
+    >>> print(np.asarray(poincare.matvec(m, x, c=1.0)).round(2))
+    [0.8 0.  0. ]
   """
   m = jnp.asarray(m, x.dtype)
   if m.ndim < 2 or m.shape[-1] != x.shape[-1]:
@@ -145,30 +250,48 @@ def matvec(m, x, *, c):
 
 
 @_arguments.op('x', vectors=('w',))
-def pointwise_mul(w, x, *, c):
+def pointwise_mul(w: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Pointwise multiplication diag(w) (x) x = exp0(w log0(x)).
 
   Args:
-    w: `[..., d]`.
-    x: points `[..., d]`.
-    c: curvature; w x at 0.
+    w: one factor for each coordinate, `[..., d]`.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the product is
+      w x.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> w, x = np.array([2.0, 1.0]), np.array([0.5, 0.0])
+    >>> print(np.asarray(poincare.pointwise_mul(w, x, c=1.0)).round(2))
+    [0.8 0. ]
   """
   return exp0(w * log0(x, c=c), c=c)
 
 
 @_arguments.op('x', jit=False)
-def fn_apply(fn, x, *, c):
+def fn_apply(
+  fn: Callable[[jax.Array], jax.Array], x: ArrayLike, *, c: ArrayLike
+) -> jax.Array:
   """The Mobius version of a function: exp0(fn(log0(x))).
 
   Args:
-    fn: maps tangent vectors at 0 `[..., d]` to `[..., e]`.
-    x: points `[..., d]`.
-    c: curvature; fn(x) at 0.
+    fn: a function of tangent vectors at 0, from `[..., d]` to `[..., e]`.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the result is
+      fn(x).
 
   Returns:
-    Points `[..., e]`.
+    Points of the ball, `[..., e]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x = np.array([-0.3, 0.4])
+    >>> print(np.asarray(poincare.fn_apply(abs, x, c=1.0)).round(2))
+    [0.3 0.4]
   """
   return exp0(fn(log0(x, c=c)), c=c)
