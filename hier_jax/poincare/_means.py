@@ -1,10 +1,15 @@
 """Means of points: the gyromidpoint in closed form and the Frechet mean."""
 
+# The annotations say what callers may pass. The formulas receive arrays instead
+# (see `_arguments.op`), which mypy cannot know.
+# mypy: disable-error-code="index"
+
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -54,7 +59,9 @@ def weight_columns(x, weights):
 
 
 @_arguments.op('x', scalars=('weights',), axes=2)
-def midpoint(x, weights=None, *, c):
+def midpoint(
+  x: ArrayLike, weights: ArrayLike | None = None, *, c: ArrayLike
+) -> jax.Array:
   """Weighted gyromidpoint, the centroid of the hyperboloid seen in the ball.
 
   (1/2) (x) (sum w_i l_i x_i / sum w_i (l_i - 1)), l = 2 / (1 - c|x|^2) (Ungar
@@ -63,13 +70,21 @@ def midpoint(x, weights=None, *, c):
   sum w_i cosh(sqrt(c) d(m, x_i)).
 
   Args:
-    x: points `[..., n, d]`.
-    weights: `[..., n]`, not negative; None for equal ones. Where all are 0 the
-      result is 0.
-    c: curvature, a number or `[...]`; the weighted mean at 0.
+    x: points of the ball, `[..., n, d]`.
+    weights: weights `[..., n]`, not negative, or None for equal ones. Where all
+      are 0 the result is 0.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the result is
+      the weighted mean.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> x = np.array([[0.0, 0.0], [0.8, 0.0]])
+    >>> print(np.asarray(poincare.midpoint(x, c=1.0)).round(2))
+    [0.5 0. ]
   """
   c = c[..., None]
   gap = _analytic.gap(x, c)
@@ -121,7 +136,13 @@ def _frechet(x, weights, c, max_steps):
 
 
 @_arguments.op('x', scalars=('weights',), axes=2, static=('max_steps',))
-def frechet_mean(x, weights=None, *, c, max_steps=200):
+def frechet_mean(
+  x: ArrayLike,
+  weights: ArrayLike | None = None,
+  *,
+  c: ArrayLike,
+  max_steps: int = 200,
+) -> jax.Array:
   """Weighted Frechet mean: the minimizer of sum w_i d(m, x_i)^2.
 
   Found by majorization (Lou et al., "Differentiating through the Frechet mean",
@@ -130,14 +151,25 @@ def frechet_mean(x, weights=None, *, c, max_steps=200):
   backward pass.
 
   Args:
-    x: points `[..., n, d]`.
-    weights: `[..., n]`, not negative; None for equal ones. Where all are 0 the
-      result is 0.
-    c: curvature, a number or `[...]`; the weighted mean at 0.
-    max_steps: most steps of the search; it stops when they are rounding only.
+    x: points of the ball, `[..., n, d]`.
+    weights: weights `[..., n]`, not negative, or None for equal ones. Where all
+      are 0 the result is 0.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the result is
+      the weighted mean.
+    max_steps: the largest number of steps of the search, which stops earlier
+      once a step changes the mean by rounding only.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x = jnp.array([[0.0, 0.0], [0.8, 0.0]])
+    >>> mean = poincare.frechet_mean(x, jnp.array([3.0, 1.0]), c=1.0)
+    >>> quarter = poincare.geodesic(0.25, x[0], x[1], c=1.0)
+    >>> print(jnp.allclose(mean, quarter, atol=1e-3))
+    True
   """
   weights = weight_columns(x, weights)[..., 0]
   mean = functools.partial(_frechet, max_steps=max_steps)
