@@ -1,8 +1,13 @@
 """Between the tangent space at 0 and the ball: exp0, dist0, log0, project."""
 
+# The annotations say what callers may pass. The formulas receive arrays instead
+# (see `_arguments.op`), which mypy cannot know.
+# mypy: disable-error-code="index, union-attr"
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -13,18 +18,25 @@ _SLACK = 1e-5
 _MARGIN = 1e-3
 
 
-def clip_norm(u, radius):
+def clip_norm(u: ArrayLike, radius: float) -> jax.Array:
   """Shortens rows longer than `radius`: u min(1, r / (|u| + 1e-5)).
 
   Guo et al., "Clipped Hyperbolic Classifiers Are Super-Hyperbolic Classifiers"
   (CVPR 2022). The 1e-5 keeps a clipped row strictly inside the radius.
 
   Args:
-    u: `[..., d]` tangent vectors at 0.
-    radius: positive float.
+    u: tangent vectors at 0, `[..., d]`.
+    radius: the longest length allowed, a positive number.
 
   Returns:
-    `[..., d]`, the dtype of u.
+    Tangent vectors `[..., d]`, the dtype of u.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> u = poincare.clip_norm(np.array([3.0, 4.0]), 2.5)
+    >>> print(np.asarray(u).round(2))
+    [1.5 2. ]
   """
   u = jnp.asarray(u)
   dtype = _arguments.check_points({'u': u})
@@ -45,48 +57,72 @@ def saturated(u, c):
 
 
 @_arguments.op(vectors=('u',))
-def exp0(u, *, c):
+def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Exponential map at 0: tanh(sqrt(c) |u|) u / (sqrt(c) |u|).
 
   Ganea, Becigneul and Hofmann (2018), lemma 2. u at c = 0.
 
   Args:
-    u: `[..., d]` tangent vectors at 0.
-    c: curvature.
+    u: tangent vectors at 0, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the result is u.
 
   Returns:
     Points `[..., d]` at distance 2|u| from 0; for sqrt(c) |u| above about 9
     they round to the boundary in float32 (see `project`).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x = poincare.exp0(jnp.array([0.3, 0.4]), c=1.0)
+    >>> print(f'{float(poincare.dist0(x, c=1.0)):.3f}')  # twice the length 0.5
+    1.000
   """
   u = saturated(u, c)
   return _analytic.times_tanhc(u, _analytic.curved_sq(u, c))
 
 
 @_arguments.op('x')
-def dist0(x, *, c):
+def dist0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Distance from 0: (2 / sqrt(c)) artanh(sqrt(c) |x|).
 
   Args:
-    x: points `[..., d]`.
-    c: curvature; 2|x| at 0.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the distance is
+      2|x|.
 
   Returns:
-    `[...]`. Its gradient at x = 0 is 0.
+    Distances `[...]`. The gradient at x = 0 is 0.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> d = poincare.dist0(jnp.array([0.6, 0.0]), c=1.0)
+    >>> print(f'{float(d):.3f}')  # log(4)
+    1.386
   """
   gap, error = _analytic.gap_and_error(x, c)
   return _analytic.length(x, gap, c, error)
 
 
 @_arguments.op('x')
-def log0(x, *, c):
+def log0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Logarithmic map at 0, inverse of `exp0`: artanh(r) x / r, r = sqrt(c)|x|.
 
   Args:
-    x: points `[..., d]`.
-    c: curvature.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`; at 0 the result is x.
 
   Returns:
-    Tangent vectors at 0 `[..., d]`.
+    Tangent vectors at 0, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> u = poincare.log0(np.array([0.6, 0.0]), c=1.0)
+    >>> print(np.asarray(u).round(2))  # log(2)
+    [0.69 0.  ]
+    >>> print(np.asarray(poincare.exp0(u, c=1.0)).round(2))
+    [0.6 0. ]
   """
   gap, error = (a[..., None] for a in _analytic.gap_and_error(x, c))
   s = _analytic.curved_sq(x, c)
@@ -98,20 +134,30 @@ def _project(x, *, c, margin):
   return _analytic.shorten(x, (1 - margin) * _analytic.radius(c))
 
 
-def project(x, *, c, margin=_MARGIN):
+def project(
+  x: ArrayLike, *, c: ArrayLike, margin: float = _MARGIN
+) -> jax.Array:
   """Moves points outside the radius (1 - margin) / sqrt(c) radially onto it.
 
   Args:
-    x: `[..., d]`.
-    c: curvature.
-    margin: share of the radius that is kept free. At least the machine epsilon
-      of the dtype is (bfloat16: 7.8e-3), lest rounding undo the projection.
+    x: points `[..., d]`, inside or outside the ball.
+    c: curvature, a number from 0 up, or an array `[...]`.
+    margin: share of the radius that is kept free. It is raised to the machine
+      epsilon of the dtype (bfloat16: 7.8e-3), lest rounding undo the
+      projection.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
 
   Raises:
     ValueError: for a margin outside [0, 1).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x = poincare.project(jnp.array([3.0, 4.0]), c=1.0)
+    >>> print(f'{float(jnp.linalg.norm(x)):.3f}')
+    0.999
   """
   if not 0 <= margin < 1:
     raise ValueError(f'margin must be in [0, 1), got {margin}')
@@ -140,18 +186,27 @@ _riemannian_gradient.defvjp(_riemannian_gradient_fwd, _riemannian_gradient_bwd)
 
 
 @_arguments.op(vectors=('x',))
-def riemannian_gradient(x, *, c):
+def riemannian_gradient(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """The identity, whose backward pass multiplies by (1 - c |x|^2)^2 / 4.
 
   That is the inverse of the metric: what lies before it receives the
   Riemannian gradient. The curvature receives none through it.
 
   Args:
-    x: points `[..., d]`.
-    c: curvature.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`.
 
   Returns:
-    x.
+    The points x, unchanged.
+
+  Example:
+    >>> import jax
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> loss = lambda x: poincare.riemannian_gradient(x, c=1.0).sum()
+    >>> x = np.array([0.4, 0.2])
+    >>> print(np.asarray(jax.grad(loss)(x)).round(2))  # (1 - 0.2)^2 / 4
+    [0.16 0.16]
   """
   return _riemannian_gradient(x, c)
 
@@ -161,19 +216,30 @@ CLIP_RADIUS = 2.3
 
 
 @_arguments.op(vectors=('u',))
-def to_ball(u, *, c, clip_radius=None):
+def to_ball(
+  u: ArrayLike, *, c: ArrayLike, clip_radius: float | None = None
+) -> jax.Array:
   """Tangent vectors at 0 to trainable points of the ball, as HIER maps them.
 
   Clip, `exp0`, `project`, `riemannian_gradient` (Kim, Jeong and Kwak, CVPR
   2023, section 3.1). Embeddings and hierarchical proxies both go through it.
 
   Args:
-    u: `[..., d]`.
-    c: curvature.
-    clip_radius: longest tangent vector, or None for no clip.
+    u: tangent vectors at 0, `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`.
+    clip_radius: length to which longer tangent vectors are clipped, or None for
+      no clipping.
 
   Returns:
-    Points `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import poincare
+    >>> u = np.array([[0.3, 0.4], [30.0, 40.0]])
+    >>> x = poincare.to_ball(u, c=0.1, clip_radius=poincare.CLIP_RADIUS)
+    >>> print(np.asarray(poincare.dist0(x, c=0.1)).round(2))  # at most 2 * 2.3
+    [1.  4.6]
   """
   # All of it is radial: the norm is taken once, and u multiplied at the end.
   y, power = numerics.scaled(u)
