@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike, DTypeLike
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -59,21 +60,38 @@ def _radii(key, radius, c, dim, shape):
   return lax.while_loop(lambda carry: ~jnp.all(carry[1]), draw, start)[2]
 
 
-def random_uniform(key, shape, *, c, radius, dtype=jnp.float32):
+def random_uniform(
+  key: jax.Array,
+  shape: tuple[int, ...],
+  *,
+  c: ArrayLike,
+  radius: ArrayLike,
+  dtype: DTypeLike = jnp.float32,
+) -> jax.Array:
   """Points uniform by the ball's volume, no farther than `radius` from 0.
 
   Args:
     key: PRNG key.
-    shape: `(..., d)` of the result.
-    c: curvature, a number or a scalar array; the Euclidean ball at 0.
-    radius: positive, the largest distance from 0.
-    dtype: of the result.
+    shape: shape `(..., d)` of the result.
+    c: curvature, a number from 0 up, or a scalar array; at 0 the ball is
+      Euclidean.
+    radius: the largest distance from 0, a positive number or scalar array.
+    dtype: floating-point dtype of the result.
 
   Returns:
-    Points `[..., d]`; no derivative flows to c or radius.
+    Points of the ball, `[..., d]`; no derivative flows to c or radius.
 
   Raises:
-    ValueError: for a radius that is known and not positive.
+    ValueError: if the radius is a Python number and not positive.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> key = jax.random.key(0)
+    >>> x = poincare.random_uniform(key, (100, 2), c=1.0, radius=2.0)
+    >>> print(x.shape, jnp.all(poincare.dist0(x, c=1.0) < 2.001))
+    (100, 2) True
   """
   if isinstance(radius, (int, float)) and not radius > 0:
     raise ValueError(f'radius must be positive, got {radius}')
