@@ -7,29 +7,51 @@ Distribution on Hyperbolic Space", ICML 2019; in the ball: Mathieu et al.,
 Auto-Encoders", NeurIPS 2019). Scales are hyperbolic lengths.
 """
 
+# The annotations say what callers may pass. The formulas receive arrays instead
+# (see `_arguments.op`), which mypy cannot know.
+# mypy: disable-error-code="union-attr"
+
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from hier_jax.poincare import _analytic, _arguments
 from hier_jax.poincare._riemannian import expmap, logmap, transport0
 
 
-def sample(key, loc, scale=1.0, *, c, shape=()):
+def sample(
+  key: jax.Array,
+  loc: ArrayLike,
+  scale: ArrayLike = 1.0,
+  *,
+  c: ArrayLike,
+  shape: tuple[int, ...] = (),
+) -> jax.Array:
   """Draws points; differentiable in loc, scale and c.
 
   Args:
     key: PRNG key.
-    loc: the mean, points `[..., d]`.
+    loc: means of the distributions, points of the ball, `[..., d]`.
     scale: standard deviations, broadcast against loc: a number, `[d]` or
       `[..., d]`.
-    c: curvature.
-    shape: dimensions of independent draws, put before those of loc.
+    c: curvature, a number from 0 up, or an array `[...]`.
+    shape: shape of the independent draws; its dimensions come before those of
+      loc.
 
   Returns:
-    Points `[*shape, ..., d]`, the dtype of loc.
+    Points of the ball, `[*shape, ..., d]`, the dtype of loc.
 
   Raises:
-    ValueError: for a scale that is a number and not positive.
+    ValueError: if the scale is a Python number and not positive.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> key, loc = jax.random.key(0), jnp.array([0.5, 0.0])
+    >>> x = poincare.wrapped_normal.sample(key, loc, 0.1, c=1.0, shape=(100,))
+    >>> print(x.shape, jnp.all(poincare.dist(x, loc, c=1.0) < 1.0))
+    (100, 2) True
   """
   if isinstance(scale, (int, float)) and not scale > 0:
     raise ValueError(f'scale must be positive, got {scale}')
@@ -47,20 +69,31 @@ def _move(loc, noise, *, c):
 
 
 @_arguments.op('x', 'loc')
-def log_prob(x, loc, scale=1.0, *, c):
+def log_prob(
+  x: ArrayLike, loc: ArrayLike, scale: ArrayLike = 1.0, *, c: ArrayLike
+) -> jax.Array:
   """Log density by the ball's Riemannian volume.
 
   log N(v; 0, scale^2) - (d - 1) log(sinh(h) / h), v = lambda log_loc(x),
   h = sqrt(c)|v|.
 
   Args:
-    x: points `[..., d]`.
-    loc: the mean, points `[..., d]`.
-    scale: standard deviations, broadcast against loc.
-    c: curvature.
+    x: points of the ball, `[..., d]`.
+    loc: means of the distributions, points of the ball, `[..., d]`.
+    scale: standard deviations, broadcast against loc: a number, `[d]` or
+      `[..., d]`.
+    c: curvature, a number from 0 up, or an array `[...]`.
 
   Returns:
-    `[...]`.
+    Log densities `[...]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import poincare
+    >>> x = jnp.array([0.5, 0.0])
+    >>> log_density = poincare.wrapped_normal.log_prob(x, loc=x, c=1.0)
+    >>> print(f'{float(log_density):.3f}')  # -log(2 pi)
+    -1.838
   """
   scale = jnp.broadcast_to(jnp.asarray(scale, x.dtype), loc.shape)
   v = 2 * logmap(loc, x, c=c) / _analytic.gap(loc, c)
