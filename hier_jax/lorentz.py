@@ -16,9 +16,15 @@ Nickel and Kiela, "Learning Continuous Hierarchies in the Lorentz Model of
 Hyperbolic Geometry" (ICML 2018).
 """
 
+# The annotations say what callers may pass. The formulas receive arrays instead
+# (see `_arguments.op`), which mypy cannot know.
+# mypy: disable-error-code="index, operator, return-value"
+
 import functools
 
+import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments, _means
@@ -54,28 +60,42 @@ def _height(space, c):
 
 
 @_op(vectors=('x',))
-def project(x, *, c):
+def project(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Sets the time coordinate that the space coordinates ask for.
 
   Args:
-    x: `[..., 1 + d]`.
-    c: curvature.
+    x: points `[..., 1 + d]`; their time coordinate is not read.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points of the hyperboloid `[..., 1 + d]`.
+    Points of the hyperboloid, `[..., 1 + d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> x = lorentz.project(np.array([9.0, 0.75, 0.0]), c=1.0)
+    >>> print(np.asarray(x).round(2))  # sqrt(1 + 0.75^2) = 1.25
+    [1.25 0.75 0.  ]
   """
   return _lift(x[..., 1:], c)
 
 
-def inner(x, y):
+def inner(x: ArrayLike, y: ArrayLike) -> jax.Array:
   """Lorentzian inner product -x_0 y_0 + sum x_i y_i.
 
   Args:
-    x: `[..., 1 + d]`, points or tangent vectors.
-    y: `[..., 1 + d]`.
+    x: points or tangent vectors, `[..., 1 + d]`.
+    y: points or tangent vectors, `[..., 1 + d]`.
 
   Returns:
-    `[...]`.
+    Inner products `[...]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import lorentz
+    >>> x = jnp.array([1.25, 0.75, 0.0])  # on the hyperboloid of c = 1
+    >>> print(f'{float(lorentz.inner(x, x)):.3f}')  # -1 / c
+    -1.000
   """
   x, y = jnp.asarray(x), jnp.asarray(y)
   dtype = _arguments.check_points({'x': x, 'y': y})
@@ -85,7 +105,7 @@ def inner(x, y):
 
 
 @_op(vectors=('x', 'y'))
-def dist(x, y, *, c):
+def dist(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Geodesic distance arcosh(-c <x, y>) / sqrt(c).
 
   Computed from the differences of the coordinates, which keep the digits of
@@ -94,12 +114,19 @@ def dist(x, y, *, c):
   q = |(h_x + h_y) D - (h_x - h_y) S|^2 / (16 h_x h_y).
 
   Args:
-    x: points `[..., 1 + d]`.
-    y: points `[..., 1 + d]`.
-    c: curvature.
+    x: points of the hyperboloid, `[..., 1 + d]`.
+    y: points of the hyperboloid, `[..., 1 + d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    `[...]`. Its gradient at x = y is 0.
+    Distances `[...]`. The gradient at x = y is 0.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import lorentz
+    >>> x, y = jnp.array([1.0, 0.0, 0.0]), jnp.array([1.25, 0.75, 0.0])
+    >>> print(f'{float(lorentz.dist(x, y, c=1.0)):.3f}')  # arcosh(1.25)
+    0.693
   """
   x, y = x[..., 1:], y[..., 1:]
   h_x, h_y = _height(x, c), _height(y, c)
@@ -111,38 +138,55 @@ def dist(x, y, *, c):
 
 
 @_op(vectors=('u',))
-def exp0(u, *, c):
+def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Exponential map at the origin (1 / sqrt(c), 0).
 
   Args:
-    u: `[..., d]`, the space coordinates of tangent vectors. The metric is the
+    u: space coordinates `[..., d]` of tangent vectors. The metric is the
       identity there, so that the ball's `exp0` of u / 2 is the same point.
-    c: curvature.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
     Points `[..., 1 + d]` at distance |u| from the origin; in float32 up to
     sqrt(c)|u| of about 44, where squares overflow.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import lorentz
+    >>> x = lorentz.exp0(jnp.array([0.3, 0.4]), c=1.0)
+    >>> origin = jnp.array([1.0, 0.0, 0.0])
+    >>> print(f'{float(lorentz.dist(origin, x, c=1.0)):.3f}')
+    0.500
   """
   return _lift(u * _analytic.sinhc(c[..., None] * numerics.dot(u, u)), c)
 
 
 @_op(vectors=('x',))
-def log0(x, *, c):
+def log0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Logarithmic map at the origin, inverse of `exp0`.
 
   Args:
-    x: points `[..., 1 + d]`.
-    c: curvature.
+    x: points of the hyperboloid, `[..., 1 + d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
     The space coordinates of tangent vectors, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> u = lorentz.log0(np.array([1.25, 0.75, 0.0]), c=1.0)
+    >>> print(np.asarray(u).round(2))  # arsinh(0.75) = log(2)
+    [0.69 0.  ]
   """
   space = x[..., 1:]
   return space * _analytic.asinhc(c[..., None] * numerics.dot(space, space))
 
 
 @_op(vectors=('x',), scalars=('weights',), axes=2)
-def centroid(x, weights=None, *, c):
+def centroid(
+  x: ArrayLike, weights: ArrayLike | None = None, *, c: ArrayLike
+) -> jax.Array:
   """Weighted centroid: sum w_i x_i, scaled onto the hyperboloid.
 
   It minimizes sum w_i cosh(sqrt(c) d(m, x_i)) (Law et al., "Lorentzian Distance
@@ -150,13 +194,21 @@ def centroid(x, weights=None, *, c):
   `midpoint`.
 
   Args:
-    x: points `[..., n, 1 + d]`.
-    weights: `[..., n]`, not negative; None for equal ones. Where all are 0 the
-      result is the origin.
-    c: curvature, a number or `[...]`.
+    x: points of the hyperboloid, `[..., n, 1 + d]`.
+    weights: weights `[..., n]`, not negative, or None for equal ones. Where all
+      are 0 the result is the origin.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points `[..., 1 + d]`.
+    Points of the hyperboloid, `[..., 1 + d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> x = np.array([[1.25, 0.75, 0.0], [1.25, -0.75, 0.0]])
+    >>> m = lorentz.centroid(x, np.array([0.0, 1.0]), c=1.0)  # the second
+    >>> print(np.asarray(m).round(2))
+    [ 1.25 -0.75  0.  ]
   """
   space = x[..., 1:]
   height = _height(space, c[..., None])
@@ -171,93 +223,135 @@ def centroid(x, weights=None, *, c):
 
 
 @_op('x')
-def from_poincare(x, *, c):
+def from_poincare(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """The ball to the hyperboloid: space coordinates 2x / (1 - c|x|^2).
 
   Args:
-    x: points of the ball `[..., d]`.
-    c: curvature.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points `[..., 1 + d]`.
+    Points of the hyperboloid, `[..., 1 + d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> x = lorentz.from_poincare(np.array([0.5, 0.0]), c=1.0)
+    >>> print(np.asarray(x).round(2))  # 1 / 0.75 in space
+    [1.67 1.33 0.  ]
   """
   return _lift(2 * x / _analytic.gap(x, c), c)
 
 
 @_op(vectors=('x',))
-def to_poincare(x, *, c):
+def to_poincare(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """The hyperboloid to the ball: stereographic projection from (-1/sqrt c, 0).
 
   Args:
-    x: points `[..., 1 + d]`.
-    c: curvature.
+    x: points of the hyperboloid, `[..., 1 + d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points of the ball `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> x = lorentz.to_poincare(np.array([1.25, 0.75, 0.0]), c=1.0)
+    >>> print(np.asarray(x).round(2))  # 0.75 / (1 + 1.25)
+    [0.33 0.  ]
   """
   space = x[..., 1:]
   return space / _height(space, c)
 
 
 @_op('k')
-def from_klein(k, *, c):
+def from_klein(k: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """The Klein model to the hyperboloid: space coordinates k / sqrt(1 - c|k|^2).
 
   Args:
-    k: points of the Klein model `[..., d]`.
-    c: curvature.
+    k: points of the Klein model, `[..., d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points `[..., 1 + d]`.
+    Points of the hyperboloid, `[..., 1 + d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> x = lorentz.from_klein(np.array([0.6, 0.0]), c=1.0)
+    >>> print(np.asarray(x).round(2))  # 0.6 / 0.8 in space
+    [1.25 0.75 0.  ]
   """
   return _lift(k / jnp.sqrt(_analytic.gap(k, c)), c)
 
 
 @_op(vectors=('x',))
-def to_klein(x, *, c):
+def to_klein(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """The hyperboloid to the Klein model: gnomonic projection from 0.
 
   Args:
-    x: points `[..., 1 + d]`.
-    c: curvature.
+    x: points of the hyperboloid, `[..., 1 + d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points of the Klein model `[..., d]`.
+    Points of the Klein model, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> k = lorentz.to_klein(np.array([1.25, 0.75, 0.0]), c=1.0)
+    >>> print(np.asarray(k).round(2))  # 0.75 / 1.25
+    [0.6 0. ]
   """
   space = x[..., 1:]
   return space / (_height(space, c) - 1)
 
 
 @_op('x')
-def poincare_to_klein(x, *, c):
+def poincare_to_klein(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """The ball to the Klein model: 2x / (1 + c|x|^2).
 
   Args:
-    x: points of the ball `[..., d]`.
-    c: curvature.
+    x: points of the ball, `[..., d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points of the Klein model `[..., d]`.
+    Points of the Klein model, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> k = lorentz.poincare_to_klein(np.array([0.5, 0.0]), c=1.0)
+    >>> print(np.asarray(k).round(2))  # 1 / 1.25
+    [0.8 0. ]
   """
   return 2 * x / (2 - _analytic.gap(x, c))
 
 
 @_op('k')
-def klein_to_poincare(k, *, c):
+def klein_to_poincare(k: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """The Klein model to the ball: k / (1 + sqrt(1 - c|k|^2)).
 
   Args:
-    k: points of the Klein model `[..., d]`.
-    c: curvature.
+    k: points of the Klein model, `[..., d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points of the ball `[..., d]`.
+    Points of the ball, `[..., d]`.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import lorentz
+    >>> x = lorentz.klein_to_poincare(np.array([0.8, 0.0]), c=1.0)
+    >>> print(np.asarray(x).round(2))  # 0.8 / (1 + 0.6)
+    [0.5 0. ]
   """
   return k / (1 + jnp.sqrt(_analytic.gap(k, c)))
 
 
 @_op('k', 'm')
-def klein_dist(k, m, *, c):
+def klein_dist(k: ArrayLike, m: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """Geodesic distance of the Klein model.
 
   With D = m - k, A = 1 - c|k|^2 and B = 1 - c|m|^2,
@@ -265,14 +359,21 @@ def klein_dist(k, m, *, c):
   the usual (1 - c<k, m>)^2 / (A B) - 1 cancels.
 
   Args:
-    k: points of the Klein model `[..., d]`.
-    m: points of the Klein model `[..., d]`.
-    c: curvature.
+    k: points of the Klein model, `[..., d]`.
+    m: points of the Klein model, `[..., d]`.
+    c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    `[...]`. Its gradient at k = m is 0. The model is more crowded at its
-    boundary than the ball: a ball's 1 - c|x|^2 = g is about g^2 / 4 here, so
-    float32 ends at sqrt(c) d of about 9 from 0.
+    Distances `[...]`. The gradient at k = m is 0. The model is more crowded at
+    its boundary than the ball: a ball's 1 - c|x|^2 = g is about g^2 / 4 here,
+    so float32 ends at sqrt(c) d of about 9 from 0.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import lorentz
+    >>> k, m = jnp.array([0.0, 0.0]), jnp.array([0.6, 0.0])
+    >>> print(f'{float(lorentz.klein_dist(k, m, c=1.0)):.3f}')  # artanh(0.6)
+    0.693
   """
   a, b = _analytic.gap(k, c), _analytic.gap(m, c)
   apart = m - k
