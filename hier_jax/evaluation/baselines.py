@@ -1,11 +1,12 @@
 """Embeddings that no network made: the floor a trained one has to beat."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 
 
-def pixel_embedding(images, grid: int = 16) -> np.ndarray:
+def pixel_embedding(images: ArrayLike, grid: int = 16) -> np.ndarray:
   """Raw pixels, averaged over the cells of a grid, as embeddings.
 
   Cell edges that fall inside a pixel share it by area. Each row is centred on
@@ -14,13 +15,21 @@ def pixel_embedding(images, grid: int = 16) -> np.ndarray:
 
   Args:
     images: `[n, H, W, 3]` uint8, H and W at least `grid`.
-    grid: cells a side.
+    grid: number of cells along each side of the grid.
 
   Returns:
     `[n, grid * grid * 3]` float32; before centring the scale is [0, 1].
 
   Raises:
     UserError: another shape or dtype, images smaller than the grid.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import evaluation
+    >>> grey = np.full((2, 32, 32, 3), 128, np.uint8)
+    >>> rows = evaluation.pixel_embedding(grey, grid=4)
+    >>> rows.shape, bool((rows == 0).all())
+    ((2, 48), True)
   """
   images = np.asarray(images)
   if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:

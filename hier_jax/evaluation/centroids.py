@@ -1,6 +1,7 @@
 """Centroids of classes, by cosine, in Euclidean space and in the ball."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from hier_jax.evaluation import _checks
@@ -8,7 +9,7 @@ from hier_jax.evaluation._distances import normalize, square_norm
 
 
 def class_centroids(
-  embeddings, labels, *, c: float | None = None
+  embeddings: ArrayLike, labels: ArrayLike, *, c: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Centroid of each class, for a tree of classes.
 
@@ -21,7 +22,7 @@ def class_centroids(
 
   Args:
     embeddings: `[n, d]`, any floating dtype.
-    labels: classes `[n]`, any dtype that sorts.
+    labels: class of each row `[n]`, any dtype that sorts.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
 
@@ -35,6 +36,13 @@ def class_centroids(
   References:
     Shimizu et al., Hyperbolic Neural Networks++, ICLR 2021, arXiv 2006.08210,
     section 3.5.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> x = [[0.0, 1.0], [0.0, 3.0], [5.0, 0.0]]
+    >>> means, classes = evaluation.class_centroids(x, ['a', 'a', 'b'], c=0)
+    >>> print(classes, means.round(2).tolist())
+    ['a' 'b'] [[0.0, 2.0], [5.0, 0.0]]
   """
   c = _checks.curvature('c', c)
   x = _checks.points('embeddings', embeddings, c)

@@ -4,6 +4,7 @@ import importlib
 import types
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks, _distances
@@ -13,8 +14,8 @@ LIBRARIES = ('scikit-learn', 'faiss')
 
 
 def cluster_metrics(
-  embeddings,
-  labels,
+  embeddings: ArrayLike,
+  labels: ArrayLike,
   *,
   metric: str = 'cosine',
   library: str = 'scikit-learn',
@@ -24,11 +25,12 @@ def cluster_metrics(
 
   Args:
     embeddings: `[n, d]`, any floating dtype.
-    labels: classes `[n]`, any dtype that sorts.
+    labels: class of each row `[n]`, any dtype that sorts.
     metric: 'cosine' brings the rows to length 1 first, 'euclidean' takes them
       as they are. Points of the ball go through `poincare.log0` before.
-    library: whose k-means: 'scikit-learn', or 'faiss', which is faster.
-    seed: of the first centres.
+    library: the library whose k-means is run: 'scikit-learn', or 'faiss', which
+      is faster.
+    seed: seed of the random first centers.
 
   Returns:
     'nmi' and 'ami', mutual information over the arithmetic mean of the two
@@ -40,6 +42,14 @@ def cluster_metrics(
   References:
     Vinh et al., Information Theoretic Measures for Clusterings Comparison,
     JMLR 2010.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> x = [[0.0], [0.1], [9.0], [9.1]]
+    >>> labels = ['a', 'a', 'b', 'b']
+    >>> found = evaluation.cluster_metrics(x, labels, metric='euclidean')
+    >>> print(f"{found['nmi']:.3f}", found['num_clusters'])
+    1.000 2
   """
   if metric not in ('cosine', 'euclidean'):
     raise UserError(

@@ -9,6 +9,7 @@ for itself is too sure; `clusters` draws whole classes.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from hier_jax.errors import UserError
@@ -54,9 +55,9 @@ class PairedTest(NamedTuple):
 
 
 def bootstrap_ci(
-  values,
+  values: ArrayLike,
   *,
-  clusters=None,
+  clusters: ArrayLike | None = None,
   confidence: float = 0.95,
   num_resamples: int = 2_000,
   method: str = 'percentile',
@@ -67,15 +68,19 @@ def bootstrap_ci(
   With clusters whole ones are drawn, and the mean is that of all values drawn.
 
   Args:
-    values: `[n]`, NaN for those that do not count, such as
-      `per_query(...).values()['map@r']`.
-    clusters: `[n]`, any dtype that sorts, such as the queries' classes; None
-      draws each value for itself.
-    confidence: of the interval, in (0, 1).
-    num_resamples: resamples drawn.
+    values: one value a query `[n]`, such as
+      `per_query(...).values()['map@r']`; NaN where the query does not count.
+    clusters: the cluster of each value `[n]`, any dtype that sorts, such as the
+      queries' classes; None draws each value for itself.
+    confidence: confidence level of the interval, in (0, 1).
+    num_resamples: number of bootstrap resamples.
     method: 'percentile' or 'bca' (bias-corrected and accelerated; its jackknife
       takes O(n^2) time).
-    seed: of the resamples.
+    seed: seed of the random resamples.
+
+  Returns:
+    An `Interval`: the mean, the ends of its confidence interval, and how many
+    values count.
 
   Raises:
     UserError: no value that counts, Inf, clusters of another length or a single
@@ -86,6 +91,14 @@ def bootstrap_ci(
     and 14.3.
     Davison and Hinkley, Bootstrap Methods and their Application, 1997, section
     3.8 (clusters).
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> found = evaluation.bootstrap_ci([0, 1] * 50 + [float('nan')])
+    >>> print(f'{found.mean:.3f}', found.num_values)
+    0.500 100
+    >>> 0.3 < found.low < found.mean < found.high < 0.7
+    True
   """
   if method not in _METHODS:
     raise UserError(f'`method` is {method!r}; expected one of {list(_METHODS)}')
@@ -98,10 +111,10 @@ def bootstrap_ci(
 
 
 def paired_test(
-  first,
-  second,
+  first: ArrayLike,
+  second: ArrayLike,
   *,
-  clusters=None,
+  clusters: ArrayLike | None = None,
   confidence: float = 0.95,
   num_resamples: int = 4_999,
   seed: int = 0,
@@ -114,12 +127,19 @@ def paired_test(
   lie as far from 0, all of them where they are few, else a random part.
 
   Args:
-    first: `[n]`, NaN for queries that do not count, see `bootstrap_ci`.
-    second: `[n]`, of the same queries in the same order.
-    clusters: see `bootstrap_ci`.
-    confidence: of the interval, in (0, 1).
-    num_resamples: resamples and permutations drawn.
-    seed: of both.
+    first: values of the first run `[n]`, one a query; NaN where the query does
+      not count.
+    second: values of the second run `[n]`, for the same queries in the same
+      order.
+    clusters: the cluster of each query `[n]`, any dtype that sorts, such as its
+      class; None takes each query for itself.
+    confidence: confidence level of the interval, in (0, 1).
+    num_resamples: number of bootstrap resamples, and of permutations at most.
+    seed: seed of the random resamples and permutations.
+
+  Returns:
+    A `PairedTest`: the mean of the second run less that of the first, its
+    confidence interval, the p value, and how many queries count.
 
   Raises:
     UserError: see `bootstrap_ci`; runs of unequal length, or of which one has
@@ -128,6 +148,14 @@ def paired_test(
   References:
     Smucker, Allan and Carterette, A Comparison of Statistical Significance
     Tests for Information Retrieval Evaluation, CIKM 2007.
+
+  Example:
+    The second run wins all 8 queries: of 2^8 sign flips 2 are as extreme.
+
+    >>> from hier_jax import evaluation
+    >>> found = evaluation.paired_test([0] * 8, [1] * 8)
+    >>> print(f'{found.difference:.3f} {found.p_value:.4f}')
+    1.000 0.0078
   """
   _check_options(confidence, num_resamples)
   first, second = _values('first', first), _values('second', second)

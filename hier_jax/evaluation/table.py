@@ -15,7 +15,7 @@ def format_table(
   Its caption says by what distance and with what ties, where the rows know.
 
   Args:
-    rows: name of the system -> result of `retrieval_metrics`.
+    rows: maps the name of each system to its result of `retrieval_metrics`.
     recall_at: the K of the columns R@K; the last column is MAP@R.
 
   Returns:
@@ -23,6 +23,15 @@ def format_table(
 
   Raises:
     KeyError: a row lacks one of the columns.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> row = {'recall@1': 0.75, 'map@r': 0.5}
+    >>> row |= {'distance': 'cosine', 'ties': 'pessimistic'}
+    >>> print(evaluation.format_table({'HIER': row}, recall_at=[1]))
+           R@1  MAP@R
+    HIER  75.0   50.0
+    In per cent, by cosine; ties pessimistic.
   """
   titles = ['', *(f'R@{k}' for k in recall_at), 'MAP@R']
   keys = metric_keys(recall_at)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _taxonomy_rows as _rows
@@ -28,6 +29,14 @@ class Taxonomy:
     depth: int32 `[C]`, edges from the root down to the class, 1 to L.
     level_names: L names, coarsest first.
     node_names: what the nodes are called, by number.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> taxonomy = evaluation.Taxonomy.from_levels(
+    ...   [['cats'], ['cats'], ['dogs']], classes=['lion', 'tiger', 'wolf']
+    ... )
+    >>> print(taxonomy.distance(0, [1, 2]))
+    [2 4]
   """
 
   classes: tuple[str, ...]
@@ -72,7 +81,7 @@ class Taxonomy:
   @classmethod
   def from_levels(
     cls,
-    levels,
+    levels: ArrayLike,
     classes: Sequence | None = None,
     level_names: Sequence[str] | None = None,
   ) -> 'Taxonomy':
@@ -124,7 +133,7 @@ class Taxonomy:
     """L, the number of levels with that of the classes."""
     return self.path.shape[1]
 
-  def codes(self, labels, name: str = 'labels') -> np.ndarray:
+  def codes(self, labels: ArrayLike, name: str = 'labels') -> np.ndarray:
     """Row of each label's class, int64 `[n]`.
 
     Args:
@@ -170,12 +179,12 @@ class Taxonomy:
       depth=self.depth[rows],
     )
 
-  def common_levels(self, a, b) -> np.ndarray:
+  def common_levels(self, a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """How many levels, from the coarsest, two classes share: uint8.
 
     Args:
-      a: rows of classes, any shape.
-      b: likewise, of a shape that broadcasts.
+      a: rows of the first classes, integers of any shape.
+      b: rows of the second classes, of a shape that broadcasts with that of a.
 
     Returns:
       0 to L; L exactly for a class with itself.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
@@ -14,19 +15,20 @@ from hier_jax.evaluation.retrieval.metrics import RECALL_AT
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.linkage import MAX_ITEMS, linkage_tree
 from hier_jax.evaluation.tree.metrics import tree_keys, tree_metrics
+from hier_jax.evaluation.tree.structure import Tree
 
 
 def hierarchy_metrics(
-  embeddings,
-  labels,
+  embeddings: ArrayLike,
+  labels: ArrayLike,
   taxonomy: Taxonomy,
   *,
   recall_at: Sequence[int] = RECALL_AT,
-  gallery=None,
-  gallery_labels=None,
+  gallery: ArrayLike | None = None,
+  gallery_labels: ArrayLike | None = None,
   c: float | None = None,
   metric: str | None = None,
-  tree=None,
+  tree: Tree | ArrayLike | None = None,
   alpha: float = 1.0,
   drop_same_class: bool = False,
   ties: str = 'pessimistic',
@@ -40,29 +42,34 @@ def hierarchy_metrics(
 
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
-    labels: classes of the queries `[n]`, see `Taxonomy.codes`.
-    taxonomy: the classes' tree, L levels.
-    recall_at: the K of Recall@K.
-    gallery: `[m, d]`; None for the queries, each left out of its own ranking.
-      It is ranked only: all but the first two groups of keys look at the
-      queries.
-    gallery_labels: `[m]`, given exactly where `gallery` is.
+    labels: classes of the queries `[n]`, strings or integers; see
+      `Taxonomy.codes`.
+    taxonomy: the tree of the classes, with L levels.
+    recall_at: the values of K to report Recall@K for.
+    gallery: items to rank `[m, d]`; None for the queries, each left out of
+      its own ranking. It is ranked only: all but the first two groups of keys
+      look at the queries.
+    gallery_labels: classes of the gallery `[m]`, given exactly where `gallery`
+      is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
     metric: 'cosine', 'euclidean', 'hyperbolic' for points of the Poincare ball
       or 'lorentz' for points of the hyperboloid, time first; None for the one
       that c says.
-    tree: a tree over the queries to look at too, a `Tree` or the
-      parent of each of its nodes.
+    tree: a tree over the queries to measure as well, a `Tree` or the parent of
+      each of its nodes; None for no such tree.
     alpha: exponent of H-AP's relevance.
     drop_same_class: whether items of the query's own class are taken out of
       the ranking at all levels but the last, see `graded_per_query`.
     ties: where items tie, 'pessimistic' ranks those of lower level first,
       'optimistic' the others.
-    max_pairs: pairs that are correlated: all, or that many at random.
-    max_classes: classes in the centroid tree: all, or that many at random.
-    block: queries ranked at a time; see `graded_per_query` for its memory.
-    seed: of all that is random.
+    max_pairs: largest number of pairs that are correlated; where there are
+      more, that many are drawn at random.
+    max_classes: largest number of classes in the centroid tree; where there are
+      more, that many are drawn at random.
+    block: number of queries ranked at a time; see `graded_per_query` for its
+      memory.
+    seed: seed of every random draw.
     progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
@@ -81,6 +88,15 @@ def hierarchy_metrics(
 
   Raises:
     UserError: bad arguments, see `graded_per_query`, and a tree that is none.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> taxonomy = evaluation.Taxonomy.from_levels([['cat'], ['cat'], ['dog']])
+    >>> x = [[0.0], [0.1], [1.0], [1.1], [9.0], [9.1]]
+    >>> labels = [0, 0, 1, 1, 2, 2]
+    >>> found = evaluation.hierarchy_metrics(x, labels, taxonomy, c=0)
+    >>> print(f"{found['h_ap']:.3f} {found['level1/recall@1']:.3f}")
+    1.000 1.000
   """
   recall_at = [_checks.positive_int('K of recall_at', k) for k in recall_at]
   if _checks.positive_int('max_classes', max_classes) > MAX_ITEMS:

@@ -5,10 +5,12 @@
 """
 
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax import paths
 from hier_jax.errors import UserError
@@ -66,16 +68,21 @@ class FaissIndex:
 
 
 def write_faiss(
-  gallery, path, *, c: float | None = None, metric: str | None = None
-):
+  gallery: ArrayLike,
+  path: str | os.PathLike,
+  *,
+  c: float | None = None,
+  metric: str | None = None,
+) -> FaissIndex:
   """Writes an exact index of a gallery, both of its files atomically.
 
   Args:
-    gallery: `[m, d]`; ids in the index are its rows from 0.
-    path: of the index.
+    gallery: rows to index `[m, d]`; their ids in the index count from 0.
+    path: where the index is written; its lift goes to `PATH.npz` beside it.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
-    metric: see `per_query`; None for the one that c says.
+    metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz', see `per_query`;
+      None for the one that c says, which is never 'lorentz'.
 
   Returns:
     The `FaissIndex` that was written.
@@ -83,6 +90,15 @@ def write_faiss(
   Raises:
     UserError: where FAISS is not installed, and for rows that the metric is not
       defined for.
+
+  Example:
+    >>> import os, tempfile
+    >>> from hier_jax import evaluation
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   path = os.path.join(folder, 'gallery.faiss')
+    ...   index = evaluation.write_faiss([[0.0], [5.0], [9.0]], path, c=0)
+    >>> index.search([[4.0]], k=2)[1].tolist()
+    [[1, 0]]
   """
   faiss = library()
   metric, c = _spaces.resolve(metric, c)
@@ -105,11 +121,27 @@ def write_faiss(
   return FaissIndex(index, lift)
 
 
-def read_faiss(path) -> FaissIndex:
+def read_faiss(path: str | os.PathLike) -> FaissIndex:
   """Reads what `write_faiss` wrote.
+
+  Args:
+    path: path of the index; its lift is read from `PATH.npz` beside it.
+
+  Returns:
+    The `FaissIndex`, ready to search.
 
   Raises:
     UserError: where FAISS is not installed or either file cannot be read.
+
+  Example:
+    >>> import os, tempfile
+    >>> from hier_jax import evaluation
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   path = os.path.join(folder, 'gallery.faiss')
+    ...   written = evaluation.write_faiss([[0.0], [5.0], [9.0]], path, c=0)
+    ...   index = evaluation.read_faiss(path)
+    >>> index.lift.metric, index.index.ntotal
+    ('euclidean', 3)
   """
   faiss = library()
   remedy = 'write both files of the index anew, with --export faiss'

@@ -5,6 +5,7 @@ import math
 from concurrent import futures
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax.evaluation._distances import normalize, square_norm
 from hier_jax.evaluation.retrieval import _spaces
@@ -125,18 +126,35 @@ class Lift:
 
 
 def lift(
-  queries, gallery, *, c: float | None = None, metric: str | None = None
+  queries: ArrayLike,
+  gallery: ArrayLike,
+  *,
+  c: float | None = None,
+  metric: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Queries `[n, D]` and gallery `[m, D]` by `Lift.about` the gallery.
 
   Args:
-    queries: `[n, d]`.
-    gallery: `[m, d]`.
-    c: see `Lift.about`.
-    metric: see `Lift.about`.
+    queries: rows to look up `[n, d]`, points of the gallery's space.
+    gallery: rows to rank `[m, d]`, inside the ball, or on the hyperboloid
+      `[m, 1 + d]`, time first.
+    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
+      and the hyperboloid of curvature -c.
+    metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'; None for the one
+      that c says, which is never 'lorentz'.
+
+  Returns:
+    Lifted queries and lifted gallery, float32: the larger the inner product of
+    two rows, the nearer they are.
 
   Raises:
     UserError: an unknown metric, or one that does not go with c.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> q, g = evaluation.lift([[0.1, 0.0]], [[0.9, 0.0], [0.2, 0.0]], c=1.0)
+    >>> q.shape, int((q @ g.T).argmax())
+    ((1, 4), 1)
   """
   made = Lift.about(gallery, c=c, metric=metric)
   return made.queries(queries), made.gallery(gallery)

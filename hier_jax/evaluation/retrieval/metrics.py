@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
@@ -25,20 +27,20 @@ def metric_keys(
 
 
 def retrieval_metrics(
-  embeddings,
-  labels,
+  embeddings: ArrayLike,
+  labels: ArrayLike,
   *,
   recall_at: Sequence[int] = RECALL_AT,
   metrics: Sequence[str] = ('map@r',),
-  gallery=None,
-  gallery_labels=None,
+  gallery: ArrayLike | None = None,
+  gallery_labels: ArrayLike | None = None,
   c: float | None = None,
   metric: str | None = None,
   ties: str = 'pessimistic',
   block: int = 1024,
   tile: int = 4096,
   product: str = 'float32',
-  devices=None,
+  devices: Sequence[jax.Device] | None = None,
   progress: bool = False,
 ) -> dict[str, float | int | str]:
   """Recall@K and other means over the queries that have a positive.
@@ -48,13 +50,15 @@ def retrieval_metrics(
 
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
-    labels: classes of the queries `[n]`, see `per_query`.
-    recall_at: the K of Recall@K.
+    labels: classes of the queries `[n]`: numbers, text, bytes or bools.
+    recall_at: the values of K to report Recall@K for.
     metrics: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
       and 'precision@K' for any K. With none but 'mrr' only the best positives
       are ranked, which is faster.
-    gallery: `[m, d]`; None for the queries, each left out of its own ranking.
-    gallery_labels: `[m]`, given exactly where `gallery` is.
+    gallery: items to rank `[m, d]`; None for the queries, each left out of
+      its own ranking.
+    gallery_labels: classes of the gallery `[m]`, given exactly where `gallery`
+      is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       (or the hyperboloid) of curvature -c.
     metric: 'cosine', 'euclidean', 'hyperbolic' for points of the ball or
@@ -63,11 +67,12 @@ def retrieval_metrics(
     ties: how equal distances rank: 'pessimistic' puts negatives first,
       'optimistic' positives; 'expected' is the mean over all orders of what
       ties; for 'mean' see `per_query`.
-    block: queries scored at a time.
-    tile: gallery rows scored at a time, taken up to a power of two.
+    block: number of queries scored at a time.
+    tile: number of gallery rows scored at a time, rounded up to a power of two.
     product: 'float32', or 'bfloat16' to multiply in it first, with the same
       result.
-    devices: what the gallery is spread over; None for all local devices.
+    devices: devices that the gallery is spread over; None for all local
+      devices.
     progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
@@ -81,6 +86,17 @@ def retrieval_metrics(
   Raises:
     UserError: bad arguments (see `per_query`), a K that is not a positive
       integer, an unknown metric, or no query that has a positive.
+
+  Example:
+    The third item finds the `b` first, and the `b` has no positive.
+
+    >>> from hier_jax import evaluation
+    >>> x, labels = [[0.0], [1.0], [10.0], [11.0]], ['a', 'a', 'a', 'b']
+    >>> found = evaluation.retrieval_metrics(x, labels, c=0, recall_at=[1])
+    >>> print(f"{found['recall@1']:.3f} {found['map@r']:.3f}")
+    0.667 0.750
+    >>> found['num_without_positive']
+    1
   """
   recall_at = [_checks.positive_int('K of recall_at', k) for k in recall_at]
   precision_at = _precision_at(metrics)

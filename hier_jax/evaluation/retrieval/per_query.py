@@ -9,8 +9,10 @@ gallery is ever made. All comes from the ranks of a query's positives: see
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import tqdm
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
@@ -96,11 +98,11 @@ class PerQuery(NamedTuple):
 
 
 def per_query(
-  embeddings,
-  labels,
+  embeddings: ArrayLike,
+  labels: ArrayLike,
   *,
-  gallery=None,
-  gallery_labels=None,
+  gallery: ArrayLike | None = None,
+  gallery_labels: ArrayLike | None = None,
   c: float | None = None,
   metric: str | None = None,
   ties: str = 'pessimistic',
@@ -110,7 +112,7 @@ def per_query(
   block: int = 1024,
   tile: int = 4096,
   product: str = 'float32',
-  devices=None,
+  devices: Sequence[jax.Device] | None = None,
   progress: bool = False,
   attributes: Collection[str] = PerQuery._fields,
 ) -> PerQuery:
@@ -129,9 +131,11 @@ def per_query(
     embeddings: queries `[n, d]`, any floating dtype.
     labels: classes of the queries `[n]`: numbers, text, bytes or bools, and
       those of the gallery alike. They are compared exactly.
-    gallery: `[m, d]`; None means the queries, each of which is then left out
-      of its own ranking (by index). Nothing is left out of a given gallery.
-    gallery_labels: `[m]`, given exactly where `gallery` is.
+    gallery: items to rank `[m, d]`; None means the queries, each of
+      which is then left out of its own ranking (by index). Nothing is left out
+      of a given gallery.
+    gallery_labels: classes of the gallery `[m]`, given exactly where `gallery`
+      is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       (or the hyperboloid) of curvature -c.
     metric: 'cosine' similarity (a zero row has similarity 0 to all),
@@ -143,22 +147,25 @@ def per_query(
       attribute over all orders of what ties. 'mean' is half way between the
       pessimistic and the optimistic rank of each positive, and everything else
       is made of those ranks: that is no mean of anything else.
-    recall_at: the K of `PerQuery.recall`.
-    precision_at: the k of `PerQuery.precision`.
+    recall_at: the values of K to fill `PerQuery.recall` for.
+    precision_at: the values of k to fill `PerQuery.precision` for.
     best_only: whether the rank of the best positive is enough; every other one
       costs a tenth of the matrix product or less. Not where ties are
       'expected'.
-    block: queries scored at a time.
-    tile: gallery rows scored at a time, taken up to a power of two.
+    block: number of queries scored at a time.
+    tile: number of gallery rows scored at a time, rounded up to a power of two.
     product: 'bfloat16' multiplies in it first. The result is the same; what
       pays depends on the device and on how far positives and negatives are
       apart.
-    devices: what the gallery is spread over; all local devices by default. With
-      those of several processes (`jax.devices()`) every process makes the same
-      call and has the whole result.
+    devices: devices that the gallery is spread over; all local devices by
+      default. With those of several processes (`jax.devices()`) every process
+      makes the same call and has the whole result.
     progress: whether to show a bar on stderr, after some seconds.
-    attributes: of the result, those that have to be right; ties that only
-      others depend on are not resolved.
+    attributes: names of the attributes of the result that have to be right;
+      ties that only others depend on are not resolved.
+
+  Returns:
+    A `PerQuery` of arrays in the order of the queries.
 
   Raises:
     UserError: rows with NaN or Inf, points outside the ball or off the
@@ -170,6 +177,15 @@ def per_query(
     Musgrave et al., A Metric Learning Reality Check, arXiv 2003.08505.
     McSherry and Najork, Computing Information Retrieval Performance Measures
     Efficiently in the Presence of Tied Scores, ECIR 2008 (expected).
+
+  Example:
+    The third item finds the `b` first, and the `b` has no positive.
+
+    >>> from hier_jax import evaluation
+    >>> x, labels = [[0.0], [1.0], [10.0], [11.0]], ['a', 'a', 'a', 'b']
+    >>> found = evaluation.per_query(x, labels, c=0)
+    >>> found.rank.astype(int).tolist(), found.num_positives.tolist()
+    ([1, 1, 2, 0], [2, 2, 2, 0])
   """
   _check_option('ties', ties, _outcomes.TIES)
   _check_option('product', product, ('float32', 'bfloat16'))
@@ -215,7 +231,9 @@ def recall_keys(recall_at: Sequence[int]) -> list[str]:
   return [f'recall@{k}' for k in recall_at]
 
 
-def _gallery(queries, labels, gallery, gallery_labels, metric, c):
+def _gallery(
+  queries, labels, gallery, gallery_labels, metric, c
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The checked gallery, its labels, and each query's own row in it or -1."""
   if (gallery is None) != (gallery_labels is None):
     raise UserError(

@@ -5,6 +5,7 @@ trouble, and equal trees make equal files.
 """
 
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -20,18 +21,30 @@ _FORMAT = 'hier_jax tree 1'
 _PLAIN = re.compile(r'[A-Za-z0-9.+-]+')
 
 
-def write_tree(tree: Tree, path):
+def write_tree(tree: Tree, path: str | os.PathLike) -> None:
   """Writes a tree in the format that the ending of the path names.
 
   A file that is there already stays whole until the new one is.
 
   Args:
-    tree: what is written, see `to_json`, `to_newick`, `to_graphml`, `to_dot`.
-    path: ends in .json, .nwk or .newick, .graphml, .dot or .gv.
+    tree: the tree to write; `to_json`, `to_newick`, `to_graphml` and `to_dot`
+      say what the file holds.
+    path: path of the new file, which ends in .json, .nwk or .newick,
+      .graphml, .dot or .gv.
 
   Raises:
     UserError: another ending, a folder that does not exist, GraphML without
       networkx.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> from hier_jax import evaluation
+    >>> tree = evaluation.linkage_tree([[0.0], [2.0]], c=0, names=['a', 'b'])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   path = pathlib.Path(folder, 'tree.nwk')
+    ...   evaluation.write_tree(tree, path)
+    ...   print(path.read_text().strip())
+    (a:2.0,b:2.0);
   """
   path = pathlib.Path(path)
   if path.suffix not in _WRITERS:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.cluster import hierarchy
 
 from hier_jax.errors import UserError
@@ -25,12 +26,12 @@ _COMPARED = 2**16
 
 
 def linkage_tree(
-  embeddings,
+  embeddings: ArrayLike,
   *,
   c: float | None = None,
   metric: str | None = None,
   method: str = 'average',
-  proxies=None,
+  proxies: ArrayLike | None = None,
   names: Sequence[str] | None = None,
 ) -> Tree:
   """The binary tree that agglomerative clustering makes of items.
@@ -55,9 +56,11 @@ def linkage_tree(
       of curvature -c.
     metric: 'cosine', 'euclidean' or 'hyperbolic', 'lca_depth' in the ball, or
       'lca_proxy', by the distance that c says; None for that distance.
-    method: 'single', 'complete', 'average', or, for 'euclidean', 'ward'.
-    proxies: `[P, d]` like the embeddings, given exactly for 'lca_proxy'.
-    names: of the items.
+    method: the linkage of clusters: 'single', 'complete', 'average', or, for
+      'euclidean', 'ward'.
+    proxies: proxies `[P, d]` in the space of the embeddings, given exactly for
+      'lca_proxy'.
+    names: names of the n items; None for a tree without names.
 
   Returns:
     A tree with `height`, the dissimilarity of the two clusters that meet in a
@@ -72,6 +75,12 @@ def linkage_tree(
     Chami et al., From Trees to Continuous Embeddings and Back: Hyperbolic
     Hierarchical Clustering, NeurIPS 2020, arXiv 2010.00402, section 4.
     Kim, Jeong and Kwak, HIER, CVPR 2023, arXiv 2212.14258, equation 4.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> tree = evaluation.linkage_tree([[0.0], [1.0], [10.0]], c=0)
+    >>> tree.parent.tolist(), tree.height.round(2).tolist()
+    ([3, 3, 4, 4, -1], [0.0, 0.0, 0.0, 1.0, 9.5])
   """
   metric, c = _resolve(metric, method, c)
   x = _checks.points('embeddings', embeddings, c)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks, _distances
@@ -19,8 +20,8 @@ _SCORES = 2**23
 
 
 def proxy_tree(
-  embeddings,
-  proxies,
+  embeddings: ArrayLike,
+  proxies: ArrayLike,
   *,
   c: float,
   k: int = 1,
@@ -50,18 +51,19 @@ def proxy_tree(
 
   Args:
     embeddings: items `[n, d]`, points of the ball, any floating dtype.
-    proxies: `[P, d]`, points of the ball: `poincare.to_ball` of the loss's
-      parameters, which are tangent vectors.
+    proxies: proxies `[P, d]`, points of the ball: `poincare.to_ball` of the
+      loss's parameters, which are tangent vectors.
     c: the c > 0 of the ball of curvature -c. Proxies on the sphere (c None) or
       in Euclidean space (c = 0) have no height; see `linkage_tree` for them.
-    k: nearest neighbours that make reciprocal ones, the node itself included.
+    k: number of nearest neighbors among which reciprocal ones are looked for,
+      the node itself included.
     root: 'proxy' makes the proxy nearest the origin the root. 'origin' makes
       the origin an ancestor that proxies, but not items, may have: it takes
       those that are nearer to it than to the proxies nearer the origin. 'auto'
       is 'proxy' where every other proxy is at least twice as far from the
       origin as the nearest, and 'origin' where the proxies leave the centre of
       the ball empty, so that none of them is above all.
-    names: of the items.
+    names: names of the n items; None for a tree without names.
 
   Returns:
     A tree with `proxy`, `radius` and `length`, the distance to the parent.
@@ -73,6 +75,16 @@ def proxy_tree(
 
   References:
     Kim, Jeong and Kwak, HIER, CVPR 2023, arXiv 2212.14258, equation 4.
+
+  Example:
+    Nodes 3, 4 and 5 are the proxies 1, 0 and 2; the last is the root.
+
+    >>> from hier_jax import evaluation
+    >>> items = [[0.6, 0.0], [0.7, 0.0], [-0.6, 0.0]]
+    >>> proxies = [[0.5, 0.0], [-0.5, 0.0], [0.0, 0.01]]
+    >>> tree = evaluation.proxy_tree(items, proxies, c=1.0)
+    >>> tree.parent.tolist(), tree.proxy.tolist()
+    ([4, 4, 3, 5, 5, -1], [-1, -1, -1, 1, 0, 2])
   """
   if root not in ROOTS:
     raise UserError(f'`root` is {root!r}; expected one of {list(ROOTS)}')

@@ -3,12 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation.taxonomy import Taxonomy
-from hier_jax.evaluation.tree.structure import as_tree
+from hier_jax.evaluation.tree.structure import Tree, as_tree
 
 
 class Estimate(NamedTuple):
@@ -45,7 +46,7 @@ class NodePurity(NamedTuple):
       without the root, whose purity no tree changes (unless it is the only
       one).
     num_used: see `Usage`.
-    perplexity: likewise.
+    perplexity: see `Usage`.
   """
 
   size: np.ndarray
@@ -56,8 +57,8 @@ class NodePurity(NamedTuple):
 
 
 def dendrogram_purity(
-  tree,
-  labels,
+  tree: Tree | ArrayLike,
+  labels: ArrayLike,
   *,
   max_exact: int = 200_000,
   num_samples: int = 100_000,
@@ -74,10 +75,14 @@ def dendrogram_purity(
   Args:
     tree: a `Tree` over the items, or the parent of each of its nodes.
     labels: classes of the items `[n]`, any dtype that sorts.
-    max_exact: most items for which all pairs are counted.
-    num_samples: pairs drawn above that.
-    confidence: of the interval.
-    seed: of the draw.
+    max_exact: largest number of items for which all pairs are counted.
+    num_samples: number of pairs that are drawn where there are more items.
+    confidence: confidence level of the interval, in (0, 1).
+    seed: seed of the random pairs.
+
+  Returns:
+    An `Estimate`: the mean and its confidence interval, of no width where all
+    pairs are counted.
 
   Raises:
     UserError: not a tree, labels of another length, no class of two items.
@@ -87,6 +92,14 @@ def dendrogram_purity(
     pairs are drawn item first, so that a class counts by its items).
     Kobren et al., A Hierarchical Algorithm for Extreme Clustering, KDD 2017,
     arXiv 1704.01858, equation 1 (all pairs alike, as here).
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> parent = [4, 4, 5, 5, 6, 6, -1]
+    >>> evaluation.dendrogram_purity(parent, ['a', 'a', 'b', 'b']).value
+    1.0
+    >>> evaluation.dendrogram_purity(parent, ['a', 'b', 'a', 'b']).value
+    0.5
   """
   labels = _checks.item_labels(labels)
   tree = as_tree(tree, len(labels))

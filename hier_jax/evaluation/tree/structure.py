@@ -44,6 +44,13 @@ class Tree:
     UserError: not one root, a cycle, leaves that are not the first nodes, a
       field of another length than `parent`, NaN or Inf, names that no file can
       hold.
+
+  Example:
+    >>> import numpy as np
+    >>> from hier_jax import evaluation
+    >>> tree = evaluation.Tree(np.array([3, 3, 4, 4, -1]))
+    >>> tree.num_leaves, tree.depth.tolist(), tree.lca([0, 0], [1, 2]).tolist()
+    (3, [2, 2, 1, 1, 0], [3, 4])
   """
 
   parent: np.ndarray
