@@ -55,7 +55,7 @@ def python_blocks():
         yield pytest.param(code, id=f'{name(page)}-{i}')
 
 
-@pytest.mark.parametrize('code', python_blocks())
+@pytest.mark.parametrize('code', list(python_blocks()))
 def test_code_runs_as_printed(code, capsys, tmp_path, monkeypatch):
   """A comment behind `print(...)` is what it prints."""
   monkeypatch.chdir(tmp_path)

@@ -25,7 +25,7 @@ def functions():
         yield pytest.param(value, id=f'{room}.{name}')
 
 
-@pytest.mark.parametrize('function', functions())
+@pytest.mark.parametrize('function', list(functions()))
 def test_example_prints_what_it_says(function):
   example = doctest.DocTestParser().get_doctest(
     inspect.getdoc(function), {}, function.__name__, None, None

@@ -35,7 +35,6 @@ ALLOWED = {
     'evaluation',
     'losses',
     'models',
-    'poincare',
     'training/distributed',
     'training/logs',
     'training/step',
