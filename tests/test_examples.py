@@ -1,0 +1,39 @@
+"""Each public function has an example in its docstring, which prints that."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+
+ROOMS = ('evaluation', 'layers', 'lorentz', 'losses', 'mining', 'models')
+ROOMS += ('poincare', 'poincare.wrapped_normal')
+
+
+def functions():
+  for room in ROOMS:
+    module = importlib.import_module(f'hier_jax.{room}')
+    public = getattr(module, '__all__', None) or [
+      name
+      for name, value in vars(module).items()
+      if not name.startswith('_')
+      and getattr(value, '__module__', '').startswith(module.__name__)
+    ]
+    for name in public:
+      value = getattr(module, name)
+      if inspect.isfunction(value):
+        yield pytest.param(value, id=f'{room}.{name}')
+
+
+@pytest.mark.parametrize('function', functions())
+def test_example_prints_what_it_says(function):
+  example = doctest.DocTestParser().get_doctest(
+    inspect.getdoc(function), {}, function.__name__, None, None
+  )
+  assert example.examples, 'there is no example'
+  said: list[str] = []
+  runner = doctest.DocTestRunner(
+    optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+  )
+  runner.run(example, out=said.append)
+  assert not runner.failures, ''.join(said)
