@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics, poincare
 from hier_jax.errors import UserError
@@ -34,13 +35,20 @@ class Curvature(nn.Module):
   """A learnable curvature c = softplus(raw) > 0.
 
   Attributes:
-    initial: its first value, positive.
+    initial: first value of the curvature, positive.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import layers
+    >>> c, _ = layers.Curvature(0.5).init_with_output(jax.random.key(0))
+    >>> print(f'{float(c):.3f}')
+    0.500
   """
 
   initial: float = 1.0
 
   @nn.compact
-  def __call__(self):
+  def __call__(self) -> jax.Array:
     """The curvature, a float32 scalar."""
     c = self.initial
     if not (c > 0 and math.isfinite(c)):
@@ -68,6 +76,15 @@ class BallHead(nn.Module):
       makes them s u / sqrt(d), with a learned s = exp(log_radial_scale) that
       begins at this number. After the LayerNorm s is their first length, in
       the mean, whatever d is, and is chosen below the clip radius.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import layers, poincare
+    >>> features = jax.random.normal(jax.random.key(0), (2, 64))
+    >>> head = layers.BallHead(8, c=1.0, clip_radius=2.0)
+    >>> z, _ = head.init_with_output(jax.random.key(1), features)
+    >>> print(z.shape, bool((jax.numpy.linalg.norm(z, axis=1) < 1).all()))
+    (2, 8) True
   """
 
   dim: int
@@ -77,11 +94,13 @@ class BallHead(nn.Module):
   radial_scale: float | None = None
 
   @nn.compact
-  def __call__(self, features, learned_c=None):
+  def __call__(
+    self, features: jax.Array, learned_c: ArrayLike | None = None
+  ) -> jax.Array:
     """Features `[..., F]` to embeddings `[..., d]`.
 
     Args:
-      features: of a backbone.
+      features: `[..., F]`, as a backbone returns them.
       learned_c: curvature in place of the attribute; None keeps the attribute.
 
     Raises:
@@ -133,7 +152,15 @@ class HypLinear(nn.Module):
     features: size e of the output.
     c: curvature; an ordinary linear map at 0.
     use_bias: whether b is added.
-    kernel_init: of the kernel `[d, e]`.
+    kernel_init: initializer of the kernel `[d, e]`.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import layers
+    >>> x = jax.numpy.zeros((2, 4))  # The bias begins at 0, so 0 stays 0.
+    >>> y, _ = layers.HypLinear(3).init_with_output(jax.random.key(0), x)
+    >>> print(y.shape, bool((y == 0).all()))
+    (2, 3) True
   """
 
   features: int
@@ -142,7 +169,9 @@ class HypLinear(nn.Module):
   kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
   @nn.compact
-  def __call__(self, x, learned_c=None):
+  def __call__(
+    self, x: jax.Array, learned_c: ArrayLike | None = None
+  ) -> jax.Array:
     """Points `[..., d]` to points `[..., e]`.
 
     Args:
@@ -178,7 +207,15 @@ class HypMLR(nn.Module):
     classes: number k of classes.
     c: curvature; 4 (<a, x> - <a, p>) at 0.
     form: 'hnn++' or 'hnn'.
-    kernel_init: of the kernel `[k, d]`.
+    kernel_init: initializer of the kernel `[k, d]`.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import layers
+    >>> x = jax.numpy.zeros((2, 4))  # Hyperplanes begin as ones through 0.
+    >>> logits, _ = layers.HypMLR(5).init_with_output(jax.random.key(0), x)
+    >>> print(logits.shape, bool((logits == 0).all()))
+    (2, 5) True
   """
 
   classes: int
@@ -187,7 +224,9 @@ class HypMLR(nn.Module):
   kernel_init: nn.initializers.Initializer = _ROWS
 
   @nn.compact
-  def __call__(self, x, learned_c=None):
+  def __call__(
+    self, x: jax.Array, learned_c: ArrayLike | None = None
+  ) -> jax.Array:
     """Points `[..., d]` to logits `[..., k]`.
 
     Args:
@@ -247,8 +286,18 @@ class HypDistance(nn.Module):
 
   Attributes:
     points: number k of learned points, exp0 of a parameter; None for none.
-    c: curvature.
-    point_init: of their tangent vectors `[k, d]`.
+    c: curvature; Euclidean distances at 0.
+    point_init: initializer of the points' tangent vectors `[k, d]`.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import layers
+    >>> x = jax.numpy.full((2, 4), 0.1)
+    >>> layers.HypDistance().apply({}, x, x).tolist()
+    [0.0, 0.0]
+    >>> d, _ = layers.HypDistance(3).init_with_output(jax.random.key(0), x)
+    >>> d.shape
+    (2, 3)
   """
 
   points: int | None = None
@@ -256,7 +305,12 @@ class HypDistance(nn.Module):
   point_init: nn.initializers.Initializer = _ROWS
 
   @nn.compact
-  def __call__(self, x, y=None, learned_c=None):
+  def __call__(
+    self,
+    x: jax.Array,
+    y: jax.Array | None = None,
+    learned_c: ArrayLike | None = None,
+  ) -> jax.Array:
     """Distances of points `[..., d]`.
 
     Args:

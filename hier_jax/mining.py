@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 __all__ = ['Triplets', 'reciprocal_neighbors', 'sample_triplets']
 
@@ -31,7 +32,13 @@ class Triplets(NamedTuple):
   weight: jax.Array
 
 
-def reciprocal_neighbors(similarity, k, *, first=0, axis_name=None):
+def reciprocal_neighbors(
+  similarity: jax.Array,
+  k: int,
+  *,
+  first: ArrayLike = 0,
+  axis_name: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
   """Members of each row's k nearest that count the row among theirs.
 
   Kim et al., "Self-Taught Metric Learning without Labels" (CVPR 2022), as HIER
@@ -41,16 +48,24 @@ def reciprocal_neighbors(similarity, k, *, first=0, axis_name=None):
     similarity: `[m, n]`, this device's rows of a matrix `[n, n]` that is
       symmetric and largest on the diagonal; all of them without `axis_name`.
       Equal values prefer the lower column.
-    k: static int, 1 <= k <= n.
+    k: number of nearest rows, a static int in 1..n.
     first: index of the first of these rows. Rows from n on are padding.
     axis_name: mapped axis over whose devices the rows are spread, in order.
 
   Returns:
     neighbors: int32 `[m, k]`, ascending, padded with n.
-    count: int32 `[m]`, how many are real.
+    count: int32 `[m]`, how many neighbors each row has.
 
   Raises:
     ValueError: for k outside 1..n, or a similarity that is no matrix.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import mining
+    >>> similarity = jnp.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]])
+    >>> neighbors, count = mining.reciprocal_neighbors(similarity, 2)
+    >>> neighbors.tolist()  # Row 2 has none: padding, n = 3.
+    [[1, 3], [0, 3], [3, 3]]
   """
   if jnp.ndim(similarity) != 2:
     raise ValueError(
@@ -88,8 +103,15 @@ def _nth_outside(excluded, r, n):
 
 
 def sample_triplets(
-  key, neighbors, count, n, *, per_anchor, first=0, self_negatives=False
-):
+  key: jax.Array,
+  neighbors: jax.Array,
+  count: jax.Array,
+  n: int,
+  *,
+  per_anchor: int,
+  first: ArrayLike = 0,
+  self_negatives: bool = False,
+) -> Triplets:
   """Draws triplets uniformly from reciprocal neighbors and from the rest.
 
   HIER (CVPR 2023), section 3.3. Rows with fewer than two reciprocal neighbors,
@@ -98,19 +120,29 @@ def sample_triplets(
   Args:
     key: PRNG key. What a row draws depends on its index alone, not on which
       rows are here.
-    neighbors: int32 `[m, k]` of `reciprocal_neighbors`.
-    count: int32 `[m]` of `reciprocal_neighbors`.
-    n: static int, number of all rows, from which negatives are drawn.
-    per_anchor: static int t, triplets of each anchor, drawn with replacement.
+    neighbors: int32 `[m, k]`, as `reciprocal_neighbors` returns them.
+    count: int32 `[m]`, as `reciprocal_neighbors` returns it.
+    n: number of all rows, from which negatives are drawn, a static int.
+    per_anchor: number t of triplets of each anchor, drawn with replacement, a
+      static int.
     first: index of the first of the m rows.
-    self_negatives: the authors' program lets an anchor be its own negative
-      (about 1 / n of its triplets); True does too.
+    self_negatives: whether an anchor may be its own negative, as in the
+      authors' program (about 1 / n of its triplets).
 
   Returns:
     `Triplets` of T = m t places, those of one anchor side by side.
 
   Raises:
     ValueError: for neighbors and count of other shapes.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import mining
+    >>> key, near = jax.random.key(0), jax.numpy.array([[1, 2]])
+    >>> count = jax.numpy.array([2])  # Row 0 of 4 has the neighbors 1 and 2.
+    >>> drawn = mining.sample_triplets(key, near, count, 4, per_anchor=3)
+    >>> drawn.negative.tolist()
+    [3, 3, 3]
   """
   if (jnp.ndim(neighbors), jnp.ndim(count)) != (2, 1) or (
     len(neighbors) != len(count)

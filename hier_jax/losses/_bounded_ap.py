@@ -11,8 +11,10 @@ cost.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from hier_jax.losses import _checks, _items, _sharding
+from hier_jax.losses._memory import Memory
 
 __all__ = ['hap', 'roadmap', 'sup_ap']
 
@@ -59,17 +61,17 @@ def _bounded_flat_ap(table, options, axis_name):
 
 
 def sup_ap(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  temperature=0.01,
-  slope=100.0,
-  delta=0.05,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  temperature: float = 0.01,
+  slope: float = 100.0,
+  delta: float = 0.05,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """SupAP: an upper bound of 1 - the mean average precision.
 
   With the scores s of a query, P the items of its class and N all others,
@@ -85,11 +87,12 @@ def sup_ap(
   counts against the item and the bound holds.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    temperature: tau of the paper.
-    slope: rho of the paper.
-    delta: delta of the paper, where the sigmoid has become flat.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    temperature: divisor of the differences of scores, tau of the paper.
+    slope: slope of the bound beyond delta, rho of the paper.
+    delta: difference of scores at which the sigmoid has become flat, delta of
+      the paper.
     c: see `smooth_ap`.
     where: see `smooth_ap`.
     memory: see `smooth_ap`.
@@ -101,6 +104,14 @@ def sup_ap(
   References:
     Ramzi et al., "Robust and Decomposable Average Precision for Image
     Retrieval" (NeurIPS 2021, arXiv 2110.01445), section 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.eye(3)  # The positive and the negative tie: rank 2.
+    >>> loss = losses.sup_ap(z, jnp.array([0, 0, 1]))
+    >>> print(f'{float(loss):.3f}')
+    0.500
   """
   table = _items.scored(z, labels, c, where, memory, axis_name)
   return _bounded_flat_ap(table, (temperature, slope, delta), axis_name)
@@ -121,19 +132,19 @@ def _calibration(table, margins, axis_name):
 
 
 def roadmap(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  weight=0.1,
-  margins=None,
-  temperature=0.01,
-  slope=100.0,
-  delta=0.05,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  weight: float = 0.1,
+  margins: tuple[float, float] | None = None,
+  temperature: float = 0.01,
+  slope: float = 100.0,
+  delta: float = 0.05,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """ROADMAP: (1 - weight) `sup_ap` + weight times the calibration loss.
 
   That loss makes scores of different queries comparable, and so the batch's AP
@@ -142,10 +153,10 @@ def roadmap(
   the batch's pairs that are not at 0 instead.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    weight: lambda of the paper; 0.1 is of the authors' later program, the first
-      has 1/2.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    weight: weight of the calibration loss, lambda of the paper; 0.1 is
+      that of the authors' later program, the first has 1/2.
     margins: alpha and beta of the paper, (0.9, 0.6) with None; with c they are
       of minus the distance and must be given.
     temperature: see `sup_ap`.
@@ -157,7 +168,7 @@ def roadmap(
     axis_name: see `smooth_ap`.
 
   Returns:
-    scalar.
+    the loss, a scalar.
 
   Raises:
     ValueError: for a curvature without margins.
@@ -165,6 +176,14 @@ def roadmap(
   References:
     Ramzi et al., "Robust and Decomposable Average Precision for Image
     Retrieval" (NeurIPS 2021, arXiv 2110.01445), section 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.eye(3)  # The positive and the negative tie: rank 2.
+    >>> loss = losses.roadmap(z, jnp.array([0, 0, 1]))
+    >>> print(f'{float(loss):.3f}')  # 0.9 * 0.5 + 0.1 * (0.9 - 0).
+    0.540
   """
   if margins is None and c is not None:
     raise ValueError(
@@ -201,18 +220,18 @@ def _relevance(level, depth, alpha, dtype):
 
 
 def hap(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  alpha=1.0,
-  temperature=0.01,
-  slope=100.0,
-  delta=0.05,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  alpha: float = 1.0,
+  temperature: float = 0.01,
+  slope: float = 100.0,
+  delta: float = 0.05,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """HAPPIER's loss: an upper bound of 1 - the hierarchical AP.
 
   An item is at level l of a query if they have their first l labels in common.
@@ -229,9 +248,10 @@ def hap(
   which: 0.9 hap(z, labels) + 0.1 normalized_softmax(z, labels[:, -1], proxies).
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b, L]`, coarsest level first (the authors' have it last). A
-      label may mean another class below another parent.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b, L]`, the classes of each row, coarsest level first (the
+      authors' have it last). A label may mean another class below another
+      parent.
     alpha: exponent of the relevance; the greater, the less coarse levels count.
     temperature: see `sup_ap`.
     slope: see `sup_ap`.
@@ -247,6 +267,15 @@ def hap(
   References:
     Ramzi et al., "Hierarchical Average Precision Training for Pertinent Image
     Retrieval" (ECCV 2022, arXiv 2207.04873), section 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.eye(3)  # All scores tie.
+    >>> labels = jnp.array([[0, 0], [0, 1], [1, 2]])
+    >>> loss = losses.hap(z, labels)
+    >>> print(f'{float(loss):.3f}')
+    0.500
   """
   _checks.rows(z, labels, ranks=(2, 2))
   labels = jnp.asarray(labels)

@@ -1,5 +1,10 @@
 """A metric loss and HIER in one."""
 
+from collections.abc import Callable
+
+import jax
+from jax.typing import ArrayLike
+
 from hier_jax import poincare
 from hier_jax.losses._hier import hier
 
@@ -7,27 +12,27 @@ __all__ = ['regularized']
 
 
 def regularized(
-  metric,
-  key,
-  z,
-  labels,
-  hier_proxies,
+  metric: Callable[[jax.Array, jax.Array], jax.Array],
+  key: jax.Array,
+  z: jax.Array,
+  labels: jax.Array,
+  hier_proxies: jax.Array,
   *,
-  metric_weight=1.0,
-  hier_weight=0.5,
-  c=0.1,
-  clip_radius=poincare.CLIP_RADIUS,
-  temperature=0.1,
-  margin=0.1,
-  k=20,
-  triplets_per_anchor=50,
-  estimator='gumbel',
-  shared_noise=False,
-  self_negatives=False,
-  exclude_self_lca=False,
-  normalize_by='all',
-  axis_name=None,
-):
+  metric_weight: float | jax.Array = 1.0,
+  hier_weight: float | jax.Array = 0.5,
+  c: ArrayLike | None = 0.1,
+  clip_radius: float | None = poincare.CLIP_RADIUS,
+  temperature: ArrayLike = 0.1,
+  margin: ArrayLike = 0.1,
+  k: int = 20,
+  triplets_per_anchor: int = 50,
+  estimator: str = 'gumbel',
+  shared_noise: bool = False,
+  self_negatives: bool = False,
+  exclude_self_lca: bool = False,
+  normalize_by: str = 'all',
+  axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
   """metric_weight metric(z, labels) + hier_weight hier(key, z, ...).
 
   Any loss of rows and labels can be the metric, its own parameters bound:
@@ -36,16 +41,16 @@ def regularized(
     functools.partial(losses.sup_con, c=0.1, memory=memory)
 
   Args:
-    metric: (z, labels) -> scalar; with `axis_name` it must be the whole batch's
-      loss on every device, as those of this package are.
-    key: PRNG key of `hier`.
-    z: `[b, d]` embeddings.
-    labels: int `[b]`.
+    metric: function (z, labels) -> scalar; with `axis_name` it must return the
+      whole batch's loss on every device, as those of this package do.
+    key: PRNG key that `hier` draws with.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
     hier_proxies: `[P, d]` tangent vectors at 0; unused where `hier_weight` is
       0.
-    metric_weight: lambda of the metric loss.
-    hier_weight: lambda of HIER; the number 0 leaves it out.
-    c: see `hier`, as for all that follow; the metric loss has its own.
+    metric_weight: factor of the metric loss.
+    hier_weight: factor of HIER's loss; the number 0 leaves it out.
+    c: curvature of HIER's ball, see `hier`; the metric loss has its own.
     clip_radius: see `hier`.
     temperature: see `hier`.
     margin: see `hier`.
@@ -66,6 +71,17 @@ def regularized(
 
   References:
     HIER (CVPR 2023, arXiv 2212.14258).
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import losses
+    >>> key, labels = jax.random.key(0), jax.numpy.arange(8) % 2
+    >>> z = 0.1 * jax.random.normal(key, (8, 4))
+    >>> proxies = losses.init_hier_proxies(key, 16, 4)
+    >>> metric = losses.sup_con
+    >>> total, aux = losses.regularized(metric, key, z, labels, proxies, k=4)
+    >>> bool(jax.numpy.isclose(total, aux['metric'] + 0.5 * aux['hier']))
+    True
   """
   value = metric(z, labels)
   total, aux = metric_weight * value, {'metric': value}

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import mining, numerics, poincare
 from hier_jax.losses import _checks, _sharding
@@ -27,11 +28,30 @@ _FAR = 1e6
 
 
 def init_hier_proxies(
-  key, num_proxies, dim, *, clip_radius=poincare.CLIP_RADIUS
-):
+  key: jax.Array,
+  num_proxies: int,
+  dim: int,
+  *,
+  clip_radius: float | None = poincare.CLIP_RADIUS,
+) -> jax.Array:
   """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius.
 
-  Without a clip, None, they are as long as with the default one.
+  Args:
+    key: PRNG key.
+    num_proxies: number P of proxies.
+    dim: size d of the embeddings.
+    clip_radius: the clip of the proxies in `hier`; None, for no clip, makes
+      them as long as the default clip does.
+
+  Returns:
+    `[P, d]`.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import losses
+    >>> proxies = losses.init_hier_proxies(jax.random.key(0), 512, 128)
+    >>> print(f'{float(jax.numpy.linalg.norm(proxies, axis=1).mean()):.1f}')
+    2.1
   """
   radius = poincare.CLIP_RADIUS if clip_radius is None else clip_radius
   scale = 0.9 * radius / dim**0.5
@@ -244,24 +264,24 @@ def _monitor(drawn, c, clip_radius, axis_name):
 
 
 def hier(
-  key,
-  z,
-  labels,
-  hier_proxies,
+  key: jax.Array,
+  z: jax.Array,
+  labels: jax.Array,
+  hier_proxies: jax.Array,
   *,
-  c=0.1,
-  clip_radius=poincare.CLIP_RADIUS,
-  temperature=0.1,
-  margin=0.1,
-  k=20,
-  triplets_per_anchor=50,
-  estimator='gumbel',
-  shared_noise=False,
-  self_negatives=False,
-  exclude_self_lca=False,
-  normalize_by='all',
-  axis_name=None,
-):
+  c: ArrayLike | None = 0.1,
+  clip_radius: float | None = poincare.CLIP_RADIUS,
+  temperature: ArrayLike = 0.1,
+  margin: ArrayLike = 0.1,
+  k: int = 20,
+  triplets_per_anchor: int = 50,
+  estimator: str = 'gumbel',
+  shared_noise: bool = False,
+  self_negatives: bool = False,
+  exclude_self_lca: bool = False,
+  normalize_by: str = 'all',
+  axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The HIER regularizer: a data term plus a proxy term.
 
   Triplets of the batch and triplets of the proxies themselves are drawn from
@@ -272,7 +292,7 @@ def hier(
     key: PRNG key; the same on all devices.
     z: `[b, d]` embeddings, points of the ball (rows of length 1 where c is
       None).
-    labels: int `[b]`.
+    labels: int `[b]`, the class of each row.
     hier_proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
       (`init_hier_proxies`).
     c: curvature of the ball; 0 for Euclidean distances, None for cosine ones on
@@ -281,9 +301,10 @@ def hier(
       clip.
     temperature: temperature of the LCA picks (tau of the paper); may be traced,
       to anneal it.
-    margin: hinge margin; may be traced.
-    k: nearest neighbors that make reciprocal ones, the row itself included.
-    triplets_per_anchor: triplets each anchor draws.
+    margin: margin of the hinges; may be traced.
+    k: number of nearest neighbors that make reciprocal ones, the row itself
+      included.
+    triplets_per_anchor: number of triplets that each anchor draws.
     estimator: 'gumbel', 'gumbel_rao', 'softmax' or 'argmax', see `lca`.
     shared_noise: see `lca`.
     self_negatives: see `mining.sample_triplets`.
@@ -310,6 +331,16 @@ def hier(
   Raises:
     ValueError: for an unknown option, k beyond the batch or the proxies, or
       `exclude_self_lca` of fewer than four proxies.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import losses
+    >>> key, labels = jax.random.key(0), jax.numpy.arange(8) % 2
+    >>> z = 0.1 * jax.random.normal(key, (8, 4))
+    >>> proxies = losses.init_hier_proxies(key, 16, 4)
+    >>> loss, aux = losses.hier(key, z, labels, proxies, k=4)
+    >>> print(loss.shape, bool(loss > 0), sorted(aux)[:2])
+    () True ['data/anchors', 'data/clipped']
   """
   _checks.rows(z, labels, hier_proxies)
   if exclude_self_lca and hier_proxies.shape[0] < 4:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.losses import _checks, _sharding
@@ -357,18 +358,18 @@ _lca_sums.defvjp(_lca_sums_fwd, _lca_sums_bwd)
 
 
 def lca(
-  key,
-  dist,
-  triplets,
+  key: jax.Array | None,
+  dist: ArrayLike,
+  triplets: Triplets,
   *,
-  gumbel=None,
-  temperature=0.1,
-  margin=0.1,
-  estimator='gumbel',
-  shared_noise=False,
-  normalize_by='all',
-  axis_name=None,
-):
+  gumbel: ArrayLike | None = None,
+  temperature: ArrayLike = 0.1,
+  margin: ArrayLike = 0.1,
+  estimator: str = 'gumbel',
+  shared_noise: bool = False,
+  normalize_by: str = 'all',
+  axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The LCA triplet loss of given triplets (HIER, equations 4 to 6).
 
   For a triplet (i, j, k) two proxies are picked: LCA_ij, near both i and j, and
@@ -391,7 +392,7 @@ def lca(
       place of the key; with the estimator 'gumbel' alone. None draws it.
     temperature: temperature of the picks (tau); may be traced. No gradient
       reaches it.
-    margin: hinge margin; may be traced. No gradient reaches it.
+    margin: margin of the hinges; may be traced. No gradient reaches it.
     estimator: 'gumbel' picks with Gumbel noise and differentiates the softmax
       of the noisy logits (official); 'gumbel_rao' averages that derivative over
       the noise that leads to the same pick; 'argmax' picks the nearest and
@@ -419,6 +420,16 @@ def lca(
   References:
     Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax"
     (ICLR 2017, arXiv 1611.01144), section 2.2; `_rao_slope` for 'gumbel_rao'.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses, mining
+    >>> dist = jnp.array([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0]])
+    >>> triplet = mining.Triplets(*jnp.arange(3)[:, None], weight=jnp.ones(1))
+    >>> noise = jnp.zeros((2, 1, 2))  # Picks proxy 0 for i, j and 1 for all.
+    >>> loss, _ = losses.lca(None, dist, triplet, gumbel=noise, margin=1.5)
+    >>> print(f'{float(loss):.3f}')  # [0 - 1 + 1.5]+ from each of the three.
+    1.500
   """
   dist = jnp.asarray(dist)
   if gumbel is not None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax.losses import _checks, _sharding
 
@@ -33,11 +34,26 @@ class Memory(NamedTuple):
   position: jax.Array
 
 
-def init_memory(size, dim, *, levels=None):
+def init_memory(size: int, dim: int, *, levels: int | None = None) -> Memory:
   """An empty memory of `size` rows of `[dim]`, with a label or one a level.
+
+  Args:
+    size: number m of rows that the memory holds.
+    dim: size d of the embeddings.
+    levels: number L of labels of a row, one a level of classes; None for one
+      label.
+
+  Returns:
+    `Memory` of m rows, none of which is filled.
 
   Raises:
     ValueError: for a size below 1.
+
+  Example:
+    >>> from hier_jax import losses
+    >>> memory = losses.init_memory(4, 2)
+    >>> memory.embeddings.shape, int(memory.filled.sum())
+    ((4, 2), 0)
   """
   if size < 1:
     raise ValueError(f'a memory of {size} rows asked for: at least 1 is needed')
@@ -49,13 +65,20 @@ def init_memory(size, dim, *, levels=None):
   )
 
 
-def enqueue(memory, z, labels, *, where=None, axis_name=None):
+def enqueue(
+  memory: Memory,
+  z: jax.Array,
+  labels: jax.Array,
+  *,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> Memory:
   """The memory with the batch's rows in place of its oldest.
 
   Args:
     memory: `Memory` of m rows.
     z: `[b, d]` embeddings; they are remembered without their gradient.
-    labels: int `[b]`, or `[b, L]`.
+    labels: int `[b]`, the class of each row, or `[b, L]`, one a level.
     where: bool `[b]`, the rows to remember; None for all.
     axis_name: mapped axis over whose devices the batch is spread; all devices
       remember all rows.
@@ -66,6 +89,15 @@ def enqueue(memory, z, labels, *, where=None, axis_name=None):
   Raises:
     ValueError: for a batch of more than m rows, or rows or labels of another
       shape than the memory's.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> memory = losses.init_memory(4, 2)
+    >>> for labels in (jnp.array([0, 1, 2]), jnp.array([3, 4, 5])):
+    ...   memory = losses.enqueue(memory, jnp.ones((3, 2)), labels)
+    >>> memory.labels.tolist()  # The oldest rows, 0 and 1, are gone.
+    [4, 5, 2, 3]
   """
   _checks.rows(z, labels, ranks=(2, memory.labels.ndim))
   _checks.shape('z', z, None, memory.embeddings.shape[1])

@@ -11,9 +11,11 @@ gradient.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from hier_jax import debug
 from hier_jax.losses import _batch, _sharding
+from hier_jax.losses._memory import Memory
 
 __all__ = [
   'circle',
@@ -27,18 +29,25 @@ __all__ = [
 
 
 def contrastive(
-  z, labels, *, margin=0.5, c=None, where=None, memory=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  *,
+  margin: float = 0.5,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Contrastive loss: d^2 / 2 of positives, [margin - d]+^2 / 2 of negatives.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
     margin: distance at which negatives are left alone.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`Memory`); None for
-      none.
+    memory: `Memory` of past batches, whose rows are compared with as well; None
+      for none.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -48,6 +57,14 @@ def contrastive(
   References:
     Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an
     Invariant Mapping" (CVPR 2006), equation 4.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.array([[1.0, 0.0], [0.0, 1.0]])  # Distance sqrt(2).
+    >>> loss = losses.contrastive(z, jnp.array([0, 0]))
+    >>> print(f'{float(loss):.3f}')
+    1.000
   """
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
@@ -59,8 +76,15 @@ def contrastive(
 
 
 def lifted_structure(
-  z, labels, *, margin=1.0, c=None, where=None, memory=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  *,
+  margin: float = 1.0,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Lifted structured loss.
 
   1/2 the mean over positive pairs of [J]+^2,
@@ -70,22 +94,32 @@ def lifted_structure(
   i and l among the batch's rows, j and k also among the memory's.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    margin: alpha of the paper.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    margin: how much farther than positives negatives should be, alpha of the
+      paper.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`Memory`); None for
-      none.
+    memory: `Memory` of past batches, whose rows are compared with as well; None
+      for none.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
   Returns:
-    scalar.
+    the loss, a scalar.
 
   References:
     Oh Song et al., "Deep Metric Learning via Lifted Structured Feature
     Embedding" (CVPR 2016, arXiv 1511.06452), equation 4.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> labels = jnp.array([0, 0, 1])
+    >>> loss = losses.lifted_structure(z, labels)
+    >>> print(f'{float(loss):.3f}')
+    0.039
   """
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
@@ -103,46 +137,54 @@ def lifted_structure(
 
 
 def multi_similarity(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  alpha=2.0,
-  beta=50.0,
-  base=0.5,
-  epsilon=None,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  alpha: float = 2.0,
+  beta: float = 50.0,
+  base: float = 0.5,
+  epsilon: float | None = None,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Multi-Similarity loss.
 
   The mean over rows of 1/alpha log(1 + sum_positives e^(-alpha (s - base)))
   + 1/beta log(1 + sum_negatives e^(beta (s - base))).
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    alpha: scale of the positives.
-    beta: scale of the negatives.
-    base: lambda of the paper.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    alpha: factor of the positives' similarities.
+    beta: factor of the negatives' similarities.
+    base: similarity that both are compared with, lambda of the paper.
     epsilon: margin of the paper's miner, which keeps negatives more similar
       than the least similar positive less epsilon, and positives less similar
       than the most similar negative plus epsilon (paper: 0.1); None keeps all
       pairs.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`Memory`); None for
-      none.
+    memory: `Memory` of past batches, whose rows are compared with as well; None
+      for none.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
   Returns:
-    scalar.
+    the loss, a scalar.
 
   References:
     Wang et al., "Multi-Similarity Loss with General Pair Weighting for Deep
     Metric Learning" (CVPR 2019, arXiv 1904.06627), equations 11 to 15.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> loss = losses.multi_similarity(z, jnp.array([0, 0]))
+    >>> print(f'{float(loss):.3f}')  # log(1 + e) / 2.
+    0.657
   """
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
@@ -164,30 +206,46 @@ def multi_similarity(
 
 
 def sup_con(
-  z, labels, *, temperature=0.1, c=None, where=None, memory=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  *,
+  temperature: float = 0.1,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Supervised contrastive loss.
 
   The mean over rows with a positive of the mean over its positives p of
   -log(e^(s_p / t) / sum_{a != row} e^(s_a / t)).
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    temperature: t.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    temperature: divisor t of the similarities.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`Memory`); None for
-      none.
+    memory: `Memory` of past batches, whose rows are compared with as well; None
+      for none.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
   Returns:
-    scalar.
+    the loss, a scalar.
 
   References:
     Khosla et al., "Supervised Contrastive Learning" (NeurIPS 2020, arXiv
     2004.11362), equation 2.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> labels = jnp.array([0, 0, 1])
+    >>> loss = losses.sup_con(z, labels, temperature=1.0)
+    >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e).
+    0.313
   """
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
@@ -200,15 +258,15 @@ def sup_con(
 
 
 def n_pair(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  temperature=0.1,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  temperature: float = 0.1,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Multi-class N-pair loss.
 
   The mean over positive pairs (i, p) of
@@ -219,13 +277,13 @@ def n_pair(
   Here they have one and lengths do not count, hence there is no penalty.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    temperature: t.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    temperature: divisor t of the similarities.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`Memory`); None for
-      none.
+    memory: `Memory` of past batches, whose rows are compared with as well; None
+      for none.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -235,6 +293,15 @@ def n_pair(
   References:
     Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective"
     (NeurIPS 2016), equation 7.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> labels = jnp.array([0, 0, 1])
+    >>> loss = losses.n_pair(z, labels, temperature=1.0)
+    >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e).
+    0.313
   """
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
@@ -247,8 +314,15 @@ def n_pair(
 
 
 def circle(
-  z, labels, *, scale=80.0, margin=0.4, where=None, memory=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  *,
+  scale: float = 80.0,
+  margin: float = 0.4,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Circle loss, of cosines s.
 
   The mean over rows with positives and negatives of
@@ -258,21 +332,30 @@ def circle(
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`.
-    scale: gamma of the paper.
-    margin: m of the paper.
+    labels: int `[b]`, the class of each row.
+    scale: factor of the logits, gamma of the paper.
+    margin: relaxation of the targets 1 and 0 of positive and negative cosines,
+      m of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`Memory`); None for
-      none.
+    memory: `Memory` of past batches, whose rows are compared with as well; None
+      for none.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
   Returns:
-    scalar.
+    the loss, a scalar.
 
   References:
     Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity
     Optimization" (CVPR 2020, arXiv 2002.10857), equations 6 to 8.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.eye(3)  # The positive is as far away as the negative.
+    >>> loss = losses.circle(z, jnp.array([0, 0, 1]))
+    >>> print(f'{float(loss):.1f}')
+    54.4
   """
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
@@ -305,8 +388,15 @@ def _views(labels, where, views, axis_name):
 
 
 def hyp(
-  z, labels, *, temperature=0.2, views=2, c=0.1, where=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  *,
+  temperature: float = 0.2,
+  views: int = 2,
+  c: ArrayLike | None = 0.1,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Pairwise cross-entropy of Hyp: each row finds the other row of its class.
 
   For a row i, the other row p of its class and similarities s, with t the
@@ -320,11 +410,11 @@ def hyp(
   rows of past batches are no views of this batch's classes.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
     labels: int `[b]`; each class of the whole batch has `views` rows, anywhere
       in it. Those of twice as many count as two classes.
-    temperature: t.
-    views: static int, rows of a class, at least 2.
+    temperature: divisor t of the similarities.
+    views: number of rows of each class, a static int of at least 2.
     c: curvature; the similarity is minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all. A row whose partners
       do not count is only what others are compared with.
@@ -342,6 +432,15 @@ def hyp(
   References:
     Ermolov et al., "Hyperbolic Vision Transformers: Combining Improvements in
     Metric Learning" (CVPR 2022, arXiv 2203.10833), equation 6.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.eye(2).repeat(2, axis=0)
+    >>> labels = jnp.array([0, 0, 1, 1])
+    >>> loss = losses.hyp(z, labels, temperature=1.0, c=None)
+    >>> print(f'{float(loss):.3f}')  # log(1 + 2 / e).
+    0.551
   """
   batch = _batch.make(z, labels, where=where, axis_name=axis_name)
   number, labels = batch.others.shape[0], jnp.asarray(labels)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from hier_jax.losses import _checks, _sharding
 from hier_jax.losses._batch import cosine_similarity
@@ -9,16 +10,33 @@ from hier_jax.losses._batch import cosine_similarity
 __all__ = ['init_class_proxies', 'own_class', 'proxy_anchor', 'rows_that_count']
 
 
-def init_class_proxies(key, num_classes, dim, *, centers=None):
+def init_class_proxies(
+  key: jax.Array, num_classes: int, dim: int, *, centers: int | None = None
+) -> jax.Array:
   """Float32 class proxies `[C, d]`, normal with standard deviation sqrt(2 / C).
 
-  With `centers`, `[C, K, d]`: so many for each class.
+  Args:
+    key: PRNG key.
+    num_classes: number C of classes.
+    dim: size d of the embeddings.
+    centers: number K of centers of each class; None for one proxy a class.
+
+  Returns:
+    `[C, d]`, or `[C, K, d]` with `centers`.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import losses
+    >>> losses.init_class_proxies(jax.random.key(0), 5, 8).shape
+    (5, 8)
+    >>> losses.init_class_proxies(jax.random.key(0), 5, 8, centers=3).shape
+    (5, 3, 8)
   """
   shape = (num_classes, *(() if centers is None else (centers,)), dim)
   return jax.random.normal(key, shape, jnp.float32) * (2 / num_classes) ** 0.5
 
 
-def rows_that_count(z, labels, proxies, where, centers=False):
+def rows_that_count(z, labels, proxies, where, centers=False) -> jax.Array:
   """Checks shapes; the mask `[b]` of this device's rows that count."""
   _checks.rows(z, labels, proxies, ranks=(2, 1, 3 if centers else 2))
   where = _sharding.mask_of(where, z)
@@ -32,8 +50,15 @@ def own_class(labels, num_classes):
 
 
 def proxy_anchor(
-  z, labels, proxies, *, alpha=32.0, margin=0.1, where=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  proxies: jax.Array,
+  *,
+  alpha: float = 32.0,
+  margin: float = 0.1,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Proxy-Anchor loss.
 
   With the cosine s(x, p), P+ the classes present in the batch and C all:
@@ -43,20 +68,28 @@ def proxy_anchor(
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]` in 0..C-1.
-    proxies: `[C, d]`.
-    alpha: scale of the cosine.
-    margin: delta of the paper.
+    labels: int `[b]`, the class of each row, in 0..C-1.
+    proxies: `[C, d]`, one a class; only their directions count.
+    alpha: factor of the cosines.
+    margin: how far beyond 0 the cosines should be, delta of the paper.
     where: bool `[b]`, the rows that count; None for all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
   Returns:
-    scalar.
+    the loss, a scalar.
 
   References:
     Kim et al., "Proxy Anchor Loss for Deep Metric Learning" (CVPR 2020,
     arXiv 2003.13911), equation 4.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z, labels = jnp.array([[1.0, 0.0]]), jnp.array([0])
+    >>> loss = losses.proxy_anchor(z, labels, jnp.eye(2))
+    >>> print(f'{float(loss):.3f}')  # log(1 + e^3.2) / 2, of the other proxy.
+    1.620
   """
   where = rows_that_count(z, labels, proxies, where)
   similarity = cosine_similarity(z, proxies)

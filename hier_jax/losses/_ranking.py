@@ -9,11 +9,16 @@ nothing counts the loss is 0 and so is its gradient. `_items` says what they
 cost.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from hier_jax.losses import _items, _sharding
+from hier_jax.losses._memory import Memory
 
 __all__ = ['recall_at_k', 'smooth_ap']
 
@@ -35,15 +40,15 @@ def _smooth_precision(scores, temperature, tables, item):
 
 
 def smooth_ap(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  temperature=0.01,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  temperature: float = 0.01,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Smooth-AP: 1 - the mean average precision, with ranks made of sigmoids.
 
   With the scores s of a query, P the items of its class and all its gallery G,
@@ -54,9 +59,9 @@ def smooth_ap(
   The query is no item of its own gallery; in the authors' program it is.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    temperature: tau of the paper.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    temperature: divisor of the differences of scores, tau of the paper.
     c: curvature; the score is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
     memory: `losses.Memory` whose rows join the gallery; None for none.
@@ -69,6 +74,14 @@ def smooth_ap(
   References:
     Brown et al., "Smooth-AP: Smoothing the Path Towards Large-Scale Image
     Retrieval" (ECCV 2020, arXiv 2007.12163), section 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.eye(3)  # The positive and the negative tie: rank 1.5.
+    >>> loss = losses.smooth_ap(z, jnp.array([0, 0, 1]))
+    >>> print(f'{float(loss):.3f}')
+    0.333
   """
   scores, positive, gallery = _items.scored(
     z, labels, c, where, memory, axis_name
@@ -93,17 +106,17 @@ def _smooth_recall(scores, options, gallery, item):
 
 
 def recall_at_k(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  ks=(1, 2, 4, 8, 16),
-  temperature=0.01,
-  rank_temperature=1.0,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  ks: Sequence[int] | Any = (1, 2, 4, 8, 16),
+  temperature: float = 0.01,
+  rank_temperature: ArrayLike | Sequence[float] = 1.0,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Recall@k surrogate: 1 - a smooth recall, the mean of those at several k.
 
   With the scores s of a query and P the items of its class,
@@ -117,11 +130,12 @@ def recall_at_k(
   which has rank_temperature = ks. SiMix is not part of it.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    ks: the k, each at least 1.
-    temperature: tau_2 of the paper, of scores.
-    rank_temperature: tau_1 of the paper, of ranks: one, or one for each k.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    ks: the numbers k of retrieved items, each at least 1.
+    temperature: divisor of the differences of scores, tau_2 of the paper.
+    rank_temperature: divisor of the differences of ranks, tau_1 of the paper:
+      one number, or one for each k.
     c: see `smooth_ap`.
     where: see `smooth_ap`.
     memory: see `smooth_ap`.
@@ -136,6 +150,14 @@ def recall_at_k(
   References:
     Patel, Tolias and Matas, "Recall@k Surrogate Loss with Large Batches and
     Similarity Mixup" (CVPR 2022, arXiv 2108.11179), section 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> loss = losses.recall_at_k(z, jnp.array([0, 0, 1]), ks=(1,))
+    >>> print(f'{float(loss):.3f}')  # Rank 1 at k = 1 counts by half.
+    0.500
   """
   if not ks or min(ks) < 1:
     raise ValueError(f'ks is {ks!r}, expected one or more k of at least 1')

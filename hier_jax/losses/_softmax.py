@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.losses import _proxy, _sharding
@@ -43,15 +44,22 @@ def _center_similarity(z, centers):
 
 
 def normalized_softmax(
-  z, labels, proxies, *, temperature=0.05, where=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  proxies: jax.Array,
+  *,
+  temperature: float = 0.05,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Normalized softmax: cross-entropy over cosines s / temperature.
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    temperature: sigma of the paper.
+    labels: int `[b]`, the class of each row; rows with a label outside 0..C-1
+      do not count.
+    proxies: `[C, d]`, one a class; only their directions count.
+    temperature: divisor of the cosines, sigma of the paper.
     where: bool `[b]`, the rows that count; None for all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
@@ -62,6 +70,14 @@ def normalized_softmax(
   References:
     Zhai and Wu, "Classification is a Strong Baseline for Deep Metric Learning"
     (BMVC 2019, arXiv 1811.12649), equation 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z, labels = jnp.array([[1.0, 0.0]]), jnp.array([0])
+    >>> loss = losses.normalized_softmax(z, labels, jnp.eye(2), temperature=1.0)
+    >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e).
+    0.313
   """
   where = _proxy.rows_that_count(z, labels, proxies, where)
   logits = cosine_similarity(z, proxies) / temperature
@@ -69,15 +85,22 @@ def normalized_softmax(
 
 
 def proxy_nca_pp(
-  z, labels, proxies, *, temperature=1 / 9, where=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  proxies: jax.Array,
+  *,
+  temperature: float = 1 / 9,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """ProxyNCA++: cross-entropy over -|x - p|^2 / temperature of unit vectors.
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    temperature: T of the paper.
+    labels: int `[b]`, the class of each row; rows with a label outside 0..C-1
+      do not count.
+    proxies: `[C, d]`, one a class; only their directions count.
+    temperature: divisor of the squared distances, T of the paper.
     where: bool `[b]`, the rows that count; None for all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
@@ -88,6 +111,14 @@ def proxy_nca_pp(
   References:
     Teh, DeVries and Taylor, "ProxyNCA++: Revisiting and Revitalizing Proxy
     Neighborhood Component Analysis" (ECCV 2020, arXiv 2004.01113), section 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z, labels = jnp.array([[1.0, 0.0]]), jnp.array([0])
+    >>> loss = losses.proxy_nca_pp(z, labels, jnp.eye(2), temperature=1.0)
+    >>> print(f'{float(loss):.3f}')  # log(1 + e^-2).
+    0.127
   """
   # |x - p|^2 = 2 - 2 s, of which the softmax sees 2 s.
   return normalized_softmax(
@@ -101,16 +132,25 @@ def proxy_nca_pp(
 
 
 def cos_face(
-  z, labels, proxies, *, scale=64.0, margin=0.35, where=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  proxies: jax.Array,
+  *,
+  scale: float = 64.0,
+  margin: float = 0.35,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """CosFace: cross-entropy over scale s, with scale (s - margin) for the class.
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    scale: s of the paper.
-    margin: m of the paper, of the cosine.
+    labels: int `[b]`, the class of each row; rows with a label outside 0..C-1
+      do not count.
+    proxies: `[C, d]`, one a class; only their directions count.
+    scale: factor of the cosines, s of the paper.
+    margin: what the cosine to the row's own class is reduced by, m of the
+      paper.
     where: bool `[b]`, the rows that count; None for all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
@@ -121,6 +161,14 @@ def cos_face(
   References:
     Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition"
     (CVPR 2018, arXiv 1801.09414), equation 4.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z, labels = jnp.array([[1.0, 0.0]]), jnp.array([0])
+    >>> loss = losses.cos_face(z, labels, jnp.eye(2), scale=1.0, margin=1.0)
+    >>> print(f'{float(loss):.3f}')  # Both logits are 0: log(2).
+    0.693
   """
   where = _proxy.rows_that_count(z, labels, proxies, where)
   own = _proxy.own_class(labels, proxies.shape[0])
@@ -148,8 +196,15 @@ def _arc_logits(similarity, labels, scale, margin):
 
 
 def arc_face(
-  z, labels, proxies, *, scale=64.0, margin=0.5, where=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  proxies: jax.Array,
+  *,
+  scale: float = 64.0,
+  margin: float = 0.5,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """ArcFace: cross-entropy over scale cos(theta), + margin for the class.
 
   The class's logit is scale cos(theta + margin), continued so that it falls
@@ -157,10 +212,12 @@ def arc_face(
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    proxies: `[C, d]`; only their directions count.
-    scale: s of the paper.
-    margin: m of the paper, an angle in radians.
+    labels: int `[b]`, the class of each row; rows with a label outside 0..C-1
+      do not count.
+    proxies: `[C, d]`, one a class; only their directions count.
+    scale: factor of the cosines, s of the paper.
+    margin: angle in radians that is added to theta of the row's own class, m
+      of the paper.
     where: bool `[b]`, the rows that count; None for all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
@@ -171,6 +228,15 @@ def arc_face(
   References:
     Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face
     Recognition" (CVPR 2019, arXiv 1801.07698), equation 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z, labels = jnp.array([[1.0, 0.0]]), jnp.array([0])
+    >>> right = jnp.pi / 2  # Turns the class's logit from 1 to 0.
+    >>> loss = losses.arc_face(z, labels, jnp.eye(2), scale=1.0, margin=right)
+    >>> print(f'{float(loss):.3f}')  # log(2).
+    0.693
   """
   where = _proxy.rows_that_count(z, labels, proxies, where)
   similarity = cosine_similarity(z, proxies)
@@ -179,16 +245,25 @@ def arc_face(
 
 
 def sub_center_arc_face(
-  z, labels, centers, *, scale=64.0, margin=0.5, where=None, axis_name=None
-):
+  z: ArrayLike,
+  labels: ArrayLike,
+  centers: jax.Array,
+  *,
+  scale: float = 64.0,
+  margin: float = 0.5,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Sub-center ArcFace: ArcFace over the nearest of a class's K centers.
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    centers: `[C, K, d]`; only their directions count.
-    scale: s of the paper.
-    margin: m of the paper, an angle in radians.
+    labels: int `[b]`, the class of each row; rows with a label outside 0..C-1
+      do not count.
+    centers: `[C, K, d]`, K a class; only their directions count.
+    scale: factor of the cosines, s of the paper.
+    margin: angle in radians that is added to theta of the row's own class, m
+      of the paper.
     where: bool `[b]`, the rows that count; None for all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
@@ -199,6 +274,16 @@ def sub_center_arc_face(
   References:
     Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-Scale
     Noisy Web Faces" (ECCV 2020), equation 3.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z, labels = jnp.array([[1.0, 0.0]]), jnp.array([0])
+    >>> centers = jnp.stack([jnp.eye(2), -jnp.eye(2)])  # [C, K, d]
+    >>> options = {'scale': 1.0, 'margin': 0.0}
+    >>> loss = losses.sub_center_arc_face(z, labels, centers, **options)
+    >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e), of the cosines 1 and 0.
+    0.313
   """
   where = _proxy.rows_that_count(z, labels, centers, where, centers=True)
   similarity = numerics.largest(_center_similarity(z, centers), 2)
@@ -207,17 +292,17 @@ def sub_center_arc_face(
 
 
 def soft_triple(
-  z,
-  labels,
-  centers,
+  z: ArrayLike,
+  labels: ArrayLike,
+  centers: jax.Array,
   *,
-  scale=20.0,
-  temperature=0.1,
-  margin=0.01,
-  center_weight=0.0,
-  where=None,
-  axis_name=None,
-):
+  scale: float = 20.0,
+  temperature: float = 0.1,
+  margin: float = 0.01,
+  center_weight: float | jax.Array = 0.0,
+  where: ArrayLike | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """SoftTriple: cross-entropy over the softly nearest of K centers a class.
 
   S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck), gamma being the
@@ -228,11 +313,14 @@ def soft_triple(
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`; rows with a label outside 0..C-1 do not count.
-    centers: `[C, K, d]`; only their directions count.
-    scale: lambda of the paper.
-    temperature: of the choice among a class's centers, gamma of the paper.
-    margin: delta of the paper.
+    labels: int `[b]`, the class of each row; rows with a label outside 0..C-1
+      do not count.
+    centers: `[C, K, d]`, K a class; only their directions count.
+    scale: factor of the similarities, lambda of the paper.
+    temperature: temperature of the softmax over a class's centers, gamma of
+      the paper.
+    margin: what the similarity to the row's own class is reduced by, delta of
+      the paper.
     center_weight: weight of the regularizer, tau of the paper (0.2 there; 0 in
       HIER's program).
     where: bool `[b]`, the rows that count; None for all.
@@ -240,11 +328,21 @@ def soft_triple(
       device.
 
   Returns:
-    scalar.
+    the loss, a scalar.
 
   References:
     Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet
     Sampling" (ICCV 2019, arXiv 1909.05235), equations 7 and 12.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z, labels = jnp.array([[1.0, 0.0]]), jnp.array([0])
+    >>> centers = jnp.stack([jnp.eye(2), -jnp.eye(2)])  # [C, K, d]
+    >>> options = {'scale': 1.0, 'margin': 0.0}
+    >>> loss = losses.soft_triple(z, labels, centers, **options)
+    >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e), of the cosines 1 and 0.
+    0.313
   """
   where = _proxy.rows_that_count(z, labels, centers, where, centers=True)
   similarity = _center_similarity(z, centers)

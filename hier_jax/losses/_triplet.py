@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics
 from hier_jax.losses import _batch, _sharding
+from hier_jax.losses._memory import Memory
 
 __all__ = ['triplet']
 
@@ -34,23 +36,24 @@ def _semi_hard(distance, positive, negative):
 
 
 def triplet(
-  z,
-  labels,
+  z: ArrayLike,
+  labels: ArrayLike,
   *,
-  margin=0.2,
-  mining='semi_hard',
-  squared=False,
-  c=None,
-  where=None,
-  memory=None,
-  axis_name=None,
-):
+  margin: float = 0.2,
+  mining: str = 'semi_hard',
+  squared: bool = False,
+  c: ArrayLike | None = None,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> jax.Array:
   """Triplet loss: the mean of [d(a, p) - d(a, n) + margin]+.
 
   Args:
-    z: `[b, d]` embeddings (points of the ball with c).
-    labels: int `[b]`.
-    margin: alpha of the paper.
+    z: `[b, d]` embeddings; points of the ball where c is a curvature.
+    labels: int `[b]`, the class of each row.
+    margin: how much farther than the positive the negative should be, alpha of
+      the paper.
     mining: 'all' takes all triplets; 'semi_hard' for each positive pair the
       nearest negative that is farther than the positive, or else the farthest
       negative (Schroff et al.); 'hard' for each anchor its farthest positive
@@ -58,8 +61,8 @@ def triplet(
     squared: whether d is the squared distance, as Schroff et al. have it.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
-    memory: rows of past batches to compare with, too (`Memory`); None for
-      none.
+    memory: `Memory` of past batches, whose rows are compared with as well; None
+      for none.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -73,6 +76,14 @@ def triplet(
     Schroff, Kalenichenko and Philbin, "FaceNet" (CVPR 2015, arXiv 1503.03832),
     equation 3; Hermans, Beyer and Leibe, "In Defense of the Triplet Loss for
     Person Re-Identification" (arXiv 1703.07737).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> z = jnp.eye(3)  # All distances are equal: the margin remains.
+    >>> loss = losses.triplet(z, jnp.array([0, 0, 1]), margin=0.2)
+    >>> print(f'{float(loss):.3f}')
+    0.200
   """
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name

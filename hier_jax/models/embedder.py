@@ -1,9 +1,12 @@
 """Images to embeddings: pixels, backbone, head."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from hier_jax import layers, poincare
 from hier_jax.errors import UserError
@@ -27,13 +30,15 @@ class Embedder(nn.Module):
   mean: Sequence[float] = (0.5, 0.5, 0.5)
   std: Sequence[float] = (0.5, 0.5, 0.5)
 
-  def __call__(self, images, *, train=False, **options):
+  def __call__(
+    self, images: jax.Array, *, train: bool = False, **options: Any
+  ) -> jax.Array:
     """uint8 `[b, H, W, 3]` to float32 embeddings `[b, d]`.
 
     Args:
       images: pixels as they are stored.
-      train: of the backbone.
-      **options: of the backbone's call.
+      train: whether the backbone computes as in training, see its call.
+      **options: further arguments of the backbone's call.
 
     Raises:
       ValueError: for images of another type or rank.
@@ -50,51 +55,68 @@ class Embedder(nn.Module):
 
 
 def create(
-  backbone,
+  backbone: str,
   *,
-  image_size,
-  embedding_dim=128,
-  c=0.1,
-  clip_radius=poincare.CLIP_RADIUS,
-  last_norm=True,
-  radial_scale=None,
-  mean=None,
-  std=None,
-  pool=None,
-  depth=None,
-  deit_token=None,
-  drop_path=None,
-  frozen_stats=None,
-  remat=None,
-  token_multiple=None,
-  dtype=jnp.float32,
-  axis_name=None,
-):
+  image_size: int,
+  embedding_dim: int = 128,
+  c: float | None = 0.1,
+  clip_radius: float | None = poincare.CLIP_RADIUS,
+  last_norm: bool = True,
+  radial_scale: float | None = None,
+  mean: Sequence[float] | None = None,
+  std: Sequence[float] | None = None,
+  pool: str | None = None,
+  depth: int | None = None,
+  deit_token: str | None = None,
+  drop_path: float | None = None,
+  frozen_stats: bool | None = None,
+  remat: bool | None = None,
+  token_multiple: int | None = None,
+  dtype: DTypeLike = jnp.float32,
+  axis_name: str | None = None,
+) -> Embedder:
   """An `Embedder` over a named backbone.
 
   Args:
-    backbone: a name that `create_backbone` knows.
-    image_size: side of the images, pixels.
-    embedding_dim: d.
+    backbone: name of the backbone, one that `create_backbone` knows.
+    image_size: side of the training images in pixels.
+    embedding_dim: size d of the embeddings.
     c: curvature of the head; None for the unit sphere, 0 for Euclidean space.
-    clip_radius: of the head, `layers.BallHead`.
-    last_norm: of the head.
-    radial_scale: of the head.
-    mean: pixel mean, of [0, 1]; None for what the backbone expects.
-    std: pixel standard deviation, likewise.
-    pool: see `create_backbone`, as for all up to `token_multiple`.
+    clip_radius: longest tangent vector of the head, see `layers.BallHead`; None
+      for no clip.
+    last_norm: whether the head begins with a LayerNorm.
+    radial_scale: first length of the head's tangent vectors, see
+      `layers.BallHead`; None for the paper's.
+    mean: per-channel mean of the pixels in [0, 1]; None for what the backbone
+      expects.
+    std: per-channel standard deviation of the pixels in [0, 1]; None for what
+      the backbone expects.
+    pool: see `create_backbone`.
     depth: see `create_backbone`.
     deit_token: see `create_backbone`.
     drop_path: see `create_backbone`.
     frozen_stats: see `create_backbone`.
     remat: see `create_backbone`.
     token_multiple: see `create_backbone`.
-    dtype: what the backbone computes in; its parameters are float32.
-    axis_name: mapped axis over whose devices the batch is spread.
+    dtype: dtype that the backbone computes in; its parameters are float32.
+    axis_name: mapped axis over whose devices the batch is spread; None for one
+      device.
+
+  Returns:
+    `Embedder`, called as `(uint8 images [b, H, W, 3]) -> [b, d]` float32.
 
   Raises:
     UserError: for an unknown backbone or option, and pixel statistics that
       cannot be.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import models
+    >>> embedder = models.create('resnet_test', image_size=16, embedding_dim=8)
+    >>> images = jax.numpy.zeros((2, 16, 16, 3), 'uint8')
+    >>> z, _ = embedder.init_with_output(jax.random.key(0), images)
+    >>> z.shape
+    (2, 8)
   """
   made_for = registry.spec(backbone)
   mean = tuple(made_for.mean if mean is None else mean)

@@ -77,11 +77,11 @@ class Spec:
   """What a backbone's name says.
 
   Attributes:
-    architecture: the name without tag.
-    tag: of published weights; None for an architecture that has none.
-    image_size: side of the images it is made for, pixels.
-    mean: of the pixels in [0, 1] that it expects, by channel.
-    std: their standard deviation.
+    architecture: the name without its tag.
+    tag: tag of published weights; None for an architecture that has none.
+    image_size: side in pixels of the images that it is made for.
+    mean: per-channel mean of the pixels in [0, 1] that it expects.
+    std: per-channel standard deviation of these pixels.
     hub: repository of the weights on the Hugging Face hub, or None.
   """
 
@@ -96,8 +96,17 @@ class Spec:
 def spec(name: str) -> Spec:
   """Looks a name or alias up.
 
+  Args:
+    name: `<architecture>[.<tag>]` or an alias, see `create_backbone`.
+
   Raises:
     UserError: there is no such backbone, or it has no such tag.
+
+  Example:
+    >>> from hier_jax import models
+    >>> made_for = models.spec('dino_vits16')
+    >>> made_for.architecture, made_for.tag, made_for.image_size
+    ('vit_small_patch16_224', 'dino', 224)
   """
   architecture, _, tag = ALIASES.get(name, name).partition('.')
   fields = _fields(name, architecture)
@@ -142,14 +151,13 @@ def create_backbone(
       position embeddings are made; None for that of the name.
     pool: how tokens or pixels become features, see `ViT` and `ResNet`. None
       leaves this and all options up to `token_multiple` as the name has them.
-    depth: number of blocks; of a ViT.
-    deit_token: which token stands for the class, see `ViT`; of a ViT.
-    drop_path: rate of stochastic depth in training; of a ViT.
-    frozen_stats: whether BatchNorm keeps its running statistics; of a ResNet.
+    depth: number of blocks of a ViT.
+    deit_token: which token of a distilled ViT stands for the class, see `ViT`.
+    drop_path: rate of stochastic depth of a ViT in training.
+    frozen_stats: whether a ResNet's BatchNorm keeps its running statistics.
     remat: whether the backward pass computes blocks anew, to save memory.
-    token_multiple: what the number of tokens is filled up to a multiple of; of
-      a ViT.
-    dtype: of the computation; parameters and features are float32.
+    token_multiple: a ViT fills its tokens up to a multiple of this number.
+    dtype: dtype of the computation; parameters and features are float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -158,6 +166,15 @@ def create_backbone(
 
   Raises:
     UserError: there is no such backbone or tag, or it has no such option.
+
+  Example:
+    >>> import jax
+    >>> from hier_jax import models
+    >>> vit = models.create_backbone('vit_test_patch4', image_size=16)
+    >>> key, images = jax.random.key(0), jax.numpy.zeros((2, 16, 16, 3))
+    >>> features, _ = vit.init_with_output(key, images, train=False)
+    >>> features.shape
+    (2, 32)
   """
   options = {
     'pool': pool,

@@ -81,8 +81,8 @@ class ResNet(nn.Module):
     frozen_stats: whether BatchNorm uses its running statistics in training as
       well and never updates them; its scale and bias are trained all the same.
     remat: see `vit.ViT`.
-    dtype: of the computation; parameters, running statistics and the returned
-      features are float32.
+    dtype: dtype of the computation; parameters, running statistics and the
+      returned features are float32.
     axis_name: mapped axis over which BatchNorm gathers its statistics, so that
       they are the whole batch's; None for one device.
     made_as: the name that `create_backbone` made it of, if it did.

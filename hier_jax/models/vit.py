@@ -42,9 +42,9 @@ class ViT(nn.Module):
 
   Attributes:
     patch_size: side of a patch in pixels.
-    width: of the tokens.
+    width: width of the tokens.
     depth: number of blocks.
-    num_heads: of each attention; divides `width`.
+    num_heads: number of heads of each attention; divides `width`.
     image_size: side of the images whose grid of patches the position
       embeddings are made for; for another grid they are resized.
     mlp_width: hidden width of the MLPs; None for four times `width`.
@@ -53,7 +53,7 @@ class ViT(nn.Module):
     deit_token: which token stands for the class in the features of a distilled
       model: 'cls', 'mean' (of class and distillation token) or 'official',
       'cls' in training and 'mean' otherwise, as HIER's authors have it.
-    num_registers: register tokens (Darcet et al., arXiv 2309.16588).
+    num_registers: number of register tokens (Darcet et al., arXiv 2309.16588).
     layer_scale: initial value of the residual branches' scales, None for none.
     pool: what the features are: 'token', the class token; 'mean', the mean of
       the patch tokens; 'token_mean', both, one after the other.
@@ -68,7 +68,8 @@ class ViT(nn.Module):
     token_multiple: an image's tokens are filled up to a multiple of it for the
       blocks, with tokens that no other attends to; None for what is fast: 8 on
       a GPU, whose kernels want even numbers and aligned rows, 1 elsewhere.
-    dtype: of the computation; parameters and the returned features are float32.
+    dtype: dtype of the computation; parameters and the returned features are
+      float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
     made_as: the name that `create_backbone` made it of, if it did.
@@ -106,7 +107,8 @@ class ViT(nn.Module):
 
     Args:
       images: `[b, H, W, 3]` float; H and W are multiples of the patch size.
-      train: matters to `drop_path` and `deit_token='official'`.
+      train: whether this is a training step, which matters to `drop_path` and
+        `deit_token='official'`.
       first: place of the first of the images in a batch of all devices, which
         decides what `drop_path` draws for them; None where each device has as
         many of them and all at once.
@@ -279,13 +281,21 @@ def resize_pos_embed(
   """Position embeddings of another grid of patches, bicubically.
 
   Args:
-    pos_embed: `[1, prefix + rows * columns, width]` of the old grid.
-    prefix: tokens before the patches, whose embeddings stay.
-    old_grid: rows and columns.
-    new_grid: rows and columns.
+    pos_embed: position embeddings `[1, prefix + rows * columns, width]` of the
+      old grid.
+    prefix: number of tokens before the patches, whose embeddings stay.
+    old_grid: rows and columns of patches that the embeddings are of.
+    new_grid: rows and columns of patches that they are wanted for.
 
   Returns:
     `[1, prefix + new rows * new columns, width]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import models
+    >>> embed = jnp.ones((1, 1 + 4 * 4, 8))  # A class token and 4 x 4 patches.
+    >>> models.resize_pos_embed(embed, 1, (4, 4), (6, 6)).shape
+    (1, 37, 8)
   """
   if tuple(old_grid) == tuple(new_grid):
     return pos_embed
