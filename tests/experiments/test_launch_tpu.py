@@ -524,7 +524,7 @@ def test_archive_holds_what_git_knows(tmp_path):
   with tarfile.open(path) as archive:
     names = archive.getnames()
   assert names == source.tracked_files()
-  assert {'setup.cfg', CONFIG, 'hier_jax/cli.py'} <= set(names)
+  assert {'setup.cfg', CONFIG, 'hier_jax/cli/train.py'} <= set(names)
   assert not any('__pycache__' in name for name in names)
 
 

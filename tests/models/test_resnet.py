@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from hier_jax.errors import UserError
-from hier_jax.models import create, resnet
+from hier_jax.models import create_backbone, resnet
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype('float32')
 
@@ -149,7 +149,7 @@ def test_equals_float64_oracle(train, fields, strides, stem_stride):
   ],
 )
 def test_parameter_counts_and_shapes(name, count, width):
-  model = create(name, image_size=32)
+  model = create_backbone(name, image_size=32)
   for size in (32, 40):
     images = np.zeros((2, size, size, 3), np.float32)
     features, variables = _shapes(model, images)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.models import create, resize_pos_embed, transformer, vit
+from hier_jax.models import create_backbone, resize_pos_embed, transformer, vit
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype('float32')
 
@@ -154,7 +154,7 @@ def test_equals_float64_oracle(fields):
   ],
 )
 def test_parameter_counts(name, count):
-  model = create(name)
+  model = create_backbone(name)
   size = model.image_size
   assert _count(_shapes(model, np.zeros((1, size, size, 3)))) == count
 

@@ -148,19 +148,19 @@ def test_a_step_writes_the_new_state_over_the_old(by):
 EIGHT = """
 import jax
 import numpy as np
-from hier_jax.training import parallel
-from tests import process_child
+from hier_jax.training.distributed import mapping
+from tests.support import process_child
 jax.config.update('jax_num_cpu_devices', 8)
 
 def run(devices, by):
   state, step, embed = process_child.vit()
   devices = jax.local_devices()[:devices]
-  step = parallel.map_step(step, devices=devices, by=by)
+  step = mapping.map_step(step, devices=devices, by=by)
   found = []
   for i in range(3):
     state, metrics = step(state, process_child.batch(i))
     found.append(metrics)
-  embed = parallel.map_embed(embed, devices=devices, by=by)
+  embed = mapping.map_embed(embed, devices=devices, by=by)
   rows = embed(state.eval_variables, process_child.batch(0)['image'])
   return jax.device_get((found, state, rows))
 
@@ -170,7 +170,7 @@ def near(a, b):
   np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale)
 
 for devices in (1, 2, 4, 8):
-  jax.tree.map(near, *(run(devices, by) for by in parallel.MAPS))
+  jax.tree.map(near, *(run(devices, by) for by in mapping.MAPS))
 print('equal')
 """
 
