@@ -1,8 +1,8 @@
 """Four fake CPU devices, strict shapes, and programs that compile quickly.
 
-Compiling is most of what the tests take. Without optimisation it takes a fifth,
-and says the same of formulas, of devices and of runs. What is about digits,
-memory, or the program as a user has it is marked `optimised`.
+Compiling is most of what the tests take. Without optimization it takes a fifth,
+and says the same of formulas, of devices and of runs. Tests of digits, memory,
+or the program as a user has it are marked `optimised`.
 """
 
 import os
@@ -12,12 +12,13 @@ import time
 
 # With fewer threads than devices the collectives of fake devices deadlock.
 os.environ.setdefault('NPROC', '64')
-os.environ['XLA_FLAGS'] = ' '.join(
-  [
-    '--xla_backend_optimization_level=0',
-    '--xla_cpu_use_fusion_emitters=false',
-    os.environ.get('XLA_FLAGS', ''),
-  ]
+# For the tests' own programs as well as for those in processes of theirs.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+# These emitters double what compiling takes, and only XLA_FLAGS can choose
+# them: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest -m optimised`
+# compiles as users do.
+os.environ['XLA_FLAGS'] = (
+  f'--xla_cpu_use_fusion_emitters=false {os.environ.get("XLA_FLAGS", "")}'
 )
 # Tests that train compile the same step again and again, also in processes of
 # their own, and beside each other: by a limit JAX locks the folder.
@@ -31,7 +32,6 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 
 import jax
 import pytest
-from jax._src import compiler
 
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -41,26 +41,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Seconds.
 _LONG = 5
-# As XLA has it, and as users' programs are compiled.
-_OPTIMISED = {
-  'xla_backend_optimization_level': '3',
-  'xla_cpu_use_fusion_emitters': 'True',
-}
-_compile_options = compiler.get_compile_options
-
-
-def _optimised(*args, env_options_overrides=None, **others):
-  overrides = _OPTIMISED | (env_options_overrides or {})
-  return _compile_options(*args, env_options_overrides=overrides, **others)
 
 
 def pytest_runtest_setup(item):
-  """Has programs optimised for tests that are marked so."""
-  marked = item.get_closest_marker('optimised') is not None
-  wanted = _optimised if marked else _compile_options
-  if compiler.get_compile_options is not wanted:
+  """Has programs optimized for tests that are marked so."""
+  quick = item.get_closest_marker('optimised') is None
+  if jax.config.read('jax_disable_most_optimizations') != quick:
     jax.clear_caches()
-    compiler.get_compile_options = wanted
+    jax.config.update('jax_disable_most_optimizations', quick)
 
 
 @pytest.fixture(autouse=True, scope='module')
