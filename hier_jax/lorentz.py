@@ -14,6 +14,8 @@ limit c = 0.
 Ratcliffe, "Foundations of Hyperbolic Manifolds" (2006), chapters 3, 4 and 6;
 Nickel and Kiela, "Learning Continuous Hierarchies in the Lorentz Model of
 Hyperbolic Geometry" (ICML 2018).
+
+In the annotations D is 1 + d, the size of points with their time coordinate.
 """
 
 from __future__ import annotations
