@@ -1,12 +1,17 @@
 """Embeddings that no network made: the floor a trained one has to beat."""
 
+from __future__ import annotations
+
 import numpy as np
+from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 
 
-def pixel_embedding(images: ArrayLike, grid: int = 16) -> np.ndarray:
+def pixel_embedding(
+  images: UInt8[ArrayLike, 'n H W 3'], grid: int = 16
+) -> Float32[np.ndarray, 'n d']:
   """Raw pixels, averaged over the cells of a grid, as embeddings.
 
   Cell edges that fall inside a pixel share it by area. Each row is centred on

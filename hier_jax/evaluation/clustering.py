@@ -1,9 +1,12 @@
 """How well k-means clusters of embeddings agree with their classes."""
 
+from __future__ import annotations
+
 import importlib
 import types
 
 import numpy as np
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -14,8 +17,8 @@ LIBRARIES = ('scikit-learn', 'faiss')
 
 
 def cluster_metrics(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   *,
   metric: str = 'cosine',
   library: str = 'scikit-learn',

@@ -6,9 +6,12 @@ Queries of one class are alike, so that an interval or a test that takes each
 for itself is too sure; `clusters` draws whole classes.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Real, Shaped
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -55,9 +58,9 @@ class PairedTest(NamedTuple):
 
 
 def bootstrap_ci(
-  values: ArrayLike,
+  values: Real[ArrayLike, ' n'],
   *,
-  clusters: ArrayLike | None = None,
+  clusters: Shaped[ArrayLike, ' n'] | None = None,
   confidence: float = 0.95,
   num_resamples: int = 2_000,
   method: str = 'percentile',
@@ -111,10 +114,10 @@ def bootstrap_ci(
 
 
 def paired_test(
-  first: ArrayLike,
-  second: ArrayLike,
+  first: Real[ArrayLike, ' n'],
+  second: Real[ArrayLike, ' n'],
   *,
-  clusters: ArrayLike | None = None,
+  clusters: Shaped[ArrayLike, ' n'] | None = None,
   confidence: float = 0.95,
   num_resamples: int = 4_999,
   seed: int = 0,

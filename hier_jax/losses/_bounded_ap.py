@@ -9,9 +9,12 @@ nothing counts the loss is 0 and so is its gradient. `_items` says what they
 cost.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from hier_jax.losses import _checks, _items, _sharding
 from hier_jax.losses._memory import Memory
@@ -61,17 +64,17 @@ def _bounded_flat_ap(table, options, axis_name):
 
 
 def sup_ap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.01,
   slope: float = 100.0,
   delta: float = 0.05,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """SupAP: an upper bound of 1 - the mean average precision.
 
   With the scores s of a query, P the items of its class and N all others,
@@ -132,19 +135,19 @@ def _calibration(table, margins, axis_name):
 
 
 def roadmap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   weight: float = 0.1,
   margins: tuple[float, float] | None = None,
   temperature: float = 0.01,
   slope: float = 100.0,
   delta: float = 0.05,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """ROADMAP: (1 - weight) `sup_ap` + weight times the calibration loss.
 
   That loss makes scores of different queries comparable, and so the batch's AP
@@ -220,18 +223,18 @@ def _relevance(level, depth, alpha, dtype):
 
 
 def hap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, 'b L'],
   *,
   alpha: float = 1.0,
   temperature: float = 0.01,
   slope: float = 100.0,
   delta: float = 0.05,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """HAPPIER's loss: an upper bound of 1 - the hierarchical AP.
 
   An item is at level l of a query if they have their first l labels in common.

@@ -1,9 +1,12 @@
 """A metric loss and HIER in one."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
 from hier_jax import poincare
 from hier_jax.losses._hier import hier
@@ -13,17 +16,17 @@ __all__ = ['regularized']
 
 def regularized(
   metric: Callable[[jax.Array, jax.Array], jax.Array],
-  key: jax.Array,
-  z: jax.Array,
-  labels: jax.Array,
-  hier_proxies: jax.Array,
+  key: PRNGKeyArray,
+  z: Float[Array, 'b d'],
+  labels: Integer[Array, ' b'],
+  hier_proxies: Float[Array, 'P d'],
   *,
-  metric_weight: float | jax.Array = 1.0,
-  hier_weight: float | jax.Array = 0.5,
-  c: ArrayLike | None = 0.1,
+  metric_weight: float | Float[Array, ''] = 1.0,
+  hier_weight: float | Float[Array, ''] = 0.5,
+  c: Real[ArrayLike, ''] | None = 0.1,
   clip_radius: float | None = poincare.CLIP_RADIUS,
-  temperature: ArrayLike = 0.1,
-  margin: ArrayLike = 0.1,
+  temperature: Real[ArrayLike, ''] = 0.1,
+  margin: Real[ArrayLike, ''] = 0.1,
   k: int = 20,
   triplets_per_anchor: int = 50,
   estimator: str = 'gumbel',
@@ -32,7 +35,7 @@ def regularized(
   exclude_self_lca: bool = False,
   normalize_by: str = 'all',
   axis_name: str | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[Float[Array, ''], dict[str, Real[Array, '']]]:
   """metric_weight metric(z, labels) + hier_weight hier(key, z, ...).
 
   Any loss of rows and labels can be the metric, its own parameters bound:

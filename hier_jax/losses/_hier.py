@@ -6,6 +6,8 @@ regularized by free points of the Poincare ball, each drawn towards the lowest
 common ancestor of some data or of some other such points.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
 from hier_jax import mining, numerics, poincare
 from hier_jax.losses import _checks, _sharding
@@ -28,12 +31,12 @@ _FAR = 1e6
 
 
 def init_hier_proxies(
-  key: jax.Array,
+  key: PRNGKeyArray,
   num_proxies: int,
   dim: int,
   *,
   clip_radius: float | None = poincare.CLIP_RADIUS,
-) -> jax.Array:
+) -> Float[Array, 'P d']:
   """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius.
 
   Args:
@@ -264,15 +267,15 @@ def _monitor(drawn, c, clip_radius, axis_name):
 
 
 def hier(
-  key: jax.Array,
-  z: jax.Array,
-  labels: jax.Array,
-  hier_proxies: jax.Array,
+  key: PRNGKeyArray,
+  z: Float[Array, 'b d'],
+  labels: Integer[Array, ' b'],
+  hier_proxies: Float[Array, 'P d'],
   *,
-  c: ArrayLike | None = 0.1,
+  c: Real[ArrayLike, ''] | None = 0.1,
   clip_radius: float | None = poincare.CLIP_RADIUS,
-  temperature: ArrayLike = 0.1,
-  margin: ArrayLike = 0.1,
+  temperature: Real[ArrayLike, ''] = 0.1,
+  margin: Real[ArrayLike, ''] = 0.1,
   k: int = 20,
   triplets_per_anchor: int = 50,
   estimator: str = 'gumbel',
@@ -281,7 +284,7 @@ def hier(
   exclude_self_lca: bool = False,
   normalize_by: str = 'all',
   axis_name: str | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[Float[Array, ''], dict[str, Real[Array, '']]]:
   """The HIER regularizer: a data term plus a proxy term.
 
   Triplets of the batch and triplets of the proxies themselves are drawn from

@@ -4,6 +4,8 @@ Kim, Jeong and Kwak, "HIER: Metric Learning Beyond Class Labels via Hierarchical
 Regularization" (CVPR 2023, arXiv 2212.14258), equations 4 to 6.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from hier_jax import numerics
 from hier_jax.losses import _checks, _sharding
@@ -358,18 +361,18 @@ _lca_sums.defvjp(_lca_sums_fwd, _lca_sums_bwd)
 
 
 def lca(
-  key: jax.Array | None,
-  dist: ArrayLike,
+  key: PRNGKeyArray | None,
+  dist: Float[ArrayLike, 'n P'],
   triplets: Triplets,
   *,
-  gumbel: ArrayLike | None = None,
-  temperature: ArrayLike = 0.1,
-  margin: ArrayLike = 0.1,
+  gumbel: Float[ArrayLike, '2 T P'] | None = None,
+  temperature: Real[ArrayLike, ''] = 0.1,
+  margin: Real[ArrayLike, ''] = 0.1,
   estimator: str = 'gumbel',
   shared_noise: bool = False,
   normalize_by: str = 'all',
   axis_name: str | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[Float[Array, ''], dict[str, Real[Array, '']]]:
   """The LCA triplet loss of given triplets (HIER, equations 4 to 6).
 
   For a triplet (i, j, k) two proxies are picked: LCA_ij, near both i and j, and

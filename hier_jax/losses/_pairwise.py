@@ -9,9 +9,12 @@ loss asks for, do not count; where nothing counts the loss is 0 and so is its
 gradient.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from hier_jax import debug
 from hier_jax.losses import _batch, _sharding
@@ -29,15 +32,15 @@ __all__ = [
 
 
 def contrastive(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   margin: float = 0.5,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Contrastive loss: d^2 / 2 of positives, [margin - d]+^2 / 2 of negatives.
 
   Args:
@@ -76,15 +79,15 @@ def contrastive(
 
 
 def lifted_structure(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   margin: float = 1.0,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Lifted structured loss.
 
   1/2 the mean over positive pairs of [J]+^2,
@@ -137,18 +140,18 @@ def lifted_structure(
 
 
 def multi_similarity(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   alpha: float = 2.0,
   beta: float = 50.0,
   base: float = 0.5,
   epsilon: float | None = None,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Multi-Similarity loss.
 
   The mean over rows of 1/alpha log(1 + sum_positives e^(-alpha (s - base)))
@@ -206,15 +209,15 @@ def multi_similarity(
 
 
 def sup_con(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.1,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Supervised contrastive loss.
 
   The mean over rows with a positive of the mean over its positives p of
@@ -258,15 +261,15 @@ def sup_con(
 
 
 def n_pair(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.1,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Multi-class N-pair loss.
 
   The mean over positive pairs (i, p) of
@@ -314,15 +317,15 @@ def n_pair(
 
 
 def circle(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   scale: float = 80.0,
   margin: float = 0.4,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Circle loss, of cosines s.
 
   The mean over rows with positives and negatives of
@@ -388,15 +391,15 @@ def _views(labels, where, views, axis_name):
 
 
 def hyp(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.2,
   views: int = 2,
-  c: ArrayLike | None = 0.1,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = 0.1,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Pairwise cross-entropy of Hyp: each row finds the other row of its class.
 
   For a row i, the other row p of its class and similarities s, with t the

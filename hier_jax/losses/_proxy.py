@@ -1,8 +1,11 @@
 """Class proxies, and the loss against them that is no softmax."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from hier_jax.losses import _checks, _sharding
 from hier_jax.losses._batch import cosine_similarity
@@ -11,8 +14,8 @@ __all__ = ['init_class_proxies', 'own_class', 'proxy_anchor', 'rows_that_count']
 
 
 def init_class_proxies(
-  key: jax.Array, num_classes: int, dim: int, *, centers: int | None = None
-) -> jax.Array:
+  key: PRNGKeyArray, num_classes: int, dim: int, *, centers: int | None = None
+) -> Float[Array, 'C ... d']:
   """Float32 class proxies `[C, d]`, normal with standard deviation sqrt(2 / C).
 
   Args:
@@ -50,15 +53,15 @@ def own_class(labels, num_classes):
 
 
 def proxy_anchor(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   alpha: float = 32.0,
   margin: float = 0.1,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Proxy-Anchor loss.
 
   With the cosine s(x, p), P+ the classes present in the batch and C all:

@@ -9,6 +9,8 @@ nothing counts the loss is 0 and so is its gradient. `_items` says what they
 cost.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from hier_jax.losses import _items, _sharding
 from hier_jax.losses._memory import Memory
@@ -40,15 +43,15 @@ def _smooth_precision(scores, temperature, tables, item):
 
 
 def smooth_ap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.01,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Smooth-AP: 1 - the mean average precision, with ranks made of sigmoids.
 
   With the scores s of a query, P the items of its class and all its gallery G,
@@ -106,17 +109,17 @@ def _smooth_recall(scores, options, gallery, item):
 
 
 def recall_at_k(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   ks: Sequence[int] | Any = (1, 2, 4, 8, 16),
   temperature: float = 0.01,
   rank_temperature: ArrayLike | Sequence[float] = 1.0,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Recall@k surrogate: 1 - a smooth recall, the mean of those at several k.
 
   With the scores s of a query and P the items of its class,

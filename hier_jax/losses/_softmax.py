@@ -1,9 +1,12 @@
 """Softmax losses: cross-entropy over proxies or centers of the classes."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer
 
 from hier_jax import numerics
 from hier_jax.losses import _proxy, _sharding
@@ -44,14 +47,14 @@ def _center_similarity(z, centers):
 
 
 def normalized_softmax(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   temperature: float = 0.05,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Normalized softmax: cross-entropy over cosines s / temperature.
 
   Args:
@@ -85,14 +88,14 @@ def normalized_softmax(
 
 
 def proxy_nca_pp(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   temperature: float = 1 / 9,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """ProxyNCA++: cross-entropy over -|x - p|^2 / temperature of unit vectors.
 
   Args:
@@ -132,15 +135,15 @@ def proxy_nca_pp(
 
 
 def cos_face(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   scale: float = 64.0,
   margin: float = 0.35,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """CosFace: cross-entropy over scale s, with scale (s - margin) for the class.
 
   Args:
@@ -196,15 +199,15 @@ def _arc_logits(similarity, labels, scale, margin):
 
 
 def arc_face(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   scale: float = 64.0,
   margin: float = 0.5,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """ArcFace: cross-entropy over scale cos(theta), + margin for the class.
 
   The class's logit is scale cos(theta + margin), continued so that it falls
@@ -245,15 +248,15 @@ def arc_face(
 
 
 def sub_center_arc_face(
-  z: ArrayLike,
-  labels: ArrayLike,
-  centers: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  centers: Float[Array, 'C K d'],
   *,
   scale: float = 64.0,
   margin: float = 0.5,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Sub-center ArcFace: ArcFace over the nearest of a class's K centers.
 
   Args:
@@ -292,17 +295,17 @@ def sub_center_arc_face(
 
 
 def soft_triple(
-  z: ArrayLike,
-  labels: ArrayLike,
-  centers: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  centers: Float[Array, 'C K d'],
   *,
   scale: float = 20.0,
   temperature: float = 0.1,
   margin: float = 0.01,
-  center_weight: float | jax.Array = 0.0,
-  where: ArrayLike | None = None,
+  center_weight: float | Float[Array, ''] = 0.0,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """SoftTriple: cross-entropy over the softly nearest of K centers a class.
 
   S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck), gamma being the

@@ -1,9 +1,12 @@
 """The triplet loss, and which triplets of a batch pay it."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from hier_jax import numerics
 from hier_jax.losses import _batch, _sharding
@@ -36,17 +39,17 @@ def _semi_hard(distance, positive, negative):
 
 
 def triplet(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   margin: float = 0.2,
   mining: str = 'semi_hard',
   squared: bool = False,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Triplet loss: the mean of [d(a, p) - d(a, n) + margin]+.
 
   Args:

@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from hier_jax import numerics
 from hier_jax.errors import UserError
@@ -38,7 +39,7 @@ class BasicBlock(nn.Module):
   norm: Callable[..., nn.Module]
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'b H W C']) -> Float[Array, 'b h w c']:
     """Returns the block's output after its last relu."""
     y = self.conv(self.width, 3, self.stride, name='conv1')(x)
     y = nn.relu(self.norm(name='bn1')(y))
@@ -58,7 +59,7 @@ class Bottleneck(nn.Module):
   norm: Callable[..., nn.Module]
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'b H W C']) -> Float[Array, 'b h w c']:
     """Returns the block's output after its last relu."""
     y = self.conv(self.width, 1, name='conv1')(x)
     y = nn.relu(self.norm(name='bn1')(y))
@@ -102,11 +103,14 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(
     self,
-    images: jax.Array,
+    images: Float[Array, 'b H W 3'],
     *,
     train: bool,
     return_intermediates: bool = False,
-  ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+  ) -> (
+    Float[Array, 'b F']
+    | tuple[Float[Array, 'b F'], dict[str, Float[Array, 'b _h _w _c']]]
+  ):
     """Computes the features of a batch.
 
     Args:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Integer
 
 __all__ = ['Block', 'Dense', 'LayerNorm', 'attention', 'gelu', 'kernel_init']
 
@@ -26,7 +27,9 @@ class Dense(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, 'm d']
+  ) -> Float[Array, 'm {self.features}']:
     """Returns the rows mapped."""
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', kernel_init, shape)
@@ -41,7 +44,7 @@ class LayerNorm(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'm d']) -> Float[Array, 'm d']:
     """Returns the rows `[m, d]`, computed in float32."""
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
     bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
@@ -93,8 +96,11 @@ _layer_norm.defvjp(_layer_norm_fwd, _layer_norm_bwd)
 
 
 def attention(
-  q: jax.Array, k: jax.Array, v: jax.Array, count: int | None = None
-) -> jax.Array:
+  q: Float[Array, 'b n h d'],
+  k: Float[Array, 'b m h d'],
+  v: Float[Array, 'b m h d'],
+  count: int | None = None,
+) -> Float[Array, 'b n h d']:
   """softmax(q k^T / sqrt(d)) v (Vaswani et al., 2017, equation 1).
 
   The softmax is that of float32. NVIDIA GPUs take 16-bit types through cuDNN,
@@ -154,7 +160,7 @@ def _attention(q, k, v, count):
 
 
 @jax.custom_jvp
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: Float[Array, '*shape']) -> Float[Array, '*shape']:
   """GELU, x Phi(x) with the normal distribution Phi (arXiv 1606.08415).
 
   Its derivative, Phi(x) + x Phi'(x), is formed at once: autodiff would keep
@@ -183,8 +189,8 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, images: int, count: int | None = None
-  ) -> jax.Array:
+    self, x: Float[Array, 'm d'], images: int, count: int | None = None
+  ) -> Float[Array, 'm d']:
     """Returns `[b * n, width]` after the output projection; b is `images`."""
     rows, width = x.shape
     size = width // self.num_heads
@@ -208,7 +214,7 @@ class Mlp(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'm d']) -> Float[Array, 'm d']:
     """Returns the rows after both layers."""
     y = Dense(self.hidden * (1 + self.swiglu), self.dtype, name='fc1')(x)
     if self.swiglu:
@@ -244,10 +250,10 @@ class Block(nn.Module):
   @nn.compact
   def __call__(
     self,
-    tokens: jax.Array,
-    first: jax.Array | int | None = None,
+    tokens: Float[Array, 'b n d'],
+    first: Integer[Array, ''] | int | None = None,
     count: int | None = None,
-  ) -> jax.Array:
+  ) -> Float[Array, 'b n d']:
     """Computes the tokens after attention and MLP.
 
     Args:

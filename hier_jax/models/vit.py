@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Integer
 
 from hier_jax.errors import UserError
 from hier_jax.models.pixels import check_normalized
@@ -97,12 +98,15 @@ class ViT(nn.Module):
   @nn.compact
   def __call__(
     self,
-    images: jax.Array,
+    images: Float[Array, 'b H W 3'],
     *,
     train: bool,
-    first: jax.Array | int | None = None,
+    first: Integer[Array, ''] | int | None = None,
     return_intermediates: bool = False,
-  ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+  ) -> (
+    Float[Array, 'b F']
+    | tuple[Float[Array, 'b F'], dict[str, Float[Array, 'b _n d']]]
+  ):
     """Computes the features of a batch.
 
     Args:
@@ -159,7 +163,9 @@ class ViT(nn.Module):
       return self.token_multiple
     return 8 if jax.default_backend() == 'gpu' else 1
 
-  def split_tokens(self, tokens: jax.Array) -> dict[str, jax.Array]:
+  def split_tokens(
+    self, tokens: Float[Array, 'b n d']
+  ) -> dict[str, Float[Array, 'b _n d']]:
     """Tokens `[b, n, width]` of an intermediate result by their kind.
 
     Returns:
@@ -259,7 +265,9 @@ class PatchEmbed(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, images: jax.Array) -> jax.Array:
+  def __call__(
+    self, images: Float[Array, 'b H W 3']
+  ) -> Float[Array, 'b n {self.width}']:
     """Returns one token a patch, row by row."""
     b, height, width, channels = images.shape
     p = self.patch_size
@@ -273,11 +281,11 @@ class PatchEmbed(nn.Module):
 
 
 def resize_pos_embed(
-  pos_embed: jax.Array,
+  pos_embed: Float[Array, '1 n d'],
   prefix: int,
   old_grid: tuple[int, int],
   new_grid: tuple[int, int],
-) -> jax.Array:
+) -> Float[Array, '1 m d']:
   """Position embeddings of another grid of patches, bicubically.
 
   Args:

@@ -1,15 +1,17 @@
 """Means of points: the gyromidpoint in closed form and the Frechet mean."""
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index"
-
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -60,8 +62,11 @@ def weight_columns(x, weights):
 
 @_arguments.op('x', scalars=('weights',), axes=2)
 def midpoint(
-  x: ArrayLike, weights: ArrayLike | None = None, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch n d'],
+  weights: Real[ArrayLike, '*#batch n'] | None = None,
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Weighted gyromidpoint, the centroid of the hyperboloid seen in the ball.
 
   (1/2) (x) (sum w_i l_i x_i / sum w_i (l_i - 1)), l = 2 / (1 - c|x|^2) (Ungar
@@ -137,12 +142,12 @@ def _frechet(x, weights, c, max_steps):
 
 @_arguments.op('x', scalars=('weights',), axes=2, static=('max_steps',))
 def frechet_mean(
-  x: ArrayLike,
-  weights: ArrayLike | None = None,
+  x: Float[ArrayLike, '*#batch n d'],
+  weights: Real[ArrayLike, '*#batch n'] | None = None,
   *,
-  c: ArrayLike,
+  c: Real[ArrayLike, '*#batch'],
   max_steps: int = 200,
-) -> jax.Array:
+) -> Float[Array, '*#batch d']:
   """Weighted Frechet mean: the minimizer of sum w_i d(m, x_i)^2.
 
   Found by majorization (Lou et al., "Differentiating through the Frechet mean",

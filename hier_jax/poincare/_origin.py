@@ -1,13 +1,15 @@
 """Between the tangent space at 0 and the ball: exp0, dist0, log0, project."""
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index, union-attr"
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -18,7 +20,9 @@ _SLACK = 1e-5
 _MARGIN = 1e-3
 
 
-def clip_norm(u: ArrayLike, radius: float) -> jax.Array:
+def clip_norm(
+  u: Float[ArrayLike, '*batch d'], radius: float
+) -> Float[Array, '*batch d']:
   """Shortens rows longer than `radius`: u min(1, r / (|u| + 1e-5)).
 
   Guo et al., "Clipped Hyperbolic Classifiers Are Super-Hyperbolic Classifiers"
@@ -57,7 +61,9 @@ def saturated(u, c):
 
 
 @_arguments.op(vectors=('u',))
-def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def exp0(
+  u: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """Exponential map at 0: tanh(sqrt(c) |u|) u / (sqrt(c) |u|).
 
   Ganea, Becigneul and Hofmann (2018), lemma 2. u at c = 0.
@@ -82,7 +88,9 @@ def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x')
-def dist0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def dist0(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch']:
   """Distance from 0: (2 / sqrt(c)) artanh(sqrt(c) |x|).
 
   Args:
@@ -105,7 +113,9 @@ def dist0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x')
-def log0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def log0(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """Logarithmic map at 0, inverse of `exp0`: artanh(r) x / r, r = sqrt(c)|x|.
 
   Args:
@@ -135,8 +145,11 @@ def _project(x, *, c, margin):
 
 
 def project(
-  x: ArrayLike, *, c: ArrayLike, margin: float = _MARGIN
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+  margin: float = _MARGIN,
+) -> Float[Array, '*#batch d']:
   """Moves points outside the radius (1 - margin) / sqrt(c) radially onto it.
 
   Args:
@@ -186,7 +199,9 @@ _riemannian_gradient.defvjp(_riemannian_gradient_fwd, _riemannian_gradient_bwd)
 
 
 @_arguments.op(vectors=('x',))
-def riemannian_gradient(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def riemannian_gradient(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """The identity, whose backward pass multiplies by (1 - c |x|^2)^2 / 4.
 
   That is the inverse of the metric: what lies before it receives the
@@ -217,8 +232,11 @@ CLIP_RADIUS = 2.3
 
 @_arguments.op(vectors=('u',))
 def to_ball(
-  u: ArrayLike, *, c: ArrayLike, clip_radius: float | None = None
-) -> jax.Array:
+  u: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+  clip_radius: Real[ArrayLike, ''] | None = None,
+) -> Float[Array, '*#batch d']:
   """Tangent vectors at 0 to trainable points of the ball, as HIER maps them.
 
   Clip, `exp0`, `project`, `riemannian_gradient` (Kim, Jeong and Kwak, CVPR

@@ -1,12 +1,13 @@
 """The ball as a Riemannian manifold: metric, exp, log, geodesics, transport."""
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index, operator"
-
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -15,7 +16,9 @@ from hier_jax.poincare._origin import exp0, saturated
 
 
 @_arguments.op('x')
-def conformal_factor(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def conformal_factor(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch']:
   """The metric's factor lambda_x = 2 / (1 - c|x|^2).
 
   Args:
@@ -38,8 +41,12 @@ def conformal_factor(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 @_arguments.op('x', vectors=('u', 'v'))
 def inner(
-  x: ArrayLike, u: ArrayLike, v: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  u: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Inner product of tangent vectors at x: lambda_x^2 <u, v>.
 
   Args:
@@ -62,7 +69,12 @@ def inner(
 
 
 @_arguments.op('x', vectors=('v',))
-def norm(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def norm(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Length of a tangent vector at x: lambda_x |v|, with derivative 0 at 0.
 
   Args:
@@ -84,7 +96,12 @@ def norm(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x', vectors=('g',))
-def egrad_to_rgrad(x: ArrayLike, g: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def egrad_to_rgrad(
+  x: Float[ArrayLike, '*#batch d'],
+  g: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Euclidean gradient to Riemannian gradient: g / lambda_x^2.
 
   Args:
@@ -107,7 +124,12 @@ def egrad_to_rgrad(x: ArrayLike, g: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x', vectors=('v',))
-def expmap(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def expmap(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Exponential map at x: x (+) exp0(lambda_x v / 2).
 
   Ganea, Becigneul and Hofmann (2018), lemma 2.
@@ -135,7 +157,12 @@ def expmap(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x', 'y')
-def logmap(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def logmap(
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Logarithmic map at x, inverse of `expmap`: (2/lambda_x) log0((-x) (+) y).
 
   With t = y - x, S = c|t|^2, a and b the two 1 - c|.|^2 and s = S / (a b) it is
@@ -169,8 +196,12 @@ def logmap(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 @_arguments.op('x', 'y', scalars=('t',))
 def geodesic(
-  t: ArrayLike, x: ArrayLike, y: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  t: Real[ArrayLike, '*#batch'],
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """The geodesic from x (t = 0) to y (t = 1): exp_x(t log_x(y)).
 
   On the hyperboloid, with h = sqrt(c) d(x, y), it is the plane curve
@@ -206,8 +237,12 @@ def geodesic(
 
 @_arguments.op('x', vectors=('v',), scalars=('t',))
 def geodesic_unit(
-  t: ArrayLike, x: ArrayLike, v: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  t: Real[ArrayLike, '*#batch'],
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """The geodesic of unit speed that leaves x in direction v.
 
   Args:
@@ -234,8 +269,12 @@ def geodesic_unit(
 
 @_arguments.op('x', 'y', vectors=('v',))
 def parallel_transport(
-  x: ArrayLike, y: ArrayLike, v: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Transports v from x to y along their geodesic: gyr[y, -x] v l_x / l_y.
 
   Args:
@@ -261,7 +300,12 @@ def parallel_transport(
 
 
 @_arguments.op('x', vectors=('v',))
-def transport0(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def transport0(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Transports v from 0 to x: (1 - c|x|^2) v.
 
   Args:
@@ -284,7 +328,12 @@ def transport0(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x', vectors=('v',))
-def transport0_back(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def transport0_back(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Transports v from x to 0: v / (1 - c|x|^2), inverse of `transport0`.
 
   Args:

@@ -1,9 +1,12 @@
 """How well embeddings hold a taxonomy: every metric of it under one call."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Integer, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -19,16 +22,16 @@ from hier_jax.evaluation.tree.structure import Tree
 
 
 def hierarchy_metrics(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   taxonomy: Taxonomy,
   *,
   recall_at: Sequence[int] = RECALL_AT,
-  gallery: ArrayLike | None = None,
-  gallery_labels: ArrayLike | None = None,
+  gallery: Float[ArrayLike, 'm d'] | None = None,
+  gallery_labels: Shaped[ArrayLike, ' m'] | None = None,
   c: float | None = None,
   metric: str | None = None,
-  tree: Tree | ArrayLike | None = None,
+  tree: Tree | Integer[ArrayLike, ' nodes'] | None = None,
   alpha: float = 1.0,
   drop_same_class: bool = False,
   ties: str = 'pessimistic',

@@ -4,12 +4,15 @@
 `PATH.npz` beside it holds what queries are lifted with.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from hier_jax import paths
@@ -68,7 +71,7 @@ class FaissIndex:
 
 
 def write_faiss(
-  gallery: ArrayLike,
+  gallery: Float[ArrayLike, 'm d'],
   path: str | os.PathLike,
   *,
   c: float | None = None,

@@ -1,10 +1,13 @@
 """Inner products that rank as a distance does."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from concurrent import futures
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from hier_jax.evaluation._distances import normalize, square_norm
@@ -126,12 +129,12 @@ class Lift:
 
 
 def lift(
-  queries: ArrayLike,
-  gallery: ArrayLike,
+  queries: Float[ArrayLike, 'n d'],
+  gallery: Float[ArrayLike, 'm d'],
   *,
   c: float | None = None,
   metric: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float[np.ndarray, 'n D'], Float[np.ndarray, 'm D']]:
   """Queries `[n, D]` and gallery `[m, D]` by `Lift.about` the gallery.
 
   Args:

@@ -1,9 +1,12 @@
 """Retrieval metrics of embeddings: means of `per_query`, under their names."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -27,13 +30,13 @@ def metric_keys(
 
 
 def retrieval_metrics(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   *,
   recall_at: Sequence[int] = RECALL_AT,
   metrics: Sequence[str] = ('map@r',),
-  gallery: ArrayLike | None = None,
-  gallery_labels: ArrayLike | None = None,
+  gallery: Float[ArrayLike, 'm d'] | None = None,
+  gallery_labels: Shaped[ArrayLike, ' m'] | None = None,
   c: float | None = None,
   metric: str | None = None,
   ties: str = 'pessimistic',

@@ -6,12 +6,15 @@ gallery is ever made. All comes from the ranks of a query's positives: see
 `_ranking`, and `_exact` for what float32 leaves open.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import tqdm
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -98,11 +101,11 @@ class PerQuery(NamedTuple):
 
 
 def per_query(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   *,
-  gallery: ArrayLike | None = None,
-  gallery_labels: ArrayLike | None = None,
+  gallery: Float[ArrayLike, 'm d'] | None = None,
+  gallery_labels: Shaped[ArrayLike, ' m'] | None = None,
   c: float | None = None,
   metric: str | None = None,
   ties: str = 'pessimistic',

@@ -1,10 +1,13 @@
 """Trees by agglomerative clustering: decoders, and baselines to beat."""
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.cluster import hierarchy
 
@@ -26,12 +29,12 @@ _COMPARED = 2**16
 
 
 def linkage_tree(
-  embeddings: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
   *,
   c: float | None = None,
   metric: str | None = None,
   method: str = 'average',
-  proxies: ArrayLike | None = None,
+  proxies: Float[ArrayLike, 'P d'] | None = None,
   names: Sequence[str] | None = None,
 ) -> Tree:
   """The binary tree that agglomerative clustering makes of items.

@@ -1,8 +1,11 @@
 """The tree that hierarchical proxies make of items."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -20,8 +23,8 @@ _SCORES = 2**23
 
 
 def proxy_tree(
-  embeddings: ArrayLike,
-  proxies: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  proxies: Float[ArrayLike, 'P d'],
   *,
   c: float,
   k: int = 1,
