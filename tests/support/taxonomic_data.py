@@ -23,20 +23,20 @@ def tree_like(rng, n, d=6):
   return x * (0.9 / np.linalg.norm(x, axis=1).max()), y
 
 
-def distance(x, y, metric, c):
+def distance_of(x, y, distance, c):
   """Distance of two rows."""
-  if metric == 'cosine':
+  if distance == 'cosine':
     return 1 - x @ y / math.sqrt((x @ x) * (y @ y))
   square = (x - y) @ (x - y)
-  if metric == 'euclidean':
+  if distance == 'euclidean':
     return math.sqrt(square)
   ratio = square / ((1 - c * (x @ x)) * (1 - c * (y @ y)))
   return math.acosh(1 + 2 * c * ratio) / math.sqrt(c)
 
 
-def centroid(x, metric, c):
+def centroid(x, distance, c):
   """Centroid of rows `[n, d]`."""
-  if metric == 'cosine':
+  if distance == 'cosine':
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
   if not c:
     return x.mean(0)

@@ -27,7 +27,7 @@ def hierarchy_metrics(
   gallery: ArrayLike | None = None,
   gallery_labels: ArrayLike | None = None,
   c: float | None = None,
-  metric: str | None = None,
+  distance: str | None = None,
   tree: Tree | ArrayLike | None = None,
   alpha: float = 1.0,
   drop_same_class: bool = False,
@@ -53,9 +53,9 @@ def hierarchy_metrics(
       is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
-    metric: 'cosine', 'euclidean', 'hyperbolic' for points of the Poincare ball
-      or 'lorentz' for points of the hyperboloid, time first; None for the one
-      that c says.
+    distance: 'cosine', 'euclidean', 'hyperbolic' for points of the Poincare
+      ball or 'lorentz' for points of the hyperboloid, time first; None for the
+      one that c says.
     tree: a tree over the queries to measure as well, a `Tree` or the parent of
       each of its nodes; None for no such tree.
     alpha: exponent of H-AP's relevance.
@@ -104,7 +104,7 @@ def hierarchy_metrics(
       f'`max_classes` is {max_classes}; expected at most {MAX_ITEMS}, of which '
       'a tree can be made'
     )
-  space: dict[str, Any] = {'metric': metric, 'c': c}
+  space: dict[str, Any] = {'distance': distance, 'c': c}
   names = taxonomy_lib.expect(taxonomy).level_names
   result = graded.graded_per_query(
     embeddings,

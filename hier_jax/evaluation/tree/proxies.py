@@ -91,7 +91,7 @@ def proxy_tree(
   if not (checked := _checks.curvature('c', c)):
     raise UserError(
       f'`c` is {checked}; expected the c > 0 of a ball, where proxies have a '
-      "height: elsewhere use linkage_tree with metric 'lca_proxy'"
+      "height: elsewhere use linkage_tree with distance 'lca_proxy'"
     )
   c = checked
   items = _checks.points('embeddings', embeddings, c)

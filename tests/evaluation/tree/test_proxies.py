@@ -15,7 +15,7 @@ from hier_jax.evaluation.tree.structure import contract
 from tests.support.planted_trees import (
   BINARY,
   PLANTED,
-  distance,
+  distance_of,
   groups,
   in_ball,
   plant,
@@ -45,10 +45,10 @@ def test_by_hand():
   assert (tree.num_leaves, tree.height) == (4, None)
   places = np.concatenate([items, proxies[[0, 2, 1]]])
   np.testing.assert_allclose(
-    tree.radius, [distance(p, 0 * p) for p in places], rtol=1e-12
+    tree.radius, [distance_of(p, 0 * p) for p in places], rtol=1e-12
   )
   length = [
-    distance(places[i], places[p]) for i, p in enumerate(tree.parent[:-1])
+    distance_of(places[i], places[p]) for i, p in enumerate(tree.parent[:-1])
   ]
   np.testing.assert_allclose(tree.length, [*length, 0], rtol=1e-12)
   assert tree.parent.dtype == tree.proxy.dtype == np.int32
@@ -95,7 +95,7 @@ def oracle(items, proxies, c, k, root):
   origin = np.zeros_like(proxies[0])
   point = {-1: origin, **dict(enumerate(proxies))}
   ranked = sorted(
-    range(len(proxies)), key=lambda p: (distance(proxies[p], origin, c), p)
+    range(len(proxies)), key=lambda p: (distance_of(proxies[p], origin, c), p)
   )
   candidates = ranked
   if root == 'origin':
@@ -103,13 +103,15 @@ def oracle(items, proxies, c, k, root):
 
   def parent(i, nodes, candidates):
     def nearest(i):
-      return sorted(nodes, key=lambda j: distance(nodes[i], nodes[j], c))[:k]
+      return sorted(nodes, key=lambda j: distance_of(nodes[i], nodes[j], c))[:k]
 
     friends = [j for j in nearest(i) if j != i and i in nearest(j)]
     votes, closest = collections.Counter(), {}
     for j in friends or [i]:
       ends = nodes[i], nodes[j]
-      far = {p: max(distance(e, point[p], c) for e in ends) for p in candidates}
+      far = {
+        p: max(distance_of(e, point[p], c) for e in ends) for p in candidates
+      }
       pick = min(candidates, key=far.get)
       votes[pick] += 1
       closest[pick] = min(far[pick], closest.get(pick, math.inf))
@@ -144,7 +146,7 @@ def test_the_rule_with_loops(k, c, root, monkeypatch):
 def test_the_nearest_proxy_is_the_ancestor_of_an_item_and_all_nearer_ones():
   rng = np.random.default_rng(3)
   items, proxies = in_ball(rng, 40, 4), in_ball(rng, 10, 4)
-  far = np.array([[distance(x, p) for p in proxies] for x in items])
+  far = np.array([[distance_of(x, p) for p in proxies] for x in items])
   tree = proxy_tree(items, proxies, c=1.0)
   for i in range(40):
     p = tree.proxy[tree.parent[i]]
