@@ -202,10 +202,10 @@ def test_structure_that_float32_cannot_tell():
 
 def test_what_float64_has_no_time_for_is_counted_and_bounded(monkeypatch):
   x, y = far_clusters(np.random.default_rng(5))
-  exact = retrieval_metrics(x, y, metric='euclidean')
+  exact = retrieval_metrics(x, y, distance='euclidean')
   monkeypatch.setattr(_passes, '_MOST_EXACT', 0)
   least, most = (
-    retrieval_metrics(x, y, metric='euclidean', ties=ties)
+    retrieval_metrics(x, y, distance='euclidean', ties=ties)
     for ties in ('pessimistic', 'optimistic')
   )
   assert exact['num_unresolved'] == 0
