@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from hier_jax import losses
-from hier_jax.losses import _lca
+from hier_jax.losses import _lca, _lca_picks, _lca_sums
 from hier_jax.mining import Triplets
 from tests.support import vectors
 
@@ -261,8 +261,8 @@ def test_picks_follow_the_softmax_of_the_distances():
   """LCA frequencies of a million draws against softmax(-max(d_i, d_j) / t)."""
   count, temperature = 500_000, 0.2
   dist, triplets = repeated(count, proxies=12)
-  settings = _lca._Settings('gumbel', False, None, rows=(3,))
-  _, (used,), (apart,) = jax.jit(_lca._lca_sums, static_argnums=5)(
+  settings = _lca_sums.Settings('gumbel', False, None, rows=(3,))
+  _, (used,), (apart,) = jax.jit(_lca_sums.lca_sums, static_argnums=5)(
     dist, [triplets], [jax.random.key(0)], temperature, 0.1, settings
   )
   p = np.exp(-np.maximum(dist[0], dist[1]).astype(float) / temperature)
@@ -284,7 +284,7 @@ def test_picks_follow_the_softmax_of_the_distances():
   assert stats['lca_used'] == 12
 
 
-@pytest.mark.parametrize('estimator', _lca.ESTIMATORS)
+@pytest.mark.parametrize('estimator', _lca_picks.ESTIMATORS)
 @pytest.mark.parametrize('normalize_by', ['all', 'valid'])
 def test_groups_pay_what_each_pays_by_itself(
   estimator, normalize_by, monkeypatch
@@ -354,23 +354,23 @@ def test_rao_noise_is_conditional_on_the_pick():
   soft = noisy / noisy.sum(1, keepdims=True)
   slopes = soft * (v - soft @ v[:, None])
   rows = 40_000
-  seeds = _lca.noise_lib.triplet_seeds(
-    [jax.random.key(0)], [0], [rows], 1 + _lca._RAO_DRAWS
+  seeds = _lca_sums.noise_lib.triplet_seeds(
+    [jax.random.key(0)], [0], [rows], 1 + _lca_picks.RAO_DRAWS
   )
   for picked in range(4):
     led = slopes[np.argmax(noisy, 1) == picked]
     want = led.mean(0)
-    got = _lca._rao_slope(
+    got = _lca_picks.rao_slope(
       jnp.broadcast_to(jnp.float32(weight), (rows, 4)),
       jnp.full(rows, picked),
-      lambda draw: _lca.noise_lib.exponential_rates(seeds[:, draw], 4),
+      lambda draw: _lca_sums.noise_lib.exponential_rates(seeds[:, draw], 4),
       jnp.broadcast_to(jnp.float32(v), (rows, 4)),
     )
     error = np.hypot(
       led.std(0) / np.sqrt(len(led)), np.std(got, 0) / np.sqrt(rows)
     )
     assert np.max(np.abs(np.mean(got, 0) - want) / error) < 4.5
-    averaged = led.std(0) / np.sqrt(_lca._RAO_DRAWS)
+    averaged = led.std(0) / np.sqrt(_lca_picks.RAO_DRAWS)
     np.testing.assert_allclose(np.std(got, 0), averaged, rtol=0.05)
 
 

@@ -27,7 +27,7 @@ from experiments.benchmarks.loss.cases import (
 )
 from hier_jax import losses
 from hier_jax import mining as triplets
-from hier_jax.losses import _lca
+from hier_jax.losses import _lca_picks, _lca_sums
 from hier_jax.losses import _noise as noise_lib
 from hier_jax.models import embedder
 
@@ -324,7 +324,7 @@ def by_estimator(sizes):
   case = Case.usual(sizes)
   found = [
     timing.compiled(f'`{e}`', value_and_grad(estimator=e), *case.arguments)
-    for e in _lca.ESTIMATORS
+    for e in _lca_picks.ESTIMATORS
   ]
   timing.in_turns(found, sizes.rounds, sizes.seconds)
   return _options_table('estimator', case, found, found[0])
@@ -333,13 +333,13 @@ def by_estimator(sizes):
 def by_chunk(sizes):
   """Chunks of the selection."""
   case, backend = Case.usual(sizes), jax.default_backend()
-  chosen = _lca._CHUNK.get(backend, _lca._CHUNK_ELSEWHERE)
+  chosen = _lca_sums.CHUNK.get(backend, _lca_sums.CHUNK_ELSEWHERE)
   first, last = sizes.chunks or ((13, 18) if backend == 'cpu' else (18, 24))
   names = {2**e: f'2^{e}' for e in range(first, last + 1)}
   found = [
     compiled_with(
-      _lca,
-      '_CHUNK',
+      _lca_sums,
+      'CHUNK',
       {backend: chunk},
       name + (', the choice' if chunk == chosen else ''),
       case.arguments,
