@@ -87,7 +87,7 @@ def random_case(seed=0, n=30, proxies=17, count=950):
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
   """More than one chunk, the last one partly filled."""
-  monkeypatch.setattr(_lca, '_CHUNK', {'cpu': 17 * 400})
+  monkeypatch.setattr(_lca_sums, 'CHUNK', {'cpu': 17 * 400})
 
 
 @pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
@@ -215,7 +215,7 @@ def test_noise_does_not_depend_on_chunks(monkeypatch):
   f = lambda dist: losses.lca(jax.random.key(0), dist, triplets)[0]
   results = []
   for elements in (17, 17 * 64, 2**20):
-    monkeypatch.setattr(_lca, '_CHUNK', {'cpu': elements})
+    monkeypatch.setattr(_lca_sums, 'CHUNK', {'cpu': elements})
     results.append(jax.jit(jax.value_and_grad(f))(dist))
     jax.clear_caches()
   near = functools.partial(vectors.assert_near, tolerance=2e-6)
@@ -290,7 +290,7 @@ def test_groups_pay_what_each_pays_by_itself(
   estimator, normalize_by, monkeypatch
 ):
   # The first chunk ends within a group.
-  monkeypatch.setattr(_lca, '_CHUNK', {'cpu': 250})
+  monkeypatch.setattr(_lca_sums, 'CHUNK', {'cpu': 250})
   rng = np.random.default_rng(0)
   rows, counts, proxies = (9, 6), (40, 24), 7
   dist = rng.uniform(0, 0.5, (sum(rows), proxies)).astype(np.float32)
