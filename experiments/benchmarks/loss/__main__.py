@@ -25,11 +25,10 @@ from experiments.benchmarks.loss.cases import (
   embed,
   value_and_grad,
 )
-from hier_jax import losses
+from hier_jax import losses, models
 from hier_jax import mining as triplets
 from hier_jax.losses import _lca_picks, _lca_sums
 from hier_jax.losses import _noise as noise_lib
-from hier_jax.models import embedder
 
 _SCRIPT = 'experiments/benchmarks/loss/__main__.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'numpy'
@@ -381,7 +380,7 @@ def beside_a_backbone(sizes):
   images = sizes.images or (8 if backend == 'cpu' else b)
   dtype = jnp.float32 if backend == 'cpu' else jnp.bfloat16
   side = sizes.image_size
-  model = embedder.create(
+  model = models.create(
     _BACKBONE, image_size=side, embedding_dim=d, dtype=dtype, **literal.BALL
   )
   pixels = jax.random.bits(case.key, (images, side, side, 3), jnp.uint8)

@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 from experiments.benchmarks.scaling import collectives
-from hier_jax.models import embedder
+from hier_jax import models
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
@@ -194,7 +194,7 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
       'loss.hier.triplets_per_anchor': triplets,
     }
   )
-  model = embedder.create(**config.model.to_dict(), axis_name=AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=AXIS)
   optimizer = training_data.optimizer(config)
   state = jax.eval_shape(
     lambda: state_lib.create(config, model, optimizer, num_classes=16)
