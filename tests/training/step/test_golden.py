@@ -98,7 +98,7 @@ def fixed(monkeypatch):
   lca_losses = hier.lca_losses
   rows, noise = zip(*drawn.values(), strict=True)
   monkeypatch.setattr(
-    hier.mining,
+    mining,
     'draw_triplets',
     lambda *args: mining.Triplets(
       *map(jnp.concatenate, zip(*rows, strict=True))
