@@ -67,8 +67,8 @@ def whole_step(sizes):
     report.table(['', 'median', 'least to most'], rows),
     f'{step_cases.in_words(sizes)}; Proxy-Anchor of 100 classes.'
     f' {sizes.steps} rounds of {sizes.together} steps with HIER and as many'
-    ' without, in turns, after a first step of each; the losses with their gradients by embeddings and'
-    f' proxies in {sizes.rounds} rounds. {_on_shares()}',
+    ' without, in turns, after a first step of each; the losses with their'
+    f' gradients by embeddings and proxies in {sizes.rounds} rounds. {_on_shares()}',
   ]
 
 
