@@ -68,7 +68,8 @@ def whole_step(sizes):
     f'{step_cases.in_words(sizes)}; Proxy-Anchor of 100 classes.'
     f' {sizes.steps} rounds of {sizes.together} steps with HIER and as many'
     ' without, in turns, after a first step of each; the losses with their'
-    f' gradients by embeddings and proxies in {sizes.rounds} rounds. {_on_shares()}',
+    f' gradients by embeddings and proxies in {sizes.rounds} rounds.'
+    f' {_on_shares()}',
   ]
 
 
