@@ -48,8 +48,8 @@ class Gallery:
     self._gap = 1 - self._c * square_norm(points)[:, 0]
     # About the mean the product loses little where points crowd far from the
     # origin.
-    self._centre = points.mean(0)
-    self._points = points - self._centre
+    self._center = points.mean(0)
+    self._points = points - self._center
     self._square = square_norm(self._points)[:, 0]
 
   def distances(self, queries: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ class Gallery:
       far = 1 - normalize(queries) @ self._points.T
     else:
       gap = 1 - self._c * square_norm(queries)
-      queries = queries - self._centre
+      queries = queries - self._center
       far = queries @ (-2 * self._points.T)
       far += square_norm(queries)
       far += self._square

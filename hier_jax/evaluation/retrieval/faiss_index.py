@@ -21,6 +21,9 @@ from hier_jax.evaluation.retrieval.lift import Lift
 # Searched at a time: their neighbours are what costs memory.
 _QUERIES = 4096
 
+# Arrays that were called otherwise in version 0.1.
+_OF_0_1 = {'distance': 'metric', 'center': 'centre'}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FaissIndex:
@@ -54,7 +57,7 @@ class FaissIndex:
     k = _checks.positive_int('k', k)
     distance, c = self.lift.distance, self.lift.c
     queries = _spaces.points('queries', queries, distance, c)
-    expected = len(self.lift.centre) + (distance == 'lorentz')
+    expected = len(self.lift.center) + (distance == 'lorentz')
     if queries.shape[1] != expected:
       raise UserError(
         f'`queries` has {queries.shape[1]} dimensions and the gallery'
@@ -151,19 +154,17 @@ def read_faiss(path: str | os.PathLike) -> FaissIndex:
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
-  names = [field.name for field in dataclasses.fields(Lift)]
-  names = [name for name in names if name not in ('distance', 'c')]
-  # Version 0.1 called the distance 'metric'.
-  optional = 'distance', 'metric', 'c'
-  arrays = _npz.read(files_of(path)[1], names, remedy, optional)
-  distance = arrays.get('distance', arrays.get('metric'))
-  if distance is None:
-    raise UserError(f"{path}.npz lacks the array 'distance': {remedy}")
+  names = [*_OF_0_1, *_OF_0_1.values(), 'c']
+  arrays = _npz.read(files_of(path)[1], ['scale', 'unit'], remedy, names)
+  for name, old in _OF_0_1.items():
+    if name not in arrays and old not in arrays:
+      raise UserError(f'{path}.npz lacks the array {name!r}: {remedy}')
+    arrays[name] = arrays[name if name in arrays else old]
   lift = Lift(
-    distance=str(distance),
+    distance=str(arrays['distance']),
     c=float(arrays['c']) if 'c' in arrays else None,
     scale=float(arrays['scale']),
-    centre=arrays['centre'],
+    center=arrays['center'],
     unit=float(arrays['unit']),
   )
   return FaissIndex(index, lift)

@@ -31,7 +31,7 @@ class Lift:
   dimension is the same for all y: the Euclidean order takes d + 1. Cosine
   similarity is the inner product of the normalized rows.
 
-  The vectors are made in float64 and relative to a centre: that changes no
+  The vectors are made in float64 and relative to a center: that changes no
   order, and keeps products apart where embeddings crowd far from the origin, as
   those of an untrained network do.
 
@@ -39,7 +39,7 @@ class Lift:
     distance: one of `_spaces.DISTANCES`.
     c: curvature; None for 'cosine', 0 for 'euclidean'.
     scale: what rows are multiplied by before anything else, a power of 2.
-    centre: `[d]` float64, subtracted after that.
+    center: `[d]` float64, subtracted after that.
     unit: what the difference is divided by, a power of 2 near its length: all
       parts of a product are then about as large.
   """
@@ -47,7 +47,7 @@ class Lift:
   distance: str
   c: float | None
   scale: float
-  centre: np.ndarray
+  center: np.ndarray
   unit: float
 
   @classmethod
@@ -72,12 +72,12 @@ class Lift:
     scale = _scale(gallery, distance, c)
     some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
     flat, _ = _flat(some, distance, c, scale)
-    centre = flat.mean(0)
+    center = flat.mean(0)
     unit = 1.0
     if distance != 'cosine':
-      length = math.sqrt(np.mean(square_norm(flat - centre)))
+      length = math.sqrt(np.mean(square_norm(flat - center)))
       unit = max(_SMALLEST, _power(length)) if length > 0 else 1.0
-    return cls(distance, c, scale, centre, unit)
+    return cls(distance, c, scale, center, unit)
 
   def queries(self, x, dtype=np.float32) -> np.ndarray:
     """Rows `[n, D]` of queries `[n, d]`.
@@ -106,8 +106,8 @@ class Lift:
 
   def query_error(self) -> float:
     """Bound of what a row of a query is off by in float64, by its length."""
-    step = (len(self.centre) + 16) * ROUNDOFF
-    # A point of the hyperboloid is rounded before the centre is subtracted.
+    step = (len(self.center) + 16) * ROUNDOFF
+    # A point of the hyperboloid is rounded before the center is subtracted.
     return step * (1 + 6 / self.unit) if self.distance == 'lorentz' else step
 
   def gallery_error(self, y) -> np.ndarray:
@@ -213,7 +213,7 @@ def _flat(x, distance, c, scale):
 def _as_query(x, lift):
   if lift.distance == 'cosine':
     return x
-  x = (x - lift.centre) / lift.unit
+  x = (x - lift.center) / lift.unit
   ones = np.ones_like(x[:, :1])
   if lift.distance == 'euclidean':
     return np.hstack([x, ones])
@@ -221,7 +221,7 @@ def _as_query(x, lift):
 
 
 def _as_item(y, w, lift):
-  y = (y - lift.centre) / lift.unit
+  y = (y - lift.center) / lift.unit
   if lift.distance == 'cosine':
     return y
   if lift.distance == 'euclidean':

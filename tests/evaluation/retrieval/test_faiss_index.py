@@ -82,9 +82,11 @@ def test_reads_what_version_0_1_wrote(tmp_path):
   written = faiss_index.write_faiss(x, tmp_path / 'g.faiss', c=c)
   beside = tmp_path / 'g.faiss.npz'
   arrays = dict(np.load(beside))
-  name = arrays.pop('distance')
-  np.savez(beside, **arrays, metric=name)
-  assert faiss_index.read_faiss(tmp_path / 'g.faiss').lift.distance == name
+  name, center = arrays.pop('distance'), arrays.pop('center')
+  np.savez(beside, **arrays, metric=name, centre=center)
+  lift = faiss_index.read_faiss(tmp_path / 'g.faiss').lift
+  assert lift.distance == name
+  np.testing.assert_array_equal(lift.center, center)
   np.savez(beside, **arrays)
   with pytest.raises(UserError, match="lacks the array 'distance'"):
     faiss_index.read_faiss(tmp_path / 'g.faiss')
