@@ -9,7 +9,7 @@ import pytest
 
 from hier_jax import numerics
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])

@@ -64,7 +64,7 @@ def cluster_metrics(
     np.float32
   )
   labels = _checks.class_labels('labels', labels, len(x))
-  _checks.labelled('labels', labels)
+  _checks.labeled('labels', labels)
   judge = _import('sklearn.metrics', 'scikit-learn')
   classes, codes = np.unique(labels, return_inverse=True)
   if distance == 'cosine':

@@ -34,7 +34,7 @@ def test_centroids_by_the_formula(c):
   x, codes = points(rng, 12, 4, c), np.repeat([2, 0, 1], [5, 6, 1])
   found, classes = class_centroids(x, codes, c=c)
   np.testing.assert_array_equal(classes, [0, 1, 2])
-  for group, centre in enumerate(found):
+  for group, center in enumerate(found):
     mine = x[codes == group]
     if c is None:
       mine = mine / np.linalg.norm(mine, axis=1, keepdims=True)
@@ -47,7 +47,7 @@ def test_centroids_by_the_formula(c):
       expected = space / (time + scale) / math.sqrt(c)
     else:
       expected = mine.mean(0)
-    np.testing.assert_allclose(centre, expected, rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(center, expected, rtol=1e-9, atol=1e-14)
 
 
 def test_centroid_of_one_point_is_the_point():

@@ -27,9 +27,9 @@ each_library = pytest.mark.parametrize(
 def test_clusters_that_are_classes(library, distance):
   rng = np.random.default_rng(0)
   y = np.repeat(list('abcde'), 20)
-  centres = np.repeat(10 * np.eye(5), 20, 0)
+  centers = np.repeat(10 * np.eye(5), 20, 0)
   # Length is all that cosine must not see.
-  x = centres + 0.1 * rng.normal(size=(100, 5))
+  x = centers + 0.1 * rng.normal(size=(100, 5))
   if distance == 'cosine':
     x *= rng.uniform(0.01, 1, (100, 1))
   found = [

@@ -14,7 +14,7 @@ from hier_jax.losses import _lca, _lca_picks, _lca_sums
 from hier_jax.mining import Triplets
 from tests.support import vectors
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 OFFICIAL = ['tiny', 'small', 'small_c1']
 

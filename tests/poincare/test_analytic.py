@@ -8,7 +8,7 @@ import pytest
 
 from hier_jax.poincare import _analytic
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 # Name -> the function, its mpmath formula in s = r^2, the range of s and the
 # bound in units of half a unit in the last place.

@@ -7,7 +7,7 @@ import pytest
 
 from hier_jax.poincare import _pairwise
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 
 def test_sqdist_matrix_is_direct_and_differentiable():

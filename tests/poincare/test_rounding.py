@@ -8,7 +8,7 @@ import pytest
 
 from hier_jax.poincare import _rounding
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 
 @pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])

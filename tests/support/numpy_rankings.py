@@ -43,7 +43,7 @@ DISTANCES = {
 
 
 def in_ball(rng, n, d, c):
-  """Points from the centre to 0.999 of the radius."""
+  """Points from the center to 0.999 of the radius."""
   x = rng.normal(size=(n, d))
   radius = 0.999 * rng.uniform(size=(n, 1)) ** 0.2 / np.sqrt(c)
   return np.float32(radius * x / np.linalg.norm(x, axis=1, keepdims=True))

@@ -18,8 +18,8 @@ def tree_like(rng, n, d=6):
   y = rng.integers(0, 9, n)
   x = 0.1 * rng.normal(size=(n, d))
   for level in range(3):
-    centre = 0.5**level * rng.normal(size=(len(TAXONOMY.node_names), d))
-    x += centre[TAXONOMY.path[y, level]]
+    center = 0.5**level * rng.normal(size=(len(TAXONOMY.node_names), d))
+    x += center[TAXONOMY.path[y, level]]
   return x * (0.9 / np.linalg.norm(x, axis=1).max()), y
 
 

@@ -52,7 +52,7 @@ def by_size(sizes):
   heading += ['anchors, data / proxies', 'runs']
   return [
     report.table(heading, rows),
-    'A node without two reciprocal neighbours is no anchor, and its triplets'
+    'A node without two reciprocal neighbors is no anchor, and its triplets'
     f' cost nothing. {_batches_traced_once(sizes)} batches that differ in'
     ' labels, anchors and key trace the loss once (asserted with'
     ' `chex.assert_max_traces`).',
@@ -163,6 +163,6 @@ def beside_a_backbone(sizes):
   ]
   return [
     report.table(['forward and backward', 'ms'], rows),
-    f'{tables.rounds(found)} Without the optimiser, the metric loss and the'
+    f'{tables.rounds(found)} Without the optimizer, the metric loss and the'
     ' reading of images.',
   ]

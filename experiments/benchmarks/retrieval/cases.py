@@ -61,21 +61,21 @@ def products(distance, seed=0):
     grown = rng.choice(len(sizes), min(left, len(sizes) // 2), replace=False)
     sizes[grown] += sizes[grown] < 12
   y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-  centres = _directions(rng, len(sizes))
-  return Data(_points(rng, centres, y, distance), y, {}, CURVATURES[distance])
+  centers = _directions(rng, len(sizes))
+  return Data(_points(rng, centers, y, distance), y, {}, CURVATURES[distance])
 
 
 def million(distance, seed=0):
   """10,000 queries and a million others of 100,000 classes."""
   rng = np.random.default_rng(seed)
-  centres = _directions(rng, 100_000)
+  centers = _directions(rng, 100_000)
   y, gallery_y = (rng.integers(0, 100_000, n) for n in (10_000, 1_000_000))
   given = {
-    'gallery': _points(rng, centres, gallery_y, distance),
+    'gallery': _points(rng, centers, gallery_y, distance),
     'gallery_labels': gallery_y,
   }
   return Data(
-    _points(rng, centres, y, distance), y, given, CURVATURES[distance]
+    _points(rng, centers, y, distance), y, given, CURVATURES[distance]
   )
 
 
@@ -86,9 +86,9 @@ def _directions(rng, n):
   return rng.standard_normal((n, _D), np.float32)
 
 
-def _points(rng, centres, y, distance):
-  """Points about the centres of their classes `[n, D]`."""
-  x = centres[y]
+def _points(rng, centers, y, distance):
+  """Points about the centers of their classes `[n, D]`."""
+  x = centers[y]
   x += 1.5 * _directions(rng, len(x))
   x /= np.linalg.norm(x, axis=1, keepdims=True)
   if distance == 'hyperbolic':
@@ -141,7 +141,7 @@ def _faiss(data, k):
   q, g = evaluation.lift(data.x, data.gallery, c=data.c)
   index = faiss.IndexFlatIP(q.shape[1])
   index.add(g)
-  # At once, a million by a thousand neighbours would be gigabytes.
+  # At once, a million by a thousand neighbors would be gigabytes.
   for rows in np.array_split(q, -(-len(q) // 4096)):
     index.search(rows, k)
   return {}

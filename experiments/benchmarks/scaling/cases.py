@@ -41,7 +41,7 @@ class Slice:
     chips: n.
     hops: of a ring all-reduce, one way and back, over its longest path.
     peak: bfloat16 FLOP/s of a chip.
-    utilisation: of it, by the model's arithmetic.
+    utilization: of it, by the model's arithmetic.
     links: bytes/s that a chip sends: two of its four ports of 400 Gbps.
     hop: seconds.
   """
@@ -49,7 +49,7 @@ class Slice:
   chips: int
   hops: int
   peak: float = 197e12
-  utilisation: float = 0.4
+  utilization: float = 0.4
   links: float = 2 * 400e9 / 8
   hop: float = 1e-6
 

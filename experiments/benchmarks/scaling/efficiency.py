@@ -97,7 +97,7 @@ def predicted(sizes):
     steps.append(
       _Step(
         chips,
-        engine.model_flops(made) / n / (chips.utilisation * chips.peak),
+        engine.model_flops(made) / n / (chips.utilization * chips.peak),
         gradient,
         exchange.sent(kinds, n),
         step['exchanges'],
@@ -117,11 +117,11 @@ def _arithmetic(sizes, steps):
   ms = lambda value: lambda s: f'{1e3 * value(s):.2f}'
   percent = lambda value: lambda s: f'{100 * value(s):.1f} %'
   rows = {
-    f'model: {flops / 1e12:.2f} TFLOP / ({first.utilisation:g} x'
+    f'model: {flops / 1e12:.2f} TFLOP / ({first.utilization:g} x'
     f' {first.peak / 1e12:g} TFLOP/s), ms': ms(lambda s: s.model),
     'gradients: MB sent': lambda s: f'{s.sent_gradient / cases.MB:.0f}',
     f'by {first.links / 1e9:g} GB/s, ms': ms(lambda s: s.gradient),
-    'embeddings and neighbours: MB sent': lambda s: (
+    'embeddings and neighbors: MB sent': lambda s: (
       f'{s.sent_rows / cases.MB:.0f}'
     ),
     'by the same, ms': ms(lambda s: s.rows),
@@ -151,7 +151,7 @@ def _arithmetic(sizes, steps):
     ' pass, two thirds of the model, hides all of the reduction of gradients.'
     ' 197 TFLOP/s in bfloat16 and 1,600 Gbps between chips (four ports) are'
     ' those of <https://cloud.google.com/tpu/docs/v5e>; assumed are the'
-    ' utilisation of 40 %, half of the ports (a ring along one axis at a'
+    ' utilization of 40 %, half of the ports (a ring along one axis at a'
     ' time), a microsecond a hop, and that the compiled program for TPU'
     ' exchanges what that for CPU does.',
     "The losses' times are what the compiler for TPU expects of each operation"

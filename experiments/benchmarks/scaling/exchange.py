@@ -10,8 +10,8 @@ from hier_jax.training.step import optim
 def formula(made, devices):
   """Kind -> bytes exchanged in a step of Proxy-Anchor and HIER.
 
-  Gathered: embeddings, labels and k neighbours of each of the B rows, and k
-  neighbours of the P proxies. Scattered: the gradient by the embeddings.
+  Gathered: embeddings, labels and k neighbors of each of the B rows, and k
+  neighbors of the P proxies. Scattered: the gradient by the embeddings.
   Reduced: the gradient by all T trained parameters; for Proxy-Anchor seven
   numbers a class; for HIER two a proxy; and scalars.
   """

@@ -25,7 +25,7 @@ class RadiusDepth(NamedTuple):
     nodes: over the nodes of the taxonomy that have items, with the radius of
       their centroid.
     shuffled: `nodes` where the items' labels are shuffled, a mean over some
-      shuffles. Centroids of many unlike items lie near the centre whatever the
+      shuffles. Centroids of many unlike items lie near the center whatever the
       taxonomy, so it is far above 0: compare `nodes` with it.
   """
 

@@ -18,7 +18,7 @@ from hier_jax.evaluation import _checks, _npz
 from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 
-# Searched at a time: their neighbours are what costs memory.
+# Searched at a time: their neighbors are what costs memory.
 _QUERIES = 4096
 
 # Arrays that were called otherwise in version 0.1.
@@ -43,7 +43,7 @@ class FaissIndex:
 
     Args:
       queries: `[n, d]`, points of the gallery's space.
-      k: number of neighbours.
+      k: number of neighbors.
 
     Returns:
       inner products `[n, k]` float32, which order as the distance does but are

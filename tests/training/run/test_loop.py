@@ -26,7 +26,7 @@ from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data, whole_runs
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors')
 
 
 def losses_on(devices, backbone, steps=20):
@@ -261,9 +261,9 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert checkpoints.latest_step is None
 
 
-def test_unreadable_image_is_named(tmp_path, colours):
-  colours['train'].source[5]['image'] = b'not an image'
-  with pytest.raises(UserError, match='image 5 of colours:train'):
+def test_unreadable_image_is_named(tmp_path, colors):
+  colors['train'].source[5]['image'] = b'not an image'
+  with pytest.raises(UserError, match='image 5 of colors:train'):
     loop.train(training_data.config(), tmp_path / 'run')
 
 

@@ -13,7 +13,7 @@ from hier_jax.training.distributed import mapping
 from hier_jax.training.run import dry_run, loop
 from tests.support import training_data
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors')
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hier_jax.training.step import train_step as step_lib
 from tests.losses.test_lca import oracle
 from tests.support import numpy_training, training_data
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 STEPS, STEPS_PER_EPOCH = 6, 3
 ROWS, CLASSES, PROXIES, DIM, WIDTH = 8, 5, 12, 6, 10
