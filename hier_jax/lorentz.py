@@ -30,7 +30,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments, _means
+from hier_jax.poincare import _analytic, _arguments, _means, _rounding
 
 __all__ = [
   'centroid',
@@ -261,7 +261,7 @@ def from_poincare(
     >>> print(np.asarray(x).round(2))  # 1 / 0.75 in space
     [1.67 1.33 0.  ]
   """
-  return _lift(2 * x / _analytic.gap(x, c), c)
+  return _lift(2 * x / _rounding.gap(x, c), c)
 
 
 @_op(vectors=('x',))
@@ -308,7 +308,7 @@ def from_klein(
     >>> print(np.asarray(x).round(2))  # 0.6 / 0.8 in space
     [1.25 0.75 0.  ]
   """
-  return _lift(k / jnp.sqrt(_analytic.gap(k, c)), c)
+  return _lift(k / jnp.sqrt(_rounding.gap(k, c)), c)
 
 
 @_op(vectors=('x',))
@@ -355,7 +355,7 @@ def poincare_to_klein(
     >>> print(np.asarray(k).round(2))  # 1 / 1.25
     [0.8 0. ]
   """
-  return 2 * x / (2 - _analytic.gap(x, c))
+  return 2 * x / (2 - _rounding.gap(x, c))
 
 
 @_op('k')
@@ -378,7 +378,7 @@ def klein_to_poincare(
     >>> print(np.asarray(x).round(2))  # 0.8 / (1 + 0.6)
     [0.5 0. ]
   """
-  return k / (1 + jnp.sqrt(_analytic.gap(k, c)))
+  return k / (1 + jnp.sqrt(_rounding.gap(k, c)))
 
 
 @_op('k', 'm')
@@ -411,7 +411,7 @@ def klein_dist(
     >>> print(f'{float(lorentz.klein_dist(k, m, c=1.0)):.3f}')  # artanh(0.6)
     0.693
   """
-  a, b = _analytic.gap(k, c), _analytic.gap(m, c)
+  a, b = _rounding.gap(k, c), _rounding.gap(m, c)
   apart = m - k
   along = c[..., None] * numerics.dot(k, apart) ** 2
   q = (numerics.dot(apart, apart) + along / a) / b

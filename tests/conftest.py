@@ -2,7 +2,7 @@
 
 Compiling is most of what the tests take. Without optimization it takes a fifth,
 and says the same of formulas, of devices and of runs. Tests of digits, memory,
-or the program as a user has it are marked `optimised`.
+or the program as a user has it are marked `optimized`.
 """
 
 import os
@@ -15,7 +15,7 @@ os.environ.setdefault('NPROC', '64')
 # For the tests' own programs as well as for those in processes of theirs.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 # These emitters double what compiling takes, and only XLA_FLAGS can choose
-# them: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest -m optimised`
+# them: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest -m optimized`
 # compiles as users do.
 os.environ['XLA_FLAGS'] = (
   f'--xla_cpu_use_fusion_emitters=false {os.environ.get("XLA_FLAGS", "")}'
@@ -45,7 +45,7 @@ _LONG = 5
 
 def pytest_runtest_setup(item):
   """Has programs optimized for tests that are marked so."""
-  quick = item.get_closest_marker('optimised') is None
+  quick = item.get_closest_marker('optimized') is None
   if jax.config.read('jax_disable_most_optimizations') != quick:
     jax.clear_caches()
     jax.config.update('jax_disable_most_optimizations', quick)

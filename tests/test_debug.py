@@ -9,7 +9,6 @@ import pytest
 
 import hier_jax
 from hier_jax import evaluation, layers, lorentz, losses, models, poincare
-from hier_jax.models import embedder
 
 KEY = jax.random.key(0)
 LABELS = np.arange(16) // 4
@@ -164,6 +163,6 @@ def test_pixels_that_are_not_normalized_are_refused(name):
     model.init(KEY, images, train=False)
   with pytest.raises(ValueError, match=r'float32 \(8, 8, 3\), expected float'):
     model.init(KEY, np.zeros((8, 8, 3), np.float32), train=False)
-  whole = embedder.create(name, image_size=8, embedding_dim=4)
+  whole = models.create(name, image_size=8, embedding_dim=4)
   with pytest.raises(ValueError, match=r'float32 .*expected uint8'):
     whole.init(KEY, images / np.float32(255), train=False)

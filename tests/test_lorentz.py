@@ -23,7 +23,7 @@ def to_lorentz(x, c):
   return np.concatenate([time, 2 * x / gap], -1)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('regime', exact_geometry.REGIMES)
 @pytest.mark.parametrize('c', CURVATURES)
 def test_conversions_keep_their_digits(c, regime):
@@ -147,7 +147,7 @@ POINTS = {
 }
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('name', POINTS)
 def test_derivatives_agree_with_differences_and_are_finite(name):
   f = jax.jit(POINTS[name])

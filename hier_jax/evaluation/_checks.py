@@ -107,7 +107,7 @@ def item_labels(labels) -> np.ndarray:
   return labels
 
 
-def labelled(name: str, labels: np.ndarray):
+def labeled(name: str, labels: np.ndarray):
   """Refuses labels that are None or NaN."""
   missing = labels != labels  # NaN alone differs from itself.
   if labels.dtype == object:
@@ -152,7 +152,7 @@ def class_codes(
   """
   named = {'labels': labels, 'gallery_labels': gallery_labels}
   for name, values in named.items():
-    labelled(name, values)
+    labeled(name, values)
   kinds = [_label_kind(name, values) for name, values in named.items()]
   if kinds[0] != kinds[1]:
     raise UserError(

@@ -53,7 +53,7 @@ def class_centroids(
   c = _checks.curvature('c', c)
   x = _checks.points('embeddings', embeddings, c)
   labels = _checks.class_labels('labels', labels, len(x))
-  _checks.labelled('labels', labels)
+  _checks.labeled('labels', labels)
   classes, codes = np.unique(labels, return_inverse=True)
   if c is None:
     x = normalize(x)

@@ -193,7 +193,7 @@ def metrics(
   taxonomy = task.taxonomy
   if taxonomy is not None:
     if task.names is not None:
-      taxonomy = taxonomy.labelled(task.names)
+      taxonomy = taxonomy.labeled(task.names)
     if task.ties not in graded.TIES:
       options['ties'] = graded.TIES[0]
     kin = hierarchy_metrics(x, labels, taxonomy, tree=tree, **options)

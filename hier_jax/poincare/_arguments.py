@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax import debug, numerics
-from hier_jax.poincare import _analytic
+from hier_jax.poincare import _rounding
 
 F = TypeVar('F', bound=Callable[..., Any])
 
@@ -163,10 +163,10 @@ def op(*points, vectors=(), scalars=(), axes=1, static=(), jit=True, flat=True):
     def limited(*args, **kwargs):
       bound = signature.bind(*args, **kwargs)
       values = bound.arguments
-      limit = _OUTSIDE * _analytic.radius(values['c'])
+      limit = _OUTSIDE * _rounding.radius(values['c'])
       limit = limit.reshape(limit.shape + (1,) * (axes - 1))
       for name in points:
-        values[name] = _analytic.limited(values[name], limit)
+        values[name] = _rounding.limited(values[name], limit)
       return formula(*bound.args, **bound.kwargs)
 
     compiled = jax.jit(limited, static_argnames=static) if jit else limited

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments, _pairwise
+from hier_jax.poincare import _analytic, _arguments, _pairwise, _rounding
 
 
 @_arguments.op('x', 'y')
@@ -48,7 +48,7 @@ def dist(
     >>> print(f'{float(poincare.dist(x, y, c=0.0)):.3f}')  # 2 * 0.6
     1.200
   """
-  (a, error_a), (b, error_b) = (_analytic.gap_and_error(p, c) for p in (x, y))
+  (a, error_a), (b, error_b) = (_rounding.gap_and_error(p, c) for p in (x, y))
   return _analytic.length(x - y, a * b, c, error_a + error_b)
 
 
@@ -73,7 +73,7 @@ def _all_pairs_fwd(x, y, c, backward):
   del backward
   x, y, c, unit = _scaled(x, y, c)
   # At once: a loop over both compiles in half the time of two.
-  ab, error = _analytic.gap_and_error(jnp.concatenate([x, y]), c)
+  ab, error = _rounding.gap_and_error(jnp.concatenate([x, y]), c)
   (a, b), (error_a, error_b) = (jnp.split(v, [len(x)]) for v in (ab, error))
   gaps = a[:, None], b[None]
   q = _pairwise.sqdist(x, y) / (gaps[0] * gaps[1])
@@ -198,10 +198,10 @@ def dist_to_hyperplane(
     >>> print(f'{float(d):.3f}')  # x lies opposite the normal
     -1.386
   """
-  a, b = _analytic.gap(p, c), _analytic.gap(x, c)
+  a, b = _rounding.gap(p, c), _rounding.gap(x, c)
   t = x - p
   # w / (1 - c|w|^2), times a b
-  moved = a * t - _analytic.curved_sq(t, c) * p
+  moved = a * t - _rounding.curved_sq(t, c) * p
   k = 2 * numerics.dot(moved, numerics.unit(normal)) / (a * b)
   distance = _analytic.asinh_length(k[..., 0], c)
   return distance if signed else jnp.abs(distance)
@@ -244,7 +244,7 @@ def hyperplane_matrix(
 
   def matrix(x, p, normal, c):
     x, p, c, unit = _scaled(x, p, c)
-    a, b = _analytic.gap(p, c).T, _analytic.gap(x, c)
+    a, b = _rounding.gap(p, c).T, _rounding.gap(x, c)
     normal = numerics.unit(normal)
     offset = numerics.dot(p, normal).T
     height = jnp.matmul(x, normal.T, precision=lax.Precision.HIGHEST) - offset
@@ -284,7 +284,7 @@ def busemann(
     >>> print(f'{float(poincare.busemann(x, omega, c=1.0)):.3f}')
     -1.386
   """
-  gap, omega = _analytic.gap(x, c), numerics.unit(omega)
+  gap, omega = _rounding.gap(x, c), numerics.unit(omega)
   root = numerics.sqrt(c[..., None])
   slope = 2 * (numerics.dot(root * x, x) - numerics.dot(omega, x)) / gap
   # Where the ratio is near 1, its logarithm is that of 1 + sqrt(c) slope.

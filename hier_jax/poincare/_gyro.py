@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _arguments, _rounding
 from hier_jax.poincare._origin import exp0, log0
 
 
@@ -53,9 +53,9 @@ def mobius_add(
     >>> print(np.asarray(total).round(2))  # (0.5 + 0.5) / 1.25
     [0.8 0. ]
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   t = x + y
-  s = _analytic.curved_sq(t, c)
+  s = _rounding.curved_sq(t, c)
   return (a * t + s * x) / (a * b + s)
 
 
@@ -117,7 +117,7 @@ def coadd(
     >>> print(np.asarray(poincare.coadd(y, x, c=1.0)).round(2))
     [0.4 0.4]
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   return (b * x + a * y) / (a + b * (1 - a))
 
 
@@ -181,9 +181,9 @@ def gyration(
     >>> print(np.asarray(v).round(2), f'{float(np.linalg.norm(v)):.3f}')
     [ 0.88 -0.47] 1.000
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   t = x + y
-  s = _analytic.curved_sq(t, c)
+  s = _rounding.curved_sq(t, c)
   c = c[..., None]
   along = numerics.dot(c * y, v) * (a * t + s * x)
   along -= numerics.dot(c * t, v) * (t - b * x)

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 from hier_jax.poincare._riemannian import logmap
 
 
@@ -38,7 +38,7 @@ def weighted_moments(x, gap, weights, c):
   total = jnp.sum(p, -2)
   share = p / jnp.where(total > 0, total, 1)[..., None, :]
   mean = jnp.sum(share * x, -2)
-  apart = _analytic.curved_sq(x - mean[..., None, :], c)
+  apart = _rounding.curved_sq(x - mean[..., None, :], c)
   ratio = jnp.sum(share * gap, -2)
   spread = jnp.sum(share * apart, -2)
   return mean, ratio, numerics.sqrt(ratio**2 + 4 * spread)
@@ -92,7 +92,7 @@ def midpoint(
     [0.5 0. ]
   """
   c = c[..., None]
-  gap = _analytic.gap(x, c)
+  gap = _rounding.gap(x, c)
   mean, ratio, norm = weighted_moments(x, gap, weight_columns(x, weights), c)
   return 2 * mean / (2 - ratio + norm)
 
@@ -111,8 +111,8 @@ def _descend(m, x, weights, c, max_steps):
 
   def step(carry):
     count, m, _ = carry
-    gaps = _analytic.gap(m[None], c) * _analytic.gap(x, c)
-    s = _analytic.curved_sq(x - m[None], c[None]) / gaps
+    gaps = _rounding.gap(m[None], c) * _rounding.gap(x, c)
+    s = _rounding.curved_sq(x - m[None], c[None]) / gaps
     # h / sinh(h) with sinh(h/2)^2 = s.
     slack = weights * _analytic.asinhc(s) / jnp.sqrt(1 + s)
     new = midpoint(x, slack[..., 0], c=c)

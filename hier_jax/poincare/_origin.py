@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 
 # Is added to a length that is clipped.
 _SLACK = 1e-5
@@ -44,7 +44,7 @@ def clip_norm(
   """
   u = jnp.asarray(u)
   dtype = _arguments.check_points({'u': u})
-  return _analytic.shorten(numerics.widened(u), radius, _SLACK).astype(dtype)
+  return _rounding.shorten(numerics.widened(u), radius, _SLACK).astype(dtype)
 
 
 # Radii of the ball at which tanh is 1 to the last bit of float64.
@@ -56,8 +56,8 @@ def saturated(u, c):
 
   They lead to the same point, by the same Jacobian, and have finite squares.
   """
-  length = _SATURATED * lax.stop_gradient(_analytic.radius(c))
-  return _analytic.shorten(u, length)
+  length = _SATURATED * lax.stop_gradient(_rounding.radius(c))
+  return _rounding.shorten(u, length)
 
 
 @_arguments.op(vectors=('u',))
@@ -84,7 +84,7 @@ def exp0(
     1.000
   """
   u = saturated(u, c)
-  return _analytic.times_tanhc(u, _analytic.curved_sq(u, c))
+  return _analytic.times_tanhc(u, _rounding.curved_sq(u, c))
 
 
 @_arguments.op('x')
@@ -108,7 +108,7 @@ def dist0(
     >>> print(f'{float(d):.3f}')  # log(4)
     1.386
   """
-  gap, error = _analytic.gap_and_error(x, c)
+  gap, error = _rounding.gap_and_error(x, c)
   return _analytic.length(x, gap, c, error)
 
 
@@ -134,14 +134,14 @@ def log0(
     >>> print(np.asarray(poincare.exp0(u, c=1.0)).round(2))
     [0.6 0. ]
   """
-  gap, error = (a[..., None] for a in _analytic.gap_and_error(x, c))
-  s = _analytic.curved_sq(x, c)
+  gap, error = (a[..., None] for a in _rounding.gap_and_error(x, c))
+  s = _rounding.curved_sq(x, c)
   return _analytic.times_artanhc(x, s, gap, error)
 
 
 @_arguments.op(vectors=('x',))
 def _project(x, *, c, margin):
-  return _analytic.shorten(x, (1 - margin) * _analytic.radius(c))
+  return _rounding.shorten(x, (1 - margin) * _rounding.radius(c))
 
 
 def project(
@@ -191,7 +191,7 @@ def _riemannian_gradient_fwd(x, c):
 
 def _riemannian_gradient_bwd(residuals, g):
   x, c = residuals
-  gap = 1 - _analytic.curved_sq(x, c)
+  gap = 1 - _rounding.curved_sq(x, c)
   return g * (gap * gap / 4), jnp.zeros_like(c)
 
 
@@ -267,7 +267,7 @@ def to_ball(
     over = size + _SLACK / power
     factor = jnp.where(power * over > clip_radius, clip_radius / over, power)
     norm = factor * size
-  room = _analytic.radius(c)
+  room = _rounding.radius(c)
   limit = lax.stop_gradient(_SATURATED * room)
   far = norm > limit
   factor = jnp.where(far, limit / jnp.where(far, size, 1), factor)

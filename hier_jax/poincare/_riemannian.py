@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 from hier_jax.poincare._gyro import gyration, mobius_add
 from hier_jax.poincare._origin import exp0, saturated
 
@@ -36,7 +36,7 @@ def conformal_factor(
     >>> print(np.asarray(factor).round(2))  # 2, 2 / 0.75
     [2.   2.67]
   """
-  return (2 / _analytic.gap(x, c))[..., 0]
+  return (2 / _rounding.gap(x, c))[..., 0]
 
 
 @_arguments.op('x', vectors=('u', 'v'))
@@ -65,7 +65,7 @@ def inner(
     >>> print(f'{float(poincare.inner(x, u, v, c=1.0)):.3f}')  # 2^2 <u, v>
     4.000
   """
-  return (numerics.dot(u, v) * (2 / _analytic.gap(x, c)) ** 2)[..., 0]
+  return (numerics.dot(u, v) * (2 / _rounding.gap(x, c)) ** 2)[..., 0]
 
 
 @_arguments.op('x', vectors=('v',))
@@ -92,7 +92,7 @@ def norm(
     >>> print(f'{float(poincare.norm(x, v, c=1.0)):.3f}')  # 2 * 5
     10.000
   """
-  return (2 / _analytic.gap(x, c) * numerics.norm(v))[..., 0]
+  return (2 / _rounding.gap(x, c) * numerics.norm(v))[..., 0]
 
 
 @_arguments.op('x', vectors=('g',))
@@ -120,7 +120,7 @@ def egrad_to_rgrad(
     >>> print(np.asarray(v).round(2))  # g / 2^2
     [1. 2.]
   """
-  return g * (_analytic.gap(x, c) / 2) ** 2
+  return g * (_rounding.gap(x, c) / 2) ** 2
 
 
 @_arguments.op('x', vectors=('v',))
@@ -153,7 +153,7 @@ def expmap(
   """
   # The quotient by the gap could overflow.
   v = saturated(v, c)
-  return mobius_add(x, exp0(v / _analytic.gap(x, c), c=c), c=c)
+  return mobius_add(x, exp0(v / _rounding.gap(x, c), c=c), c=c)
 
 
 @_arguments.op('x', 'y')
@@ -186,9 +186,9 @@ def logmap(
     >>> print(jnp.allclose(poincare.expmap(x, v, c=1.0), y, atol=1e-4))
     True
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   t = y - x
-  sq = _analytic.curved_sq(t, c)
+  sq = _rounding.curved_sq(t, c)
   s = sq / (a * b)
   scale = _analytic.asinhc(s) / (b * jnp.sqrt(1 + s))
   return (a * t - sq * x) * scale
@@ -225,8 +225,8 @@ def geodesic(
     >>> print(np.asarray(poincare.geodesic(0.5, x, y, c=1.0)).round(2))
     [0.5 0. ]
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
-  s = _analytic.curved_sq(x - y, c) / (a * b)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
+  s = _rounding.curved_sq(x - y, c) / (a * b)
   h_sq = 4 * s * _analytic.asinhc(s) ** 2
   whole = _analytic.log_sinhc(h_sq)
   share = lambda t: t * jnp.exp(_analytic.log_sinhc(t * t * h_sq) - whole)
@@ -295,7 +295,7 @@ def parallel_transport(
     >>> print(f'{float(poincare.norm(y, w, c=1.0)):.3f}')  # 0.6 * 2 / 0.75
     1.600
   """
-  ratio = _analytic.gap(y, c) / _analytic.gap(x, c)
+  ratio = _rounding.gap(y, c) / _rounding.gap(x, c)
   return gyration(y, -x, v, c=c) * ratio
 
 
@@ -324,7 +324,7 @@ def transport0(
     >>> print(np.asarray(w).round(2))  # 1 - 0.5^2
     [0.75 0.  ]
   """
-  return v * _analytic.gap(x, c)
+  return v * _rounding.gap(x, c)
 
 
 @_arguments.op('x', vectors=('v',))
@@ -351,4 +351,4 @@ def transport0_back(
     >>> print(np.asarray(poincare.transport0_back(x, v, c=1.0)).round(2))
     [1. 0.]
   """
-  return v / _analytic.gap(x, c)
+  return v / _rounding.gap(x, c)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 from hier_jax.poincare._riemannian import expmap, logmap, transport0
 
 
@@ -102,7 +102,7 @@ def log_prob(
     -1.838
   """
   scale = jnp.broadcast_to(jnp.asarray(scale, x.dtype), loc.shape)
-  v = 2 * logmap(loc, x, c=c) / _analytic.gap(loc, c)
+  v = 2 * logmap(loc, x, c=c) / _rounding.gap(loc, c)
   normal = jnp.sum(jax.scipy.stats.norm.logpdf(v, scale=scale), -1)
-  stretch = _analytic.log_sinhc(_analytic.curved_sq(v, c)[..., 0])
+  stretch = _analytic.log_sinhc(_rounding.curved_sq(v, c)[..., 0])
   return normal - (x.shape[-1] - 1) * stretch

@@ -121,7 +121,7 @@ def case(settings, filled=19):
   return z[:24], labels[:24], old, memory
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_losses_match_their_float64_oracles(name, settings):
   z, labels, old, memory = case(settings)

@@ -116,7 +116,7 @@ def case(settings, n=24, classes=5):
   return z, labels
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_losses_match_their_float64_oracles(name, settings):
   z, labels = case(settings)
@@ -260,7 +260,7 @@ def hyp_oracle(z, c, t=0.2):
   return np.mean(terms)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('views', [2, 3])
 @pytest.mark.parametrize('c', [None, 0.5])
 def test_hyp_matches_its_float64_oracle_and_masks(c, views):

@@ -170,7 +170,7 @@ def program(name, **settings):
   return lambda z, labels, where=ALL, memory=None: f(z, labels, where, memory)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_losses_match_their_float64_oracles(name, settings):
   z, labels = case(name, settings.get('c'))
@@ -435,7 +435,7 @@ def test_recalls_stay_below_one():
 # ---- programs ---------------------------------------------------------------
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @each_loss
 def test_memory_is_far_below_that_of_all_triples(name):
   n = 256

@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 from hier_jax import poincare
 from tests.support import exact_geometry
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 REGIMES = [*exact_geometry.REGIMES, 'close']
 all_cases = pytest.mark.parametrize('regime', REGIMES)

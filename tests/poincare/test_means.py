@@ -57,7 +57,7 @@ def test_frechet_mean_has_implicit_derivatives(c):
     check_grads(f, args, 1, ['fwd', 'rev'], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 def test_derivatives_hold_nothing_of_the_steps():
   f = lambda x, n: jnp.sum(poincare.frechet_mean(x, c=1.0, max_steps=n))
   x = jnp.asarray(

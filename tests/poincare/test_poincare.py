@@ -211,7 +211,7 @@ def error(name, got, args, c):
   )
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('name', OPS)
 def test_values_keep_their_digits(name):
   kinds, op, _ = OPS[name]
@@ -227,7 +227,7 @@ def test_values_keep_their_digits(name):
           assert error(name, got, args, c) <= bound * U, (d, c, regime)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize(
   'name', ['exp0', 'log0', 'round_trip', 'dist', 'dist0']
 )
@@ -242,7 +242,7 @@ def test_exp_log_and_dist_are_within_two_ulp_and_a_bit(name):
   assert worst <= 2.5e-7
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('name', OPS)
 def test_bfloat16_is_rounded_once(name):
   kinds, op, _ = OPS[name]
@@ -306,7 +306,7 @@ def edge_points(c):
   )
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize('name', OPS)
 def test_values_and_gradients_are_finite_everywhere(name, dtype):
@@ -330,7 +330,7 @@ def test_values_and_gradients_are_finite_everywhere(name, dtype):
     chex.assert_trees_all_equal_dtypes(list(gradients[1:]), args)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize('c', exact_geometry.CURVATURES)
 def test_the_other_operations_are_finite_everywhere(c, dtype):

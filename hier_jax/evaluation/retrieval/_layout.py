@@ -32,7 +32,7 @@ class Layout(NamedTuple):
 
 
 def by_class(codes, gallery_codes, own) -> Layout:
-  """Sorts by class, so that neighbours have about as many positives.
+  """Sorts by class, so that neighbors have about as many positives.
 
   Args:
     codes: classes of the queries `[n]`, integers from 0.

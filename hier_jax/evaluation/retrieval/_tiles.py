@@ -129,7 +129,7 @@ class Block(NamedTuple):
     norm = functools.partial(jnp.linalg.norm, axis=1)
     error = norm(queries) * tiles.radius[i]
     if rows.dtype != queries.dtype:
-      # A mere conversion there and back may be optimised away.
+      # A mere conversion there and back may be optimized away.
       queries = lax.reduce_precision(queries, 8, 7)
       error += norm(self.queries - queries) * tiles.length[i]
     value = jnp.matmul(

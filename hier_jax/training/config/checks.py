@@ -17,7 +17,7 @@ from hier_jax import models
 from hier_jax.data import sampler, transforms
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines
-from hier_jax.losses._lca import ESTIMATORS
+from hier_jax.losses._lca_picks import ESTIMATORS
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import tensorboard

@@ -204,7 +204,7 @@ def _check_seeds(runs):
 def groups(runs: Sequence[Run]) -> list[Group]:
   """The finished runs by config, but for the seed and keys that change nothing.
 
-  A group is labelled with the settings in which groups differ where that is
+  A group is labeled with the settings in which groups differ where that is
   short, else with the folder of its runs.
   """
   found = _finished(runs)

@@ -143,7 +143,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     """A checkpoint, as arrays of this process.
 
     Args:
-      state: of the same model and optimiser.
+      state: of the same model and optimizer.
       step: of the checkpoint, None for the latest.
 
     Raises:

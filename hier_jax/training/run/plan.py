@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from hier_jax import models
 from hier_jax.data.datasets import Split
-from hier_jax.models import embedder
 from hier_jax.models.weights import pretrained
 from hier_jax.training.config import checks
 from hier_jax.training.distributed import mapping, processes
@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     config: the whole config, resolved.
     splits: name -> `datasets.Split`.
     inputs: the batches.
-    model: `models.embedder.Embedder`.
+    model: `models.Embedder`.
     optimizer: optax transformation.
     shapes: those of the `TrainState`.
     weights: `pretrained.Loaded`, None for a run that goes on, for drawn
@@ -73,10 +73,10 @@ class Plan(NamedTuple):
 
 
 def create_model(settings):
-  """The `embedder.Embedder` of config.model, to be mapped over devices."""
+  """The `models.Embedder` of config.model, to be mapped over devices."""
   options = settings.to_dict()
   options['dtype'] = np.dtype(options['dtype'])
-  return embedder.create(**options, axis_name=mapping.AXIS)
+  return models.create(**options, axis_name=mapping.AXIS)
 
 
 def _length(config, inputs):

@@ -16,11 +16,11 @@ from hier_jax.evaluation.retrieval import per_query as per_query_lib
 from hier_jax.evaluation.retrieval._layout import Layout
 from tests.support.numpy_rankings import assert_matches, cosine, in_ball, oracle
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 
 def clustered(n, d, classes, noise, seed=0):
-  """Points about random centres, and their classes."""
+  """Points about random centers, and their classes."""
   rng = np.random.default_rng(seed)
   y = rng.integers(0, classes, n)
   x = rng.normal(size=(classes, d))[y] + noise * rng.normal(size=(n, d))
@@ -40,7 +40,7 @@ def test_blocks_and_tiles_do_not_matter(tile):
   # So many ties that an order of queries or of tiles would show.
   x, y = clustered(503, 12, 40, 1.0)
   x = np.round(4 * x) / 4
-  given = {'metric': 'euclidean', 'ties': 'mean'}
+  given = {'distance': 'euclidean', 'ties': 'mean'}
   expected = per_query(x, y, **given)
   assert np.any(expected.rank % 1)
   for block in (1, 33, 503):
@@ -245,5 +245,5 @@ def test_identical_rows_tie_wherever_they_stand(d):
   # Every other row is the same, with labels of their own pairs: each query
   # there has its positive tied with the 148 others.
   y = np.arange(300) // 4
-  result = per_query(x, y, metric='euclidean', ties='mean', tile=64, block=50)
+  result = per_query(x, y, distance='euclidean', ties='mean', tile=64, block=50)
   np.testing.assert_array_equal(result.rank[::2], (149 + 1) / 2)

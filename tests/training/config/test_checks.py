@@ -150,7 +150,7 @@ def test_losses_that_cannot_be_are_named(settings, message):
   [
     (
       {'eval.recall_at': (1, 48)},
-      'recall_at holds 48, but colours:test has only 47 images',
+      'recall_at holds 48, but colors:test has only 47 images',
     ),
     (
       {'loss.metric': 'sup_con'}

@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 from experiments.benchmarks.scaling import collectives
-from hier_jax.models import embedder
+from hier_jax import models
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
@@ -194,7 +194,7 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
       'loss.hier.triplets_per_anchor': triplets,
     }
   )
-  model = embedder.create(**config.model.to_dict(), axis_name=AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=AXIS)
   optimizer = training_data.optimizer(config)
   state = jax.eval_shape(
     lambda: state_lib.create(config, model, optimizer, num_classes=16)
@@ -226,12 +226,12 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
   ],
   ids=str,
 )
-def test_a_step_sends_embeddings_neighbours_and_gradients(changed):
+def test_a_step_sends_embeddings_neighbors_and_gradients(changed):
   sizes = {'batch': 16, 'dim': 16, 'proxies': 24, 'triplets': 5, 'k': 6}
   sizes |= changed
   B, D, P, k = (sizes[name] for name in ('batch', 'dim', 'proxies', 'k'))
   found, gradients = communicated(**sizes)
-  # Embeddings, labels, and the lists of k neighbours of images and proxies.
+  # Embeddings, labels, and the lists of k neighbors of images and proxies.
   assert found['all-gather'] == 4 * (B * D + B + (B + P) * k)
   # The gradient by the gathered embeddings.
   assert found['reduce-scatter'] == 4 * B * D

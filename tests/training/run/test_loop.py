@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hier_jax import models
 from hier_jax.errors import UserError
-from hier_jax.models import embedder
 from hier_jax.models.weights import pretrained
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import progress
@@ -26,7 +26,7 @@ from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data, whole_runs
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors')
 
 
 def losses_on(devices, backbone, steps=20):
@@ -38,7 +38,7 @@ def losses_on(devices, backbone, steps=20):
       'loss.hier.triplets_per_anchor': 100,
     }
   )
-  model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
   optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   step = mapping.map_step(
@@ -64,7 +64,7 @@ def test_losses_do_not_depend_on_the_number_of_devices(backbone):
 
 
 def final_state(workdir, config):
-  model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
   optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   with Checkpoints(workdir / 'checkpoints', keep=2) as checkpoints:
@@ -180,7 +180,7 @@ def test_records_and_results(tmp_path, capsys, monkeypatch):
 def test_begins_with_pretrained_weights(tmp_path, capsys):
   path = tmp_path / 'weights.safetensors'
   config = training_data.config(epochs=1, pretrained=str(path))
-  model = embedder.create(**config.model.to_dict())
+  model = models.create(**config.model.to_dict())
   optimizer = training_data.optimizer(config)
   drawn = state_lib.create(config, model, optimizer, num_classes=16)
   want = jax.tree.map(lambda a: a + 0.1, drawn.params['model']['backbone'])
@@ -231,7 +231,7 @@ def test_without_hier_there_are_no_hierarchical_proxies(tmp_path):
   loop.train(config, tmp_path / 'run')
   records = (tmp_path / 'run' / 'metrics.jsonl').read_text()
   assert 'hier' not in records
-  model = embedder.create(**config.model.to_dict())
+  model = models.create(**config.model.to_dict())
   optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   assert list(state.params['loss']) == ['class_proxies']
@@ -261,9 +261,9 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert checkpoints.latest_step is None
 
 
-def test_unreadable_image_is_named(tmp_path, colours):
-  colours['train'].source[5]['image'] = b'not an image'
-  with pytest.raises(UserError, match='image 5 of colours:train'):
+def test_unreadable_image_is_named(tmp_path, colors):
+  colors['train'].source[5]['image'] = b'not an image'
+  with pytest.raises(UserError, match='image 5 of colors:train'):
     loop.train(training_data.config(), tmp_path / 'run')
 
 

@@ -10,7 +10,7 @@ from tests.support import training_data
 
 
 @pytest.fixture(autouse=True)
-def _colours(monkeypatch):
+def _colors(monkeypatch):
   made = training_data.splits()
   monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
 
