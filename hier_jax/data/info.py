@@ -31,7 +31,7 @@ _LABEL_CHARACTERS = 28
 def describe(
   name: str,
   *,
-  data_dir: str | os.PathLike | None = None,
+  data_dir: str | os.PathLike[str] | None = None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> dict[str, Any]:
   """Returns facts about a prepared data set, all of them from its records.
@@ -100,7 +100,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def check_sheet(path: str | os.PathLike) -> pathlib.Path:
+def check_sheet(path: str | os.PathLike[str]) -> pathlib.Path:
   """Checks that a contact sheet can be written, and over none but another.
 
   Raises:
@@ -122,9 +122,9 @@ def check_sheet(path: str | os.PathLike) -> pathlib.Path:
 
 def contact_sheet(
   name: str,
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   *,
-  data_dir: str | os.PathLike | None = None,
+  data_dir: str | os.PathLike[str] | None = None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> None:
   """Writes a PNG with images of a few classes of each split, a row a class.
@@ -172,8 +172,8 @@ def contact_sheet(
 
 def _describe_split(split: datasets.Split) -> dict[str, Any]:
   sizes = np.empty((len(split), 2), np.int64)
-  modes: collections.Counter = collections.Counter()
-  formats: collections.Counter = collections.Counter()
+  modes: collections.Counter[str] = collections.Counter()
+  formats: collections.Counter[str] = collections.Counter()
   num_bytes = animated = 0
   for i in tqdm.trange(len(split), desc=split.name, disable=None):
     data = split.source[i]['image']
@@ -182,7 +182,7 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
     with transforms.opened(data, name, split.max_megapixels) as image:
       sizes[i] = image.size
       modes[image.mode] += 1
-      formats[image.format] += 1
+      formats[str(image.format)] += 1
       animated += getattr(image, 'is_animated', False)
     num_bytes += len(data)
   counts = np.bincount(split.labels)

@@ -268,7 +268,7 @@ class DeviceView:
   view: TrainView
   short_side: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     view = self.view
     plain = TrainView(view.size, view.scale, view.ratio, view.flip)
     plain = dataclasses.replace(plain, fill=view.fill)
@@ -309,7 +309,7 @@ class EvalView:
   size: int
   resize: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.resize is not None and self.resize < self.size:
       raise UserError(
         f'resize {self.resize} is smaller than size {self.size}: a crop of '

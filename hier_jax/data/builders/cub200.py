@@ -71,7 +71,7 @@ def _check(
   classes: Mapping[int, str],
   paths: Mapping[int, str],
   labels: Mapping[int, int],
-):
+) -> None:
   """Raises UserError unless the three lists speak of the same things."""
   if sorted(classes) != list(range(1, len(classes) + 1)):
     raise UserError(

@@ -127,7 +127,7 @@ def _read_table(path: pathlib.Path) -> list[dict[str, str]]:
     raise _unreadable(path, error) from error
 
 
-def _unreadable(what, error: Exception) -> UserError:
+def _unreadable(what: object, error: Exception) -> UserError:
   return UserError(
     f'cannot read {what} ({error}); it comes with the package: install it again'
   )

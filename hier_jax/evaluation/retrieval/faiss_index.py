@@ -69,7 +69,7 @@ class FaissIndex:
 
 def write_faiss(
   gallery: ArrayLike,
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   *,
   c: float | None = None,
   metric: str | None = None,
@@ -121,7 +121,7 @@ def write_faiss(
   return FaissIndex(index, lift)
 
 
-def read_faiss(path: str | os.PathLike) -> FaissIndex:
+def read_faiss(path: str | os.PathLike[str]) -> FaissIndex:
   """Reads what `write_faiss` wrote.
 
   Args:
