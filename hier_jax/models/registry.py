@@ -9,6 +9,7 @@ side of its images. A tag names weights that were published for it.
 import dataclasses
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -230,7 +231,7 @@ def _fields(name: str, architecture: str) -> dict[str, Any]:
   return fields
 
 
-def _did_you_mean(name, known):
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
   known = list(dict.fromkeys(known))
   close = difflib.get_close_matches(name, known) or known
   return f'did you mean one of {", ".join(close)}?' if close else 'it has none'
