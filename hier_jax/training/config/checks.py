@@ -9,12 +9,16 @@ import functools
 import math
 import operator
 import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from hier_jax import models
 from hier_jax.data import sampler, transforms
+from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines
 from hier_jax.losses._lca import ESTIMATORS
@@ -111,7 +115,7 @@ _ITEMS = {
 }
 
 
-def _check_types(flat):
+def _check_types(flat: Mapping[str, Any]) -> None:
   """That None and tuples are as they may be; ConfigDict holds other types."""
   for key, value in flat.items():
     if value is None and not config_lib.may_be_none(key):
@@ -121,7 +125,7 @@ def _check_types(flat):
       raise UserError(f'config.{key} is {value}, must be {words}')
 
 
-def _check_bounds(flat):
+def _check_bounds(flat: Mapping[str, Any]) -> None:
   for (relation, bound), patterns in _BOUNDS.items():
     for pattern in patterns:
       for key in fnmatch.filter(flat, pattern):
@@ -132,20 +136,22 @@ def _check_bounds(flat):
           )
 
 
-def _check_finite(flat):
+def _check_finite(flat: Mapping[str, Any]) -> None:
   for key, value in flat.items():
     numbers = value if isinstance(value, tuple) else (value,)
     if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
       raise UserError(f'config.{key} is {value}, must be finite')
 
 
-def _one_of(flat, key, allowed):
+def _one_of(
+  flat: Mapping[str, Any], key: str, allowed: Collection[str]
+) -> None:
   if flat[key] not in allowed:
     choices = ', '.join(map(repr, allowed))
     raise UserError(f'config.{key} is {flat[key]!r}, must be one of {choices}')
 
 
-def _check_views(flat):
+def _check_views(flat: Mapping[str, Any]) -> None:
   """That images can be cropped and resized as they are to be."""
   if flat['data.device_views'] and flat['data.short_side'] is None:
     raise UserError(
@@ -184,7 +190,7 @@ def _check_views(flat):
       ) from error
 
 
-def _check_batch(flat):
+def _check_batch(flat: Mapping[str, Any]) -> None:
   batch, per_class = flat['data.batch_size'], flat['data.images_per_class']
   if per_class and batch % per_class:
     raise UserError(
@@ -213,7 +219,7 @@ def _check_batch(flat):
       )
 
 
-def _check_sampler(flat):
+def _check_sampler(flat: Mapping[str, Any]) -> None:
   """That keys of one sampler do not wait for another."""
   kind, alone = flat['data.sampler'], 'hierarchical'
   given = {'data.level': None, 'data.groups': 1}
@@ -226,7 +232,7 @@ def _check_sampler(flat):
       )
 
 
-def _check_length(flat):
+def _check_length(flat: Mapping[str, Any]) -> None:
   """That the backbone trains at all in a run of that length."""
   epochs, rest = flat['epochs'], flat['optim.warmup_epochs']
   if rest >= epochs:
@@ -237,7 +243,7 @@ def _check_length(flat):
     )
 
 
-def _check_evaluation(flat):
+def _check_evaluation(flat: Mapping[str, Any]) -> None:
   """That there is something to judge by where it is to be judged."""
   recall_at = flat['eval.recall_at']
   if not recall_at or min(recall_at) < 1:
@@ -247,7 +253,9 @@ def _check_evaluation(flat):
   _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
 
 
-def _check_loss(flat, settings, model):
+def _check_loss(
+  flat: Mapping[str, Any], settings: ConfigDict, model: ConfigDict
+) -> None:
   """That the loss can be computed as config.loss and config.model say."""
   name, size = flat['loss.metric'], flat['loss.memory.size']
   batch, views = flat['data.batch_size'], flat['data.images_per_class']
@@ -272,7 +280,9 @@ def _check_loss(flat, settings, model):
     raise UserError(f'config.loss.{name}: {error}') from error
 
 
-def _check_model(settings, *, freeze, micro_batch):
+def _check_model(
+  settings: ConfigDict, *, freeze: Sequence[str], micro_batch: int | None
+) -> None:
   """That the network can be made as config.model says."""
   size = settings.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
@@ -295,7 +305,7 @@ def _check_model(settings, *, freeze, micro_batch):
     )
 
 
-def _check_freeze(freeze, params):
+def _check_freeze(freeze: Sequence[str], params: optim.Params) -> None:
   """That each pattern is one, and finds a parameter."""
   for pattern in freeze:
     try:
@@ -313,7 +323,7 @@ def _check_freeze(freeze, params):
       )
 
 
-def validate(config, *, training=True):
+def validate(config: ConfigDict, *, training: bool = True) -> ConfigDict:
   """Checks a config by itself; see `check_data` for what needs the data.
 
   Args:
@@ -353,7 +363,13 @@ def validate(config, *, training=True):
   return config
 
 
-def check_data(settings, memory, splits, *, total_steps):
+def check_data(
+  settings: ConfigDict,
+  memory: ConfigDict,
+  splits: Mapping[str, Split],
+  *,
+  total_steps: int,
+) -> None:
   """Raises UserError where the config contradicts its data set.
 
   Args:
@@ -370,7 +386,7 @@ def check_data(settings, memory, splits, *, total_steps):
     )
 
 
-def _check_ranks(recall_at, splits):
+def _check_ranks(recall_at: Sequence[int], splits: Mapping[str, Split]) -> None:
   """That no rank is beyond all that is ranked, where Recall@K says nothing."""
   last = max(recall_at)
   for name in ('gallery' if 'gallery' in splits else 'test', 'val'):

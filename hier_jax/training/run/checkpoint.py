@@ -11,7 +11,11 @@ import gc
 import json
 import logging
 import math
+import os
+import pathlib
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +28,13 @@ from hier_jax.training.distributed import processes
 
 __all__ = ['Checkpoints', 'steps_in']
 
+State = TypeVar('State')
+
 # Threads that copy a state.
 _COPIERS = 4
 
 
-def steps_in(directory):
+def steps_in(directory: pathlib.Path) -> list[int]:
   """Steps of the whole checkpoints in a folder, which may not exist.
 
   Raises:
@@ -43,7 +49,7 @@ def steps_in(directory):
   return ocp.utils.checkpoint_steps(directory)
 
 
-class Checkpoints(contextlib.AbstractContextManager):
+class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
   """The checkpoints of one workdir.
 
   All processes make the same calls in the same order.
@@ -54,11 +60,13 @@ class Checkpoints(contextlib.AbstractContextManager):
       and leaves alone what another process may be writing.
   """
 
-  def __init__(self, directory, *, keep=None):
+  def __init__(
+    self, directory: str | os.PathLike[str], *, keep: int | None = None
+  ) -> None:
     directory = paths.as_path(directory)
     local = not paths.is_remote(directory)
     self._directory = directory.absolute() if local else directory
-    self._pending = None
+    self._pending: concurrent.futures.Future[None] | None = None
     if processes.index() != 0:
       return
     self._directory.mkdir(parents=True, exist_ok=True)
@@ -78,7 +86,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._writer = concurrent.futures.ThreadPoolExecutor(1)
     self._copiers = concurrent.futures.ThreadPoolExecutor(_COPIERS)
 
-  def __exit__(self, *unused):
+  def __exit__(self, *unused: object) -> None:
     try:
       self._wait()
     finally:
@@ -87,22 +95,22 @@ class Checkpoints(contextlib.AbstractContextManager):
           pool.shutdown()
         self._manager.close()
 
-  def _wait(self):
+  def _wait(self) -> None:
     """Waits for what is being written, and raises what went wrong with it."""
     pending, self._pending = self._pending, None
     if pending is not None:
       pending.result()
 
   @property
-  def latest_step(self):
+  def latest_step(self) -> int | None:
     """Step of the latest whole checkpoint, or None."""
     return processes.from_first(lambda: max(self._steps(), default=None))
 
-  def _steps(self):
+  def _steps(self) -> list[int]:
     self._wait()
     return sorted(self._manager.all_steps())
 
-  def warm_up(self, state):
+  def warm_up(self, state: Any) -> None:
     """Takes, before the steps, the time that a first copy takes more.
 
     Args:
@@ -111,7 +119,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     if processes.index() == 0:
       _copy(state, self._copiers)
 
-  def save(self, step, state, best=None):
+  def save(self, step: int, state: Any, best: int | None = None) -> None:
     """Begins to write the state; returns before it is on disk.
 
     Args:
@@ -128,7 +136,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     copy = _copy(state, self._copiers)
     self._pending = self._writer.submit(self._write, step, copy, best)
 
-  def _write(self, step, state, best):
+  def _write(self, step: int, state: Any, best: int | None) -> None:
     arrays = {path: np.asarray(leaf) for path, leaf in _named(state)}
     self._kept.best = best
     self._manager.save(
@@ -139,7 +147,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       force=True,
     )
 
-  def restore(self, state, step=None):
+  def restore(self, state: State, step: int | None = None) -> State:
     """A checkpoint, as arrays of this process.
 
     Args:
@@ -164,7 +172,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         f' ({_why(error)}); {offer}'
       ) from error
 
-  def _choose(self, step):
+  def _choose(self, step: int | None) -> tuple[int, int | None]:
     """The step, the latest for None, and the one before it or None."""
     steps = self._steps()
     if step is None and steps:
@@ -185,10 +193,13 @@ class _Kept:
     best: its step, or None.
   """
 
-  def __init__(self, latest):
-    self._latest, self.best = latest, None
+  def __init__(self, latest: int | None) -> None:
+    self._latest = latest
+    self.best: int | None = None
 
-  def should_preserve(self, checkpoints, *, context):
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: object
+  ) -> list[bool]:
     """Orbax asks of all of them, whether each is."""
     del context
     steps = [found.step for found in checkpoints]
@@ -198,7 +209,7 @@ class _Kept:
     return [step in kept for step in steps]
 
 
-def _by_itself():
+def _by_itself() -> ocp.options.MultiprocessingOptions:
   """What lets Orbax in a process wait for no other."""
   me = processes.index()
   return ocp.options.MultiprocessingOptions(
@@ -206,7 +217,7 @@ def _by_itself():
   )
 
 
-def _copy(state, pool):
+def _copy(state: State, pool: concurrent.futures.Executor) -> State:
   """The arrays of one device in others, which a step does not consume."""
   leaves, tree = jax.tree.flatten(state)
   one = [
@@ -222,7 +233,7 @@ def _copy(state, pool):
   return jax.tree.unflatten(tree, leaves)
 
 
-def _named(state):
+def _named(state: Any) -> list[tuple[str, Any]]:
   """Pairs of the path of an array in a state, as a text, and the array."""
   return [
     (jax.tree_util.keystr(path, simple=True, separator='.'), leaf)
@@ -230,7 +241,7 @@ def _named(state):
   ]
 
 
-def _digest(arrays):
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
   """Checksum of name -> array; tensorstore has none of their data."""
   found = 0
   for name, array in sorted(arrays.items()):
@@ -240,7 +251,7 @@ def _digest(arrays):
   return f'{found:08x}'
 
 
-def _noted(folder):
+def _noted(folder: pathlib.Path) -> str | None:
   """The checksum that was noted of a state; None where it cannot be read."""
   try:
     stored = json.loads((folder / '_CHECKPOINT_METADATA').read_text())
@@ -249,7 +260,7 @@ def _noted(folder):
     return None
 
 
-def _read(folder, state):
+def _read(folder: pathlib.Path, state: State) -> State:
   """A state as another, of the arrays that a checkpoint holds.
 
   Raises:
@@ -269,7 +280,7 @@ def _read(folder, state):
   )
 
 
-def _check_declared(declared, state):
+def _check_declared(declared: Mapping[str, Any], state: Any) -> None:
   """Raises ValueError unless arrays have the names and shapes of a state's.
 
   Args:
@@ -295,7 +306,7 @@ def _check_declared(declared, state):
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
   """Keeps the tasks that fail beside the first from telling their errors."""
   log = logging.getLogger('asyncio')
   level = log.level
@@ -308,7 +319,7 @@ def _quiet():
     log.setLevel(level)
 
 
-def _why(error):
+def _why(error: Exception) -> str:
   """An error in a line; tensorstore adds all it knows in brackets."""
   line = (str(error).splitlines() or [''])[0].split(' [')[0]
   kind = type(error)
