@@ -81,6 +81,7 @@ SOLE = {
   'orbax': {
     'training/distributed/processes.py',
     'training/run/checkpoint.py',
+    'training/run/stored_state.py',
   },
   'ml_collections': {
     'training/config/default.py',
@@ -147,7 +148,9 @@ def test_package_is_named_by_its_keeper_alone(package):
 
 
 @pytest.mark.parametrize('word', ['hier', 'triplet', 'prox'])
-@pytest.mark.parametrize('module', ['distributed/mapping', 'run/checkpoint'])
+@pytest.mark.parametrize(
+  'module', ['distributed/mapping', 'run/checkpoint', 'run/stored_state']
+)
 def test_engine_parts_know_no_term_of_hier(module, word):
   text = (house.PACKAGE / 'training' / f'{module}.py').read_text()
   assert word not in text.lower().replace('hier_jax', '')

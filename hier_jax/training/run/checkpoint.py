@@ -1,4 +1,4 @@
-"""Checkpoints of a run; the only module that saves with Orbax.
+"""Checkpoints of a run, which Orbax writes.
 
 A checkpoint is written under a temporary name and renamed when it is whole, so
 that one that was cut short is never listed. Every process holds the whole
@@ -7,24 +7,18 @@ state: process 0 alone writes it, beside the steps, and each reads it.
 
 import concurrent.futures
 import contextlib
-import gc
-import json
-import logging
-import math
 import os
 import pathlib
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from hier_jax import paths
-from hier_jax.errors import UserError, listed, shown
+from hier_jax.errors import UserError, shown
 from hier_jax.training.distributed import processes
+from hier_jax.training.run import stored_state
 
 __all__ = ['Checkpoints', 'steps_in']
 
@@ -80,7 +74,7 @@ class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
         preservation_policy=self._kept,
         # It does not read what may be damaged, to list what there is.
         lightweight_initialize=True,
-        multiprocessing_options=_by_itself(),
+        multiprocessing_options=stored_state.by_itself(),
       ),
     )
     self._writer = concurrent.futures.ThreadPoolExecutor(1)
@@ -137,12 +131,12 @@ class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
     self._pending = self._writer.submit(self._write, step, copy, best)
 
   def _write(self, step: int, state: Any, best: int | None) -> None:
-    arrays = {path: np.asarray(leaf) for path, leaf in _named(state)}
+    arrays = stored_state.arrays_of(state)
     self._kept.best = best
     self._manager.save(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardSave(arrays)),
-      custom_metadata={'digest': _digest(arrays)},
+      custom_metadata={'digest': stored_state.digest(arrays)},
       # When to save is the loop's decision.
       force=True,
     )
@@ -151,7 +145,7 @@ class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
     """A checkpoint, as arrays of this process.
 
     Args:
-      state: of the same model and optimiser.
+      state: of the same model and optimizer.
       step: of the checkpoint, None for the latest.
 
     Raises:
@@ -160,7 +154,7 @@ class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
     step, before = processes.from_first(lambda: self._choose(step))
     where = self._directory / str(step)
     try:
-      return _read(where, state)
+      return stored_state.read(where, state)
     except Exception as error:
       offer = (
         f'remove {where} to go on from the one before, of step {before}'
@@ -209,14 +203,6 @@ class _Kept:
     return [step in kept for step in steps]
 
 
-def _by_itself() -> ocp.options.MultiprocessingOptions:
-  """What lets Orbax in a process wait for no other."""
-  me = processes.index()
-  return ocp.options.MultiprocessingOptions(
-    primary_host=me, active_processes={me}
-  )
-
-
 def _copy(state: State, pool: concurrent.futures.Executor) -> State:
   """The arrays of one device in others, which a step does not consume."""
   leaves, tree = jax.tree.flatten(state)
@@ -231,92 +217,6 @@ def _copy(state: State, pool: concurrent.futures.Executor) -> State:
   for i, part in enumerate(copies):
     leaves[i::_COPIERS] = part
   return jax.tree.unflatten(tree, leaves)
-
-
-def _named(state: Any) -> list[tuple[str, Any]]:
-  """Pairs of the path of an array in a state, as a text, and the array."""
-  return [
-    (jax.tree_util.keystr(path, simple=True, separator='.'), leaf)
-    for path, leaf in jax.tree.leaves_with_path(state)
-  ]
-
-
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-  """Checksum of name -> array; tensorstore has none of their data."""
-  found = 0
-  for name, array in sorted(arrays.items()):
-    found = zlib.crc32(f'{name} {array.dtype} {array.shape}'.encode(), found)
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    found = zlib.crc32(data.data, found)
-  return f'{found:08x}'
-
-
-def _noted(folder: pathlib.Path) -> str | None:
-  """The checksum that was noted of a state; None where it cannot be read."""
-  try:
-    stored = json.loads((folder / '_CHECKPOINT_METADATA').read_text())
-    return stored['custom_metadata']['digest']
-  except (OSError, ValueError, KeyError, TypeError):
-    return None
-
-
-def _read(folder: pathlib.Path, state: State) -> State:
-  """A state as another, of the arrays that a checkpoint holds.
-
-  Raises:
-    ValueError: they are not those that were saved, or are another model's.
-  """
-  options = {'multiprocessing_options': _by_itself()}
-  handler = ocp.StandardCheckpointHandler(**options)
-  with _quiet(), ocp.Checkpointer(handler, **options) as reader:
-    # Before any memory is taken: what is declared may be larger than it all.
-    _check_declared(handler.metadata(folder / 'state').tree, state)
-    found = reader.restore(folder / 'state', args=ocp.args.StandardRestore())
-  if _digest(found) != _noted(folder):
-    raise ValueError('its arrays are not those that were saved')
-  return jax.tree.unflatten(
-    jax.tree.structure(state),
-    [jnp.asarray(found[name]) for name, _ in _named(state)],
-  )
-
-
-def _check_declared(declared: Mapping[str, Any], state: Any) -> None:
-  """Raises ValueError unless arrays have the names and shapes of a state's.
-
-  Args:
-    declared: Orbax's name -> metadata.
-    state: as restored.
-  """
-  ours = {name: leaf.shape for name, leaf in _named(state)}
-  theirs = {name: getattr(v, 'shape', None) for name, v in declared.items()}
-  differing = [
-    f'{name} {theirs.get(name, "missing")} for {ours.get(name, "none")}'
-    for name in {**ours, **theirs}
-    if ours.get(name) != theirs.get(name)
-  ]
-  if differing:
-    raise ValueError(
-      f'it is of another model, with {len(differing)} other arrays:'
-      f' {listed(differing)}'
-    )
-  for name, array in declared.items():
-    chunk = array.storage and array.storage.chunk_shape
-    if chunk and math.prod(chunk) > math.prod(array.shape):
-      raise ValueError(f'{name} {array.shape} has chunks of {chunk}')
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Keeps the tasks that fail beside the first from telling their errors."""
-  log = logging.getLogger('asyncio')
-  level = log.level
-  log.setLevel(logging.CRITICAL + 1)
-  try:
-    yield
-  finally:
-    # Each tells its own when it is collected.
-    gc.collect()
-    log.setLevel(level)
 
 
 def _why(error: Exception) -> str:
