@@ -78,6 +78,14 @@ def load(dirs: Sequence[str | os.PathLike[str]]) -> list[Run]:
     UserError: folders without a run, files that cannot be read, no run that is
       finished, two finished runs of the same config and seed.
   """
+  absent = [str(d) for d in dirs if not paths.as_path(d).exists()]
+  if absent:
+    verb = 'does' if len(absent) == 1 else 'do'
+    raise UserError(
+      f'{" and ".join(absent)} {verb} not exist;'
+      ' expected the workdir of a run, as `hier-jax train --workdir` names it,'
+      ' or a folder of workdirs'
+    )
   found = {d: _workdirs(paths.as_path(d)) for d in dirs}
   empty = [str(d) for d, workdirs in found.items() if not workdirs]
   if empty:
@@ -204,7 +212,7 @@ def _check_seeds(runs: Sequence[Run]) -> None:
 def groups(runs: Sequence[Run]) -> list[Group]:
   """The finished runs by config, but for the seed and keys that change nothing.
 
-  A group is labelled with the settings in which groups differ where that is
+  A group is labeled with the settings in which groups differ where that is
   short, else with the folder of its runs.
   """
   found = _finished(runs)
