@@ -19,6 +19,8 @@ __all__ = ['as_text', 'check_sheet', 'contact_sheet', 'describe']
 # What the metadata holds to tell data sets apart.
 _HASHES = ('digest', 'stamp', 'content')
 # What the file of a contact sheet says of itself.
+# Keys of the stored metadata -> those of the facts, where they differ.
+_KEYS = {'licence': 'license'}
 _TITLE = 'hier_jax contact sheet'
 _ROWS = 6
 _COLUMNS = 8
@@ -42,7 +44,7 @@ def describe(
     max_megapixels: what an image may have.
 
   Returns:
-    'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side',
+    'name', 'place', 'layout', 'levels', 'license', 'homepage', 'short_side',
     'notes' on what was left out and, under 'splits', of each split: 'images',
     'classes', 'bytes', 'images_per_class', 'width' and 'height' as (smallest,
     median, largest), 'modes' and 'formats' as counts, 'animated', how many
@@ -58,7 +60,7 @@ def describe(
     'place': str(builders.place(name, data_dir)),
     # Older ones have no notes.
     'notes': [],
-    **{k: v for k, v in about.items() if k not in _HASHES},
+    **{_KEYS.get(k, k): v for k, v in about.items() if k not in _HASHES},
     'splits': {k: _describe_split(split) for k, split in splits.items()},
   }
 
@@ -72,7 +74,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     f'  layout    {plain(facts["layout"])}',
     f'  images    {stored}',
     f'  taxonomy  {" > ".join(map(plain, [*facts["levels"], "class"]))}',
-    f'  licence   {plain(facts["licence"])}',
+    f'  license   {plain(facts["license"])}',
     f'  homepage  {plain(facts["homepage"] or "none")}',
     # Long where they name several files.
     *(
@@ -87,7 +89,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
       f'  images a class  {_range(found["images_per_class"])}',
       f'  width           {_range(found["width"])}',
       f'  height          {_range(found["height"])}',
-      f'  colour modes    {_counts(found["modes"])}',
+      f'  color modes     {_counts(found["modes"])}',
       f'  formats         {_counts(found["formats"])}',
     ]
     if found['animated']:

@@ -65,7 +65,7 @@ class ImageBuilder(  # type: ignore[call-arg,misc]
   # Split -> images and classes of the published protocol.
   counts: ClassVar[Mapping[str, tuple[int, int]]] = {}
   homepage: ClassVar[str] = ''
-  licence: ClassVar[str] = ''
+  license: ClassVar[str] = ''
 
   def __init_subclass__(cls) -> None:
     # TFDS has a cars196 too, and one process may want both.
@@ -205,7 +205,7 @@ class ImageBuilder(  # type: ignore[call-arg,misc]
       builder=self,
       description=type(self).__doc__,
       homepage=self.homepage,
-      license=self.licence,
+      license=self.license,
       features=tfds.features.FeaturesDict(
         {
           'image': tfds.features.Image(shape=(None, None, 3)),
@@ -247,7 +247,8 @@ class ImageBuilder(  # type: ignore[call-arg,misc]
       'layout': self.contents.layout,
       'notes': list(self.contents.notes),
       'levels': list(self.contents.levels),
-      'licence': self.licence,
+      # The key's spelling is that of data sets that are prepared already.
+      'licence': self.license,
       'homepage': self.homepage,
       'short_side': short_side,
       'digest': self.contents.digest,

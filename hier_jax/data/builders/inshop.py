@@ -34,7 +34,7 @@ class Inshop(base.ImageBuilder):
   homepage = (
     'https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html'
   )
-  licence = 'non-commercial research, by agreement'
+  license = 'non-commercial research, by agreement'
   counts: ClassVar = {
     'train': (25_882, 3_997),
     'query': (14_218, 3_985),

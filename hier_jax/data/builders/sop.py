@@ -25,7 +25,7 @@ class Sop(base.ImageBuilder):
     'https://cvgl.stanford.edu/projects/lifted_struct/'
   )
   homepage = 'https://cvgl.stanford.edu/projects/lifted_struct/'
-  licence = "none stated; sellers' photographs, used for research"
+  license = "none stated; sellers' photographs, used for research"
   counts: ClassVar = {'train': (59_551, 11_318), 'test': (60_502, 11_316)}
 
   def _contents(self) -> contents.Contents:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ['figure']
 
-# Okabe and Ito's colours, dark ones first; where two print in the same grey,
+# Okabe and Ito's colors, dark ones first; where two print in the same gray,
 # dashes tell them apart.
-_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 _DASHES = ('-', '--', '-.', ':')
 
 
@@ -49,7 +49,7 @@ def figure(
   left, right = drawn.subplots(1, 2)
   for i, group in enumerate(groups):
     style = {
-      'color': _COLOURS[i % len(_COLOURS)],
+      'color': _COLORS[i % len(_COLORS)],
       'linestyle': _DASHES[i % len(_DASHES)],
     }
     losses = [_losses(run) for run in group.runs]

@@ -18,7 +18,7 @@ def views(
 
   Both passes are products with a matrix of weights, rounded to uint8 after
   each, as `transforms.TrainView` has Pillow do it, the width first. Pixels
-  differ from Pillow's only where a sum falls between two grey levels by less
+  differ from Pillow's only where a sum falls between two gray levels by less
   than float32's rounding errors: one in 20,000, by one level or, seldom, two.
 
   Args:
@@ -49,7 +49,7 @@ def _weights(length: jax.Array, side: int, size: int) -> jax.Array:
   length = length[:, None, None]
   new = jnp.arange(size, dtype=jnp.int32)[None, :, None]
   old = jnp.arange(side, dtype=jnp.int32)[None, None, :]
-  # Twice the distance of the centres, times size: exact as an integer, where
+  # Twice the distance of the centers, times size: exact as an integer, where
   # a difference of two floats would lose digits and shift the window.
   distance = (2 * new + 1) * length - (2 * old + 1) * size
   extent = 2 * jnp.maximum(length, size)
@@ -71,7 +71,7 @@ def _product(
 ) -> jax.Array:
   """A weighted sum of pixels, rounded and clipped as they are, float32."""
   image = image.astype(jnp.float32)
-  # Lower precisions, the default of some devices, err by whole grey levels.
+  # Lower precisions, the default of some devices, err by whole gray levels.
   total = jnp.einsum(
     subscripts, weights, image, precision=lax.Precision.HIGHEST
   )
