@@ -46,7 +46,7 @@ class Taxonomy:
   node_names: tuple[str, ...]
 
   @classmethod
-  def from_csv(cls, path: str | os.PathLike) -> 'Taxonomy':
+  def from_csv(cls, path: str | os.PathLike[str]) -> 'Taxonomy':
     """Reads a taxonomy from a CSV file with a header, in UTF-8.
 
     Either one row a class: the class first, then its ancestors from coarse to

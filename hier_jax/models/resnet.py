@@ -151,7 +151,12 @@ class ResNet(nn.Module):
     features = self._pool(x.astype(jnp.float32))
     return (features, maps) if return_intermediates else features
 
-  def _stem(self, images, conv, norm):
+  def _stem(
+    self,
+    images: jax.Array,
+    conv: Callable[..., nn.Module],
+    norm: Callable[..., nn.Module],
+  ) -> jax.Array:
     patch = self.stem_patch
     size, stride = (patch, patch) if patch else (7, 2)
     x = conv(self.stem_width, size, stride, name='conv1')(images)
@@ -160,13 +165,13 @@ class ResNet(nn.Module):
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
     return x
 
-  def _pool(self, x):
+  def _pool(self, x: jax.Array) -> jax.Array:
     if self.pool not in _POOLS:
       raise UserError(f'pool is {self.pool!r}; choose one of {tuple(_POOLS)}')
     return _POOLS[self.pool](x)
 
 
-def _conv(features: int, size: int, stride: int = 1, **kwargs) -> nn.Conv:
+def _conv(features: int, size: int, stride: int = 1, **kwargs: Any) -> nn.Conv:
   # PyTorch pads both sides alike; 'SAME' would put more on the far side at a
   # stride of 2 and shift every pretrained feature. Patches are not padded.
   padding = (size - 1) // 2 if size % 2 else 0
@@ -181,18 +186,24 @@ def _conv(features: int, size: int, stride: int = 1, **kwargs) -> nn.Conv:
   )
 
 
-def _shortcut(block, x: jax.Array, features: int) -> jax.Array:
+def _shortcut(
+  block: BasicBlock | Bottleneck, x: jax.Array, features: int
+) -> jax.Array:
   if block.stride == 1 and x.shape[-1] == features:
     return x
   x = block.conv(features, 1, block.stride, name='downsample_conv')(x)
   return block.norm(name='downsample_bn')(x)
 
 
-_average = lambda x: x.mean(axis=(1, 2))
-_maximum = lambda x: numerics.largest(
-  x.reshape(x.shape[0], -1, x.shape[-1]), axis=1
-)
-_POOLS = {
+def _average(x: jax.Array) -> jax.Array:
+  return x.mean(axis=(1, 2))
+
+
+def _maximum(x: jax.Array) -> jax.Array:
+  return numerics.largest(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)
+
+
+_POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'avg_max': lambda x: _average(x) + _maximum(x),
   'avg': _average,
   'max': _maximum,

@@ -55,7 +55,9 @@ _EPSILON = 1e-6
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _layer_norm(x, scale, bias, dtype):
+def _layer_norm(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike
+) -> jax.Array:
   """(x - mean) / sqrt(variance + epsilon) * scale + bias of rows `[m, d]`.
 
   With a backward pass of its own, since that of autodiff goes over the rows
@@ -64,7 +66,9 @@ def _layer_norm(x, scale, bias, dtype):
   return _layer_norm_fwd(x, scale, bias, dtype)[0]
 
 
-def _layer_norm_fwd(x, scale, bias, dtype):
+def _layer_norm_fwd(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
   # The mean of squares less the square of the mean would lose digits in rows
   # with a few large numbers, as DINOv2 has them.
   wide = x.astype(jnp.float32)
@@ -75,7 +79,9 @@ def _layer_norm_fwd(x, scale, bias, dtype):
   return y.astype(dtype), (x, mean, rate, scale)
 
 
-def _layer_norm_bwd(dtype, residuals, given):
+def _layer_norm_bwd(
+  dtype: DTypeLike, residuals: tuple[jax.Array, ...], given: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   del dtype
   x, mean, rate, scale = residuals
   g = given.astype(jnp.float32)
@@ -130,7 +136,7 @@ def attention(
   return _attention(q, k, v, count).swapaxes(1, 2)
 
 
-def _fused(q, k):
+def _fused(q: jax.Array, k: jax.Array) -> bool:
   """Whether cuDNN has a kernel for it."""
   device = jax.devices()[0]
   return (
@@ -143,7 +149,9 @@ def _fused(q, k):
   )
 
 
-def _attention(q, k, v, count):
+def _attention(
+  q: jax.Array, k: jax.Array, v: jax.Array, count: int | None
+) -> jax.Array:
   """Of `[b, h, n, d]`; divides what it weighs, d numbers a query."""
   product = functools.partial(
     jnp.einsum, preferred_element_type=jnp.float32, optimize=False
@@ -169,12 +177,14 @@ def gelu(x: Float[Array, '*shape']) -> Float[Array, '*shape']:
   return x * _normal(x)
 
 
-def _normal(x):
+def _normal(x: jax.Array) -> jax.Array:
   return (1 + lax.erf(x * math.sqrt(0.5))) / 2
 
 
 @gelu.defjvp
-def _gelu_jvp(primals, tangents):
+def _gelu_jvp(
+  primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
   (x,), (dx,) = primals, tangents
   phi = _normal(x)
   density = jnp.exp(x * x / -2) / math.sqrt(2 * math.pi)
@@ -271,7 +281,9 @@ class Block(nn.Module):
     x = x + self._branch('ls2', y, b, first)
     return x.reshape(tokens.shape)
 
-  def _branch(self, name, y, images, first):
+  def _branch(
+    self, name: str, y: jax.Array, images: int, first: jax.Array | int | None
+  ) -> jax.Array:
     rows, width = y.shape
     if self.layer_scale is not None:
       init = nn.initializers.constant(self.layer_scale)
@@ -283,11 +295,16 @@ class Block(nn.Module):
       y = jnp.where(kept[:, None], y / keep, 0)
     return y
 
-  def _draw(self, chance, images, first):
+  def _draw(
+    self, chance: float, images: int, first: jax.Array | int | None
+  ) -> jax.Array:
     """Booleans `[b]`, each a function of the image's place in the batch."""
     key = self.make_rng('drop_path')
     if first is None:
       first = images * lax.axis_index(self.axis_name) if self.axis_name else 0
-    chance = jnp.float32(chance)
-    draw = lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), chance)
+    p = jnp.float32(chance)
+
+    def draw(i: jax.Array) -> jax.Array:
+      return jax.random.bernoulli(jax.random.fold_in(key, i), p)
+
     return jax.vmap(draw)(first + jnp.arange(images, dtype=jnp.int32))

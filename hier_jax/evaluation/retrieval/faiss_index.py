@@ -76,7 +76,7 @@ class FaissIndex:
 
 def write_faiss(
   gallery: Float[ArrayLike, 'm d'],
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   *,
   c: float | None = None,
   distance: str | None = None,
@@ -128,7 +128,7 @@ def write_faiss(
   return FaissIndex(index, lift)
 
 
-def read_faiss(path: str | os.PathLike) -> FaissIndex:
+def read_faiss(path: str | os.PathLike[str]) -> FaissIndex:
   """Reads what `write_faiss` wrote.
 
   Args:
