@@ -371,7 +371,9 @@ def circle(
   return _sharding.masked_mean(jax.nn.softplus(total), rows, axis_name)
 
 
-def _views(labels, where, views, axis_name):
+def _views(
+  labels: jax.Array, where: jax.Array, views: int, axis_name: str | None
+) -> tuple[jax.Array, jax.Array]:
   """Places of rows within their classes, in the order of the whole batch.
 
   Returns:
