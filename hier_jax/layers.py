@@ -126,7 +126,7 @@ class BallHead(nn.Module):
     )(x)
     if self.radial_scale is not None:
       x = x * self._scale(self.radial_scale, sphere, x.dtype)
-    if sphere:
+    if c is None:
       return numerics.unit(x)
     return poincare.to_ball(x, c=c, clip_radius=self.clip_radius)
 

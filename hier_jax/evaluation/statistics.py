@@ -182,7 +182,7 @@ def paired_test(
   return PairedTest(float(sums.sum() / counted), low, high, p_value, counted)
 
 
-def _check_options(confidence, num_resamples):
+def _check_options(confidence: float, num_resamples: int) -> None:
   _checks.positive_int('num_resamples', num_resamples)
   if not 0 < confidence < 1:
     raise UserError(
@@ -190,7 +190,7 @@ def _check_options(confidence, num_resamples):
     )
 
 
-def _values(name, values) -> np.ndarray:
+def _values(name: str, values: ArrayLike) -> np.ndarray:
   values = np.asarray(values, np.float64)
   if values.ndim != 1:
     raise UserError(f'`{name}` has shape {values.shape}; expected [queries]')
@@ -203,7 +203,9 @@ def _values(name, values) -> np.ndarray:
   return values
 
 
-def _by_cluster(values, clusters) -> tuple[np.ndarray, np.ndarray]:
+def _by_cluster(
+  values: np.ndarray, clusters: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
   """Sum and number of the values that count, of each cluster that has some."""
   counts = ~np.isnan(values)
   if not counts.any():
@@ -220,7 +222,14 @@ def _by_cluster(values, clusters) -> tuple[np.ndarray, np.ndarray]:
   return np.bincount(codes, values[counts]), sizes.astype(float)
 
 
-def _interval(sums, sizes, confidence, num_resamples, method, seed):
+def _interval(
+  sums: np.ndarray,
+  sizes: np.ndarray,
+  confidence: float,
+  num_resamples: int,
+  method: str,
+  seed: int,
+) -> tuple[float, float]:
   """Ends of the interval of the ratio of the sums."""
   if np.ptp(sums / sizes) == 0:
     # Every resample has the same mean; BCa would divide by 0.
@@ -239,7 +248,7 @@ def _interval(sums, sizes, confidence, num_resamples, method, seed):
   return float(found.low), float(found.high)
 
 
-def _sign_flip_p(sums, num_resamples, seed) -> float:
+def _sign_flip_p(sums: np.ndarray, num_resamples: int, seed: int) -> float:
   """Share of the sign flips of the sums whose total is as far from 0."""
   # Nothing changes with the sign of a 0, and of Recall@K most are.
   sums = sums[sums != 0]
@@ -257,5 +266,5 @@ def _sign_flip_p(sums, num_resamples, seed) -> float:
   return float(found.pvalue)
 
 
-def _batch(sums) -> int:
+def _batch(sums: np.ndarray) -> int:
   return max(1, _BATCH // len(sums))

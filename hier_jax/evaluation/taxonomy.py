@@ -82,7 +82,7 @@ class Taxonomy:
   def from_levels(
     cls,
     levels: ArrayLike,
-    classes: Sequence | None = None,
+    classes: Sequence[object] | None = None,
     level_names: Sequence[str] | None = None,
   ) -> 'Taxonomy':
     """A taxonomy of arrays.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, Real
@@ -12,7 +13,9 @@ from hier_jax.losses import _batch, _sharding
 __all__ = ['hyp']
 
 
-def _views(labels, where, views, axis_name):
+def _views(
+  labels: jax.Array, where: jax.Array, views: int, axis_name: str | None
+) -> tuple[jax.Array, jax.Array]:
   """Places of rows within their classes, in the order of the whole batch.
 
   Returns:
@@ -75,7 +78,8 @@ def hyp(
     Metric Learning" (CVPR 2022, arXiv 2203.10833), equation 6.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax
+  import jax.numpy as jnp
     >>> from hier_jax import losses
     >>> z = jnp.eye(2).repeat(2, axis=0)
     >>> labels = jnp.array([0, 0, 1, 1])

@@ -39,7 +39,13 @@ def init_class_proxies(
   return jax.random.normal(key, shape, jnp.float32) * (2 / num_classes) ** 0.5
 
 
-def rows_that_count(z, labels, proxies, where, centers=False) -> jax.Array:
+def rows_that_count(
+  z: ArrayLike,
+  labels: ArrayLike,
+  proxies: jax.Array,
+  where: ArrayLike | None,
+  centers: bool = False,
+) -> jax.Array:
   """Checks shapes; the mask `[b]` of this device's rows that count."""
   _checks.rows(z, labels, proxies, ranks=(2, 1, 3 if centers else 2))
   where = _sharding.mask_of(where, z)
@@ -47,9 +53,10 @@ def rows_that_count(z, labels, proxies, where, centers=False) -> jax.Array:
   return where
 
 
-def own_class(labels, num_classes):
+def own_class(labels: ArrayLike, num_classes: int) -> jax.Array:
   """Bool `[b, C]`, whether a class is the row's own."""
-  return labels[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[None]
+  classes = jnp.arange(num_classes, dtype=jnp.int32)
+  return jnp.asarray(labels)[:, None] == classes[None]
 
 
 def proxy_anchor(

@@ -26,7 +26,12 @@ from hier_jax.losses._memory import Memory
 __all__ = ['recall_at_k', 'smooth_ap']
 
 
-def _smooth_counts(scores, temperature, among, item):
+def _smooth_counts(
+  scores: jax.Array,
+  temperature: jax.Array,
+  among: Sequence[jax.Array],
+  item: jax.Array,
+) -> list[jax.Array]:
   """sum_j sigmoid((s_j - s_item) / temperature), `[b, 1]`.
 
   For each table of `among`, which says over which j; never over the item.
@@ -36,7 +41,12 @@ def _smooth_counts(scores, temperature, among, item):
   return [count(j) for j in among]
 
 
-def _smooth_precision(scores, temperature, tables, item):
+def _smooth_precision(
+  scores: jax.Array,
+  temperature: jax.Array,
+  tables: tuple[jax.Array, jax.Array],
+  item: jax.Array,
+) -> jax.Array:
   """rank(i, P) / rank(i, G), with a slope of exactly 0 where P is all of G."""
   own, others = _smooth_counts(scores, temperature, tables, item)
   return 1 / (1 + others / (1 + own))
@@ -102,7 +112,12 @@ def smooth_ap(
   )
 
 
-def _smooth_recall(scores, options, gallery, item):
+def _smooth_recall(
+  scores: jax.Array,
+  options: tuple[jax.Array, ...],
+  gallery: jax.Array,
+  item: jax.Array,
+) -> jax.Array:
   temperature, rank_temperature, ks = options
   (above,) = _smooth_counts(scores, temperature, (gallery,), item)
   return jax.nn.sigmoid((ks[None] - 1 - above) / rank_temperature[None])

@@ -22,12 +22,16 @@ __all__ = [
 ]
 
 
-def _less(similarity, margin, own):
+def _less(
+  similarity: jax.Array, margin: ArrayLike, own: jax.Array
+) -> jax.Array:
   """Similarities `[b, C]`, those to the own class less a margin."""
   return jnp.where(own, similarity - margin, similarity)
 
 
-def _cross_entropy(logits, labels, where, axis_name):
+def _cross_entropy(
+  logits: jax.Array, labels: ArrayLike, where: jax.Array, axis_name: str | None
+) -> jax.Array:
   """Mean of -log softmax(logits)[label] over the rows that count.
 
   Those are the rows where `where` is true and the label is in 0..C-1; without
@@ -39,7 +43,7 @@ def _cross_entropy(logits, labels, where, axis_name):
   return _sharding.masked_mean(nll, counts, axis_name)
 
 
-def _center_similarity(z, centers):
+def _center_similarity(z: ArrayLike, centers: jax.Array) -> jax.Array:
   """Cosines `[b, C, K]` to the centers `[C, K, d]`."""
   classes, number, dim = centers.shape
   flat = cosine_similarity(z, centers.reshape(-1, dim))
@@ -179,7 +183,7 @@ def cos_face(
   return _cross_entropy(scale * similarity, labels, where, axis_name)
 
 
-def _turn(cosine, angle):
+def _turn(cosine: jax.Array, angle: ArrayLike) -> jax.Array:
   """cos(theta + angle) of cos(theta), monotone for theta in [0, pi].
 
   Past theta = pi - angle, where cos(theta + angle) would rise again, it goes on
@@ -193,9 +197,11 @@ def _turn(cosine, angle):
   return jnp.where(cosine > -jnp.cos(angle), turned, beyond)
 
 
-def _arc_logits(similarity, labels, scale, margin):
+def _arc_logits(
+  similarity: jax.Array, labels: ArrayLike, scale: ArrayLike, margin: ArrayLike
+) -> jax.Array:
   own = _proxy.own_class(labels, similarity.shape[1])
-  return scale * jnp.where(own, _turn(similarity, margin), similarity)
+  return jnp.where(own, _turn(similarity, margin), similarity) * scale
 
 
 def arc_face(
@@ -359,7 +365,7 @@ def soft_triple(
   return loss + center_weight * _spread(centers)
 
 
-def _spread(centers):
+def _spread(centers: jax.Array) -> jax.Array:
   """Mean over classes of sum_{i < j} |w_i - w_j| / (K (K - 1)), unit w."""
   classes, number, _ = centers.shape
   if number == 1:

@@ -41,8 +41,9 @@ class ImageConfig(tfds.core.BuilderConfig):  # type: ignore[misc]
   short_side: int | None = None
 
 
-class ImageBuilder(  # type: ignore[call-arg,misc]
-  tfds.core.DatasetBuilder, skip_registration=True
+class ImageBuilder(  # type: ignore[call-arg]
+  tfds.core.DatasetBuilder,  # type: ignore[misc]
+  skip_registration=True,
 ):
   """Base of the builders: a subclass tells its contents.
 

@@ -84,15 +84,16 @@ def points(name: str, x, distance: str, c: float | None) -> np.ndarray:
   return x
 
 
-def parts(x) -> Iterator[np.ndarray]:
+def parts(x: np.ndarray) -> Iterator[np.ndarray]:
   """Consecutive rows in float64, a few at a time."""
   for start in range(0, len(x), ROWS):
     yield x[start : start + ROWS].astype(np.float64)
 
 
-def _inside(x, distance, c):
+def _inside(x: np.ndarray, distance: str, c: float | None) -> np.ndarray:
   """Which rows `[n]` of `[n, d]` are points of the distance's space."""
   if distance == 'lorentz':
+    assert c is not None  # By `resolve`.
     time = np.sqrt(1 / c + square_norm(x[:, 1:])[:, 0])
     # Looser than the rounding of bfloat16.
     return np.abs(x[:, 0] - time) <= 1e-2 * time
