@@ -24,8 +24,7 @@ from tests.losses import (
   test_ranking,
   test_softmax,
 )
-from tests.poincare import test_poincare
-from tests.support import exact_geometry
+from tests.support import ball_operations, exact_geometry
 
 pytestmark = pytest.mark.x64
 rng = np.random.default_rng(0)
@@ -93,9 +92,9 @@ def of_ball():
   cases = {
     name: (
       functools.partial(op, c=C),
-      test_poincare.arguments(kinds, rng, 6, 4, C, 'mid'),
+      ball_operations.arguments(kinds, rng, 6, 4, C, 'mid'),
     )
-    for name, (kinds, op, _) in test_poincare.OPS.items()
+    for name, (kinds, op, _) in ball_operations.OPS.items()
   }
   weights = np.ones((4, 6), np.float32)
   return cases | {
