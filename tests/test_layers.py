@@ -103,7 +103,7 @@ def test_radial_scale_frees_the_radii():
     def loss(params, head=head):
       return jnp.sum(head.apply({'params': params}, x) ** 2)
 
-    gradient = jax.grad(loss)(params)
+    gradient = jax.jit(jax.grad(loss))(params)
     chex.assert_tree_all_finite(gradient)
     assert gradient['log_radial_scale'] > 0
 
@@ -128,7 +128,7 @@ def points(n=7, d=5, c=1.0, seed=0):
 
 def perturbed(layer, *args):
   """Variables away from their symmetric start."""
-  variables = layer.init(jax.random.key(0), *args)
+  variables = jax.jit(layer.init)(jax.random.key(0), *args)
   leaves, tree = jax.tree.flatten(variables)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   noise = [
@@ -260,8 +260,8 @@ def test_a_network_learns_its_weights_and_its_curvature(form):
   key = jax.random.key(0)
   params = {
     'c': curvature.init(key),
-    'hidden': hidden.init(key, x),
-    'top': top.init(key, jnp.zeros((1, 6))),
+    'hidden': jax.jit(hidden.init)(key, x),
+    'top': jax.jit(top.init)(key, jnp.zeros((1, 6))),
   }
 
   def loss(params):
@@ -297,9 +297,9 @@ def test_layers_compute_in_float32():
     layers.HypMLR(3, form='hnn'),
     layers.HypDistance(3),
   ):
-    out, variables = layer.init_with_output(jax.random.key(0), x)
+    out, variables = jax.jit(layer.init_with_output)(jax.random.key(0), x)
     assert out.dtype == jnp.float32
     f = lambda v, x, layer=layer: jnp.sum(layer.apply(v, x))
-    gradients = jax.grad(f, (0, 1))(variables, x)
+    gradients = jax.jit(jax.grad(f, (0, 1)))(variables, x)
     chex.assert_tree_all_finite(gradients)
     assert gradients[1].dtype == jnp.bfloat16
