@@ -11,6 +11,7 @@ from hier_jax.evaluation import (
   per_query,
   retrieval_metrics,
 )
+from tests.support.cases import thinned
 from tests.support.numpy_rankings import (
   METRICS,
   assert_matches,
@@ -182,8 +183,10 @@ def test_ties_by_hand(ties, rank, ap, full_ap, c):
   assert result.rank.dtype == (np.float64 if ties == 'mean' else np.int32)
 
 
-@pytest.mark.parametrize('metric', METRICS)
-@pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
+@pytest.mark.parametrize(
+  ('metric', 'ties'),
+  thinned(list(METRICS), ['pessimistic', 'optimistic', 'mean']),
+)
 def test_every_metric(metric, ties):
   rng = np.random.default_rng(0)
   c = 0.5 if metric in ('hyperbolic', 'lorentz') else None

@@ -20,24 +20,11 @@ from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping, preemption, processes
 from hier_jax.training.run.checkpoint import Checkpoints
-from tests.support import fake_bucket, places, process_child
+from tests.support import fake_bucket, places, ports, process_child
 
 ROOT = places.ROOT
 # Seconds in which a child that works has long ended, on a busy machine too.
 PATIENCE = 600
-
-
-@contextlib.contextmanager
-def reserved_port():
-  """A port that JAX can listen at, and that nobody else is given meanwhile.
-
-  JAX may share what is bound with these options and is not listened at.
-  """
-  with socket.socket(socket.AF_INET6) as found:
-    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-      found.setsockopt(socket.SOL_SOCKET, option, 1)
-    found.bind(('::', 0))
-    yield found.getsockname()[1]
 
 
 def start(*args, stdout=subprocess.PIPE, **env):
@@ -62,7 +49,7 @@ class Pair:
 
   def __init__(self, *args, second=()):
     self.reserved = contextlib.ExitStack()
-    address = f'localhost:{self.reserved.enter_context(reserved_port())}'
+    address = f'localhost:{self.reserved.enter_context(ports.reserved())}'
     # Files can be read while the children write, and again at the end.
     self.outputs = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
     self.children = [
@@ -342,7 +329,7 @@ except UserError as error:
 @pytest.mark.slow
 @pytest.mark.parametrize('place', ['0', '1'])
 def test_a_process_whose_others_do_not_come_ends(monkeypatch, place):
-  with reserved_port() as port:
+  with ports.reserved() as port:
     address = f'localhost:{port}'
     code, error = initialize(monkeypatch, address, '2', place)
   assert code == 2
