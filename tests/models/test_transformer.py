@@ -11,7 +11,7 @@ from scipy import special
 from hier_jax.models import transformer
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 def test_gelu_and_its_derivative():
   x = np.concatenate([np.linspace(-12, 12, 4001), [0.0, 1e-20, -1e-20]])
   x = x.astype(np.float32)

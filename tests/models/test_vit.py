@@ -258,7 +258,7 @@ def _cubic(t):
 
 
 def _resize_matrix(n, m):
-  """`[m, n]`: half-pixel centres, borders repeated, no antialiasing."""
+  """`[m, n]`: half-pixel centers, borders repeated, no antialiasing."""
   weights = np.zeros((m, n))
   for i in range(m):
     x = (i + 0.5) * n / m - 0.5

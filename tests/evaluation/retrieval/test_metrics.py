@@ -36,7 +36,7 @@ def on_circle(degrees):
 
 
 def test_five_points_by_hand():
-  # Neighbours of each, nearest first, with + for a positive:
+  # Neighbors of each, nearest first, with + for a positive:
   #   0: 10+ 16 40 65+   rank 1, R 2, AP (1) / 2
   #  10: 16 0+ 40 65+    rank 2, R 2, AP (1/2) / 2
   #  16: 10 0 40+ 65     rank 3, R 1, AP 0
@@ -126,7 +126,7 @@ def test_hyperbolic_order_by_hand():
 
 
 def test_statistics_count_the_queries_that_the_means_count():
-  # The neighbours of test_five_points_by_hand and a class of its own, which
+  # The neighbors of test_five_points_by_hand and a class of its own, which
   # has no positive.
   x, y = on_circle([0, 10, 16, 40, 65, 200]), np.array(list('aabbac'))
   names = 'map@r', 'r_precision', 'mrr', 'map', 'precision@2'

@@ -17,11 +17,11 @@ from tests.support import ports
 from tests.support.cases import slowly
 from tests.support.numpy_rankings import assert_matches, cosine, in_ball, oracle
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 
 def clustered(n, d, classes, noise, seed=0):
-  """Points about random centres, and their classes."""
+  """Points about random centers, and their classes."""
   rng = np.random.default_rng(seed)
   y = rng.integers(0, classes, n)
   x = rng.normal(size=(classes, d))[y] + noise * rng.normal(size=(n, d))

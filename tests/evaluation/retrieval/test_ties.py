@@ -176,7 +176,7 @@ def test_expected_recall_of_duplicates():
     ties: retrieval_metrics(x, y, ties=ties, recall_at=(1,), metrics=())
     for ties in ('pessimistic', 'expected', 'optimistic')
   }
-  # Those labelled 1000 tie with two negatives and find none.
+  # Those labeled 1000 tie with two negatives and find none.
   at_1 = {ties: row['recall@1'] for ties, row in found.items()}
   assert at_1 == {
     'pessimistic': 0,

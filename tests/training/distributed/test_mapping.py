@@ -219,12 +219,12 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
   [{}, {'batch': 32, 'dim': 24, 'proxies': 48, 'triplets': 10, 'k': 4}],
   ids=['first', 'all_changed'],
 )
-def test_a_step_sends_embeddings_neighbours_and_gradients(changed):
+def test_a_step_sends_embeddings_neighbors_and_gradients(changed):
   sizes = {'batch': 16, 'dim': 16, 'proxies': 24, 'triplets': 5, 'k': 6}
   sizes |= changed
   B, D, P, k = (sizes[name] for name in ('batch', 'dim', 'proxies', 'k'))
   found, gradients = communicated(**sizes)
-  # Embeddings, labels, and the lists of k neighbours of images and proxies.
+  # Embeddings, labels, and the lists of k neighbors of images and proxies.
   assert found['all-gather'] == 4 * (B * D + B + (B + P) * k)
   # The gradient by the gathered embeddings.
   assert found['reduce-scatter'] == 4 * B * D

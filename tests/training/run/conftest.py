@@ -7,7 +7,7 @@ from tests.support import shared_programs, training_data
 
 
 @pytest.fixture
-def colours(monkeypatch):
+def colors(monkeypatch):
   """Makes the data set of every config `training_data.splits`."""
   made = training_data.splits()
   monkeypatch.setattr(datasets, 'load', lambda name, **_: made)

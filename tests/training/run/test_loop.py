@@ -25,7 +25,7 @@ from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data, whole_runs
 
-pytestmark = pytest.mark.usefixtures('colours', 'programs')
+pytestmark = pytest.mark.usefixtures('colors', 'programs')
 # A state of all that it can hold, and a validation split.
 EVERYTHING = {
   'model.backbone': 'resnet_test',
@@ -238,9 +238,9 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']
 
 
-def test_unreadable_image_is_named(tmp_path, colours):
-  colours['train'].source[5]['image'] = b'not an image'
-  with pytest.raises(UserError, match='image 5 of colours:train'):
+def test_unreadable_image_is_named(tmp_path, colors):
+  colors['train'].source[5]['image'] = b'not an image'
+  with pytest.raises(UserError, match='image 5 of colors:train'):
     loop.train(training_data.config(), tmp_path / 'run')
 
 

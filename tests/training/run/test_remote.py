@@ -73,7 +73,7 @@ def test_what_a_store_refuses_is_said_in_a_line(store, monkeypatch):
 
 
 def test_a_run_in_a_bucket_is_that_of_a_local_folder(
-  tmp_path, store, monkeypatch, colours, programs
+  tmp_path, store, monkeypatch, colors, programs
 ):
   # Orbax writes to buckets by a library of its own, see the next test.
   config = training_data.config(epochs=2)

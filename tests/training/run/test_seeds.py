@@ -7,7 +7,7 @@ from hier_jax.training.report import runs
 from hier_jax.training.run import seeds as trials
 from tests.support import training_data
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors')
 
 
 def test_a_run_a_seed_and_a_table_over_them(tmp_path, capsys):
