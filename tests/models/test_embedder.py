@@ -1,7 +1,6 @@
 """Pixels to embeddings: the pixels' statistics, and the parts' options."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,14 +17,18 @@ def test_pixels_are_normalized_as_the_backbone_expects():
   model = models.create(
     'vit_test_patch4', image_size=8, mean=(1, 0.5, 0), std=(1, 2, 4)
   )
-  variables = model.init(jax.random.key(0), IMAGES)
-  got = model.apply(variables, IMAGES)
+  got, variables = jax.jit(model.init_with_output)(jax.random.key(0), IMAGES)
   scaled = (IMAGES / 255 - [1, 0.5, 0]) / [1, 2, 4]
   params = variables['params']
-  features = model.backbone.apply(
-    {'params': params['backbone']}, jnp.float32(scaled), train=False
-  )
-  want = model.head.apply({'params': params['head']}, features)
+
+  @jax.jit
+  def by_parts(params, scaled):
+    features = model.backbone.apply(
+      {'params': params['backbone']}, scaled, train=False
+    )
+    return model.head.apply({'params': params['head']}, features)
+
+  want = by_parts(params, np.float32(scaled))
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 

@@ -11,6 +11,7 @@ from hier_jax.evaluation import (
   per_query,
   retrieval_metrics,
 )
+from tests.support.cases import thinned
 from tests.support.numpy_rankings import (
   DISTANCES,
   assert_matches,
@@ -182,8 +183,10 @@ def test_ties_by_hand(ties, rank, ap, full_ap, c):
   assert result.rank.dtype == (np.float64 if ties == 'mean' else np.int32)
 
 
-@pytest.mark.parametrize('distance', DISTANCES)
-@pytest.mark.parametrize('ties', ['pessimistic', 'optimistic', 'mean'])
+@pytest.mark.parametrize(
+  ('distance', 'ties'),
+  thinned(list(DISTANCES), ['pessimistic', 'optimistic', 'mean']),
+)
 def test_every_distance(distance, ties):
   rng = np.random.default_rng(0)
   c = 0.5 if distance in ('hyperbolic', 'lorentz') else None

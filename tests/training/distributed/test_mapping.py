@@ -169,14 +169,14 @@ def near(a, b):
   scale = max(np.abs(b).max(), 1e-3)
   np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale)
 
-for devices in (1, 2, 4, 8):
+for devices in (1, 8):
   jax.tree.map(near, *(run(devices, by) for by in mapping.MAPS))
 print('equal')
 """
 
 
 @pytest.mark.slow
-def test_train_steps_of_both_maps_are_equal_on_1_2_4_8_devices():
+def test_train_steps_of_both_maps_are_equal_on_1_and_8_devices():
   env = {**os.environ, 'NPROC': '64'}
   done = subprocess.run(
     [sys.executable, '-c', EIGHT], env=env, capture_output=True, text=True
@@ -216,15 +216,8 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
 
 @pytest.mark.parametrize(
   'changed',
-  [
-    {},
-    {'batch': 32},
-    {'dim': 32},
-    {'proxies': 48},
-    {'triplets': 10},
-    {'k': 4},
-  ],
-  ids=str,
+  [{}, {'batch': 32, 'dim': 24, 'proxies': 48, 'triplets': 10, 'k': 4}],
+  ids=['first', 'all_changed'],
 )
 def test_a_step_sends_embeddings_neighbors_and_gradients(changed):
   sizes = {'batch': 16, 'dim': 16, 'proxies': 24, 'triplets': 5, 'k': 6}

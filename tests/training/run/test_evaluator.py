@@ -12,7 +12,7 @@ from hier_jax.training.logs import records as records_lib
 from hier_jax.training.run import evaluator, from_checkpoint, loop
 from tests.support import training_data, whole_runs
 
-pytestmark = pytest.mark.usefixtures('colors')
+pytestmark = pytest.mark.usefixtures('colors', 'programs')
 
 
 class State:

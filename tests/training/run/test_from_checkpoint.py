@@ -12,7 +12,7 @@ from tests.support import training_data
 
 
 def test_a_moved_run_is_evaluated_with_data_that_was_moved(
-  tmp_path, monkeypatch, colors, capsys
+  tmp_path, monkeypatch, colors, programs, capsys
 ):
   places = []
 
