@@ -344,7 +344,7 @@ def test_sizes_that_are_no_multiple_of_the_patch():
 def test_sources_that_are_nothing(small):
   load = functools.partial(pretrained.load, model=small[0])
   with pytest.raises(
-    UserError, match=r'dino_vits61 is no file, and there is no .*dino_vits16,'
+    UserError, match=r'dino_vits61 is no file, and there is no .*dino_vits16'
   ):
     load('dino_vits61')
   with pytest.raises(UserError, match=f'no published weights of {NAME}: give'):
