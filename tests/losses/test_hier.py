@@ -37,7 +37,7 @@ def official_loss(z, raw, drawn, options):
   return total
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('case', ['tiny', 'small', 'small_c1'])
 def test_whole_loss_matches_official_gradients(case):
   """Both terms from points to loss, as `hier` joins them."""
@@ -90,7 +90,7 @@ def program(**options):
   return run
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
   """Whichever way round they are made; gradients too, but for rounding.
@@ -409,7 +409,7 @@ def test_devices_exchange_embeddings_and_neighbors_alone():
   assert collectives(4, n, dim) <= allowed
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 def test_memory_of_value_and_gradient():
   f = lambda z, v, labels, key: losses.hier(key, z, labels, v)[0]
   z, v = jnp.ones((180, 128)), jnp.ones((512, 128))

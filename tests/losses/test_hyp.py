@@ -40,7 +40,7 @@ def hyp_oracle(z, c, t=0.2):
   return np.mean(terms)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize(('c', 'views'), [(None, 3), (0.5, 2)])
 def test_hyp_matches_its_float64_oracle_and_masks(c, views):
   rng = np.random.default_rng(2)

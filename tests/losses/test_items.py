@@ -25,7 +25,7 @@ VALUE = 1e-5
 GRADIENT = 3e-5
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_values_and_gradients_match_the_float64_oracle(name, settings):
   z, labels = case(name, settings.get('c'))
@@ -52,7 +52,7 @@ def test_values_and_gradients_match_the_float64_oracle(name, settings):
   np.testing.assert_allclose(value, want, rtol=VALUE)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('name', ['smooth_ap', 'recall_at_k', 'sup_ap', 'hap'])
 def test_a_temperature_has_a_gradient(name):
   z, labels = case(name)
@@ -64,7 +64,7 @@ def test_a_temperature_has_a_gradient(name):
   np.testing.assert_allclose(slopes['temperature'], want, rtol=1e-4)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @some_losses
 def test_rows_that_do_not_count_have_no_gradient(name, settings):
   z, labels = case(name, settings.get('c'))
@@ -76,7 +76,7 @@ def test_rows_that_do_not_count_have_no_gradient(name, settings):
   assert not np.any(gradient[~where])
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @some_losses
 def test_empty_and_one_class_batches_are_finite(name, settings):
   z, labels = case(name, settings.get('c'))
@@ -100,7 +100,7 @@ def test_empty_and_one_class_batches_are_finite(name, settings):
     chex.assert_tree_all_finite(f(same, labels))
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @each_loss
 def test_large_logits_stay_finite(name):
   z, labels = case(name)
@@ -111,7 +111,7 @@ def test_large_logits_stay_finite(name):
   np.testing.assert_allclose(value, want, rtol=10 * VALUE)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @some_losses
 def test_rows_of_a_memory_join_the_gallery(name, settings):
   z, labels = case(name, settings.get('c'))
@@ -122,7 +122,7 @@ def test_rows_of_a_memory_join_the_gallery(name, settings):
   assert np.any(gradient)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @each_loss
 def test_a_query_has_any_number_of_items(name):
   z, labels = case(name)
@@ -158,7 +158,7 @@ def test_sharded_loss_is_that_of_one_device(name, settings):
 
 
 # `hap` ranks as `sup_ap` and `roadmap` do, by more tables.
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('name', ['smooth_ap', 'recall_at_k', 'hap'])
 def test_memory_is_far_below_that_of_all_triples(name):
   n = 256

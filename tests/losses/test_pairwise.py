@@ -26,7 +26,7 @@ def remembered(settings, filled=19):
   return z[:24], labels[:24], old, memory
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_values_and_gradients_match_the_float64_oracle(name, settings):
   z, labels = pair_losses.case(settings)
@@ -44,7 +44,7 @@ def test_values_and_gradients_match_the_float64_oracle(name, settings):
   np.testing.assert_allclose(value, oracle(np.float32(half)), rtol=1e-5)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_rows_of_a_memory_are_compared_with(name, settings):
   z, labels, old, memory = remembered(settings)
@@ -59,7 +59,7 @@ def test_rows_of_a_memory_are_compared_with(name, settings):
   pair_losses.assert_slopes(gradient, oracle, z)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_rows_that_do_not_count_change_nothing(name, settings):
   z, labels, old, memory = remembered(settings)
@@ -77,7 +77,7 @@ def test_rows_that_do_not_count_change_nothing(name, settings):
     chex.assert_trees_all_equal(again, (value, gradient))
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_empty_and_one_class_batches_are_finite(name, settings):
   z, labels, _, memory = remembered(settings)
@@ -97,7 +97,7 @@ def test_empty_and_one_class_batches_are_finite(name, settings):
   chex.assert_tree_all_finite(f(same, labels))
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize(
   ('name', 'settings'),
   [
