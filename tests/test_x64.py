@@ -17,14 +17,13 @@ from hier_jax import mining as triplets_lib
 from hier_jax.poincare import wrapped_normal
 from hier_jax.training.step import device_views
 from tests import test_lorentz
-from tests.losses import (
-  test_noise,
-  test_pairwise,
-  test_proxy,
-  test_ranking,
-  test_softmax,
+from tests.losses import test_noise, test_proxy, test_softmax
+from tests.support import (
+  ball_operations,
+  exact_geometry,
+  pair_losses,
+  ranking_losses,
 )
-from tests.support import ball_operations, exact_geometry
 
 pytestmark = pytest.mark.x64
 rng = np.random.default_rng(0)
@@ -134,7 +133,7 @@ def of_ball():
 
 def of_losses():
   cases = {}
-  for module in (test_pairwise, test_ranking):
+  for module in (pair_losses, ranking_losses):
     for name, settings in module.CASES:
       labels = LABELS
       if name == 'hap':
@@ -330,7 +329,7 @@ def test_what_is_drawn_is_the_same(name):
 
 def oracles():
   """Losses and their values in float64."""
-  for module in (test_pairwise, test_ranking):
+  for module in (pair_losses, ranking_losses):
     for name, settings in module.CASES:
       labels = LABELS
       if name == 'hap':

@@ -8,22 +8,8 @@ import pytest
 
 from hier_jax import losses
 from tests.support import ranking_losses, vectors
-from tests.support.ranking_losses import ALL, case, evaluate, oracle
+from tests.support.ranking_losses import ALL, CASES, case, evaluate, oracle
 
-MARGINS = (-0.5, -1.5)
-CASES = [
-  ('smooth_ap', {}),
-  ('smooth_ap', {'temperature': 0.1, 'c': 0.5}),
-  ('recall_at_k', {}),
-  ('recall_at_k', {'ks': (1, 3), 'rank_temperature': (1.0, 3.0)}),
-  ('recall_at_k', {'ks': (2,), 'temperature': 0.1, 'c': 0.5}),
-  ('sup_ap', {}),
-  ('sup_ap', {'temperature': 0.1, 'slope': 2.0, 'delta': 0.3, 'c': 0.5}),
-  ('roadmap', {}),
-  ('roadmap', {'weight': 0.7, 'margins': MARGINS, 'c': 0.5}),
-  ('hap', {}),
-  ('hap', {'alpha': 2.0, 'temperature': 0.1, 'c': 0.5}),
-]
 every_loss = pytest.mark.parametrize(('name', 'settings'), CASES)
 # One of each, and one of distances.
 some_losses = pytest.mark.parametrize(

@@ -13,24 +13,8 @@ import pytest
 
 from hier_jax import losses
 from tests.support import pair_losses, sharded, vectors
-from tests.support.pair_losses import ALL, program
+from tests.support.pair_losses import ALL, CASES, program
 
-HYPERBOLIC = (
-  'contrastive',
-  'lifted_structure',
-  'multi_similarity',
-  'n_pair',
-  'sup_con',
-)
-CASES = [
-  *((name, {}) for name in (*HYPERBOLIC, 'circle')),
-  *((name, {'c': 0.5}) for name in HYPERBOLIC),
-  ('multi_similarity', {'epsilon': 0.1}),
-  ('triplet', {'mining': 'all'}),
-  ('triplet', {'mining': 'hard', 'squared': True}),
-  ('triplet', {'mining': 'semi_hard'}),
-  ('triplet', {'mining': 'semi_hard', 'c': 0.5}),
-]
 every_loss = pytest.mark.parametrize(('name', 'settings'), CASES)
 
 

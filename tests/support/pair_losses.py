@@ -9,6 +9,22 @@ import numpy as np
 from hier_jax import losses
 from tests.support import exact_geometry
 
+HYPERBOLIC = (
+  'contrastive',
+  'lifted_structure',
+  'multi_similarity',
+  'n_pair',
+  'sup_con',
+)
+CASES = [
+  *((name, {}) for name in (*HYPERBOLIC, 'circle')),
+  *((name, {'c': 0.5}) for name in HYPERBOLIC),
+  ('multi_similarity', {'epsilon': 0.1}),
+  ('triplet', {'mining': 'all'}),
+  ('triplet', {'mining': 'hard', 'squared': True}),
+  ('triplet', {'mining': 'semi_hard'}),
+  ('triplet', {'mining': 'semi_hard', 'c': 0.5}),
+]
 ALL = np.ones(24, bool)
 # Options that are arguments of a program, so that one serves all their values.
 TRACED = {

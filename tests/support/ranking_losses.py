@@ -11,6 +11,20 @@ from hier_jax import losses
 from hier_jax.losses import _memory as memory
 from tests.support import exact_geometry
 
+MARGINS = (-0.5, -1.5)
+CASES = [
+  ('smooth_ap', {}),
+  ('smooth_ap', {'temperature': 0.1, 'c': 0.5}),
+  ('recall_at_k', {}),
+  ('recall_at_k', {'ks': (1, 3), 'rank_temperature': (1.0, 3.0)}),
+  ('recall_at_k', {'ks': (2,), 'temperature': 0.1, 'c': 0.5}),
+  ('sup_ap', {}),
+  ('sup_ap', {'temperature': 0.1, 'slope': 2.0, 'delta': 0.3, 'c': 0.5}),
+  ('roadmap', {}),
+  ('roadmap', {'weight': 0.7, 'margins': MARGINS, 'c': 0.5}),
+  ('hap', {}),
+  ('hap', {'alpha': 2.0, 'temperature': 0.1, 'c': 0.5}),
+]
 ALL = np.ones(24, bool)
 # Options of a program; all others, numbers, are arguments of it.
 STATIC = ('c', 'ks', 'margins')

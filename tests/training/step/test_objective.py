@@ -165,6 +165,7 @@ def is_jaxpr(leaf):
   return hasattr(leaf, 'eqns') or hasattr(leaf, 'jaxpr')
 
 
+@pytest.mark.slow
 def test_hyp_with_hier_on_devices_is_that_of_one():
   config, f = with_hier('hyp')
   z, labels = batch()
@@ -173,7 +174,7 @@ def test_hyp_with_hier_on_devices_is_that_of_one():
   def loss(z, labels, v, axis_name):
     return f(z, labels, {'hierarchical_proxies': v}, axis_name)[0]
 
-  sharded.assert_like_one_device(loss, (z, labels), (proxies,), numbers=(2, 4))
+  sharded.assert_like_one_device(loss, (z, labels), (proxies,))
 
 
 @pytest.mark.parametrize('c', [None, 0.0])
