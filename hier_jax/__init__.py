@@ -15,7 +15,7 @@ __all__ = [
 __version__ = '0.2.0'
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
   # Rooms are imported when they are named, so that the data room and the
   # command line's messages do not wait for jax.
   if name == 'debug_checks':
@@ -25,5 +25,5 @@ def __getattr__(name):
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return sorted([*globals(), *__all__])

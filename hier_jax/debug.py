@@ -3,10 +3,12 @@
 import contextlib
 import functools
 import itertools
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 __all__ = ['check', 'debug_checks', 'enabled']
 
@@ -18,7 +20,7 @@ _numbers = itertools.count()
 
 
 @contextlib.contextmanager
-def debug_checks():
+def debug_checks() -> Iterator[None]:
   """Checks the values that functions of this package are given in the block.
 
   They are labels in 0..C-1, points inside their ball, finite inputs, curvatures
@@ -38,12 +40,14 @@ def debug_checks():
     raise ValueError(min(_found)[1])
 
 
-def enabled():
+def enabled() -> bool:
   """Whether what is traced now is to check values."""
   return _switch.value
 
 
-def check(ok, values, message):
+def check(
+  ok: ArrayLike | Callable[[], ArrayLike], values: ArrayLike, message: str
+) -> None:
   """Notes the first of the values that is not ok, inside `debug_checks` alone.
 
   Args:
@@ -58,7 +62,9 @@ def check(ok, values, message):
   jax.debug.callback(note, ok, jnp.asarray(values))
 
 
-def _note(number, message, ok, values):
+def _note(
+  number: int, message: str, ok: np.ndarray, values: np.ndarray
+) -> None:
   ok = np.asarray(ok)
   if not ok.all():
     place = tuple(np.argwhere(~ok)[0].tolist())

@@ -2,7 +2,11 @@
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  import numpy as np
 
 # Characters of a value in a message.
 _MOST = 200
@@ -22,7 +26,7 @@ class UserError(ValueError):
   """
 
 
-def listed(found, most: int = 5) -> str:
+def listed(found: 'Sequence[object] | np.ndarray', most: int = 5) -> str:
   """The first of a sequence or array as text, for messages that count it.
 
   What would break a line, or cannot be printed, is shown as Python writes it.
@@ -36,7 +40,7 @@ def plain(text: str) -> str:
   return text if text.isprintable() and len(text) <= _MOST else shown(text)
 
 
-def shown(value) -> str:
+def shown(value: object) -> str:
   """A stranger's value as Python writes it, about 200 characters of it."""
   return _SHORT.repr(value)
 
@@ -54,7 +58,7 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = '') -> str:
     prefix: what the user types before each name, shown but not compared.
   """
 
-  def likeness(other):
+  def likeness(other: str) -> tuple[float, float]:
     ours, theirs = _last(name), _last(other)
     short = _initials(theirs) == ours or _initials(ours) == theirs
     last = difflib.SequenceMatcher(None, theirs, ours).ratio()
@@ -73,11 +77,11 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = '') -> str:
   return f'; did you mean {named}?'
 
 
-def _last(name):
+def _last(name: str) -> str:
   return name.rpartition('.')[2]
 
 
-def _initials(name):
+def _initials(name: str) -> str | None:
   """Of the words of a name that has several, else None."""
   words = [word for word in name.split('_') if word]
   return ''.join(word[0] for word in words) if len(words) > 1 else None

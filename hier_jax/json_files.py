@@ -22,7 +22,7 @@ def parse(text: str | bytes) -> Any:
     raise ValueError('it nests too deep') from None
 
 
-def read_object(path: str | os.PathLike, wanted: str) -> dict[str, Any]:
+def read_object(path: str | os.PathLike[str], wanted: str) -> dict[str, Any]:
   """Reads a file that holds a JSON object.
 
   Args:

@@ -6,6 +6,8 @@ own, the attribute `c`; a network that learns it makes one with `Curvature` and
 hands it to its layers' calls as `learned_c`.
 """
 
+from __future__ import annotations
+
 import math
 
 import flax.linen as nn
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics, poincare
 from hier_jax.errors import UserError
@@ -48,7 +51,7 @@ class Curvature(nn.Module):
   initial: float = 1.0
 
   @nn.compact
-  def __call__(self) -> jax.Array:
+  def __call__(self) -> Float[Array, '']:
     """The curvature, a float32 scalar."""
     c = self.initial
     if not (c > 0 and math.isfinite(c)):
@@ -95,8 +98,10 @@ class BallHead(nn.Module):
 
   @nn.compact
   def __call__(
-    self, features: jax.Array, learned_c: ArrayLike | None = None
-  ) -> jax.Array:
+    self,
+    features: Float[Array, '*batch F'],
+    learned_c: Real[ArrayLike, ''] | None = None,
+  ) -> Float[Array, '*batch {self.dim}']:
     """Features `[..., F]` to embeddings `[..., d]`.
 
     Args:
@@ -121,7 +126,7 @@ class BallHead(nn.Module):
     )(x)
     if self.radial_scale is not None:
       x = x * self._scale(self.radial_scale, sphere, x.dtype)
-    if sphere:
+    if c is None:
       return numerics.unit(x)
     return poincare.to_ball(x, c=c, clip_radius=self.clip_radius)
 
@@ -170,8 +175,10 @@ class HypLinear(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, learned_c: ArrayLike | None = None
-  ) -> jax.Array:
+    self,
+    x: Float[Array, '*batch d'],
+    learned_c: Real[ArrayLike, ''] | None = None,
+  ) -> Float[Array, '*batch {self.features}']:
     """Points `[..., d]` to points `[..., e]`.
 
     Args:
@@ -225,8 +232,10 @@ class HypMLR(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, learned_c: ArrayLike | None = None
-  ) -> jax.Array:
+    self,
+    x: Float[Array, '*batch d'],
+    learned_c: Real[ArrayLike, ''] | None = None,
+  ) -> Float[Array, '*batch {self.classes}']:
     """Points `[..., d]` to logits `[..., k]`.
 
     Args:
@@ -307,10 +316,10 @@ class HypDistance(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: jax.Array,
-    y: jax.Array | None = None,
-    learned_c: ArrayLike | None = None,
-  ) -> jax.Array:
+    x: Float[Array, '*#batch d'],
+    y: Float[Array, '*#batch d'] | None = None,
+    learned_c: Real[ArrayLike, ''] | None = None,
+  ) -> Float[Array, '*distances']:
     """Distances of points `[..., d]`.
 
     Args:

@@ -14,20 +14,23 @@ limit c = 0.
 Ratcliffe, "Foundations of Hyperbolic Manifolds" (2006), chapters 3, 4 and 6;
 Nickel and Kiela, "Learning Continuous Hierarchies in the Lorentz Model of
 Hyperbolic Geometry" (ICML 2018).
+
+In the annotations D is 1 + d, the size of points with their time coordinate.
 """
+
+from __future__ import annotations
 
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index, operator, return-value"
-
 import functools
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments, _means
+from hier_jax.poincare import _analytic, _arguments, _means, _rounding
 
 __all__ = [
   'centroid',
@@ -60,7 +63,9 @@ def _height(space, c):
 
 
 @_op(vectors=('x',))
-def project(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def project(
+  x: Float[ArrayLike, '*#batch D'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch D']:
   """Sets the time coordinate that the space coordinates ask for.
 
   Args:
@@ -80,7 +85,9 @@ def project(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
   return _lift(x[..., 1:], c)
 
 
-def inner(x: ArrayLike, y: ArrayLike) -> jax.Array:
+def inner(
+  x: Float[ArrayLike, '*#batch D'], y: Float[ArrayLike, '*#batch D']
+) -> Float[Array, '*#batch']:
   """Lorentzian inner product -x_0 y_0 + sum x_i y_i.
 
   Args:
@@ -105,7 +112,12 @@ def inner(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
 
 @_op(vectors=('x', 'y'))
-def dist(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def dist(
+  x: Float[ArrayLike, '*#batch D'],
+  y: Float[ArrayLike, '*#batch D'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Geodesic distance arcosh(-c <x, y>) / sqrt(c).
 
   Computed from the differences of the coordinates, which keep the digits of
@@ -138,7 +150,9 @@ def dist(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_op(vectors=('u',))
-def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def exp0(
+  u: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch 1+d']:
   """Exponential map at the origin (1 / sqrt(c), 0).
 
   Args:
@@ -162,7 +176,9 @@ def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_op(vectors=('x',))
-def log0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def log0(
+  x: Float[ArrayLike, '*#batch D'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch D-1']:
   """Logarithmic map at the origin, inverse of `exp0`.
 
   Args:
@@ -185,8 +201,11 @@ def log0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 @_op(vectors=('x',), scalars=('weights',), axes=2)
 def centroid(
-  x: ArrayLike, weights: ArrayLike | None = None, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch n D'],
+  weights: Real[ArrayLike, '*#batch n'] | None = None,
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch D']:
   """Weighted centroid: sum w_i x_i, scaled onto the hyperboloid.
 
   It minimizes sum w_i cosh(sqrt(c) d(m, x_i)) (Law et al., "Lorentzian Distance
@@ -223,7 +242,9 @@ def centroid(
 
 
 @_op('x')
-def from_poincare(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def from_poincare(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch 1+d']:
   """The ball to the hyperboloid: space coordinates 2x / (1 - c|x|^2).
 
   Args:
@@ -240,11 +261,13 @@ def from_poincare(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(x).round(2))  # 1 / 0.75 in space
     [1.67 1.33 0.  ]
   """
-  return _lift(2 * x / _analytic.gap(x, c), c)
+  return _lift(2 * x / _rounding.gap(x, c), c)
 
 
 @_op(vectors=('x',))
-def to_poincare(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def to_poincare(
+  x: Float[ArrayLike, '*#batch D'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch D-1']:
   """The hyperboloid to the ball: stereographic projection from (-1/sqrt c, 0).
 
   Args:
@@ -266,7 +289,9 @@ def to_poincare(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_op('k')
-def from_klein(k: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def from_klein(
+  k: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch 1+d']:
   """The Klein model to the hyperboloid: space coordinates k / sqrt(1 - c|k|^2).
 
   Args:
@@ -283,11 +308,13 @@ def from_klein(k: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(x).round(2))  # 0.6 / 0.8 in space
     [1.25 0.75 0.  ]
   """
-  return _lift(k / jnp.sqrt(_analytic.gap(k, c)), c)
+  return _lift(k / jnp.sqrt(_rounding.gap(k, c)), c)
 
 
 @_op(vectors=('x',))
-def to_klein(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def to_klein(
+  x: Float[ArrayLike, '*#batch D'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch D-1']:
   """The hyperboloid to the Klein model: gnomonic projection from 0.
 
   Args:
@@ -309,7 +336,9 @@ def to_klein(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_op('x')
-def poincare_to_klein(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def poincare_to_klein(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """The ball to the Klein model: 2x / (1 + c|x|^2).
 
   Args:
@@ -326,11 +355,13 @@ def poincare_to_klein(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(k).round(2))  # 1 / 1.25
     [0.8 0. ]
   """
-  return 2 * x / (2 - _analytic.gap(x, c))
+  return 2 * x / (2 - _rounding.gap(x, c))
 
 
 @_op('k')
-def klein_to_poincare(k: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def klein_to_poincare(
+  k: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """The Klein model to the ball: k / (1 + sqrt(1 - c|k|^2)).
 
   Args:
@@ -347,11 +378,16 @@ def klein_to_poincare(k: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(x).round(2))  # 0.8 / (1 + 0.6)
     [0.5 0. ]
   """
-  return k / (1 + jnp.sqrt(_analytic.gap(k, c)))
+  return k / (1 + jnp.sqrt(_rounding.gap(k, c)))
 
 
 @_op('k', 'm')
-def klein_dist(k: ArrayLike, m: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def klein_dist(
+  k: Float[ArrayLike, '*#batch d'],
+  m: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Geodesic distance of the Klein model.
 
   With D = m - k, A = 1 - c|k|^2 and B = 1 - c|m|^2,
@@ -375,7 +411,7 @@ def klein_dist(k: ArrayLike, m: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(f'{float(lorentz.klein_dist(k, m, c=1.0)):.3f}')  # artanh(0.6)
     0.693
   """
-  a, b = _analytic.gap(k, c), _analytic.gap(m, c)
+  a, b = _rounding.gap(k, c), _rounding.gap(m, c)
   apart = m - k
   along = c[..., None] * numerics.dot(k, apart) ** 2
   q = (numerics.dot(apart, apart) + along / a) / b

@@ -6,12 +6,15 @@ depend on its arguments' shapes alone, so it traces once; what does not exist
 has weight 0.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
 __all__ = ['Triplets', 'reciprocal_neighbors', 'sample_triplets']
 
@@ -26,19 +29,19 @@ class Triplets(NamedTuple):
     weight: float32, 1 for a triplet and 0 for an empty place.
   """
 
-  anchor: jax.Array
-  positive: jax.Array
-  negative: jax.Array
-  weight: jax.Array
+  anchor: Integer[Array, ' T']
+  positive: Integer[Array, ' T']
+  negative: Integer[Array, ' T']
+  weight: Float[Array, ' T']
 
 
 def reciprocal_neighbors(
-  similarity: jax.Array,
+  similarity: Real[Array, 'm n'],
   k: int,
   *,
-  first: ArrayLike = 0,
+  first: Integer[ArrayLike, ''] = 0,
   axis_name: str | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Integer[Array, 'm {k}'], Integer[Array, ' m']]:
   """Members of each row's k nearest that count the row among theirs.
 
   Kim et al., "Self-Taught Metric Learning without Labels" (CVPR 2022), as HIER
@@ -87,7 +90,7 @@ def reciprocal_neighbors(
   return neighbors, jnp.sum(reciprocal, 1, dtype=jnp.int32)
 
 
-def _nth_outside(excluded, r, n):
+def _nth_outside(excluded: jax.Array, r: jax.Array, n: int) -> jax.Array:
   """The r-th row (from 0) of 0..n-1 that is not in `excluded`.
 
   Args:
@@ -103,13 +106,13 @@ def _nth_outside(excluded, r, n):
 
 
 def sample_triplets(
-  key: jax.Array,
-  neighbors: jax.Array,
-  count: jax.Array,
+  key: PRNGKeyArray,
+  neighbors: Integer[Array, 'm k'],
+  count: Integer[Array, ' m'],
   n: int,
   *,
   per_anchor: int,
-  first: ArrayLike = 0,
+  first: Integer[ArrayLike, ''] = 0,
   self_negatives: bool = False,
 ) -> Triplets:
   """Draws triplets uniformly from reciprocal neighbors and from the rest.

@@ -17,12 +17,12 @@ __all__ = [
 ]
 
 
-def widened(x):
+def widened(x: jax.Array) -> jax.Array:
   """The array in float32, or in float64 where it is."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def largest(x, axis):
+def largest(x: jax.Array, axis: int) -> jax.Array:
   """The maximum along an axis; its first place has all of the gradient.
 
   That of `jnp.max` is shared by the places that equal the maximum. Where the
@@ -33,28 +33,31 @@ def largest(x, axis):
   return jnp.squeeze(jnp.take_along_axis(x, place, axis), axis)
 
 
-def varying_as(x, *others):
+def varying_as(x: jax.Array, *others: jax.Array) -> jax.Array:
   """x, to `shard_map` a value of each device's own where one of others is.
 
   What a loop starts from must be of the type that it ends with.
   """
-  axes = lambda a: jax.typeof(a).manual_axis_type.varying
+
+  def axes(a: jax.Array) -> frozenset[str]:
+    return jax.typeof(a).manual_axis_type.varying
+
   missing = tuple(frozenset().union(*map(axes, others)) - axes(x))
   return lax.pcast(x, missing, to='varying') if missing else x
 
 
-def dot(x, y):
+def dot(x: jax.Array, y: jax.Array) -> jax.Array:
   """<x, y> as a column `[..., 1]`."""
   return jnp.sum(x * y, -1, keepdims=True)
 
 
-def sqrt(x):
+def sqrt(x: jax.Array) -> jax.Array:
   """Square root with derivative 0, not infinity, at 0; NaN of NaN."""
   nothing = x <= 0
   return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
 
 
-def power_of_two(x):
+def power_of_two(x: jax.Array) -> jax.Array:
   """The largest power of two up to x >= 0, without derivative; 1 at 0.
 
   In float32 it is between 2^-103 and 2^103, so that neither it nor its
@@ -70,7 +73,7 @@ def power_of_two(x):
   return jnp.where(x > 0, jnp.clip(power, least, 1 / least), 1)
 
 
-def scaled(x):
+def scaled(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Rows x as y and powers of two s: x = s y, exactly, with |y| near 1.
 
   Sums of squares of y neither overflow nor underflow.
@@ -87,13 +90,13 @@ def scaled(x):
   return x * (1 / power), power
 
 
-def norm(x):
+def norm(x: jax.Array) -> jax.Array:
   """|x| as a column `[..., 1]`; 0 at 0, with derivative 0."""
   y, power = scaled(x)
   return power * sqrt(dot(y, y))
 
 
-def unit(x):
+def unit(x: jax.Array) -> jax.Array:
   """The direction x / |x| `[..., d]`; 0 at 0, with derivative 0; NaN of NaN."""
   y, _ = scaled(x)
   sq = dot(y, y)

@@ -30,7 +30,7 @@ __all__ = [
 _REMOTE = {'gs': ('gcsfs', 'gs'), 's3': ('s3fs', 's3')}
 
 
-def as_path(path: str | os.PathLike) -> pathlib.Path:
+def as_path(path: str | os.PathLike[str]) -> pathlib.Path:
   """A path, local or remote, with `~` expanded.
 
   Args:
@@ -72,7 +72,7 @@ def as_path(path: str | os.PathLike) -> pathlib.Path:
   return typing.cast(pathlib.Path, epath.Path(text))
 
 
-def as_local(path: str | os.PathLike, name: str) -> pathlib.Path:
+def as_local(path: str | os.PathLike[str], name: str) -> pathlib.Path:
   """As `as_path`, of what is read at random, linked or mapped into memory.
 
   Args:
@@ -90,16 +90,16 @@ def as_local(path: str | os.PathLike, name: str) -> pathlib.Path:
   return as_path(path)
 
 
-def is_remote(path: str | os.PathLike) -> bool:
+def is_remote(path: str | os.PathLike[str]) -> bool:
   """Whether a path lies in an object store."""
   scheme, separator, _ = os.fspath(path).partition('://')
   return bool(separator) and scheme in _REMOTE
 
 
 def check_output(
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   *,
-  inputs: Iterable[str | os.PathLike] = (),
+  inputs: Iterable[str | os.PathLike[str]] = (),
   suffixes: Iterable[str] = (),
   folder: bool = False,
 ) -> pathlib.Path:
@@ -143,7 +143,7 @@ def check_output(
   return path
 
 
-def _same(path, other):
+def _same(path: pathlib.Path, other: pathlib.Path) -> bool:
   if path.exists() and other.exists() and not is_remote(path):
     return os.path.samefile(path, other)
   return path.absolute() == other.absolute()
@@ -155,7 +155,7 @@ class WriteError(UserError, OSError):
 
 @contextlib.contextmanager
 def writing(
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   errors: type[Exception] | tuple[type[Exception], ...] = OSError,
 ) -> Iterator[None]:
   """Raises WriteError, which names the path, for errors of the block.
@@ -177,7 +177,7 @@ def writing(
 
 @contextlib.contextmanager
 def replacing(
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   errors: type[Exception] | tuple[type[Exception], ...] = OSError,
 ) -> Iterator[pathlib.Path]:
   """The local path of a file to write, which takes another's place at the end.
@@ -240,7 +240,7 @@ def _sync(path: pathlib.Path) -> None:
     os.close(number)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
   """Writes a text file so that it is either the old one or whole."""
   with replacing(path) as temporary:
     temporary.write_bytes(text.encode())

@@ -2,7 +2,7 @@
 
 Compiling is most of what the tests take. Without optimization it takes a fifth,
 and says the same of formulas, of devices and of runs. Tests of digits, memory,
-or the program as a user has it are marked `optimised`.
+or the program as a user has it are marked `optimized`.
 """
 
 import os
@@ -15,7 +15,7 @@ os.environ.setdefault('NPROC', '64')
 # For the tests' own programs as well as for those in processes of theirs.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 # These emitters double what compiling takes, and only XLA_FLAGS can choose
-# them: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest -m optimised`
+# them: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest -m optimized`
 # compiles as users do.
 os.environ['XLA_FLAGS'] = (
   f'--xla_cpu_use_fusion_emitters=false {os.environ.get("XLA_FLAGS", "")}'
@@ -39,13 +39,13 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # A shell that runs the tests in the background has all of them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Seconds.
+# Seconds of CPU time.
 _LONG = 5
 
 
 def pytest_runtest_setup(item):
   """Has programs optimized for tests that are marked so."""
-  quick = item.get_closest_marker('optimised') is None
+  quick = item.get_closest_marker('optimized') is None
   if jax.config.read('jax_disable_most_optimizations') != quick:
     jax.clear_caches()
     jax.config.update('jax_disable_most_optimizations', quick)
@@ -65,7 +65,7 @@ def _forget_programs():
 @pytest.fixture(autouse=True)
 def _forget_large_programs():
   """Frees them after a long test too: a whole run has thousands of maps."""
-  start = time.monotonic()
+  start = time.process_time()
   yield
-  if time.monotonic() - start > _LONG:
+  if time.process_time() - start > _LONG:
     jax.clear_caches()

@@ -103,7 +103,7 @@ def test_radial_scale_frees_the_radii():
     def loss(params, head=head):
       return jnp.sum(head.apply({'params': params}, x) ** 2)
 
-    gradient = jax.grad(loss)(params)
+    gradient = jax.jit(jax.grad(loss))(params)
     chex.assert_tree_all_finite(gradient)
     assert gradient['log_radial_scale'] > 0
 
@@ -128,7 +128,7 @@ def points(n=7, d=5, c=1.0, seed=0):
 
 def perturbed(layer, *args):
   """Variables away from their symmetric start."""
-  variables = layer.init(jax.random.key(0), *args)
+  variables = jax.jit(layer.init)(jax.random.key(0), *args)
   leaves, tree = jax.tree.flatten(variables)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   noise = [
@@ -220,8 +220,8 @@ def test_hyp_distance_to_points_or_to_an_input():
   )
   layer = layers.HypDistance(3, c=0.5)
   variables = perturbed(layer, x)
-  centres = poincare.exp0(variables['params']['point'], c=0.5)
-  want = poincare.dist(x[:, None], centres[None], c=0.5)
+  centers = poincare.exp0(variables['params']['point'], c=0.5)
+  want = poincare.dist(x[:, None], centers[None], c=0.5)
   chex.assert_trees_all_close(layer.apply(variables, x), want, rtol=1e-6)
   grid = layer.apply(variables, x[:6].reshape(2, 3, 5))
   assert grid.shape == (2, 3, 3)
@@ -253,15 +253,15 @@ def test_bad_layers_are_named():
 def test_a_network_learns_its_weights_and_its_curvature(form):
   rng = np.random.default_rng(3)
   labels = np.repeat(np.arange(3), 20)
-  centres = rng.standard_normal((3, 4))
-  x = np.float32(0.4 * (centres[labels] + 0.3 * rng.standard_normal((60, 4))))
+  centers = rng.standard_normal((3, 4))
+  x = np.float32(0.4 * (centers[labels] + 0.3 * rng.standard_normal((60, 4))))
   curvature = layers.Curvature(0.5)
   hidden, top = layers.HypLinear(6), layers.HypMLR(3, form=form)
   key = jax.random.key(0)
   params = {
     'c': curvature.init(key),
-    'hidden': hidden.init(key, x),
-    'top': top.init(key, jnp.zeros((1, 6))),
+    'hidden': jax.jit(hidden.init)(key, x),
+    'top': jax.jit(top.init)(key, jnp.zeros((1, 6))),
   }
 
   def loss(params):
@@ -297,9 +297,9 @@ def test_layers_compute_in_float32():
     layers.HypMLR(3, form='hnn'),
     layers.HypDistance(3),
   ):
-    out, variables = layer.init_with_output(jax.random.key(0), x)
+    out, variables = jax.jit(layer.init_with_output)(jax.random.key(0), x)
     assert out.dtype == jnp.float32
     f = lambda v, x, layer=layer: jnp.sum(layer.apply(v, x))
-    gradients = jax.grad(f, (0, 1))(variables, x)
+    gradients = jax.jit(jax.grad(f, (0, 1)))(variables, x)
     chex.assert_tree_all_finite(gradients)
     assert gradients[1].dtype == jnp.bfloat16

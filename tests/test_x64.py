@@ -24,8 +24,7 @@ from tests.losses import (
   test_ranking,
   test_softmax,
 )
-from tests.poincare import test_poincare
-from tests.support import exact_geometry
+from tests.support import ball_operations, exact_geometry
 
 pytestmark = pytest.mark.x64
 rng = np.random.default_rng(0)
@@ -38,14 +37,14 @@ HIER = {'c': C, 'k': 5, 'triplets_per_anchor': 6}
 
 
 def of_layer(layer):
-  """Of an input and the layer's parameters, which begin in float32."""
-  variables = layer.init(jax.random.key(KEY), POINTS)
+  """Of an input and the layer's parameters, whose values do not matter."""
+  variables = jax.eval_shape(layer.init, jax.random.key(KEY), POINTS)
   leaves, tree = jax.tree.flatten(variables)
 
   def f(x, *leaves):
     return layer.apply(jax.tree.unflatten(tree, leaves), x)
 
-  return f, (POINTS, *map(np.asarray, leaves))
+  return f, (POINTS, *(np.ones(leaf.shape, leaf.dtype) for leaf in leaves))
 
 
 def with_memory(name):
@@ -93,9 +92,9 @@ def of_ball():
   cases = {
     name: (
       functools.partial(op, c=C),
-      test_poincare.arguments(kinds, rng, 6, 4, C, 'mid'),
+      ball_operations.arguments(kinds, rng, 6, 4, C, 'mid'),
     )
-    for name, (kinds, op, _) in test_poincare.OPS.items()
+    for name, (kinds, op, _) in ball_operations.OPS.items()
   }
   weights = np.ones((4, 6), np.float32)
   return cases | {
@@ -224,6 +223,7 @@ DRAWS = {
 }
 
 
+@functools.cache
 def made(name):
   case = ALL[name]
   return case() if callable(case) else case
@@ -261,12 +261,15 @@ def arrays_of(jaxpr):
         yield from arrays_of(inner)
 
 
-def dtypes_within(run, *args):
-  """Dtypes of the arrays that a program makes; numbers of Python are none."""
-  jaxpr = jax.make_jaxpr(run)(*args).jaxpr
-  return {
+def traced(run, *args):
+  """What a program returns, and the dtypes of the arrays that it makes.
+
+  Numbers of Python are none.
+  """
+  jaxpr, out = jax.make_jaxpr(run, return_shape=True)(*args)
+  return out, {
     a.dtype.name
-    for a in arrays_of(jaxpr)
+    for a in arrays_of(jaxpr.jaxpr)
     if isinstance(getattr(a, 'dtype', None), np.dtype)
     if not (a.weak_type or a.shape == ())
   }
@@ -279,12 +282,10 @@ def dtypes(tree):
 @pytest.mark.parametrize('name', ALL)
 def test_float32_stays_float32(name):
   f, args = made(name)
-  run = value_and_gradients(f)
-  want = jax.eval_shape(run, *args)
   with jax.enable_x64(True):
-    got = jax.eval_shape(run, *args)
-    found = dtypes_within(run, *args)
-  assert dtypes(got) == dtypes(want)
+    (out, gradients), found = traced(value_and_gradients(f), *args)
+  assert {d.name for d in dtypes(out)} <= {'float32', 'int32', 'bool'}
+  assert dtypes(gradients) == dtypes(args)
   assert 'float32' in found
   assert 'float64' not in found
 
@@ -293,11 +294,9 @@ def test_float32_stays_float32(name):
 def test_float64_stays_float64(name):
   f, args = made(name)
   with jax.enable_x64(True):
-    args = [jnp.asarray(a, jnp.float64) for a in args]
-    run = value_and_gradients(f)
-    out, gradients = jax.eval_shape(run, *args)
-    found = dtypes_within(run, *args)
-  assert set(dtypes((out, gradients))) == {jnp.dtype(jnp.float64)}
+    args = [np.asarray(a, np.float64) for a in args]
+    results, found = traced(value_and_gradients(f), *args)
+  assert set(dtypes(results)) == {jnp.dtype(jnp.float64)}
   assert name in FLOAT32_INSIDE or 'float32' not in found
 
 
@@ -306,21 +305,21 @@ def test_float64_stays_float64(name):
 )
 def test_losses_are_the_same(name):
   f, args = made(name)
-  run = jax.jit(value_and_gradients(f))
-  want = run(*args)
+  want = jax.jit(value_and_gradients(f))(*args)
   with jax.enable_x64(True):
     got = jax.jit(value_and_gradients(f))(*args)
+  want, got = jax.device_get((want, got))
   # Of the same numbers in another order, in sums of some dozen terms.
   for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
     scale = max(float(np.max(np.abs(b))), 1e-6)
-    assert float(np.max(np.abs(np.asarray(a) - b))) <= 64 * 6e-8 * scale
+    assert float(np.max(np.abs(a - b))) <= 64 * 6e-8 * scale
 
 
 @pytest.mark.parametrize('name', DRAWS)
 def test_what_is_drawn_is_the_same(name):
-  want = DRAWS[name]()
+  want = jax.jit(lambda: DRAWS[name]())()
   with jax.enable_x64(True):
-    got = DRAWS[name]()
+    got = jax.jit(lambda: DRAWS[name]())()
   assert dtypes(got) == dtypes(want)
   for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
     if a.dtype == jnp.float32:
@@ -356,7 +355,7 @@ ORACLES = dict(oracles())
 def test_losses_keep_the_digits_of_float64(name, oracle):
   f, args = made(name)
   with jax.enable_x64(True):
-    got = jax.jit(f)(*(jnp.asarray(a, jnp.float64) for a in args))
+    got = jax.jit(f)(*(np.asarray(a, np.float64) for a in args))
   np.testing.assert_allclose(got, oracle(), rtol=1e-10)
 
 
@@ -397,8 +396,8 @@ def test_the_nearest_proxy_is_picked_most_often():
   collide = np.sum(chance**2)
   for double in (False, True):
     with jax.enable_x64(double):
-      _, stats = losses.lca(
-        jax.random.key(KEY), jnp.asarray(dist), triplets, temperature=0.1
+      _, stats = jax.jit(functools.partial(losses.lca, temperature=0.1))(
+        jax.random.key(KEY), dist, triplets
       )
     error = np.sqrt(collide * (1 - collide) / number)
     assert abs(float(stats['collision_rate']) - collide) <= 4 * error

@@ -27,7 +27,7 @@ def get_config(preset=None):
   config.optim.warmup_epochs = 0
   config.optim.weight_decay = 0.1
   config.optim.adam_eps = 1e-8
-  # Positives differ in colours and proportions, hardly in pose.
+  # Positives differ in colors and proportions, hardly in pose.
   config.data.train_view.update(
     scale=None,
     flip=0.0,

@@ -19,7 +19,7 @@ __all__ = [
   'without_sizes',
 ]
 
-# Flags are told apart by text and colour alone; components are skin tones
+# Flags are told apart by text and color alone; components are skin tones
 # and hair, not emoji of their own.
 _GROUPS_LEFT_OUT = ('component', 'flags')
 
@@ -117,7 +117,7 @@ def split_class(classes: list[Emoji]) -> list[str]:
 
   Args:
     classes: in class order. The turns go on over the borders of subgroups, so
-      that subgroups of odd size don't all favour `train`.
+      that subgroups of odd size don't all favor `train`.
   """
   return [('train', 'test')[i % 2] for i in range(len(classes))]
 

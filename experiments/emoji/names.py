@@ -22,7 +22,7 @@ def _norm(name: str) -> str:
 
 
 def table(emoji: list[Emoji], sets: list[IconSet]) -> dict[str, str]:
-  """Maps normalised names to `Emoji.hex`, or to the code points of no class.
+  """Maps normalized names to `Emoji.hex`, or to the code points of no class.
 
   CLDR's names go before those that sets with code points use, and these
   before Unicode's character names, which older sets follow.

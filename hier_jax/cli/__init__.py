@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0 if argv[1:] else 2
 
 
-def _run(verb, *arguments):
+def _run(verb: str, *arguments: str) -> None:
   if verb == '--version':
     print(_versions())
   elif verb in ('help', *_HELP):
@@ -77,7 +77,7 @@ def _run(verb, *arguments):
     VERBS[verb](arguments)
 
 
-def _versions():
+def _versions() -> str:
   try:
     jax = importlib.metadata.version('jax')
   except importlib.metadata.PackageNotFoundError:

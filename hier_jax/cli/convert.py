@@ -1,12 +1,14 @@
 """`hier-jax convert`."""
 
+from absl import flags
+
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError
 
 __all__ = ['VERB']
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     architecture="NAME: The backbone's name, needed only if SOURCE does not"
@@ -17,7 +19,7 @@ def _define(values):
   )
 
 
-def _run(values, arguments):
+def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   if len(arguments) < 2:
     raise UserError(
       'convert needs a SOURCE, which is a file or the name of published'

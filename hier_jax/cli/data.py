@@ -1,5 +1,7 @@
 """`hier-jax data`."""
 
+from absl import flags
+
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError, did_you_mean
 
@@ -10,7 +12,7 @@ _ACTIONS = 'prepare', 'info'
 _OF = {'from': 'prepare', 'sheet': 'info'}
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     data_dir='DIR: The folder of prepared data sets; by default TFDS_DATA_DIR'
@@ -26,7 +28,7 @@ def _define(values):
   )
 
 
-def _run(values, arguments):
+def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   action, name = _action_and_name(arguments)
   for flag, only in _OF.items():
     if values[flag].value is not None and action != only:
@@ -55,9 +57,10 @@ def _run(values, arguments):
     print(f'contact sheet written to {values.sheet}')
 
 
-def _action_and_name(arguments):
+def _action_and_name(arguments: list[str]) -> tuple[str, str]:
   if len(arguments) == 2 and arguments[0] in _ACTIONS:
-    return arguments
+    action, name = arguments
+    return action, name
   found = ' '.join(arguments) or 'nothing'
   hint = ''
   if arguments and arguments[0] not in _ACTIONS:

@@ -1,10 +1,17 @@
 """`hier-jax evaluate`."""
 
+import pathlib
 import sys
+from typing import TYPE_CHECKING
+
+from absl import flags
 
 from hier_jax import paths
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from hier_jax.evaluation.files import Task
 
 __all__ = ['VERB']
 
@@ -12,7 +19,7 @@ __all__ = ['VERB']
 _OF_RUN = 'config.json', 'results.json'
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     query="SPLIT: The split of a run's data set whose images are the queries;"
@@ -59,7 +66,7 @@ def _define(values):
   )
 
 
-def _run(values, arguments):
+def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   if not arguments:
     raise UserError(
       'evaluate needs the workdir of a run, WORKDIR/checkpoints/STEP or an .npz'
@@ -80,7 +87,7 @@ def _run(values, arguments):
     print(f'index written to {files.export_faiss(task)}')
 
 
-def _check(path, values):
+def _check(path: pathlib.Path, values: flags.FlagValues) -> None:
   """Checks flags and outputs before anything is embedded or ranked."""
   for name in 'query', 'data_dir':
     value = values[name].value
@@ -100,7 +107,7 @@ def _check(path, values):
     files.check_faiss(_home(path, values), inputs=inputs)
 
 
-def _home(path, values):
+def _home(path: pathlib.Path, values: flags.FlagValues) -> pathlib.Path:
   """The path without suffix beside which an index is written."""
   # Heavy imports wait until they are needed.
   if path.is_dir():
@@ -112,10 +119,11 @@ def _home(path, values):
   return files.home(path, values.gallery)
 
 
-def _task(path, values):
+def _task(path: pathlib.Path, values: flags.FlagValues) -> 'Task':
   """What to rank for which queries, from a run or from files."""
   # Heavy imports wait until the arguments are known to be right.
   from hier_jax.evaluation import files
+  from hier_jax.evaluation.taxonomy import Taxonomy
 
   if path.is_dir():
     from hier_jax.training.run import from_checkpoint
@@ -132,7 +140,7 @@ def _task(path, values):
   if values.recall_at is not None:
     changed['recall_at'] = values.recall_at
   if values.taxonomy is not None:
-    changed['taxonomy'] = files.Taxonomy.from_csv(values.taxonomy)
+    changed['taxonomy'] = Taxonomy.from_csv(values.taxonomy)
   task = task._replace(**changed)
   return task.with_c(values.c) if values['c'].present else task
 

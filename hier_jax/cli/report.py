@@ -1,5 +1,7 @@
 """`hier-jax report`."""
 
+from absl import flags
+
 from hier_jax import paths
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError
@@ -7,7 +9,7 @@ from hier_jax.errors import UserError
 __all__ = ['VERB']
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     out='FOLDER: Write report.md, report.json and curves.png to this folder'
@@ -15,7 +17,7 @@ def _define(values):
   )
 
 
-def _run(values, folders):
+def _run(values: flags.FlagValues, folders: list[str]) -> None:
   if not folders:
     raise UserError(
       'report needs at least one DIR, a workdir or a folder of workdirs; see'

@@ -1,13 +1,21 @@
 """`hier-jax train`."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+
 from hier_jax import paths
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError
 
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
+
 __all__ = ['VERB']
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     config='FILE[:PRESET]: A Python file whose get_config(PRESET) returns the'
@@ -31,13 +39,13 @@ def _define(values):
   )
 
 
-def _define_keys(values):
+def _define_keys(values: flags.FlagValues) -> None:
   from hier_jax.training.config import files
 
   files.define_keys(values)
 
 
-def _run(values, _):
+def _run(values: flags.FlagValues, _: list[str]) -> None:
   missing = [] if values.config else ['--config FILE[:PRESET]']
   if values.workdir is None and not values.dry_run:
     missing.append('--workdir DIR')
@@ -62,7 +70,9 @@ def _run(values, _):
     _train(config, values.workdir, values.seeds)
 
 
-def _train(config, workdir, chosen):
+def _train(
+  config: 'ConfigDict', workdir: str, chosen: Sequence[int] | None
+) -> None:
   from hier_jax.training.distributed import processes
   from hier_jax.training.run import loop, seeds
 

@@ -7,6 +7,7 @@ The help of a flag that takes a value begins with a placeholder for that value:
 import dataclasses
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -93,7 +94,7 @@ class Verb:
       lines += [f'  --{name} {placeholder}'.rstrip(), _indented(text)]
     return '\n'.join(lines)
 
-  def _flags(self):
+  def _flags(self) -> flags.FlagValues:
     values = flags.FlagValues()
     values.set_gnu_getopt()
     self.define(values)
@@ -103,7 +104,7 @@ class Verb:
     return values
 
 
-def _parts(flag):
+def _parts(flag: flags.Flag[Any]) -> tuple[str, str]:
   """The placeholder for a flag's value, '' if it takes none, and its help."""
   if flag.boolean:
     return '', flag.help
@@ -111,7 +112,7 @@ def _parts(flag):
   return (placeholder, text) if separator else ('VALUE', flag.help)
 
 
-def _why(error, values):
+def _why(error: Exception, values: flags.FlagValues) -> str:
   """One line for an error of absl's, in the words of the other messages."""
   text = ' '.join(str(error).split())
   _, missing, name = text.partition('Missing value for flag --')
@@ -120,7 +121,7 @@ def _why(error, values):
   return text.removeprefix('flag ').rstrip('.')
 
 
-def _check_given(flag, see):
+def _check_given(flag: flags.Flag[Any], see: str) -> None:
   """Raises UserError for a flag with an empty value, or with a flag as value.
 
   absl takes whatever follows as a flag's value.
@@ -136,7 +137,7 @@ def _check_given(flag, see):
     )
 
 
-def _like(name, values):
+def _like(name: str, values: flags.FlagValues) -> str:
   """A hint at known flags that are like an unknown one; '' if none is."""
   if not name.startswith(_CONFIG):
     known = [other for other in values if '.' not in other]
@@ -154,7 +155,7 @@ def usage(verbs: Iterable[Verb]) -> str:
   )
 
 
-def _form(form):
+def _form(form: str) -> str:
   """A command line, in lines that end before a flag."""
   # Spaces within brackets must not end a line.
   words = form.replace(' [', '\n[').replace(' --', '\n--').split('\n')
@@ -167,7 +168,7 @@ def _form(form):
   return '\n'.join(lines)
 
 
-def _indented(text):
+def _indented(text: str) -> str:
   """Text in lines of 80 columns, none of which ends within a flag's name."""
   indent = ' ' * 6
   return textwrap.fill(
@@ -218,13 +219,13 @@ def choice_flag(
   flags.DEFINE(_Choice(choices), name, default, text, values)
 
 
-class _Number(flags.ArgumentParser):
+class _Number(flags.ArgumentParser[float | None]):
   """Parses a number, or the word none where that has a meaning."""
 
-  def __init__(self, or_none):
+  def __init__(self, or_none: bool) -> None:
     self._or_none = or_none
 
-  def parse(self, argument):
+  def parse(self, argument: str) -> float | None:
     if self._or_none and argument.lower() == 'none':
       return None
     try:
@@ -234,10 +235,10 @@ class _Number(flags.ArgumentParser):
       raise ValueError(f'expected a number{none}') from None
 
 
-class _Integers(flags.ArgumentParser):
+class _Integers(flags.ArgumentParser[list[int]]):
   """Parses integers separated by commas."""
 
-  def parse(self, argument):
+  def parse(self, argument: str) -> list[int]:
     if not argument:
       return []
     try:
@@ -248,13 +249,13 @@ class _Integers(flags.ArgumentParser):
       ) from None
 
 
-class _Choice(flags.ArgumentParser):
+class _Choice(flags.ArgumentParser[str]):
   """Parses one of some words."""
 
-  def __init__(self, choices):
+  def __init__(self, choices: Sequence[str]) -> None:
     self._choices = tuple(choices)
 
-  def parse(self, argument):
+  def parse(self, argument: str) -> str:
     if argument not in self._choices:
       *others, last = self._choices
       either = f'{", ".join(others)} or {last}' if others else last

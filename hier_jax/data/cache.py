@@ -36,7 +36,7 @@ class Decoded:
     short_side: what the short side of larger images is shrunk to, or None.
   """
 
-  def __init__(self, split: Split, short_side: int | None = None):
+  def __init__(self, split: Split, short_side: int | None = None) -> None:
     self._split, self._short_side = split, short_side
 
   def __len__(self) -> int:
@@ -68,7 +68,7 @@ class Cached:
     shapes: int [n, 2], height and width of each image.
   """
 
-  def __init__(self, pixels: np.ndarray, shapes: np.ndarray):
+  def __init__(self, pixels: np.ndarray, shapes: np.ndarray) -> None:
     self._pixels, self._shapes = pixels, shapes
     self._stops = 3 * np.cumsum(np.prod(shapes, 1, dtype=np.int64))
 
@@ -181,7 +181,7 @@ def _fits(images: Decoded, where: pathlib.Path) -> bool:
 
 def _write(
   images: Decoded, pixels: pathlib.Path, table: pathlib.Path, num_threads: int
-):
+) -> None:
   shapes = np.zeros((len(images), 2), np.int32)
   with paths.replacing(pixels) as temporary, temporary.open('wb') as file:
     rows = tqdm.trange(len(images), desc='caching images', disable=None)

@@ -55,7 +55,7 @@ class Split:
   digest: str = ''
   max_megapixels: float = transforms.MAX_MEGAPIXELS
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.numbers is None:
       object.__setattr__(self, 'numbers', np.arange(self.num_classes))
 
@@ -141,7 +141,7 @@ class _Images:
 def load(
   name: str,
   *,
-  data_dir: str | os.PathLike | None = None,
+  data_dir: str | os.PathLike[str] | None = None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> dict[str, Split]:
   """Returns the splits of a prepared data set.
@@ -174,7 +174,7 @@ def load(
 
 
 def open_prepared(
-  name: str, data_dir: str | os.PathLike | None
+  name: str, data_dir: str | os.PathLike[str] | None
 ) -> tfds.core.DatasetBuilder:
   """Returns TFDS's reader of a data set; see `load`."""
   place = builders.place(name, data_dir)

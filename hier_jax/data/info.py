@@ -19,6 +19,8 @@ __all__ = ['as_text', 'check_sheet', 'contact_sheet', 'describe']
 # What the metadata holds to tell data sets apart.
 _HASHES = ('digest', 'stamp', 'content')
 # What the file of a contact sheet says of itself.
+# Keys of the stored metadata -> those of the facts, where they differ.
+_KEYS = {'licence': 'license'}
 _TITLE = 'hier_jax contact sheet'
 _ROWS = 6
 _COLUMNS = 8
@@ -31,7 +33,7 @@ _LABEL_CHARACTERS = 28
 def describe(
   name: str,
   *,
-  data_dir: str | os.PathLike | None = None,
+  data_dir: str | os.PathLike[str] | None = None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> dict[str, Any]:
   """Returns facts about a prepared data set, all of them from its records.
@@ -42,7 +44,7 @@ def describe(
     max_megapixels: what an image may have.
 
   Returns:
-    'name', 'place', 'layout', 'levels', 'licence', 'homepage', 'short_side',
+    'name', 'place', 'layout', 'levels', 'license', 'homepage', 'short_side',
     'notes' on what was left out and, under 'splits', of each split: 'images',
     'classes', 'bytes', 'images_per_class', 'width' and 'height' as (smallest,
     median, largest), 'modes' and 'formats' as counts, 'animated', how many
@@ -58,7 +60,7 @@ def describe(
     'place': str(builders.place(name, data_dir)),
     # Older ones have no notes.
     'notes': [],
-    **{k: v for k, v in about.items() if k not in _HASHES},
+    **{_KEYS.get(k, k): v for k, v in about.items() if k not in _HASHES},
     'splits': {k: _describe_split(split) for k, split in splits.items()},
   }
 
@@ -72,7 +74,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     f'  layout    {plain(facts["layout"])}',
     f'  images    {stored}',
     f'  taxonomy  {" > ".join(map(plain, [*facts["levels"], "class"]))}',
-    f'  licence   {plain(facts["licence"])}',
+    f'  license   {plain(facts["license"])}',
     f'  homepage  {plain(facts["homepage"] or "none")}',
     # Long where they name several files.
     *(
@@ -87,7 +89,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
       f'  images a class  {_range(found["images_per_class"])}',
       f'  width           {_range(found["width"])}',
       f'  height          {_range(found["height"])}',
-      f'  colour modes    {_counts(found["modes"])}',
+      f'  color modes     {_counts(found["modes"])}',
       f'  formats         {_counts(found["formats"])}',
     ]
     if found['animated']:
@@ -100,7 +102,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def check_sheet(path: str | os.PathLike) -> pathlib.Path:
+def check_sheet(path: str | os.PathLike[str]) -> pathlib.Path:
   """Checks that a contact sheet can be written, and over none but another.
 
   Raises:
@@ -122,9 +124,9 @@ def check_sheet(path: str | os.PathLike) -> pathlib.Path:
 
 def contact_sheet(
   name: str,
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   *,
-  data_dir: str | os.PathLike | None = None,
+  data_dir: str | os.PathLike[str] | None = None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> None:
   """Writes a PNG with images of a few classes of each split, a row a class.
@@ -172,8 +174,8 @@ def contact_sheet(
 
 def _describe_split(split: datasets.Split) -> dict[str, Any]:
   sizes = np.empty((len(split), 2), np.int64)
-  modes: collections.Counter = collections.Counter()
-  formats: collections.Counter = collections.Counter()
+  modes: collections.Counter[str] = collections.Counter()
+  formats: collections.Counter[str] = collections.Counter()
   num_bytes = animated = 0
   for i in tqdm.trange(len(split), desc=split.name, disable=None):
     data = split.source[i]['image']
@@ -182,7 +184,7 @@ def _describe_split(split: datasets.Split) -> dict[str, Any]:
     with transforms.opened(data, name, split.max_megapixels) as image:
       sizes[i] = image.size
       modes[image.mode] += 1
-      formats[image.format] += 1
+      formats[str(image.format)] += 1
       animated += getattr(image, 'is_animated', False)
     num_bytes += len(data)
   counts = np.bincount(split.labels)

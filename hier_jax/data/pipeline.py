@@ -80,7 +80,7 @@ def train_batches(
       batch['flip'] = np.zeros(len(slots), bool)
     return batch
 
-  def fill(batch: Batch, step: int, slots: np.ndarray):
+  def fill(batch: Batch, step: int, slots: np.ndarray) -> None:
     rows = rows_of(step)[slots]
     batch['label'][:], batch['index'][:] = split.labels[rows], rows
     for i, (row, slot) in enumerate(zip(rows, slots, strict=True)):
@@ -134,7 +134,7 @@ def eval_batches(
     batch = _empty(len(slots), view.size)
     return batch | {'mask': np.zeros(len(slots), bool)}
 
-  def fill(batch: Batch, step: int, slots: np.ndarray):
+  def fill(batch: Batch, step: int, slots: np.ndarray) -> None:
     index = step * batch_size + slots
     batch['mask'][:] = index < len(split)
     rows = index[batch['mask']]
@@ -179,7 +179,7 @@ class _Unfinished:
     num_chunks: of a batch.
   """
 
-  def __init__(self, empty: Callable[[], Batch], num_chunks: int):
+  def __init__(self, empty: Callable[[], Batch], num_chunks: int) -> None:
     self._empty, self._num_chunks = empty, num_chunks
     self._batches: dict[int, tuple[Batch, set[int]]] = {}
     self._lock = threading.Lock()

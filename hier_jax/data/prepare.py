@@ -19,9 +19,9 @@ __all__ = ['prepare']
 
 def prepare(
   name: str,
-  source: str | os.PathLike | None = None,
+  source: str | os.PathLike[str] | None = None,
   *,
-  data_dir: str | os.PathLike | None = None,
+  data_dir: str | os.PathLike[str] | None = None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> pathlib.Path:
   """Prepares a data set, or goes on where an earlier call was stopped.
@@ -72,7 +72,7 @@ def _check_same(
   made: tfds.core.DatasetBuilder,
   builder: base.ImageBuilder,
   place: pathlib.Path,
-  source: str | os.PathLike | None,
+  source: str | os.PathLike[str] | None,
 ) -> None:
   """Raises UserError where prepared records are not those of the source."""
   about = made.info.metadata['about']

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class Sampler:
   groups: np.ndarray | None = None
   num_groups: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.batch_size < 1 or self.images_per_class < 0:
       raise UserError(
         f'batch size {self.batch_size} must be positive and images per class '
@@ -94,14 +95,14 @@ class Sampler:
     if self.kind == 'hierarchical':
       self._check_groups()
 
-  def _check_classes(self):
+  def _check_classes(self) -> None:
     if self.batch_size % self.images_per_class:
       raise UserError(
         f'batch size {self.batch_size} is not divisible by '
         f'{self.images_per_class} images per class: change one of the two'
       )
 
-  def _check_groups(self):
+  def _check_groups(self) -> None:
     if self.groups is None:
       raise UserError("sampler 'hierarchical' needs groups of classes")
     found = len(np.unique(self.groups))
@@ -181,7 +182,7 @@ class Sampler:
     return np.unique(groups[order[starts]], return_inverse=True)[1]
 
   @functools.cached_property
-  def _epoch(self):
+  def _epoch(self) -> Callable[[int], np.ndarray]:
     """The permutation of an epoch; a run asks for the same one n / B times."""
     n = len(self.labels)
     return functools.lru_cache(maxsize=2)(

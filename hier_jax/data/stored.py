@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,9 @@ def read_builder(place: pathlib.Path) -> tfds.core.DatasetBuilder:
     ) from error
 
 
-def _check_files(within, place, files):
+def _check_files(
+  within: inside.Inside, place: pathlib.Path, files: Iterable[pathlib.Path]
+) -> None:
   names = {path: os.path.relpath(path, place) for path in files}
   try:
     within.stats(names, f'files of the data set {place}', sys.maxsize)
@@ -91,7 +93,7 @@ def _check_files(within, place, files):
     ) from error
 
 
-def _check_classes(path):
+def _check_classes(path: pathlib.Path) -> None:
   message = feature_pb2.Feature()
   json_format.ParseDict(json.loads(path.read_text()), message)
   table = message.python_class_name
@@ -104,7 +106,7 @@ def _check_classes(path):
     )
 
 
-def _checked_about(about) -> Mapping[str, Any]:
+def _checked_about(about: object) -> Mapping[str, Any]:
   if not isinstance(about, dict):
     raise ValueError("its metadata lack 'about'")
   for key, kind in _ABOUT.items():
@@ -123,7 +125,12 @@ def _checked_about(about) -> Mapping[str, Any]:
   return about
 
 
-def _checked_columns(columns, info, split, place) -> Mapping[str, list[int]]:
+def _checked_columns(
+  columns: object,
+  info: tfds.core.DatasetInfo,
+  split: tfds.core.SplitInfo,
+  place: pathlib.Path,
+) -> Mapping[str, list[int]]:
   """Raises ValueError for columns of another length, or beyond their names."""
   if not isinstance(columns, dict) or not {'index', 'label'} <= columns.keys():
     raise ValueError(f'its metadata lack the labels of {shown(split.name)}')
@@ -145,7 +152,9 @@ def _checked_columns(columns, info, split, place) -> Mapping[str, list[int]]:
   return columns
 
 
-def _names(info, field: str, place: pathlib.Path) -> Sequence[str]:
+def _names(
+  info: tfds.core.DatasetInfo, field: str, place: pathlib.Path
+) -> Sequence[str]:
   """What the values of a field mean; those of 'index' count all images."""
   if field == 'index':
     return range(info.splits.total_num_examples)  # type: ignore[return-value]
@@ -157,7 +166,9 @@ def _names(info, field: str, place: pathlib.Path) -> Sequence[str]:
   return feature.names
 
 
-def _check_levels(levels: Sequence[str], columns: Mapping[str, list]):
+def _check_levels(
+  levels: Sequence[str], columns: Mapping[str, list[int]]
+) -> None:
   for level in levels:
     if level not in columns or level in ('index', 'label'):
       raise ValueError(f'its metadata have no values of {shown(level)}')
@@ -166,7 +177,7 @@ def _check_levels(levels: Sequence[str], columns: Mapping[str, list]):
       raise ValueError(f'some of its classes lie in several of {shown(level)}')
 
 
-def _check_counts(split: tfds.core.SplitInfo):
+def _check_counts(split: tfds.core.SplitInfo) -> None:
   paths = split.filename_template.sharded_filepaths(split.num_shards)
   for path, said in zip(paths, split.shard_lengths, strict=True):
     reader = array_record_module.ArrayRecordReader(os.fspath(path))

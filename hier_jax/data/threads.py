@@ -20,7 +20,7 @@ class Budget:
     most: the amount. Who wants more waits for all of it.
   """
 
-  def __init__(self, most: int):
+  def __init__(self, most: int) -> None:
     self._most = self._left = most
     self._changed = threading.Condition()
 

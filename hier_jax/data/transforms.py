@@ -76,7 +76,7 @@ def decode(
   name: str = 'image',
   max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Image.Image:
-  """Decodes an image of any colour mode to RGB.
+  """Decodes an image of any color mode to RGB.
 
   Transparency is laid on white. More than 8 bits are scaled to 8 by the range
   of the format, or the one that a TIFF states (SMinSampleValue,
@@ -150,7 +150,7 @@ def _range(image: Image.Image) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Affine:
-  """Ranges of a random affine map about the image's centre.
+  """Ranges of a random affine map about the image's center.
 
   Attributes:
     degrees: rotation, uniform in +-degrees.
@@ -190,11 +190,11 @@ class TrainView:
     ratio: width over height of the crop.
     flip: probability of a horizontal flip.
     affine: random affine map after the crop, or None.
-    grayscale: probability of dropping the colours.
+    grayscale: probability of dropping the colors.
     channel_shuffle: probability of permuting the channels.
     brightness: each channel's difference from `fill` is multiplied by its
       own gain, uniform in 1 +- brightness: the ground of a drawing stays.
-    fill: the ground's colour, which shows where the affine map uncovers it;
+    fill: the ground's color, which shows where the affine map uncovers it;
       white for drawings.
   """
 
@@ -224,7 +224,7 @@ class TrainView:
       )
     if rng.random() < self.flip:
       image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return self._recolour(image, rng)
+    return self._recolor(image, rng)
 
   def box(
     self, width: int, height: int, rng: np.random.Generator
@@ -234,7 +234,7 @@ class TrainView:
       return 0, 0, width, height
     return crop_box(width, height, self.scale, self.ratio, rng)
 
-  def _recolour(
+  def _recolor(
     self, image: Image.Image, rng: np.random.Generator
   ) -> np.ndarray:
     if self.grayscale and rng.random() < self.grayscale:
@@ -268,7 +268,7 @@ class DeviceView:
   view: TrainView
   short_side: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     view = self.view
     plain = TrainView(view.size, view.scale, view.ratio, view.flip)
     plain = dataclasses.replace(plain, fill=view.fill)
@@ -299,7 +299,7 @@ class EvalView:
   """The evaluation view; call it as `view(image)`.
 
   Attributes:
-    size: height and width of the result, cut out of the centre.
+    size: height and width of the result, cut out of the center.
     resize: what the short side is resized to first; `size` by default.
 
   Raises:
@@ -309,7 +309,7 @@ class EvalView:
   size: int
   resize: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.resize is not None and self.resize < self.size:
       raise UserError(
         f'resize {self.resize} is smaller than size {self.size}: a crop of '

@@ -8,15 +8,17 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hier_jax import errors
 from hier_jax.errors import UserError
 
 
-def positive_int(name: str, value) -> int:
+def positive_int(name: str, value: Any) -> int:
   """The value as an integer of 1 or more."""
   try:
     number = operator.index(value)
@@ -27,7 +29,7 @@ def positive_int(name: str, value) -> int:
   return number
 
 
-def curvature(name: str, value) -> float | None:
+def curvature(name: str, value: Any) -> float | None:
   """The value as a finite float of 0 or more; None is None (cosine)."""
   if value is None:
     return None
@@ -44,7 +46,7 @@ def curvature(name: str, value) -> float | None:
   return number
 
 
-def matrix(name: str, x) -> np.ndarray:
+def matrix(name: str, x: ArrayLike) -> np.ndarray:
   """Rows `[n, d]` of a floating dtype, at least one of each."""
   x = np.asarray(x)
   if x.ndim != 2 or 0 in x.shape:
@@ -60,7 +62,7 @@ def matrix(name: str, x) -> np.ndarray:
   return x
 
 
-def points(name: str, x, c: float | None) -> np.ndarray:
+def points(name: str, x: ArrayLike, c: float | None) -> np.ndarray:
   """Finite float64 `[n, d]`, inside the ball of curvature -c where c > 0."""
   x = matrix(name, x).astype(np.float64)
   finite(name, np.isfinite(x).all(axis=1))
@@ -69,7 +71,7 @@ def points(name: str, x, c: float | None) -> np.ndarray:
   return x
 
 
-def finite(name: str, rows: np.ndarray):
+def finite(name: str, rows: np.ndarray) -> None:
   """Refuses rows where `[n]` bool is false as not finite."""
   if not rows.all():
     raise UserError(
@@ -78,7 +80,7 @@ def finite(name: str, rows: np.ndarray):
     )
 
 
-def inside_ball(name: str, rows: np.ndarray, c: float):
+def inside_ball(name: str, rows: np.ndarray, c: float) -> None:
   """Refuses rows where `[n]` bool is false as outside the ball."""
   if not rows.all():
     raise UserError(
@@ -87,7 +89,7 @@ def inside_ball(name: str, rows: np.ndarray, c: float):
     )
 
 
-def class_labels(name: str, labels, length: int) -> np.ndarray:
+def class_labels(name: str, labels: ArrayLike, length: int) -> np.ndarray:
   """Labels `[length]` of any dtype."""
   labels = np.asarray(labels)
   if labels.shape != (length,):
@@ -97,7 +99,7 @@ def class_labels(name: str, labels, length: int) -> np.ndarray:
   return labels
 
 
-def item_labels(labels) -> np.ndarray:
+def item_labels(labels: ArrayLike) -> np.ndarray:
   """Labels of the items of a tree `[n]`, one or more, of any dtype."""
   labels = np.asarray(labels)
   if labels.ndim != 1 or not len(labels):
@@ -107,7 +109,7 @@ def item_labels(labels) -> np.ndarray:
   return labels
 
 
-def labelled(name: str, labels: np.ndarray):
+def labeled(name: str, labels: np.ndarray) -> None:
   """Refuses labels that are None or NaN."""
   missing = labels != labels  # NaN alone differs from itself.
   if labels.dtype == object:
@@ -119,7 +121,7 @@ def labelled(name: str, labels: np.ndarray):
     )
 
 
-def not_same(name: str, gallery: np.ndarray, queries: np.ndarray):
+def not_same(name: str, gallery: np.ndarray, queries: np.ndarray) -> None:
   """Refuses a gallery that is the queries, in any order: each finds itself."""
   if len(gallery) == len(queries) and (
     gallery is queries or Counter(_keys(gallery)) == Counter(_keys(queries))
@@ -152,7 +154,7 @@ def class_codes(
   """
   named = {'labels': labels, 'gallery_labels': gallery_labels}
   for name, values in named.items():
-    labelled(name, values)
+    labeled(name, values)
   kinds = [_label_kind(name, values) for name, values in named.items()]
   if kinds[0] != kinds[1]:
     raise UserError(

@@ -6,22 +6,22 @@ import numpy as np
 
 
 def to_ball(
-  x: np.ndarray, metric: str, c: float | None
+  x: np.ndarray, distance: str, c: float | None
 ) -> tuple[np.ndarray, str]:
   """Points of the hyperboloid as those of the ball; others as they are.
 
   Args:
     x: `[n, d]`, for 'lorentz' `[n, 1 + d]`, time first, of which only the space
       coordinates are read.
-    metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'.
+    distance: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'.
     c: curvature; None for 'cosine', 0 for 'euclidean'.
 
   Returns:
-    float64 points, and the metric that is theirs, no more 'lorentz'.
+    float64 points, and the distance that is theirs, no more 'lorentz'.
   """
   x = np.asarray(x).astype(np.float64)
-  if metric != 'lorentz':
-    return x, metric
+  if distance != 'lorentz':
+    return x, distance
   assert c is not None
   space = x[:, 1:]
   return space / (1 + np.sqrt(1 + c * square_norm(space))), 'hyperbolic'
@@ -36,29 +36,29 @@ class Gallery:
   some 1e-16 of the largest square.
   """
 
-  def __init__(self, points: np.ndarray, metric: str, c: float | None):
+  def __init__(self, points: np.ndarray, distance: str, c: float | None):
     # A product rounds by its place in the block, so equal rows share one.
     distinct, row = np.unique(points, axis=0, return_inverse=True)
     self._row = None if len(distinct) == len(points) else row.reshape(-1)
     points = points if self._row is None else distinct
-    self._metric, self._c = metric, c or 0.0
-    if metric == 'cosine':
+    self._distance, self._c = distance, c or 0.0
+    if distance == 'cosine':
       self._points = normalize(points)
       return
     self._gap = 1 - self._c * square_norm(points)[:, 0]
     # About the mean the product loses little where points crowd far from the
     # origin.
-    self._centre = points.mean(0)
-    self._points = points - self._centre
+    self._center = points.mean(0)
+    self._points = points - self._center
     self._square = square_norm(self._points)[:, 0]
 
   def distances(self, queries: np.ndarray) -> np.ndarray:
     """`[b, m]` of queries `[b, d]`."""
-    if self._metric == 'cosine':
+    if self._distance == 'cosine':
       far = 1 - normalize(queries) @ self._points.T
     else:
       gap = 1 - self._c * square_norm(queries)
-      queries = queries - self._centre
+      queries = queries - self._center
       far = queries @ (-2 * self._points.T)
       far += square_norm(queries)
       far += self._square
@@ -69,10 +69,10 @@ class Gallery:
 
 
 def paired(
-  x: np.ndarray, y: np.ndarray, metric: str, c: float | None
+  x: np.ndarray, y: np.ndarray, distance: str, c: float | None
 ) -> np.ndarray:
   """Distances `[n]` of the rows of x and y, `[n, d]` each."""
-  if metric == 'cosine':
+  if distance == 'cosine':
     return 1 - np.sum(normalize(x) * normalize(y), -1)
   far = np.sqrt(square_norm(x - y)[:, 0])
   if not c:

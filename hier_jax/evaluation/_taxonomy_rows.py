@@ -114,7 +114,7 @@ def repeated(names: Iterable[str]) -> list[str]:
   return [name for name, count in Counter(names).items() if count > 1]
 
 
-def counted(found: Sequence, noun: str) -> str:
+def counted(found: Sequence[object], noun: str) -> str:
   """How many there are, and the first: "2 classes: 'a', 'b'"."""
   shown = listed([repr(x) for x in found])
   plural = {'class': 'classes'}.get(noun, noun + 's')

@@ -1,16 +1,21 @@
 """Embeddings that no network made: the floor a trained one has to beat."""
 
+from __future__ import annotations
+
 import numpy as np
+from jaxtyping import Float32, UInt8
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 
 
-def pixel_embedding(images: ArrayLike, grid: int = 16) -> np.ndarray:
+def pixel_embedding(
+  images: UInt8[ArrayLike, 'n H W 3'], grid: int = 16
+) -> Float32[np.ndarray, 'n d']:
   """Raw pixels, averaged over the cells of a grid, as embeddings.
 
-  Cell edges that fall inside a pixel share it by area. Each row is centred on
-  its own mean, so that cosine similarity becomes correlation; a blank grey
+  Cell edges that fall inside a pixel share it by area. Each row is centered on
+  its own mean, so that cosine similarity becomes correlation; a blank gray
   image gives exactly zero.
 
   Args:
@@ -26,8 +31,8 @@ def pixel_embedding(images: ArrayLike, grid: int = 16) -> np.ndarray:
   Example:
     >>> import numpy as np
     >>> from hier_jax import evaluation
-    >>> grey = np.full((2, 32, 32, 3), 128, np.uint8)
-    >>> rows = evaluation.pixel_embedding(grey, grid=4)
+    >>> gray = np.full((2, 32, 32, 3), 128, np.uint8)
+    >>> rows = evaluation.pixel_embedding(gray, grid=4)
     >>> rows.shape, bool((rows == 0).all())
     ((2, 48), True)
   """
@@ -48,8 +53,8 @@ def pixel_embedding(images: ArrayLike, grid: int = 16) -> np.ndarray:
   for i, image in enumerate(images):
     by_row = (rows @ image.reshape(height, -1)).reshape(grid, width, 3)
     cells = (columns @ by_row).reshape(-1)
-    centred = cells * cells.size - cells.sum()
-    out[i] = centred / (cells.size * 255 * height * width)
+    centered = cells * cells.size - cells.sum()
+    out[i] = centered / (cells.size * 255 * height * width)
   return out
 
 

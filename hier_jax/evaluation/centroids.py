@@ -1,6 +1,9 @@
 """Centroids of classes, by cosine, in Euclidean space and in the ball."""
 
+from __future__ import annotations
+
 import numpy as np
+from jaxtyping import Float, Float64, Shaped
 from numpy.typing import ArrayLike
 from scipy import sparse
 
@@ -9,8 +12,11 @@ from hier_jax.evaluation._distances import normalize, square_norm
 
 
 def class_centroids(
-  embeddings: ArrayLike, labels: ArrayLike, *, c: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
+  *,
+  c: float | None = None,
+) -> tuple[Float64[np.ndarray, 'C d'], Shaped[np.ndarray, ' C']]:
   """Centroid of each class, for a tree of classes.
 
   For cosine the mean of the rows at length 1, not brought to length 1 again,
@@ -47,7 +53,7 @@ def class_centroids(
   c = _checks.curvature('c', c)
   x = _checks.points('embeddings', embeddings, c)
   labels = _checks.class_labels('labels', labels, len(x))
-  _checks.labelled('labels', labels)
+  _checks.labeled('labels', labels)
   classes, codes = np.unique(labels, return_inverse=True)
   if c is None:
     x = normalize(x)

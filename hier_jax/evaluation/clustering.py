@@ -1,9 +1,12 @@
 """How well k-means clusters of embeddings agree with their classes."""
 
+from __future__ import annotations
+
 import importlib
 import types
 
 import numpy as np
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -14,10 +17,10 @@ LIBRARIES = ('scikit-learn', 'faiss')
 
 
 def cluster_metrics(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   *,
-  metric: str = 'cosine',
+  distance: str = 'cosine',
   library: str = 'scikit-learn',
   seed: int = 0,
 ) -> dict[str, float | int]:
@@ -26,7 +29,7 @@ def cluster_metrics(
   Args:
     embeddings: `[n, d]`, any floating dtype.
     labels: class of each row `[n]`, any dtype that sorts.
-    metric: 'cosine' brings the rows to length 1 first, 'euclidean' takes them
+    distance: 'cosine' brings the rows to length 1 first, 'euclidean' takes them
       as they are. Points of the ball go through `poincare.log0` before.
     library: the library whose k-means is run: 'scikit-learn', or 'faiss', which
       is faster.
@@ -47,25 +50,27 @@ def cluster_metrics(
     >>> from hier_jax import evaluation
     >>> x = [[0.0], [0.1], [9.0], [9.1]]
     >>> labels = ['a', 'a', 'b', 'b']
-    >>> found = evaluation.cluster_metrics(x, labels, metric='euclidean')
+    >>> found = evaluation.cluster_metrics(x, labels, distance='euclidean')
     >>> print(f"{found['nmi']:.3f}", found['num_clusters'])
     1.000 2
   """
-  if metric not in ('cosine', 'euclidean'):
+  if distance not in ('cosine', 'euclidean'):
     raise UserError(
-      f"`metric` is {metric!r}; expected 'cosine' or 'euclidean': k-means has "
-      'no other means'
+      f"`distance` is {distance!r}; expected 'cosine' or 'euclidean': k-means "
+      'has no other means'
     )
   if library not in LIBRARIES:
     raise UserError(
       f'`library` is {library!r}; expected one of {list(LIBRARIES)}'
     )
-  x = _spaces.points('embeddings', embeddings, metric, None).astype(np.float32)
+  x = _spaces.points('embeddings', embeddings, distance, None).astype(
+    np.float32
+  )
   labels = _checks.class_labels('labels', labels, len(x))
-  _checks.labelled('labels', labels)
+  _checks.labeled('labels', labels)
   judge = _import('sklearn.metrics', 'scikit-learn')
   classes, codes = np.unique(labels, return_inverse=True)
-  if metric == 'cosine':
+  if distance == 'cosine':
     x = _distances.normalize(x)
   cluster = _faiss if library == 'faiss' else _scikit_learn
   clusters = cluster(x, len(classes), seed)

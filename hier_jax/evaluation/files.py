@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -193,7 +194,7 @@ def metrics(
   taxonomy = task.taxonomy
   if taxonomy is not None:
     if task.names is not None:
-      taxonomy = taxonomy.labelled(task.names)
+      taxonomy = taxonomy.labeled(task.names)
     if task.ties not in graded.TIES:
       options['ties'] = graded.TIES[0]
     kin = hierarchy_metrics(x, labels, taxonomy, tree=tree, **options)
@@ -233,7 +234,7 @@ def export_faiss(task: Task) -> pathlib.Path:
   return path
 
 
-def write_json(found, path):
+def write_json(found: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
   """Writes metrics, atomically; one that is not defined is null."""
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value
@@ -243,7 +244,7 @@ def write_json(found, path):
   paths.write_text(path, f'{text}\n')
 
 
-def as_lines(found) -> str:
+def as_lines(found: Mapping[str, Any]) -> str:
   """Metrics as text: first what to know of them, then one a line."""
   # Names of levels are in the keys.
   numbers = {
@@ -257,7 +258,7 @@ def as_lines(found) -> str:
   return '\n'.join([*_leads(found), '', *lines])
 
 
-def _leads(found):
+def _leads(found: Mapping[str, Any]) -> Any:
   """Sentences on how to read the metrics."""
   if found.get('proxies/used') == 1:
     yield (

@@ -6,9 +6,12 @@ Queries of one class are alike, so that an interval or a test that takes each
 for itself is too sure; `clusters` draws whole classes.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Real, Shaped
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -55,9 +58,9 @@ class PairedTest(NamedTuple):
 
 
 def bootstrap_ci(
-  values: ArrayLike,
+  values: Real[ArrayLike, ' n'],
   *,
-  clusters: ArrayLike | None = None,
+  clusters: Shaped[ArrayLike, ' n'] | None = None,
   confidence: float = 0.95,
   num_resamples: int = 2_000,
   method: str = 'percentile',
@@ -111,10 +114,10 @@ def bootstrap_ci(
 
 
 def paired_test(
-  first: ArrayLike,
-  second: ArrayLike,
+  first: Real[ArrayLike, ' n'],
+  second: Real[ArrayLike, ' n'],
   *,
-  clusters: ArrayLike | None = None,
+  clusters: Shaped[ArrayLike, ' n'] | None = None,
   confidence: float = 0.95,
   num_resamples: int = 4_999,
   seed: int = 0,
@@ -179,7 +182,7 @@ def paired_test(
   return PairedTest(float(sums.sum() / counted), low, high, p_value, counted)
 
 
-def _check_options(confidence, num_resamples):
+def _check_options(confidence: float, num_resamples: int) -> None:
   _checks.positive_int('num_resamples', num_resamples)
   if not 0 < confidence < 1:
     raise UserError(
@@ -187,7 +190,7 @@ def _check_options(confidence, num_resamples):
     )
 
 
-def _values(name, values) -> np.ndarray:
+def _values(name: str, values: ArrayLike) -> np.ndarray:
   values = np.asarray(values, np.float64)
   if values.ndim != 1:
     raise UserError(f'`{name}` has shape {values.shape}; expected [queries]')
@@ -200,7 +203,9 @@ def _values(name, values) -> np.ndarray:
   return values
 
 
-def _by_cluster(values, clusters) -> tuple[np.ndarray, np.ndarray]:
+def _by_cluster(
+  values: np.ndarray, clusters: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
   """Sum and number of the values that count, of each cluster that has some."""
   counts = ~np.isnan(values)
   if not counts.any():
@@ -217,7 +222,14 @@ def _by_cluster(values, clusters) -> tuple[np.ndarray, np.ndarray]:
   return np.bincount(codes, values[counts]), sizes.astype(float)
 
 
-def _interval(sums, sizes, confidence, num_resamples, method, seed):
+def _interval(
+  sums: np.ndarray,
+  sizes: np.ndarray,
+  confidence: float,
+  num_resamples: int,
+  method: str,
+  seed: int,
+) -> tuple[float, float]:
   """Ends of the interval of the ratio of the sums."""
   if np.ptp(sums / sizes) == 0:
     # Every resample has the same mean; BCa would divide by 0.
@@ -236,7 +248,7 @@ def _interval(sums, sizes, confidence, num_resamples, method, seed):
   return float(found.low), float(found.high)
 
 
-def _sign_flip_p(sums, num_resamples, seed) -> float:
+def _sign_flip_p(sums: np.ndarray, num_resamples: int, seed: int) -> float:
   """Share of the sign flips of the sums whose total is as far from 0."""
   # Nothing changes with the sign of a 0, and of Recall@K most are.
   sums = sums[sums != 0]
@@ -254,5 +266,5 @@ def _sign_flip_p(sums, num_resamples, seed) -> float:
   return float(found.pvalue)
 
 
-def _batch(sums) -> int:
+def _batch(sums: np.ndarray) -> int:
   return max(1, _BATCH // len(sums))

@@ -46,7 +46,7 @@ class Taxonomy:
   node_names: tuple[str, ...]
 
   @classmethod
-  def from_csv(cls, path: str | os.PathLike) -> 'Taxonomy':
+  def from_csv(cls, path: str | os.PathLike[str]) -> 'Taxonomy':
     """Reads a taxonomy from a CSV file with a header, in UTF-8.
 
     Either one row a class: the class first, then its ancestors from coarse to
@@ -82,7 +82,7 @@ class Taxonomy:
   def from_levels(
     cls,
     levels: ArrayLike,
-    classes: Sequence | None = None,
+    classes: Sequence[object] | None = None,
     level_names: Sequence[str] | None = None,
   ) -> 'Taxonomy':
     """A taxonomy of arrays.
@@ -162,7 +162,7 @@ class Taxonomy:
       )
     return np.array([row[x] for x in used], np.int64)[inverse.reshape(-1)]
 
-  def labelled(self, names: Mapping[int, str]) -> 'Taxonomy':
+  def labeled(self, names: Mapping[int, str]) -> 'Taxonomy':
     """The classes that labels stand for, called by these.
 
     Args:

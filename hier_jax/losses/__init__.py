@@ -7,12 +7,12 @@ results; parameters that they initialize are float32.
 from hier_jax.losses._bounded_ap import hap, roadmap, sup_ap
 from hier_jax.losses._compose import regularized
 from hier_jax.losses._hier import hier, init_hier_proxies
+from hier_jax.losses._hyp import hyp
 from hier_jax.losses._lca import lca
 from hier_jax.losses._memory import Memory, enqueue, init_memory
 from hier_jax.losses._pairwise import (
   circle,
   contrastive,
-  hyp,
   lifted_structure,
   multi_similarity,
   n_pair,

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from hier_jax import numerics, poincare
 from hier_jax.losses import _checks, _sharding
+from hier_jax.losses._memory import Memory
 
 __all__ = ['Pairs', 'cosine_similarity', 'distance', 'make', 'similarity']
 
@@ -29,7 +31,14 @@ class Pairs(NamedTuple):
   negative: jax.Array
 
 
-def make(z, labels, *, where=None, memory=None, axis_name=None):
+def make(
+  z: ArrayLike,
+  labels: ArrayLike,
+  *,
+  where: ArrayLike | None = None,
+  memory: Memory | None = None,
+  axis_name: str | None = None,
+) -> Pairs:
   """The `Pairs` of rows that count.
 
   Args:
@@ -40,7 +49,8 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
     axis_name: mapped axis over whose devices the batch is spread.
   """
   _checks.rows(z, labels)
-  z, where = numerics.widened(jnp.asarray(z)), _sharding.mask_of(where, z)
+  z, labels = numerics.widened(jnp.asarray(z)), jnp.asarray(labels)
+  where = _sharding.mask_of(where, z)
   others, classes, counts = (
     _sharding.gather(a, axis_name) for a in (z, labels, where)
   )
@@ -60,20 +70,20 @@ def make(z, labels, *, where=None, memory=None, axis_name=None):
   return Pairs(z, others, both & same & apart, both & ~same)
 
 
-def cosine_similarity(x, y):
+def cosine_similarity(x: ArrayLike, y: ArrayLike) -> jax.Array:
   """Cosines `[n, m]` of the rows of `[n, d]` and `[m, d]`, float32 at least."""
-  x, y = (numerics.unit(numerics.widened(a)) for a in (x, y))
+  x, y = (numerics.unit(numerics.widened(jnp.asarray(a))) for a in (x, y))
   return jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
 
 
-def similarity(x, y, c):
+def similarity(x: jax.Array, y: jax.Array, c: ArrayLike | None) -> jax.Array:
   """`[n, m]`: cosines for c None, or minus the distances of that curvature."""
   if c is None:
     return cosine_similarity(x, y)
   return -poincare.dist_matrix(x, y, c=c)
 
 
-def distance(x, y, c):
+def distance(x: jax.Array, y: jax.Array, c: ArrayLike | None) -> jax.Array:
   """`[n, m]`: those of the directions for c None, or of that curvature."""
   if c is not None:
     return poincare.dist_matrix(x, y, c=c)

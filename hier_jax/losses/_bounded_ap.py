@@ -9,9 +9,12 @@ nothing counts the loss is 0 and so is its gradient. `_items` says what they
 cost.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from hier_jax.losses import _checks, _items, _sharding
 from hier_jax.losses._memory import Memory
@@ -19,7 +22,12 @@ from hier_jax.losses._memory import Memory
 __all__ = ['hap', 'roadmap', 'sup_ap']
 
 
-def _bounded_precision(scores, options, tables, item):
+def _bounded_precision(
+  scores: jax.Array,
+  options: tuple[jax.Array, ...],
+  tables: tuple[jax.Array, ...],
+  item: jax.Array,
+) -> jax.Array:
   """Hierarchical precision at an item, of a rank that is never too small.
 
   Items of lower level than it count by the smooth bound of the Heaviside
@@ -39,7 +47,14 @@ def _bounded_precision(scores, options, tables, item):
   return (own + jnp.sum(shared, 1, keepdims=True)) / rank
 
 
-def _bounded_ap(scores, level, relevance, gallery, options, axis_name):
+def _bounded_ap(
+  scores: jax.Array,
+  level: jax.Array,
+  relevance: jax.Array,
+  gallery: jax.Array,
+  options: tuple[ArrayLike, ...],
+  axis_name: str | None,
+) -> jax.Array:
   """1 - the mean over queries of the bounded hierarchical AP."""
   precision = _items.over_items(
     _bounded_precision,
@@ -53,7 +68,11 @@ def _bounded_ap(scores, level, relevance, gallery, options, axis_name):
   return _sharding.masked_mean(1 - ap, total > 0, axis_name)
 
 
-def _bounded_flat_ap(table, options, axis_name):
+def _bounded_flat_ap(
+  table: tuple[jax.Array, jax.Array, jax.Array],
+  options: tuple[ArrayLike, ...],
+  axis_name: str | None,
+) -> jax.Array:
   """`_bounded_ap` of what `_items.scored` returns: one level, all alike."""
   scores, positive, gallery = table
   level, relevance = (positive.astype(t) for t in (jnp.int32, scores.dtype))
@@ -61,17 +80,17 @@ def _bounded_flat_ap(table, options, axis_name):
 
 
 def sup_ap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.01,
   slope: float = 100.0,
   delta: float = 0.05,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """SupAP: an upper bound of 1 - the mean average precision.
 
   With the scores s of a query, P the items of its class and N all others,
@@ -117,34 +136,38 @@ def sup_ap(
   return _bounded_flat_ap(table, (temperature, slope, delta), axis_name)
 
 
-def _calibration(table, margins, axis_name):
+def _calibration(
+  table: tuple[jax.Array, jax.Array, jax.Array],
+  margins: tuple[ArrayLike, ArrayLike],
+  axis_name: str | None,
+) -> jax.Array:
   """Mean over queries of the means of [alpha - s]+ and of [s - beta]+."""
   scores, positive, gallery = table
   alpha, beta = margins
 
-  def mean(short, where):
+  def mean(short: jax.Array, where: jax.Array) -> jax.Array:
     summed = jnp.sum(jnp.where(where, jax.nn.relu(short), 0), 1)
     return summed / jnp.maximum(jnp.sum(where, 1), 1)
 
-  energy = mean(alpha - scores, positive)
+  energy = mean(jnp.subtract(alpha, scores), positive)
   energy += mean(scores - beta, gallery & ~positive)
   return _sharding.masked_mean(energy, jnp.any(positive, 1), axis_name)
 
 
 def roadmap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   weight: float = 0.1,
   margins: tuple[float, float] | None = None,
   temperature: float = 0.01,
   slope: float = 100.0,
   delta: float = 0.05,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """ROADMAP: (1 - weight) `sup_ap` + weight times the calibration loss.
 
   That loss makes scores of different queries comparable, and so the batch's AP
@@ -195,7 +218,9 @@ def roadmap(
   return (1 - weight) * rank + weight * calibration
 
 
-def _common_levels(labels, memory, axis_name):
+def _common_levels(
+  labels: jax.Array, memory: Memory | None, axis_name: str | None
+) -> jax.Array:
   """How many of their first labels a row and one of all share, `[b, n]`."""
   classes = _sharding.gather(labels, axis_name)
   if memory is not None:
@@ -209,7 +234,9 @@ def _common_levels(labels, memory, axis_name):
   return level
 
 
-def _relevance(level, depth, alpha, dtype):
+def _relevance(
+  level: jax.Array, depth: int, alpha: ArrayLike, dtype: DTypeLike
+) -> jax.Array:
   """(l / depth)^alpha over the number of the row's items at level l, or 0."""
   relevance = jnp.zeros(level.shape, dtype)
   for height in range(1, depth + 1):
@@ -220,18 +247,18 @@ def _relevance(level, depth, alpha, dtype):
 
 
 def hap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, 'b L'],
   *,
   alpha: float = 1.0,
   temperature: float = 0.01,
   slope: float = 100.0,
   delta: float = 0.05,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """HAPPIER's loss: an upper bound of 1 - the hierarchical AP.
 
   An item is at level l of a query if they have their first l labels in common.

@@ -1,6 +1,7 @@
 """What the losses ask of embeddings and labels."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from hier_jax import debug
 from hier_jax.poincare import _arguments
@@ -8,7 +9,7 @@ from hier_jax.poincare import _arguments
 __all__ = ['classes', 'rows', 'shape']
 
 
-def shape(name, a, *sizes):
+def shape(name: str, a: ArrayLike, *sizes: int | None) -> None:
   """Checks the shape of an array.
 
   Args:
@@ -28,7 +29,12 @@ def shape(name, a, *sizes):
     raise ValueError(f'{name} has shape {found}, expected [{wanted}]')
 
 
-def rows(z, labels, *others, ranks=(2, 1)):
+def rows(
+  z: ArrayLike,
+  labels: ArrayLike,
+  *others: ArrayLike,
+  ranks: tuple[int, ...] = (2, 1),
+) -> None:
   """Checks embeddings `[b, d]` and labels `[b]`, and what embeddings meet.
 
   Args:
@@ -47,7 +53,7 @@ def rows(z, labels, *others, ranks=(2, 1)):
   if any(jnp.ndim(a) != rank for a, rank in zip(arrays, ranks, strict=True)):
     wanted = ', '.join(map(str, ranks))
     raise ValueError(f'arrays of rank {wanted} expected, got shapes {shapes}')
-  if len(z) != len(labels):
+  if jnp.shape(z)[:1] != jnp.shape(labels)[:1]:
     raise ValueError(f'one label a row of z expected, got shapes {shapes}')
   if any(jnp.shape(a)[-1] != jnp.shape(z)[-1] for a in others):
     raise ValueError(f'z and proxies need one d, got shapes {shapes}')
@@ -63,10 +69,11 @@ def rows(z, labels, *others, ranks=(2, 1)):
     _arguments.check_finite(name, a)
 
 
-def classes(labels, number, where):
+def classes(labels: ArrayLike, number: int, where: ArrayLike) -> None:
   """With `debug_checks`, that labels of rows that count are in 0..C-1."""
+  of = jnp.asarray(labels)
   debug.check(
-    lambda: jnp.logical_not(where) | ((labels >= 0) & (labels < number)),
-    labels,
+    lambda: jnp.logical_not(where) | ((of >= 0) & (of < number)),
+    of,
     f'labels{{place}} is {{value}}, expected a class in 0..{number - 1}',
   )

@@ -1,38 +1,58 @@
 """A metric loss and HIER in one."""
 
+from __future__ import annotations
+
+import functools
+import inspect
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import jax
-from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
-from hier_jax import poincare
 from hier_jax.losses._hier import hier
 
 __all__ = ['regularized']
 
+_F = TypeVar('_F', bound=Callable[..., Any])
 
+
+def _with_keywords_of(other: Callable[..., Any]) -> Callable[[_F], _F]:
+  """Decorator: the keywords of `other` in place of **options, last of all.
+
+  `help` shows them, and any other is refused whether it would be used or not.
+  """
+  signature = inspect.signature(other)
+  more = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+  def decorate(function: _F) -> _F:
+    own = inspect.signature(function)
+    *before, _ = own.parameters.values()
+    whole = own.replace(parameters=[*before, *more])
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+      whole.bind(*args, **kwargs)
+      return function(*args, **kwargs)
+
+    checked.__signature__ = whole  # type: ignore[attr-defined]
+    return cast(_F, checked)
+
+  return decorate
+
+
+@_with_keywords_of(hier)
 def regularized(
   metric: Callable[[jax.Array, jax.Array], jax.Array],
-  key: jax.Array,
-  z: jax.Array,
-  labels: jax.Array,
-  hier_proxies: jax.Array,
+  key: PRNGKeyArray,
+  z: Float[Array, 'b d'],
+  labels: Integer[Array, ' b'],
+  hier_proxies: Float[Array, 'P d'],
   *,
-  metric_weight: float | jax.Array = 1.0,
-  hier_weight: float | jax.Array = 0.5,
-  c: ArrayLike | None = 0.1,
-  clip_radius: float | None = poincare.CLIP_RADIUS,
-  temperature: ArrayLike = 0.1,
-  margin: ArrayLike = 0.1,
-  k: int = 20,
-  triplets_per_anchor: int = 50,
-  estimator: str = 'gumbel',
-  shared_noise: bool = False,
-  self_negatives: bool = False,
-  exclude_self_lca: bool = False,
-  normalize_by: str = 'all',
-  axis_name: str | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+  metric_weight: float | Float[Array, ''] = 1.0,
+  hier_weight: float | Float[Array, ''] = 0.5,
+  **options: Any,
+) -> tuple[Float[Array, ''], dict[str, Real[Array, '']]]:
   """metric_weight metric(z, labels) + hier_weight hier(key, z, ...).
 
   Any loss of rows and labels can be the metric, its own parameters bound:
@@ -50,18 +70,8 @@ def regularized(
       0.
     metric_weight: factor of the metric loss.
     hier_weight: factor of HIER's loss; the number 0 leaves it out.
-    c: curvature of HIER's ball, see `hier`; the metric loss has its own.
-    clip_radius: see `hier`.
-    temperature: see `hier`.
-    margin: see `hier`.
-    k: see `hier`.
-    triplets_per_anchor: see `hier`.
-    estimator: see `hier`.
-    shared_noise: see `hier`.
-    self_negatives: see `hier`.
-    exclude_self_lca: see `hier`.
-    normalize_by: see `hier`.
-    axis_name: see `hier`.
+    **options: keywords of `hier`, with its defaults; c is the curvature of
+      HIER's ball, the metric loss has its own.
 
   Returns:
     (loss, aux): the weighted sum, a scalar; aux is a dict of scalars:
@@ -87,23 +97,6 @@ def regularized(
   total, aux = metric_weight * value, {'metric': value}
   if isinstance(hier_weight, (int, float)) and hier_weight == 0:
     return total, aux
-  hierarchy, stats = hier(
-    key,
-    z,
-    labels,
-    hier_proxies,
-    c=c,
-    clip_radius=clip_radius,
-    temperature=temperature,
-    margin=margin,
-    k=k,
-    triplets_per_anchor=triplets_per_anchor,
-    estimator=estimator,
-    shared_noise=shared_noise,
-    self_negatives=self_negatives,
-    exclude_self_lca=exclude_self_lca,
-    normalize_by=normalize_by,
-    axis_name=axis_name,
-  )
+  hierarchy, stats = hier(key, z, labels, hier_proxies, **options)
   aux |= {'hier': hierarchy} | {f'hier/{k}': v for k, v in stats.items()}
   return total + hier_weight * hierarchy, aux

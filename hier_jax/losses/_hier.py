@@ -6,17 +6,18 @@ regularized by free points of the Poincare ball, each drawn towards the lowest
 common ancestor of some data or of some other such points.
 """
 
+from __future__ import annotations
+
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
-from hier_jax import mining, numerics, poincare
-from hier_jax.losses import _checks, _sharding
+from hier_jax import numerics, poincare
+from hier_jax.losses import _checks, _hier_triplets, _sharding
 from hier_jax.losses._lca import lca_losses
 from hier_jax.losses._threefry import unrolled
 from hier_jax.poincare import _arguments
@@ -28,12 +29,12 @@ _FAR = 1e6
 
 
 def init_hier_proxies(
-  key: jax.Array,
+  key: PRNGKeyArray,
   num_proxies: int,
   dim: int,
   *,
   clip_radius: float | None = poincare.CLIP_RADIUS,
-) -> jax.Array:
+) -> Float[Array, 'P d']:
   """Float32 tangent vectors `[P, d]`, norms near 0.9 of the clip radius.
 
   Args:
@@ -67,170 +68,18 @@ def _geometry(c, clip_radius):
   return embed, functools.partial(poincare.dist_matrix, c=c)
 
 
-_places = functools.partial(jnp.arange, dtype=jnp.int32)
-
-
-class _Term(NamedTuple):
-  """Nodes whose triplets are drawn.
-
-  Attributes:
-    nodes: `[n, d]`.
-    classes: int `[n]`, or None.
-    similarity: `[m, n]`, similarities of this device's nodes to all, without
-      a gradient.
-    first: index of the first of this device's nodes.
-  """
-
-  nodes: jax.Array
-  classes: jax.Array | None
-  similarity: jax.Array
-  first: jax.Array | int
-
-
-def _terms(z, labels, rho, distance, few, axis_name):
-  """The nodes whose triplets are drawn.
-
-  Args:
-    z: `[b, d]`, this device's embeddings.
-    labels: int `[b]`.
-    rho: `[P, d]`, the proxies' points.
-    distance: of all pairs.
-    few: (m, n) -> whether m nodes' triplets name few of all n.
-    axis_name: mapped axis over whose devices the batch is spread.
-
-  Returns:
-    name -> `_Term`; and the distances of all nodes, the data before the
-    proxies, to the proxies, or None where triplets name few of them.
-  """
-  rank, devices = _sharding.position(axis_name)
-  nodes, classes = (_sharding.gather(a, axis_name) for a in (z, labels))
-  same = (labels[:, None] == classes[None]).astype(z.dtype)
-  own, share = _places(rho.shape[0]), -(-rho.shape[0] // devices)
-  if devices > 1:
-    own = rank * share + _places(share)
-  mine = lambda a: jnp.take(a, own, axis=0, mode='clip')
-  near = lambda dist: jnp.exp(-lax.stop_gradient(dist))
-  dist = None
-  if few(z.shape[0], nodes.shape[0]) or few(share, rho.shape[0]):
-    among = distance(*map(lax.stop_gradient, (mine(rho), rho)))
-  else:
-    dist = distance(jnp.concatenate([nodes, rho]), rho)
-    among = mine(dist[nodes.shape[0] :])
-  among_data = distance(*map(lax.stop_gradient, (z, nodes)))
-  terms = {
-    'data': _Term(nodes, classes, near(among_data) + same, rank * z.shape[0]),
-    'proxy': _Term(rho, None, near(among), rank * share),
-  }
-  return terms, dist
-
-
-class _Drawn(NamedTuple):
-  """A term's triplets: its m nodes of this device draw t each.
-
-  Attributes:
-    term: its n nodes.
-    neighbors: int32 `[m, k]` of `mining.reciprocal_neighbors`.
-    number: int32 `[m]` of neighbors that are real.
-    triplets: `Triplets` of m t places, rows of the nodes.
-  """
-
-  term: _Term
-  neighbors: jax.Array
-  number: jax.Array
-  triplets: mining.Triplets
-
-
-def _draw(keys, terms, k, axis_name, per_anchor, self_negatives):
-  """The triplets of all terms, drawn at once: they compile once."""
-  mined = [
-    mining.reciprocal_neighbors(
-      term.similarity, k, first=term.first, axis_name=axis_name
-    )
-    for term in terms
-  ]
-  sizes = [count.size for _, count in mined]
-  rows = [t.first + _places(m) for t, m in zip(terms, sizes, strict=True)]
-  fold_in = jax.vmap(jax.random.fold_in, (None, 0))
-  keys = [fold_in(key, row) for key, row in zip(keys, rows, strict=True)]
-  neighbors, count = map(jnp.concatenate, zip(*mined, strict=True))
-  triplets = mining.draw_triplets(
-    jnp.concatenate(keys),
-    jnp.concatenate(rows),
-    neighbors,
-    count,
-    np.repeat([term.nodes.shape[0] for term in terms], sizes),
-    per_anchor,
-    self_negatives,
-  )
-  drawn, first = [], 0
-  for term, (near, number) in zip(terms, mined, strict=True):
-    places = slice(first, first + number.size * per_anchor)
-    own = mining.Triplets(*(a[places] for a in triplets))
-    drawn.append(_Drawn(term, near, number, own))
-    first = places.stop
-  return drawn
-
-
-def _named(drawn):
-  """The nodes that a device's triplets name: they alone have a loss.
-
-  Returns:
-    index int32 `[r]` of nodes, and the triplets as rows of them. They are the
-    device's own, the table of neighbors and the negatives, r = m (1 + k + t);
-    an index from n on is padding.
-  """
-  term, neighbors, _, triplets = drawn
-  m, k = neighbors.shape
-  place = _places(triplets.weight.shape[0])
-  own = place // (place.size // m)
-  # The table is ascending.
-  before = neighbors[own] < triplets.positive[:, None]
-  column = jnp.sum(before, 1, dtype=jnp.int32)
-  index = jnp.concatenate(
-    [term.first + _places(m), neighbors.ravel(), triplets.negative]
-  )
-  return index, triplets._replace(
-    anchor=own,
-    positive=m + own * k + column,
-    negative=m * (1 + k) + place,
-  )
-
-
-def _distances(drawn, rho, distance, dist):
-  """Distances of the nodes that triplets name to the proxies.
-
-  Args:
-    drawn: of each term.
-    rho: `[P, d]`.
-    distance: of all pairs.
-    dist: as `_terms` returns it.
-
-  Returns:
-    for each term, the index `[r]` of these nodes, and the triplets as places in
-    it; and the distances `[R, P]` of the nodes of all terms.
-  """
-  if dist is not None:
-    return [(_places(d.term.nodes.shape[0]), d.triplets) for d in drawn], dist
-  named = [_named(d) for d in drawn]
-  nodes = [
-    jnp.take(d.term.nodes, index, axis=0, mode='clip')
-    for d, (index, _) in zip(drawn, named, strict=True)
-  ]
-  return named, distance(jnp.concatenate(nodes), rho)
-
-
 def _monitor(drawn, c, clip_radius, axis_name):
   """Means over the nodes of each term, of all at once; scalars.
 
   Args:
-    drawn: name -> `_Drawn`.
+    drawn: name -> `_hier_triplets.Drawn`.
     c: curvature.
     clip_radius: of the proxies.
     axis_name: mapped axis over whose devices the batch is spread.
   """
   own, real, anchor = [], [], []
   for term, _, count, triplets in drawn.values():
-    index = term.first + _places(count.shape[0])
+    index = term.first + _hier_triplets.places(count.shape[0])
     own.append(jnp.take(term.nodes, index, axis=0, mode='clip'))
     real.append(index < term.nodes.shape[0])
     anchor.append(triplets.weight.reshape(count.shape[0], -1)[:, 0])
@@ -264,15 +113,15 @@ def _monitor(drawn, c, clip_radius, axis_name):
 
 
 def hier(
-  key: jax.Array,
-  z: jax.Array,
-  labels: jax.Array,
-  hier_proxies: jax.Array,
+  key: PRNGKeyArray,
+  z: Float[Array, 'b d'],
+  labels: Integer[Array, ' b'],
+  hier_proxies: Float[Array, 'P d'],
   *,
-  c: ArrayLike | None = 0.1,
+  c: Real[ArrayLike, ''] | None = 0.1,
   clip_radius: float | None = poincare.CLIP_RADIUS,
-  temperature: ArrayLike = 0.1,
-  margin: ArrayLike = 0.1,
+  temperature: Real[ArrayLike, ''] = 0.1,
+  margin: Real[ArrayLike, ''] = 0.1,
   k: int = 20,
   triplets_per_anchor: int = 50,
   estimator: str = 'gumbel',
@@ -281,7 +130,7 @@ def hier(
   exclude_self_lca: bool = False,
   normalize_by: str = 'all',
   axis_name: str | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[Float[Array, ''], dict[str, Real[Array, '']]]:
   """The HIER regularizer: a data term plus a proxy term.
 
   Triplets of the batch and triplets of the proxies themselves are drawn from
@@ -354,13 +203,13 @@ def hier(
     _arguments.check_inside('z', z, c)
   rho = embed(numerics.widened(hier_proxies))
   few = lambda m, n: m * (1 + k + triplets_per_anchor) < n
-  terms, dist = _terms(z, labels, rho, distance, few, axis_name)
+  terms, dist = _hier_triplets.terms(z, labels, rho, distance, few, axis_name)
   key, draws, noise = unrolled(key), [], []
   for _ in terms:
     key, key_draw, key_noise = jax.random.split(key, 3)
     draws.append(key_draw)
     noise.append(key_noise)
-  found = _draw(
+  found = _hier_triplets.draw(
     draws,
     terms.values(),
     k,
@@ -370,11 +219,13 @@ def hier(
   )
   drawn = dict(zip(terms, found, strict=True))
   aux = _monitor(drawn, c, clip_radius, axis_name)
-  named, dist = _distances(found, rho, distance, dist)
+  named, dist = _hier_triplets.distances(found, rho, distance, dist)
   (data, _), (among, _) = named
   if exclude_self_lca:
     node = jnp.concatenate([jnp.full_like(data, -1), among])
-    dist = jnp.where(node[:, None] == _places(rho.shape[0])[None], _FAR, dist)
+    dist = jnp.where(
+      node[:, None] == _hier_triplets.places(rho.shape[0])[None], _FAR, dist
+    )
   losses = lca_losses(
     noise,
     dist,

@@ -6,12 +6,14 @@ after it `enqueue` makes the next one. Not before: a batch's row would meet
 itself there as its own positive.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer
 
 from hier_jax.losses import _checks, _sharding
 
@@ -28,10 +30,10 @@ class Memory(NamedTuple):
     position: int32 scalar, the place that is written next.
   """
 
-  embeddings: jax.Array
-  labels: jax.Array
-  filled: jax.Array
-  position: jax.Array
+  embeddings: Float[Array, 'm d']
+  labels: Integer[Array, 'm ...']
+  filled: Bool[Array, ' m']
+  position: Integer[Array, '']
 
 
 def init_memory(size: int, dim: int, *, levels: int | None = None) -> Memory:
@@ -67,10 +69,10 @@ def init_memory(size: int, dim: int, *, levels: int | None = None) -> Memory:
 
 def enqueue(
   memory: Memory,
-  z: jax.Array,
-  labels: jax.Array,
+  z: Float[Array, 'b d'],
+  labels: Integer[Array, 'b ...'],
   *,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
 ) -> Memory:
   """The memory with the batch's rows in place of its oldest.

@@ -9,15 +9,23 @@ triplet draws depends on its own number alone: not on chunks, nor on devices.
 `experiments/benchmarks/loss/__main__.py` measures it against other sources.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 __all__ = ['exponential_rates', 'triplet_seeds']
 
 
-def triplet_seeds(keys, first, counts, streams):
+def triplet_seeds(
+  keys: Sequence[jax.Array],
+  first: Sequence[ArrayLike],
+  counts: Sequence[int],
+  streams: int,
+) -> jax.Array:
   """Seeds of the triplets of several groups, one group after the other.
 
   Args:
@@ -37,13 +45,14 @@ def triplet_seeds(keys, first, counts, streams):
   key = jnp.repeat(
     jnp.stack(keys), np.array(counts), 0, total_repeat_length=sum(counts)
   )
-  draw = lambda key, n: jax.random.bits(
-    jax.random.fold_in(key, n), (streams, 2), jnp.uint32
-  )
+
+  def draw(key: jax.Array, n: jax.Array) -> jax.Array:
+    return jax.random.bits(jax.random.fold_in(key, n), (streams, 2), jnp.uint32)
+
   return jax.vmap(draw)(key, jnp.concatenate(numbers))
 
 
-def _mix(x):
+def _mix(x: jax.Array) -> jax.Array:
   """A bijection of 32 bits without visible structure."""
   x ^= x >> 16
   x *= jnp.uint32(0x7FEB352D)
@@ -52,7 +61,7 @@ def _mix(x):
   return x ^ (x >> 16)
 
 
-def exponential_rates(seeds, size):
+def exponential_rates(seeds: jax.Array, size: int) -> jax.Array:
   """Reciprocals 1 / E of independent standard exponential E.
 
   They are e^g of standard Gumbel noise g: argmax of w / E picks p with

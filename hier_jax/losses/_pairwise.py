@@ -9,18 +9,19 @@ loss asks for, do not count; where nothing counts the loss is 0 and so is its
 gradient.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
-from hier_jax import debug
 from hier_jax.losses import _batch, _sharding
 from hier_jax.losses._memory import Memory
 
 __all__ = [
   'circle',
   'contrastive',
-  'hyp',
   'lifted_structure',
   'multi_similarity',
   'n_pair',
@@ -29,15 +30,15 @@ __all__ = [
 
 
 def contrastive(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   margin: float = 0.5,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Contrastive loss: d^2 / 2 of positives, [margin - d]+^2 / 2 of negatives.
 
   Args:
@@ -76,15 +77,15 @@ def contrastive(
 
 
 def lifted_structure(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   margin: float = 1.0,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Lifted structured loss.
 
   1/2 the mean over positive pairs of [J]+^2,
@@ -137,18 +138,18 @@ def lifted_structure(
 
 
 def multi_similarity(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   alpha: float = 2.0,
   beta: float = 50.0,
   base: float = 0.5,
   epsilon: float | None = None,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Multi-Similarity loss.
 
   The mean over rows of 1/alpha log(1 + sum_positives e^(-alpha (s - base)))
@@ -206,15 +207,15 @@ def multi_similarity(
 
 
 def sup_con(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.1,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Supervised contrastive loss.
 
   The mean over rows with a positive of the mean over its positives p of
@@ -258,15 +259,15 @@ def sup_con(
 
 
 def n_pair(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.1,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Multi-class N-pair loss.
 
   The mean over positive pairs (i, p) of
@@ -314,15 +315,15 @@ def n_pair(
 
 
 def circle(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   scale: float = 80.0,
   margin: float = 0.4,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Circle loss, of cosines s.
 
   The mean over rows with positives and negatives of
@@ -369,100 +370,3 @@ def circle(
   pull = _sharding.logsumexp(pull, positive)
   total = jnp.where(rows, push + pull, 0)
   return _sharding.masked_mean(jax.nn.softplus(total), rows, axis_name)
-
-
-def _views(labels, where, views, axis_name):
-  """Places of rows within their classes, in the order of the whole batch.
-
-  Returns:
-    int32 `[n]`, which view of its sample each row of the batch is, and `[n]`,
-    which of its class's samples that is: a class that has twice as many rows
-    as there are views makes two.
-  """
-  labels, where = (_sharding.gather(a, axis_name) for a in (labels, where))
-  place = jnp.arange(labels.shape[0], dtype=jnp.int32)
-  before = (labels[:, None] == labels[None]) & where[None]
-  before &= place[None] < place[:, None]
-  rank = jnp.sum(before, 1, dtype=jnp.int32)
-  return rank % views, rank // views
-
-
-def hyp(
-  z: ArrayLike,
-  labels: ArrayLike,
-  *,
-  temperature: float = 0.2,
-  views: int = 2,
-  c: ArrayLike | None = 0.1,
-  where: ArrayLike | None = None,
-  axis_name: str | None = None,
-) -> jax.Array:
-  """Pairwise cross-entropy of Hyp: each row finds the other row of its class.
-
-  For a row i, the other row p of its class and similarities s, with t the
-  temperature, -log(e^(s_ip / t) / sum_{a != i} e^(s_ia / t)).
-
-  With more `views` a class, the loss of every ordered pair of them is
-
-    -log(e^(s_ip / t) / sum_{a != i of the views of i and p} e^(s_ia / t)),
-
-  a row's view being its place among the rows of its class. It takes no memory:
-  rows of past batches are no views of this batch's classes.
-
-  Args:
-    z: `[b, d]` embeddings; points of the ball where c is a curvature.
-    labels: int `[b]`; each class of the whole batch has `views` rows, anywhere
-      in it. Those of twice as many count as two classes.
-    temperature: divisor t of the similarities.
-    views: number of rows of each class, a static int of at least 2.
-    c: curvature; the similarity is minus the distance. None for cosine.
-    where: bool `[b]`, the rows that count; None for all. A row whose partners
-      do not count is only what others are compared with.
-    axis_name: mapped axis over whose devices the batch is spread; None for one
-      device.
-
-  Returns:
-    scalar, the mean over ordered pairs. The authors' program divides by v^2
-    instead of v (v - 1), v being `views`.
-
-  Raises:
-    ValueError: for fewer than two views, or a number of rows that they do not
-      divide.
-
-  References:
-    Ermolov et al., "Hyperbolic Vision Transformers: Combining Improvements in
-    Metric Learning" (CVPR 2022, arXiv 2203.10833), equation 6.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from hier_jax import losses
-    >>> z = jnp.eye(2).repeat(2, axis=0)
-    >>> labels = jnp.array([0, 0, 1, 1])
-    >>> loss = losses.hyp(z, labels, temperature=1.0, c=None)
-    >>> print(f'{float(loss):.3f}')  # log(1 + 2 / e).
-    0.551
-  """
-  batch = _batch.make(z, labels, where=where, axis_name=axis_name)
-  number, labels = batch.others.shape[0], jnp.asarray(labels)
-  if views < 2 or number % views:
-    raise ValueError(
-      f'z has shape {jnp.shape(z)} and views is {views}: expected at least 2'
-      f' views, which divide the {number} rows of the whole batch'
-    )
-  counts = _sharding.mask_of(where, z)
-  view, sample = _views(labels, counts, views, axis_name)
-  index, _ = _sharding.position(axis_name)
-  itself = index * counts.shape[0] + jnp.arange(counts.size, dtype=jnp.int32)
-  partner = batch.positive & (sample[itself][:, None] == sample[None])
-  debug.check(
-    lambda: ~counts | (jnp.sum(partner, 1) == views - 1),
-    labels,
-    f'labels{{place}} is {{value}}, a class without {views} rows in the batch',
-  )
-  logits = _batch.similarity(batch.anchors, batch.others, c) / temperature
-  kept = (batch.positive | batch.negative)[:, None]
-  of_view = view[None] == jnp.arange(views, dtype=jnp.int32)[:, None]
-  rivals = _sharding.logsumexp(logits[:, None], kept & of_view[None], 2)
-  own = jnp.take_along_axis(rivals, view[itself][:, None], 1)
-  total = jnp.logaddexp(rivals, own)[:, view]
-  return _sharding.masked_mean(total - logits, partner, axis_name)

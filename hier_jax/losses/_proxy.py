@@ -1,8 +1,11 @@
 """Class proxies, and the loss against them that is no softmax."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from hier_jax.losses import _checks, _sharding
 from hier_jax.losses._batch import cosine_similarity
@@ -11,8 +14,8 @@ __all__ = ['init_class_proxies', 'own_class', 'proxy_anchor', 'rows_that_count']
 
 
 def init_class_proxies(
-  key: jax.Array, num_classes: int, dim: int, *, centers: int | None = None
-) -> jax.Array:
+  key: PRNGKeyArray, num_classes: int, dim: int, *, centers: int | None = None
+) -> Float[Array, 'C ... d']:
   """Float32 class proxies `[C, d]`, normal with standard deviation sqrt(2 / C).
 
   Args:
@@ -36,7 +39,13 @@ def init_class_proxies(
   return jax.random.normal(key, shape, jnp.float32) * (2 / num_classes) ** 0.5
 
 
-def rows_that_count(z, labels, proxies, where, centers=False) -> jax.Array:
+def rows_that_count(
+  z: ArrayLike,
+  labels: ArrayLike,
+  proxies: jax.Array,
+  where: ArrayLike | None,
+  centers: bool = False,
+) -> jax.Array:
   """Checks shapes; the mask `[b]` of this device's rows that count."""
   _checks.rows(z, labels, proxies, ranks=(2, 1, 3 if centers else 2))
   where = _sharding.mask_of(where, z)
@@ -44,21 +53,22 @@ def rows_that_count(z, labels, proxies, where, centers=False) -> jax.Array:
   return where
 
 
-def own_class(labels, num_classes):
+def own_class(labels: ArrayLike, num_classes: int) -> jax.Array:
   """Bool `[b, C]`, whether a class is the row's own."""
-  return labels[:, None] == jnp.arange(num_classes, dtype=jnp.int32)[None]
+  classes = jnp.arange(num_classes, dtype=jnp.int32)
+  return jnp.asarray(labels)[:, None] == classes[None]
 
 
 def proxy_anchor(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   alpha: float = 32.0,
   margin: float = 0.1,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Proxy-Anchor loss.
 
   With the cosine s(x, p), P+ the classes present in the batch and C all:

@@ -9,6 +9,8 @@ nothing counts the loss is 0 and so is its gradient. `_items` says what they
 cost.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from hier_jax.losses import _items, _sharding
 from hier_jax.losses._memory import Memory
@@ -23,7 +26,12 @@ from hier_jax.losses._memory import Memory
 __all__ = ['recall_at_k', 'smooth_ap']
 
 
-def _smooth_counts(scores, temperature, among, item):
+def _smooth_counts(
+  scores: jax.Array,
+  temperature: jax.Array,
+  among: Sequence[jax.Array],
+  item: jax.Array,
+) -> list[jax.Array]:
   """sum_j sigmoid((s_j - s_item) / temperature), `[b, 1]`.
 
   For each table of `among`, which says over which j; never over the item.
@@ -33,22 +41,27 @@ def _smooth_counts(scores, temperature, among, item):
   return [count(j) for j in among]
 
 
-def _smooth_precision(scores, temperature, tables, item):
+def _smooth_precision(
+  scores: jax.Array,
+  temperature: jax.Array,
+  tables: tuple[jax.Array, jax.Array],
+  item: jax.Array,
+) -> jax.Array:
   """rank(i, P) / rank(i, G), with a slope of exactly 0 where P is all of G."""
   own, others = _smooth_counts(scores, temperature, tables, item)
   return 1 / (1 + others / (1 + own))
 
 
 def smooth_ap(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   temperature: float = 0.01,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Smooth-AP: 1 - the mean average precision, with ranks made of sigmoids.
 
   With the scores s of a query, P the items of its class and all its gallery G,
@@ -99,24 +112,29 @@ def smooth_ap(
   )
 
 
-def _smooth_recall(scores, options, gallery, item):
+def _smooth_recall(
+  scores: jax.Array,
+  options: tuple[jax.Array, ...],
+  gallery: jax.Array,
+  item: jax.Array,
+) -> jax.Array:
   temperature, rank_temperature, ks = options
   (above,) = _smooth_counts(scores, temperature, (gallery,), item)
   return jax.nn.sigmoid((ks[None] - 1 - above) / rank_temperature[None])
 
 
 def recall_at_k(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   ks: Sequence[int] | Any = (1, 2, 4, 8, 16),
   temperature: float = 0.01,
   rank_temperature: ArrayLike | Sequence[float] = 1.0,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Recall@k surrogate: 1 - a smooth recall, the mean of those at several k.
 
   With the scores s of a query and P the items of its class,

@@ -1,9 +1,12 @@
 """Softmax losses: cross-entropy over proxies or centers of the classes."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer
 
 from hier_jax import numerics
 from hier_jax.losses import _proxy, _sharding
@@ -19,12 +22,16 @@ __all__ = [
 ]
 
 
-def _less(similarity, margin, own):
+def _less(
+  similarity: jax.Array, margin: ArrayLike, own: jax.Array
+) -> jax.Array:
   """Similarities `[b, C]`, those to the own class less a margin."""
   return jnp.where(own, similarity - margin, similarity)
 
 
-def _cross_entropy(logits, labels, where, axis_name):
+def _cross_entropy(
+  logits: jax.Array, labels: ArrayLike, where: jax.Array, axis_name: str | None
+) -> jax.Array:
   """Mean of -log softmax(logits)[label] over the rows that count.
 
   Those are the rows where `where` is true and the label is in 0..C-1; without
@@ -36,7 +43,7 @@ def _cross_entropy(logits, labels, where, axis_name):
   return _sharding.masked_mean(nll, counts, axis_name)
 
 
-def _center_similarity(z, centers):
+def _center_similarity(z: ArrayLike, centers: jax.Array) -> jax.Array:
   """Cosines `[b, C, K]` to the centers `[C, K, d]`."""
   classes, number, dim = centers.shape
   flat = cosine_similarity(z, centers.reshape(-1, dim))
@@ -44,14 +51,14 @@ def _center_similarity(z, centers):
 
 
 def normalized_softmax(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   temperature: float = 0.05,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Normalized softmax: cross-entropy over cosines s / temperature.
 
   Args:
@@ -85,14 +92,14 @@ def normalized_softmax(
 
 
 def proxy_nca_pp(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   temperature: float = 1 / 9,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """ProxyNCA++: cross-entropy over -|x - p|^2 / temperature of unit vectors.
 
   Args:
@@ -132,15 +139,15 @@ def proxy_nca_pp(
 
 
 def cos_face(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   scale: float = 64.0,
   margin: float = 0.35,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """CosFace: cross-entropy over scale s, with scale (s - margin) for the class.
 
   Args:
@@ -176,7 +183,7 @@ def cos_face(
   return _cross_entropy(scale * similarity, labels, where, axis_name)
 
 
-def _turn(cosine, angle):
+def _turn(cosine: jax.Array, angle: ArrayLike) -> jax.Array:
   """cos(theta + angle) of cos(theta), monotone for theta in [0, pi].
 
   Past theta = pi - angle, where cos(theta + angle) would rise again, it goes on
@@ -190,21 +197,23 @@ def _turn(cosine, angle):
   return jnp.where(cosine > -jnp.cos(angle), turned, beyond)
 
 
-def _arc_logits(similarity, labels, scale, margin):
+def _arc_logits(
+  similarity: jax.Array, labels: ArrayLike, scale: ArrayLike, margin: ArrayLike
+) -> jax.Array:
   own = _proxy.own_class(labels, similarity.shape[1])
-  return scale * jnp.where(own, _turn(similarity, margin), similarity)
+  return jnp.where(own, _turn(similarity, margin), similarity) * scale
 
 
 def arc_face(
-  z: ArrayLike,
-  labels: ArrayLike,
-  proxies: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  proxies: Float[Array, 'C d'],
   *,
   scale: float = 64.0,
   margin: float = 0.5,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """ArcFace: cross-entropy over scale cos(theta), + margin for the class.
 
   The class's logit is scale cos(theta + margin), continued so that it falls
@@ -245,15 +254,15 @@ def arc_face(
 
 
 def sub_center_arc_face(
-  z: ArrayLike,
-  labels: ArrayLike,
-  centers: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  centers: Float[Array, 'C K d'],
   *,
   scale: float = 64.0,
   margin: float = 0.5,
-  where: ArrayLike | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Sub-center ArcFace: ArcFace over the nearest of a class's K centers.
 
   Args:
@@ -292,17 +301,17 @@ def sub_center_arc_face(
 
 
 def soft_triple(
-  z: ArrayLike,
-  labels: ArrayLike,
-  centers: jax.Array,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
+  centers: Float[Array, 'C K d'],
   *,
   scale: float = 20.0,
   temperature: float = 0.1,
   margin: float = 0.01,
-  center_weight: float | jax.Array = 0.0,
-  where: ArrayLike | None = None,
+  center_weight: float | Float[Array, ''] = 0.0,
+  where: Bool[ArrayLike, ' b'] | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """SoftTriple: cross-entropy over the softly nearest of K centers a class.
 
   S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck), gamma being the
@@ -356,7 +365,7 @@ def soft_triple(
   return loss + center_weight * _spread(centers)
 
 
-def _spread(centers):
+def _spread(centers: jax.Array) -> jax.Array:
   """Mean over classes of sum_{i < j} |w_i - w_j| / (K (K - 1)), unit w."""
   classes, number, _ = centers.shape
   if number == 1:

@@ -6,12 +6,14 @@ piece a draw is one kernel, and runs ten times faster.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend import random as implementations
+from jax.typing import ArrayLike
 
 __all__ = ['unrolled']
 
@@ -21,7 +23,7 @@ _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 _PARITY = 0x1BD11BDA
 
 
-def _threefry(key, low):
+def _threefry(key: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Threefry-2x32 of the counters (0, low) under a key uint32 `[2]`."""
   keys = key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY)
   a, b = jnp.broadcast_to(keys[0], low.shape), low + keys[1]
@@ -34,25 +36,25 @@ def _threefry(key, low):
   return a, b
 
 
-def _counters(shape):
+def _counters(shape: Sequence[int]) -> jax.Array:
   return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
 
 
-def _keys(key, low):
+def _keys(key: jax.Array, low: jax.Array) -> jax.Array:
   # XLA would make a key anew wherever one that is derived from it is made, and
   # the work doubles in each round of each of them.
   return lax.optimization_barrier(jnp.stack(_threefry(key, low), -1))
 
 
-def _split(key, shape):
+def _split(key: jax.Array, shape: Sequence[int]) -> jax.Array:
   return _keys(key, _counters(shape))
 
 
-def _fold_in(key, data):
+def _fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
   return _keys(key, jnp.asarray(data).astype(jnp.uint32))
 
 
-def _bits(key, width, shape):
+def _bits(key: jax.Array, width: int, shape: Sequence[int]) -> jax.Array:
   high, low = _threefry(key, _counters(shape))
   if width == 64:
     return high.astype(jnp.uint64) << 32 | low.astype(jnp.uint64)
@@ -70,7 +72,7 @@ _UNROLLED = implementations.define_prng_impl(
 )
 
 
-def unrolled(key):
+def unrolled(key: jax.Array) -> jax.Array:
   """A key that draws the same numbers, faster on a CPU.
 
   Args:

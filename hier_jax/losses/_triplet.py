@@ -1,9 +1,12 @@
 """The triplet loss, and which triplets of a batch pay it."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 from hier_jax import numerics
 from hier_jax.losses import _batch, _sharding
@@ -12,7 +15,9 @@ from hier_jax.losses._memory import Memory
 __all__ = ['triplet']
 
 
-def _batch_hard(distance, positive, negative):
+def _batch_hard(
+  distance: jax.Array, positive: jax.Array, negative: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Per anchor `[b, 1]`: farthest positive, nearest negative, which count."""
   far = numerics.largest(jnp.where(positive, distance, -1), 1)
   near = -numerics.largest(jnp.where(negative, -distance, -jnp.inf), 1)
@@ -20,7 +25,9 @@ def _batch_hard(distance, positive, negative):
   return far[:, None], jnp.where(counts, near, 0)[:, None], counts[:, None]
 
 
-def _semi_hard(distance, positive, negative):
+def _semi_hard(
+  distance: jax.Array, positive: jax.Array, negative: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Per pair `[b, n]`: the nearest negative beyond the positive, or the last.
 
   The negatives are sorted, so that nothing of size b n^2 is made.
@@ -36,17 +43,17 @@ def _semi_hard(distance, positive, negative):
 
 
 def triplet(
-  z: ArrayLike,
-  labels: ArrayLike,
+  z: Float[ArrayLike, 'b d'],
+  labels: Integer[ArrayLike, ' b'],
   *,
   margin: float = 0.2,
   mining: str = 'semi_hard',
   squared: bool = False,
-  c: ArrayLike | None = None,
-  where: ArrayLike | None = None,
+  c: Real[ArrayLike, ''] | None = None,
+  where: Bool[ArrayLike, ' b'] | None = None,
   memory: Memory | None = None,
   axis_name: str | None = None,
-) -> jax.Array:
+) -> Float[Array, '']:
   """Triplet loss: the mean of [d(a, p) - d(a, n) + margin]+.
 
   Args:
@@ -102,10 +109,16 @@ def triplet(
   return _sharding.masked_mean(excess, counts, axis_name)
 
 
-def _all_triplets(distance, positive, negative, margin, axis_name):
+def _all_triplets(
+  distance: jax.Array,
+  positive: jax.Array,
+  negative: jax.Array,
+  margin: ArrayLike,
+  axis_name: str | None,
+) -> jax.Array:
   """The mean over all triplets, an anchor at a time, `[n, n]`."""
 
-  def one(row):
+  def one(row: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
     d, positives, negatives = row
     used = positives[:, None] & negatives[None]
     excess = jax.nn.relu(d[:, None] - d[None] + margin)

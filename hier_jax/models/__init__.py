@@ -20,12 +20,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
   # The weights' room knows the models, which do without it.
   if name == 'pretrained':
     return importlib.import_module('hier_jax.models.weights.pretrained')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return [*__all__, *(name for name in globals() if name.startswith('_'))]

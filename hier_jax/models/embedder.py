@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float32, UInt8
 
 from hier_jax import layers, poincare
 from hier_jax.errors import UserError
@@ -31,8 +31,12 @@ class Embedder(nn.Module):
   std: Sequence[float] = (0.5, 0.5, 0.5)
 
   def __call__(
-    self, images: jax.Array, *, train: bool = False, **options: Any
-  ) -> jax.Array:
+    self,
+    images: UInt8[Array, 'b H W 3'],
+    *,
+    train: bool = False,
+    **options: Any,
+  ) -> Float32[Array, 'b d']:
     """uint8 `[b, H, W, 3]` to float32 embeddings `[b, d]`.
 
     Args:

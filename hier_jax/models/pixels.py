@@ -1,11 +1,12 @@
 """Which images a model takes."""
 
+import jax
 import jax.numpy as jnp
 
 __all__ = ['check_normalized', 'check_stored']
 
 
-def check_normalized(images):
+def check_normalized(images: jax.Array) -> None:
   """Raises ValueError where images are not what a backbone takes.
 
   That is float `[b, H, W, 3]`, (pixel / 255 - mean) / std of `models.spec`.
@@ -18,7 +19,7 @@ def check_normalized(images):
     )
 
 
-def check_stored(images):
+def check_stored(images: jax.Array) -> None:
   """Raises ValueError for images other than uint8 `[b, H, W, 3]`."""
   if images.ndim != 4 or images.dtype != jnp.uint8:
     raise ValueError(

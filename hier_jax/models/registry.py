@@ -9,6 +9,7 @@ side of its images. A tag names weights that were published for it.
 import dataclasses
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -65,6 +66,8 @@ ALIASES = {
   'dinov2_vitl14': 'vit_large_patch14_dinov2.lvd142m',
   'dinov2_vitg14': 'vit_giant_patch14_dinov2.lvd142m',
 }
+# What names are like, for a message about one that is like none.
+_EXAMPLES = 'vit_small_patch16_224.dino', 'dino_vits16', 'resnet50'
 _VIT = re.compile(
   r'(?P<family>vit|deit)_(?P<size>[a-z]+)(?P<distilled>_distilled)?'
   r'_patch(?P<patch>[1-9]\d*)(_reg(?P<registers>[1-9]\d*))?'
@@ -113,8 +116,8 @@ def spec(name: str) -> Spec:
   tags = PUBLISHED.get(architecture, ())
   if tag and tag not in tags:
     raise UserError(
-      f'backbone {architecture!r} has no weights {tag!r}; '
-      + _did_you_mean(name, [f'{architecture}.{t}' for t in tags])
+      f'backbone {architecture!r} has no weights {tag!r}; it has'
+      f' {", ".join(f"{architecture}.{t}" for t in tags) or "none"}'
     )
   tag = tag or next(iter(tags), '')
   mean, std = _PIXELS.get(tag, (_HALF, _HALF))
@@ -215,8 +218,8 @@ def _fields(name: str, architecture: str) -> dict[str, Any]:
     sizes = [f'vit_{size}_patch16' for size in vit.VARIANTS]
     known = [*resnet.VARIANTS, *sizes, *PUBLISHED, *ALIASES]
     raise UserError(
-      f'there is no backbone {name!r}; {_did_you_mean(name, known)} The number'
-      ' after "patch" is free.'
+      f'there is no backbone {name!r}; {_did_you_mean(name, known)}. The number'
+      ' after "patch" is free'
     )
   fields = vit.VARIANTS[match['size']] | {'patch_size': int(match['patch'])}
   if match['distilled']:
@@ -230,7 +233,12 @@ def _fields(name: str, architecture: str) -> dict[str, Any]:
   return fields
 
 
-def _did_you_mean(name, known):
-  known = list(dict.fromkeys(known))
-  close = difflib.get_close_matches(name, known) or known
-  return f'did you mean one of {", ".join(close)}?' if close else 'it has none'
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+  """The names that are like another, else examples of what names are like."""
+  close = difflib.get_close_matches(name, list(dict.fromkeys(known)))
+  if close:
+    return f'did you mean {" or ".join(close)}?'
+  return (
+    f'expected one such as {", ".join(_EXAMPLES)};'
+    ' hier_jax/models/registry.py lists all'
+  )

@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from hier_jax import numerics
 from hier_jax.errors import UserError
@@ -38,7 +39,7 @@ class BasicBlock(nn.Module):
   norm: Callable[..., nn.Module]
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'b H W C']) -> Float[Array, 'b h w c']:
     """Returns the block's output after its last relu."""
     y = self.conv(self.width, 3, self.stride, name='conv1')(x)
     y = nn.relu(self.norm(name='bn1')(y))
@@ -58,7 +59,7 @@ class Bottleneck(nn.Module):
   norm: Callable[..., nn.Module]
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'b H W C']) -> Float[Array, 'b h w c']:
     """Returns the block's output after its last relu."""
     y = self.conv(self.width, 1, name='conv1')(x)
     y = nn.relu(self.norm(name='bn1')(y))
@@ -102,11 +103,14 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(
     self,
-    images: jax.Array,
+    images: Float[Array, 'b H W 3'],
     *,
     train: bool,
     return_intermediates: bool = False,
-  ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+  ) -> (
+    Float[Array, 'b F']
+    | tuple[Float[Array, 'b F'], dict[str, Float[Array, 'b _h _w _c']]]
+  ):
     """Computes the features of a batch.
 
     Args:
@@ -147,7 +151,12 @@ class ResNet(nn.Module):
     features = self._pool(x.astype(jnp.float32))
     return (features, maps) if return_intermediates else features
 
-  def _stem(self, images, conv, norm):
+  def _stem(
+    self,
+    images: jax.Array,
+    conv: Callable[..., nn.Module],
+    norm: Callable[..., nn.Module],
+  ) -> jax.Array:
     patch = self.stem_patch
     size, stride = (patch, patch) if patch else (7, 2)
     x = conv(self.stem_width, size, stride, name='conv1')(images)
@@ -156,13 +165,13 @@ class ResNet(nn.Module):
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
     return x
 
-  def _pool(self, x):
+  def _pool(self, x: jax.Array) -> jax.Array:
     if self.pool not in _POOLS:
       raise UserError(f'pool is {self.pool!r}; choose one of {tuple(_POOLS)}')
     return _POOLS[self.pool](x)
 
 
-def _conv(features: int, size: int, stride: int = 1, **kwargs) -> nn.Conv:
+def _conv(features: int, size: int, stride: int = 1, **kwargs: Any) -> nn.Conv:
   # PyTorch pads both sides alike; 'SAME' would put more on the far side at a
   # stride of 2 and shift every pretrained feature. Patches are not padded.
   padding = (size - 1) // 2 if size % 2 else 0
@@ -177,18 +186,24 @@ def _conv(features: int, size: int, stride: int = 1, **kwargs) -> nn.Conv:
   )
 
 
-def _shortcut(block, x: jax.Array, features: int) -> jax.Array:
+def _shortcut(
+  block: BasicBlock | Bottleneck, x: jax.Array, features: int
+) -> jax.Array:
   if block.stride == 1 and x.shape[-1] == features:
     return x
   x = block.conv(features, 1, block.stride, name='downsample_conv')(x)
   return block.norm(name='downsample_bn')(x)
 
 
-_average = lambda x: x.mean(axis=(1, 2))
-_maximum = lambda x: numerics.largest(
-  x.reshape(x.shape[0], -1, x.shape[-1]), axis=1
-)
-_POOLS = {
+def _average(x: jax.Array) -> jax.Array:
+  return x.mean(axis=(1, 2))
+
+
+def _maximum(x: jax.Array) -> jax.Array:
+  return numerics.largest(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)
+
+
+_POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'avg_max': lambda x: _average(x) + _maximum(x),
   'avg': _average,
   'max': _maximum,

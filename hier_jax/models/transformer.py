@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Integer
 
 __all__ = ['Block', 'Dense', 'LayerNorm', 'attention', 'gelu', 'kernel_init']
 
@@ -26,7 +27,9 @@ class Dense(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, 'm d']
+  ) -> Float[Array, 'm {self.features}']:
     """Returns the rows mapped."""
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', kernel_init, shape)
@@ -41,7 +44,7 @@ class LayerNorm(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'm d']) -> Float[Array, 'm d']:
     """Returns the rows `[m, d]`, computed in float32."""
     scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
     bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],))
@@ -52,7 +55,9 @@ _EPSILON = 1e-6
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _layer_norm(x, scale, bias, dtype):
+def _layer_norm(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike
+) -> jax.Array:
   """(x - mean) / sqrt(variance + epsilon) * scale + bias of rows `[m, d]`.
 
   With a backward pass of its own, since that of autodiff goes over the rows
@@ -61,7 +66,9 @@ def _layer_norm(x, scale, bias, dtype):
   return _layer_norm_fwd(x, scale, bias, dtype)[0]
 
 
-def _layer_norm_fwd(x, scale, bias, dtype):
+def _layer_norm_fwd(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: DTypeLike
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
   # The mean of squares less the square of the mean would lose digits in rows
   # with a few large numbers, as DINOv2 has them.
   wide = x.astype(jnp.float32)
@@ -72,7 +79,9 @@ def _layer_norm_fwd(x, scale, bias, dtype):
   return y.astype(dtype), (x, mean, rate, scale)
 
 
-def _layer_norm_bwd(dtype, residuals, given):
+def _layer_norm_bwd(
+  dtype: DTypeLike, residuals: tuple[jax.Array, ...], given: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   del dtype
   x, mean, rate, scale = residuals
   g = given.astype(jnp.float32)
@@ -93,8 +102,11 @@ _layer_norm.defvjp(_layer_norm_fwd, _layer_norm_bwd)
 
 
 def attention(
-  q: jax.Array, k: jax.Array, v: jax.Array, count: int | None = None
-) -> jax.Array:
+  q: Float[Array, 'b n h d'],
+  k: Float[Array, 'b m h d'],
+  v: Float[Array, 'b m h d'],
+  count: int | None = None,
+) -> Float[Array, 'b n h d']:
   """softmax(q k^T / sqrt(d)) v (Vaswani et al., 2017, equation 1).
 
   The softmax is that of float32. NVIDIA GPUs take 16-bit types through cuDNN,
@@ -124,7 +136,7 @@ def attention(
   return _attention(q, k, v, count).swapaxes(1, 2)
 
 
-def _fused(q, k):
+def _fused(q: jax.Array, k: jax.Array) -> bool:
   """Whether cuDNN has a kernel for it."""
   device = jax.devices()[0]
   return (
@@ -137,7 +149,9 @@ def _fused(q, k):
   )
 
 
-def _attention(q, k, v, count):
+def _attention(
+  q: jax.Array, k: jax.Array, v: jax.Array, count: int | None
+) -> jax.Array:
   """Of `[b, h, n, d]`; divides what it weighs, d numbers a query."""
   product = functools.partial(
     jnp.einsum, preferred_element_type=jnp.float32, optimize=False
@@ -154,7 +168,7 @@ def _attention(q, k, v, count):
 
 
 @jax.custom_jvp
-def gelu(x: jax.Array) -> jax.Array:
+def gelu(x: Float[Array, '*shape']) -> Float[Array, '*shape']:
   """GELU, x Phi(x) with the normal distribution Phi (arXiv 1606.08415).
 
   Its derivative, Phi(x) + x Phi'(x), is formed at once: autodiff would keep
@@ -163,12 +177,14 @@ def gelu(x: jax.Array) -> jax.Array:
   return x * _normal(x)
 
 
-def _normal(x):
+def _normal(x: jax.Array) -> jax.Array:
   return (1 + lax.erf(x * math.sqrt(0.5))) / 2
 
 
 @gelu.defjvp
-def _gelu_jvp(primals, tangents):
+def _gelu_jvp(
+  primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
   (x,), (dx,) = primals, tangents
   phi = _normal(x)
   density = jnp.exp(x * x / -2) / math.sqrt(2 * math.pi)
@@ -183,8 +199,8 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, images: int, count: int | None = None
-  ) -> jax.Array:
+    self, x: Float[Array, 'm d'], images: int, count: int | None = None
+  ) -> Float[Array, 'm d']:
     """Returns `[b * n, width]` after the output projection; b is `images`."""
     rows, width = x.shape
     size = width // self.num_heads
@@ -208,7 +224,7 @@ class Mlp(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, 'm d']) -> Float[Array, 'm d']:
     """Returns the rows after both layers."""
     y = Dense(self.hidden * (1 + self.swiglu), self.dtype, name='fc1')(x)
     if self.swiglu:
@@ -244,10 +260,10 @@ class Block(nn.Module):
   @nn.compact
   def __call__(
     self,
-    tokens: jax.Array,
-    first: jax.Array | int | None = None,
+    tokens: Float[Array, 'b n d'],
+    first: Integer[Array, ''] | int | None = None,
     count: int | None = None,
-  ) -> jax.Array:
+  ) -> Float[Array, 'b n d']:
     """Computes the tokens after attention and MLP.
 
     Args:
@@ -265,7 +281,9 @@ class Block(nn.Module):
     x = x + self._branch('ls2', y, b, first)
     return x.reshape(tokens.shape)
 
-  def _branch(self, name, y, images, first):
+  def _branch(
+    self, name: str, y: jax.Array, images: int, first: jax.Array | int | None
+  ) -> jax.Array:
     rows, width = y.shape
     if self.layer_scale is not None:
       init = nn.initializers.constant(self.layer_scale)
@@ -277,11 +295,16 @@ class Block(nn.Module):
       y = jnp.where(kept[:, None], y / keep, 0)
     return y
 
-  def _draw(self, chance, images, first):
+  def _draw(
+    self, chance: float, images: int, first: jax.Array | int | None
+  ) -> jax.Array:
     """Booleans `[b]`, each a function of the image's place in the batch."""
     key = self.make_rng('drop_path')
     if first is None:
       first = images * lax.axis_index(self.axis_name) if self.axis_name else 0
-    chance = jnp.float32(chance)
-    draw = lambda i: jax.random.bernoulli(jax.random.fold_in(key, i), chance)
+    p = jnp.float32(chance)
+
+    def draw(i: jax.Array) -> jax.Array:
+      return jax.random.bernoulli(jax.random.fold_in(key, i), p)
+
     return jax.vmap(draw)(first + jnp.arange(images, dtype=jnp.int32))

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Integer
 
 from hier_jax.errors import UserError
 from hier_jax.models.pixels import check_normalized
@@ -97,12 +98,15 @@ class ViT(nn.Module):
   @nn.compact
   def __call__(
     self,
-    images: jax.Array,
+    images: Float[Array, 'b H W 3'],
     *,
     train: bool,
-    first: jax.Array | int | None = None,
+    first: Integer[Array, ''] | int | None = None,
     return_intermediates: bool = False,
-  ) -> jax.Array | tuple[jax.Array, dict[str, jax.Array]]:
+  ) -> (
+    Float[Array, 'b F']
+    | tuple[Float[Array, 'b F'], dict[str, Float[Array, 'b _n d']]]
+  ):
     """Computes the features of a batch.
 
     Args:
@@ -153,13 +157,15 @@ class ViT(nn.Module):
     features = self._pool(x, train)
     return (features, tokens) if return_intermediates else features
 
-  def _multiple(self):
+  def _multiple(self) -> int:
     """What the number of tokens is filled up to a multiple of."""
     if self.token_multiple is not None:
       return self.token_multiple
     return 8 if jax.default_backend() == 'gpu' else 1
 
-  def split_tokens(self, tokens: jax.Array) -> dict[str, jax.Array]:
+  def split_tokens(
+    self, tokens: Float[Array, 'b n d']
+  ) -> dict[str, Float[Array, 'b _n d']]:
     """Tokens `[b, n, width]` of an intermediate result by their kind.
 
     Returns:
@@ -172,7 +178,7 @@ class ViT(nn.Module):
     names = 'class', 'distillation', 'registers', 'patches'
     return dict(zip(names, parts, strict=True))
 
-  def _check(self):
+  def _check(self) -> None:
     for name, allowed in (
       ('deit_token', ('cls', 'mean', 'official')),
       ('pool', ('token', 'mean', 'token_mean')),
@@ -192,7 +198,7 @@ class ViT(nn.Module):
         " token: leave it at 'cls' or choose a distilled backbone"
       )
 
-  def _embed(self, images):
+  def _embed(self, images: jax.Array) -> jax.Array:
     grid = self._grid(*images.shape[1:3])
     patches = PatchEmbed(
       self.width, self.patch_size, dtype=self.dtype, name='patch_embed'
@@ -215,17 +221,17 @@ class ViT(nn.Module):
     """Number of tokens before the patches that have position embeddings."""
     return 1 + self.distilled
 
-  def _tokens(self, name, batch, count):
+  def _tokens(self, name: str, batch: int, count: int) -> jax.Array:
     token = self.param(name, kernel_init, (1, count, self.width))
     return jnp.tile(token.astype(self.dtype), (batch, 1, 1))
 
-  def _pos_embed(self, grid):
+  def _pos_embed(self, grid: tuple[int, int]) -> jax.Array:
     reference = self._grid(self.image_size, self.image_size)
     shape = (1, self._prefix + reference[0] * reference[1], self.width)
     embed = self.param('pos_embed', kernel_init, shape)
     return resize_pos_embed(embed, self._prefix, reference, grid)
 
-  def _grid(self, height, width):
+  def _grid(self, height: int, width: int) -> tuple[int, int]:
     p = self.patch_size
     if height % p or width % p or not height or not width:
       raise UserError(
@@ -235,7 +241,7 @@ class ViT(nn.Module):
       )
     return height // p, width // p
 
-  def _pool(self, x, train):
+  def _pool(self, x: jax.Array, train: bool) -> jax.Array:
     parts = self.split_tokens(x)
     token = parts['class'][:, 0]
     if self.deit_token == 'mean' or (
@@ -259,7 +265,9 @@ class PatchEmbed(nn.Module):
   dtype: DTypeLike
 
   @nn.compact
-  def __call__(self, images: jax.Array) -> jax.Array:
+  def __call__(
+    self, images: Float[Array, 'b H W 3']
+  ) -> Float[Array, 'b n {self.width}']:
     """Returns one token a patch, row by row."""
     b, height, width, channels = images.shape
     p = self.patch_size
@@ -273,11 +281,11 @@ class PatchEmbed(nn.Module):
 
 
 def resize_pos_embed(
-  pos_embed: jax.Array,
+  pos_embed: Float[Array, '1 n d'],
   prefix: int,
   old_grid: tuple[int, int],
   new_grid: tuple[int, int],
-) -> jax.Array:
+) -> Float[Array, '1 m d']:
   """Position embeddings of another grid of patches, bicubically.
 
   Args:

@@ -28,7 +28,7 @@ count as 0.
 
 Formulas follow Ganea, Becigneul and Hofmann, "Hyperbolic Neural Networks"
 (NeurIPS 2018), and Ungar's gyrovector spaces; how they are computed, and what
-is left of the digits, is in `_analytic` and in docs/accuracy.md.
+is left of the digits, is in `_rounding`, `_analytic` and docs/accuracy.md.
 """
 
 from hier_jax.poincare import wrapped_normal

@@ -3,19 +3,20 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 
 from hier_jax import debug, numerics
-from hier_jax.poincare import _analytic
+from hier_jax.poincare import _rounding
 
 F = TypeVar('F', bound=Callable[..., Any])
 
 
-def curvature(c, dtype, flat=True):
+def curvature(c: Any, dtype: DTypeLike, flat: bool = True) -> jax.Array:
   """The curvature as an array of `dtype`, checked where its value is known.
 
   Args:
@@ -54,14 +55,14 @@ def curvature(c, dtype, flat=True):
   return jnp.where(c < 0, 0, c)
 
 
-def check_finite(name, a):
+def check_finite(name: str, a: ArrayLike) -> None:
   """With `debug_checks`, that an array is finite."""
   debug.check(
     lambda: jnp.isfinite(a), a, name + '{place} is {value}, not finite'
   )
 
 
-def check_inside(name, x, c):
+def check_inside(name: str, x: jax.Array, c: ArrayLike) -> None:
   """With `debug_checks`, that points `[..., d]` lie inside the ball of c."""
   if not debug.enabled():
     return
@@ -76,7 +77,7 @@ def check_inside(name, x, c):
   )
 
 
-def check_points(arrays):
+def check_points(arrays: Mapping[str, jax.Array]) -> jnp.dtype:
   """The one dtype of arrays of points `[..., d]`.
 
   Args:
@@ -105,7 +106,9 @@ def check_points(arrays):
   return dtypes.pop()
 
 
-def _check_leading(arrays, trailing):
+def _check_leading(
+  arrays: Mapping[str, jax.Array], trailing: Mapping[str, int]
+) -> None:
   """Raises ValueError where leading dimensions do not broadcast.
 
   Args:
@@ -124,7 +127,7 @@ def _check_leading(arrays, trailing):
     ) from None
 
 
-def _lift(a, rank):
+def _lift(a: jax.Array, rank: int) -> jax.Array:
   """Leading dimensions of size 1 up to the rank."""
   return a.reshape((1,) * (rank - a.ndim) + a.shape)
 
@@ -134,7 +137,15 @@ def _lift(a, rank):
 _OUTSIDE = 2.0**10
 
 
-def op(*points, vectors=(), scalars=(), axes=1, static=(), jit=True, flat=True):
+def op(
+  *points: str,
+  vectors: Sequence[str] = (),
+  scalars: Sequence[str] = (),
+  axes: int = 1,
+  static: Sequence[str] = (),
+  jit: bool = True,
+  flat: bool = True,
+) -> Callable[[F], F]:
   """Makes a formula in wide floats a function of the ball.
 
   The formula receives its points as arrays `[..., d]` of one rank, in at least
@@ -160,19 +171,19 @@ def op(*points, vectors=(), scalars=(), axes=1, static=(), jit=True, flat=True):
     signature = inspect.signature(formula)
 
     @functools.wraps(formula)
-    def limited(*args, **kwargs):
+    def limited(*args: Any, **kwargs: Any) -> jax.Array:
       bound = signature.bind(*args, **kwargs)
       values = bound.arguments
-      limit = _OUTSIDE * _analytic.radius(values['c'])
+      limit = _OUTSIDE * _rounding.radius(values['c'])
       limit = limit.reshape(limit.shape + (1,) * (axes - 1))
       for name in points:
-        values[name] = _analytic.limited(values[name], limit)
+        values[name] = _rounding.limited(values[name], limit)
       return formula(*bound.args, **bound.kwargs)
 
     compiled = jax.jit(limited, static_argnames=static) if jit else limited
 
     @functools.wraps(formula)
-    def function(*args, **kwargs):
+    def function(*args: Any, **kwargs: Any) -> jax.Array:
       bound = signature.bind(*args, **kwargs)
       bound.apply_defaults()
       values = bound.arguments

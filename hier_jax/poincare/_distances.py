@@ -1,22 +1,29 @@
 """Distances: of points, of all pairs, to hyperplanes and to ideal points."""
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index, operator, union-attr"
-
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments, _pairwise
+from hier_jax.poincare import _analytic, _arguments, _pairwise, _rounding
 
 
 @_arguments.op('x', 'y')
-def dist(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def dist(
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Geodesic distance (2 / sqrt(c)) artanh(sqrt(c) |(-x) (+) y|).
 
   Computed as (2 / sqrt(c)) asinh(sqrt(c q)),
@@ -41,7 +48,7 @@ def dist(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(f'{float(poincare.dist(x, y, c=0.0)):.3f}')  # 2 * 0.6
     1.200
   """
-  (a, error_a), (b, error_b) = (_analytic.gap_and_error(p, c) for p in (x, y))
+  (a, error_a), (b, error_b) = (_rounding.gap_and_error(p, c) for p in (x, y))
   return _analytic.length(x - y, a * b, c, error_a + error_b)
 
 
@@ -66,7 +73,7 @@ def _all_pairs_fwd(x, y, c, backward):
   del backward
   x, y, c, unit = _scaled(x, y, c)
   # At once: a loop over both compiles in half the time of two.
-  ab, error = _analytic.gap_and_error(jnp.concatenate([x, y]), c)
+  ab, error = _rounding.gap_and_error(jnp.concatenate([x, y]), c)
   (a, b), (error_a, error_b) = (jnp.split(v, [len(x)]) for v in (ab, error))
   gaps = a[:, None], b[None]
   q = _pairwise.sqdist(x, y) / (gaps[0] * gaps[1])
@@ -108,8 +115,12 @@ def _dist_matrix(x, y, *, c, backward):
 
 
 def dist_matrix(
-  x: ArrayLike, y: ArrayLike, *, c: ArrayLike, backward: str = 'auto'
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch n d'],
+  y: Float[ArrayLike, '*#batch m d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+  backward: str = 'auto',
+) -> Float[Array, '*#batch n m']:
   """All pairwise geodesic distances.
 
   Memory, that of its gradient included, is a few `[n, m]` matrices; nothing of
@@ -155,13 +166,13 @@ def dist_matrix(
 
 @_arguments.op('x', 'p', vectors=('normal',), static=('signed',))
 def dist_to_hyperplane(
-  x: ArrayLike,
-  p: ArrayLike,
-  normal: ArrayLike,
+  x: Float[ArrayLike, '*#batch d'],
+  p: Float[ArrayLike, '*#batch d'],
+  normal: Float[ArrayLike, '*#batch d'],
   *,
-  c: ArrayLike,
+  c: Real[ArrayLike, '*#batch'],
   signed: bool = False,
-) -> jax.Array:
+) -> Float[Array, '*#batch']:
   """Distance to the geodesic hyperplane through p with a normal vector.
 
   (1 / sqrt(c)) asinh(2 sqrt(c) |<w, n>| / ((1 - c|w|^2) |n|)), w = (-p) (+) x
@@ -187,10 +198,10 @@ def dist_to_hyperplane(
     >>> print(f'{float(d):.3f}')  # x lies opposite the normal
     -1.386
   """
-  a, b = _analytic.gap(p, c), _analytic.gap(x, c)
+  a, b = _rounding.gap(p, c), _rounding.gap(x, c)
   t = x - p
   # w / (1 - c|w|^2), times a b
-  moved = a * t - _analytic.curved_sq(t, c) * p
+  moved = a * t - _rounding.curved_sq(t, c) * p
   k = 2 * numerics.dot(moved, numerics.unit(normal)) / (a * b)
   distance = _analytic.asinh_length(k[..., 0], c)
   return distance if signed else jnp.abs(distance)
@@ -198,13 +209,13 @@ def dist_to_hyperplane(
 
 @_arguments.op('x', 'p', vectors=('normal',), axes=2, static=('signed',))
 def hyperplane_matrix(
-  x: ArrayLike,
-  p: ArrayLike,
-  normal: ArrayLike,
+  x: Float[ArrayLike, '*#batch n d'],
+  p: Float[ArrayLike, '*#batch k d'],
+  normal: Real[ArrayLike, '*#batch k d'],
   *,
-  c: ArrayLike,
+  c: Real[ArrayLike, '*#batch'],
   signed: bool = False,
-) -> jax.Array:
+) -> Float[Array, '*#batch n k']:
   """All distances to geodesic hyperplanes; see `dist_to_hyperplane`.
 
   Memory, that of its gradient included, is a few `[n, k]` matrices.
@@ -233,7 +244,7 @@ def hyperplane_matrix(
 
   def matrix(x, p, normal, c):
     x, p, c, unit = _scaled(x, p, c)
-    a, b = _analytic.gap(p, c).T, _analytic.gap(x, c)
+    a, b = _rounding.gap(p, c).T, _rounding.gap(x, c)
     normal = numerics.unit(normal)
     offset = numerics.dot(p, normal).T
     height = jnp.matmul(x, normal.T, precision=lax.Precision.HIGHEST) - offset
@@ -246,7 +257,12 @@ def hyperplane_matrix(
 
 
 @_arguments.op('x', vectors=('omega',))
-def busemann(x: ArrayLike, omega: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def busemann(
+  x: Float[ArrayLike, '*#batch d'],
+  omega: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Busemann function of the ideal point omega / sqrt(c).
 
   B(x) = log(|omega - sqrt(c) x|^2 / (1 - c|x|^2)) / sqrt(c), the distance to
@@ -268,7 +284,7 @@ def busemann(x: ArrayLike, omega: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(f'{float(poincare.busemann(x, omega, c=1.0)):.3f}')
     -1.386
   """
-  gap, omega = _analytic.gap(x, c), numerics.unit(omega)
+  gap, omega = _rounding.gap(x, c), numerics.unit(omega)
   root = numerics.sqrt(c[..., None])
   slope = 2 * (numerics.dot(root * x, x) - numerics.dot(omega, x)) / gap
   # Where the ratio is near 1, its logarithm is that of 1 + sqrt(c) slope.
@@ -285,8 +301,11 @@ def busemann(x: ArrayLike, omega: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 @_arguments.op('x', vectors=('omega',))
 def horospherical_projection(
-  x: ArrayLike, omega: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  omega: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Projects along horospheres onto the geodesic through 0 towards omega.
 
   The point of that geodesic with the Busemann value of x,

@@ -6,24 +6,31 @@ are written in t = x + y, S = c|t|^2, a = 1 - c|x|^2 and b = 1 - c|y|^2, in
 which nothing cancels, neither for x near -y nor at the boundary.
 """
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index, operator, return-value, union-attr"
-
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _arguments, _rounding
 from hier_jax.poincare._origin import exp0, log0
 
 
 @_arguments.op('x', 'y')
-def mobius_add(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def mobius_add(
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Mobius addition x (+) y.
 
   ((1 + 2c<x,y> + c|y|^2) x + (1 - c|x|^2) y) / (1 + 2c<x,y> + c^2|x|^2|y|^2)
@@ -46,13 +53,18 @@ def mobius_add(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(total).round(2))  # (0.5 + 0.5) / 1.25
     [0.8 0. ]
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   t = x + y
-  s = _analytic.curved_sq(t, c)
+  s = _rounding.curved_sq(t, c)
   return (a * t + s * x) / (a * b + s)
 
 
-def mobius_sub(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def mobius_sub(
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Mobius subtraction x (-) y = x (+) (-y); see `mobius_add`.
 
   Args:
@@ -76,7 +88,12 @@ def mobius_sub(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x', 'y')
-def coadd(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def coadd(
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Mobius coaddition, the commutative sum x [+] y = x (+) gyr[x, -y] y.
 
   ((1 - c|y|^2) x + (1 - c|x|^2) y) / (1 - c^2|x|^2|y|^2)
@@ -100,11 +117,16 @@ def coadd(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(poincare.coadd(y, x, c=1.0)).round(2))
     [0.4 0.4]
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   return (b * x + a * y) / (a + b * (1 - a))
 
 
-def cosub(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def cosub(
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Mobius cosubtraction x [-] y = x [+] (-y); see `coadd`.
 
   (x [-] y) (+) y = x.
@@ -132,8 +154,12 @@ def cosub(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 @_arguments.op('x', 'y', vectors=('v',))
 def gyration(
-  x: ArrayLike, y: ArrayLike, v: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Gyration gyr[x, y] v = -(x (+) y) (+) (x (+) (y (+) v)), a rotation of v.
 
   v + 2c (<y,v> (a t + S x) - <t,v> (t - b x)) / (a b + S).
@@ -155,9 +181,9 @@ def gyration(
     >>> print(np.asarray(v).round(2), f'{float(np.linalg.norm(v)):.3f}')
     [ 0.88 -0.47] 1.000
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   t = x + y
-  s = _analytic.curved_sq(t, c)
+  s = _rounding.curved_sq(t, c)
   c = c[..., None]
   along = numerics.dot(c * y, v) * (a * t + s * x)
   along -= numerics.dot(c * t, v) * (t - b * x)
@@ -165,7 +191,9 @@ def gyration(
 
 
 @_arguments.op(vectors=('x',))
-def antipode(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def antipode(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """The gyrogroup inverse (-) x = -x: x reflected at 0, for every c.
 
   Args:
@@ -187,7 +215,12 @@ def antipode(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x', scalars=('r',))
-def scalar_mul(r: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def scalar_mul(
+  r: Real[ArrayLike, '*#batch'],
+  x: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Scalar multiplication r (x) x = exp0(r log0(x)).
 
   1 (x) x = x; (r + s) (x) x = r (x) x (+) s (x) x; (r s) (x) x is r times s (x)
@@ -214,7 +247,12 @@ def scalar_mul(r: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x')
-def matvec(m: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def matvec(
+  m: Real[ArrayLike, '*#batch e d'],
+  x: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch e']:
   """Mobius matrix-vector multiplication M (x) x = exp0(M log0(x)).
 
   (M N) (x) x = M (x) (N (x) x).
@@ -250,7 +288,12 @@ def matvec(m: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 
 @_arguments.op('x', vectors=('w',))
-def pointwise_mul(w: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def pointwise_mul(
+  w: Float[ArrayLike, '*#batch d'],
+  x: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Pointwise multiplication diag(w) (x) x = exp0(w log0(x)).
 
   Args:
@@ -274,8 +317,11 @@ def pointwise_mul(w: ArrayLike, x: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 @_arguments.op('x', jit=False)
 def fn_apply(
-  fn: Callable[[jax.Array], jax.Array], x: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  fn: Callable[[jax.Array], jax.Array],
+  x: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch e']:
   """The Mobius version of a function: exp0(fn(log0(x))).
 
   Args:

@@ -1,18 +1,20 @@
 """Means of points: the gyromidpoint in closed form and the Frechet mean."""
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index"
-
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 from hier_jax.poincare._riemannian import logmap
 
 
@@ -36,7 +38,7 @@ def weighted_moments(x, gap, weights, c):
   total = jnp.sum(p, -2)
   share = p / jnp.where(total > 0, total, 1)[..., None, :]
   mean = jnp.sum(share * x, -2)
-  apart = _analytic.curved_sq(x - mean[..., None, :], c)
+  apart = _rounding.curved_sq(x - mean[..., None, :], c)
   ratio = jnp.sum(share * gap, -2)
   spread = jnp.sum(share * apart, -2)
   return mean, ratio, numerics.sqrt(ratio**2 + 4 * spread)
@@ -60,8 +62,11 @@ def weight_columns(x, weights):
 
 @_arguments.op('x', scalars=('weights',), axes=2)
 def midpoint(
-  x: ArrayLike, weights: ArrayLike | None = None, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch n d'],
+  weights: Real[ArrayLike, '*#batch n'] | None = None,
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Weighted gyromidpoint, the centroid of the hyperboloid seen in the ball.
 
   (1/2) (x) (sum w_i l_i x_i / sum w_i (l_i - 1)), l = 2 / (1 - c|x|^2) (Ungar
@@ -87,7 +92,7 @@ def midpoint(
     [0.5 0. ]
   """
   c = c[..., None]
-  gap = _analytic.gap(x, c)
+  gap = _rounding.gap(x, c)
   mean, ratio, norm = weighted_moments(x, gap, weight_columns(x, weights), c)
   return 2 * mean / (2 - ratio + norm)
 
@@ -106,8 +111,8 @@ def _descend(m, x, weights, c, max_steps):
 
   def step(carry):
     count, m, _ = carry
-    gaps = _analytic.gap(m[None], c) * _analytic.gap(x, c)
-    s = _analytic.curved_sq(x - m[None], c[None]) / gaps
+    gaps = _rounding.gap(m[None], c) * _rounding.gap(x, c)
+    s = _rounding.curved_sq(x - m[None], c[None]) / gaps
     # h / sinh(h) with sinh(h/2)^2 = s.
     slack = weights * _analytic.asinhc(s) / jnp.sqrt(1 + s)
     new = midpoint(x, slack[..., 0], c=c)
@@ -137,12 +142,12 @@ def _frechet(x, weights, c, max_steps):
 
 @_arguments.op('x', scalars=('weights',), axes=2, static=('max_steps',))
 def frechet_mean(
-  x: ArrayLike,
-  weights: ArrayLike | None = None,
+  x: Float[ArrayLike, '*#batch n d'],
+  weights: Real[ArrayLike, '*#batch n'] | None = None,
   *,
-  c: ArrayLike,
+  c: Real[ArrayLike, '*#batch'],
   max_steps: int = 200,
-) -> jax.Array:
+) -> Float[Array, '*#batch d']:
   """Weighted Frechet mean: the minimizer of sum w_i d(m, x_i)^2.
 
   Found by majorization (Lou et al., "Differentiating through the Frechet mean",

@@ -1,16 +1,18 @@
 """Between the tangent space at 0 and the ball: exp0, dist0, log0, project."""
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index, union-attr"
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 
 # Is added to a length that is clipped.
 _SLACK = 1e-5
@@ -18,7 +20,9 @@ _SLACK = 1e-5
 _MARGIN = 1e-3
 
 
-def clip_norm(u: ArrayLike, radius: float) -> jax.Array:
+def clip_norm(
+  u: Float[ArrayLike, '*batch d'], radius: float
+) -> Float[Array, '*batch d']:
   """Shortens rows longer than `radius`: u min(1, r / (|u| + 1e-5)).
 
   Guo et al., "Clipped Hyperbolic Classifiers Are Super-Hyperbolic Classifiers"
@@ -40,7 +44,7 @@ def clip_norm(u: ArrayLike, radius: float) -> jax.Array:
   """
   u = jnp.asarray(u)
   dtype = _arguments.check_points({'u': u})
-  return _analytic.shorten(numerics.widened(u), radius, _SLACK).astype(dtype)
+  return _rounding.shorten(numerics.widened(u), radius, _SLACK).astype(dtype)
 
 
 # Radii of the ball at which tanh is 1 to the last bit of float64.
@@ -52,12 +56,14 @@ def saturated(u, c):
 
   They lead to the same point, by the same Jacobian, and have finite squares.
   """
-  length = _SATURATED * lax.stop_gradient(_analytic.radius(c))
-  return _analytic.shorten(u, length)
+  length = _SATURATED * lax.stop_gradient(_rounding.radius(c))
+  return _rounding.shorten(u, length)
 
 
 @_arguments.op(vectors=('u',))
-def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def exp0(
+  u: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """Exponential map at 0: tanh(sqrt(c) |u|) u / (sqrt(c) |u|).
 
   Ganea, Becigneul and Hofmann (2018), lemma 2. u at c = 0.
@@ -78,11 +84,13 @@ def exp0(u: ArrayLike, *, c: ArrayLike) -> jax.Array:
     1.000
   """
   u = saturated(u, c)
-  return _analytic.times_tanhc(u, _analytic.curved_sq(u, c))
+  return _analytic.times_tanhc(u, _rounding.curved_sq(u, c))
 
 
 @_arguments.op('x')
-def dist0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def dist0(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch']:
   """Distance from 0: (2 / sqrt(c)) artanh(sqrt(c) |x|).
 
   Args:
@@ -100,12 +108,14 @@ def dist0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(f'{float(d):.3f}')  # log(4)
     1.386
   """
-  gap, error = _analytic.gap_and_error(x, c)
+  gap, error = _rounding.gap_and_error(x, c)
   return _analytic.length(x, gap, c, error)
 
 
 @_arguments.op('x')
-def log0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def log0(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """Logarithmic map at 0, inverse of `exp0`: artanh(r) x / r, r = sqrt(c)|x|.
 
   Args:
@@ -124,19 +134,22 @@ def log0(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(poincare.exp0(u, c=1.0)).round(2))
     [0.6 0. ]
   """
-  gap, error = (a[..., None] for a in _analytic.gap_and_error(x, c))
-  s = _analytic.curved_sq(x, c)
+  gap, error = (a[..., None] for a in _rounding.gap_and_error(x, c))
+  s = _rounding.curved_sq(x, c)
   return _analytic.times_artanhc(x, s, gap, error)
 
 
 @_arguments.op(vectors=('x',))
 def _project(x, *, c, margin):
-  return _analytic.shorten(x, (1 - margin) * _analytic.radius(c))
+  return _rounding.shorten(x, (1 - margin) * _rounding.radius(c))
 
 
 def project(
-  x: ArrayLike, *, c: ArrayLike, margin: float = _MARGIN
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+  margin: float = _MARGIN,
+) -> Float[Array, '*#batch d']:
   """Moves points outside the radius (1 - margin) / sqrt(c) radially onto it.
 
   Args:
@@ -178,7 +191,7 @@ def _riemannian_gradient_fwd(x, c):
 
 def _riemannian_gradient_bwd(residuals, g):
   x, c = residuals
-  gap = 1 - _analytic.curved_sq(x, c)
+  gap = 1 - _rounding.curved_sq(x, c)
   return g * (gap * gap / 4), jnp.zeros_like(c)
 
 
@@ -186,7 +199,9 @@ _riemannian_gradient.defvjp(_riemannian_gradient_fwd, _riemannian_gradient_bwd)
 
 
 @_arguments.op(vectors=('x',))
-def riemannian_gradient(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def riemannian_gradient(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch d']:
   """The identity, whose backward pass multiplies by (1 - c |x|^2)^2 / 4.
 
   That is the inverse of the metric: what lies before it receives the
@@ -217,8 +232,11 @@ CLIP_RADIUS = 2.3
 
 @_arguments.op(vectors=('u',))
 def to_ball(
-  u: ArrayLike, *, c: ArrayLike, clip_radius: float | None = None
-) -> jax.Array:
+  u: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+  clip_radius: Real[ArrayLike, ''] | None = None,
+) -> Float[Array, '*#batch d']:
   """Tangent vectors at 0 to trainable points of the ball, as HIER maps them.
 
   Clip, `exp0`, `project`, `riemannian_gradient` (Kim, Jeong and Kwak, CVPR
@@ -249,7 +267,7 @@ def to_ball(
     over = size + _SLACK / power
     factor = jnp.where(power * over > clip_radius, clip_radius / over, power)
     norm = factor * size
-  room = _analytic.radius(c)
+  room = _rounding.radius(c)
   limit = lax.stop_gradient(_SATURATED * room)
   far = norm > limit
   factor = jnp.where(far, limit / jnp.where(far, size, 1), factor)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic
+from hier_jax.poincare import _rounding
 
 # Features, or rows, handled in one fused loop over a matrix: enough to hide the
 # traffic of its accumulator, few enough to compile fast.
@@ -56,7 +56,7 @@ def _sum_blocks(term, rows, like, compensate=False):
     part = _tree_sum([term(*row) for row in zip(*block, strict=True)])
     if not compensate:
       return (sums[0] + part,), None
-    total, rounding = _analytic.two_sum(sums[0], part)
+    total, rounding = _rounding.two_sum(sums[0], part)
     return (total, sums[1] + rounding), None
 
   zero = numerics.varying_as(jnp.zeros_like(like), *rows)

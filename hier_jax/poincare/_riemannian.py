@@ -1,21 +1,24 @@
 """The ball as a Riemannian manifold: metric, exp, log, geodesics, transport."""
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="index, operator"
-
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Real
 
 from hier_jax import numerics
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 from hier_jax.poincare._gyro import gyration, mobius_add
 from hier_jax.poincare._origin import exp0, saturated
 
 
 @_arguments.op('x')
-def conformal_factor(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def conformal_factor(
+  x: Float[ArrayLike, '*#batch d'], *, c: Real[ArrayLike, '*#batch']
+) -> Float[Array, '*#batch']:
   """The metric's factor lambda_x = 2 / (1 - c|x|^2).
 
   Args:
@@ -33,13 +36,17 @@ def conformal_factor(x: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(factor).round(2))  # 2, 2 / 0.75
     [2.   2.67]
   """
-  return (2 / _analytic.gap(x, c))[..., 0]
+  return (2 / _rounding.gap(x, c))[..., 0]
 
 
 @_arguments.op('x', vectors=('u', 'v'))
 def inner(
-  x: ArrayLike, u: ArrayLike, v: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  u: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Inner product of tangent vectors at x: lambda_x^2 <u, v>.
 
   Args:
@@ -58,11 +65,16 @@ def inner(
     >>> print(f'{float(poincare.inner(x, u, v, c=1.0)):.3f}')  # 2^2 <u, v>
     4.000
   """
-  return (numerics.dot(u, v) * (2 / _analytic.gap(x, c)) ** 2)[..., 0]
+  return (numerics.dot(u, v) * (2 / _rounding.gap(x, c)) ** 2)[..., 0]
 
 
 @_arguments.op('x', vectors=('v',))
-def norm(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def norm(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Length of a tangent vector at x: lambda_x |v|, with derivative 0 at 0.
 
   Args:
@@ -80,11 +92,16 @@ def norm(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(f'{float(poincare.norm(x, v, c=1.0)):.3f}')  # 2 * 5
     10.000
   """
-  return (2 / _analytic.gap(x, c) * numerics.norm(v))[..., 0]
+  return (2 / _rounding.gap(x, c) * numerics.norm(v))[..., 0]
 
 
 @_arguments.op('x', vectors=('g',))
-def egrad_to_rgrad(x: ArrayLike, g: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def egrad_to_rgrad(
+  x: Float[ArrayLike, '*#batch d'],
+  g: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Euclidean gradient to Riemannian gradient: g / lambda_x^2.
 
   Args:
@@ -103,11 +120,16 @@ def egrad_to_rgrad(x: ArrayLike, g: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(v).round(2))  # g / 2^2
     [1. 2.]
   """
-  return g * (_analytic.gap(x, c) / 2) ** 2
+  return g * (_rounding.gap(x, c) / 2) ** 2
 
 
 @_arguments.op('x', vectors=('v',))
-def expmap(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def expmap(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Exponential map at x: x (+) exp0(lambda_x v / 2).
 
   Ganea, Becigneul and Hofmann (2018), lemma 2.
@@ -131,11 +153,16 @@ def expmap(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
   """
   # The quotient by the gap could overflow.
   v = saturated(v, c)
-  return mobius_add(x, exp0(v / _analytic.gap(x, c), c=c), c=c)
+  return mobius_add(x, exp0(v / _rounding.gap(x, c), c=c), c=c)
 
 
 @_arguments.op('x', 'y')
-def logmap(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def logmap(
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Logarithmic map at x, inverse of `expmap`: (2/lambda_x) log0((-x) (+) y).
 
   With t = y - x, S = c|t|^2, a and b the two 1 - c|.|^2 and s = S / (a b) it is
@@ -159,9 +186,9 @@ def logmap(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(jnp.allclose(poincare.expmap(x, v, c=1.0), y, atol=1e-4))
     True
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
   t = y - x
-  sq = _analytic.curved_sq(t, c)
+  sq = _rounding.curved_sq(t, c)
   s = sq / (a * b)
   scale = _analytic.asinhc(s) / (b * jnp.sqrt(1 + s))
   return (a * t - sq * x) * scale
@@ -169,8 +196,12 @@ def logmap(x: ArrayLike, y: ArrayLike, *, c: ArrayLike) -> jax.Array:
 
 @_arguments.op('x', 'y', scalars=('t',))
 def geodesic(
-  t: ArrayLike, x: ArrayLike, y: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  t: Real[ArrayLike, '*#batch'],
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """The geodesic from x (t = 0) to y (t = 1): exp_x(t log_x(y)).
 
   On the hyperboloid, with h = sqrt(c) d(x, y), it is the plane curve
@@ -194,8 +225,8 @@ def geodesic(
     >>> print(np.asarray(poincare.geodesic(0.5, x, y, c=1.0)).round(2))
     [0.5 0. ]
   """
-  a, b = _analytic.gap(x, c), _analytic.gap(y, c)
-  s = _analytic.curved_sq(x - y, c) / (a * b)
+  a, b = _rounding.gap(x, c), _rounding.gap(y, c)
+  s = _rounding.curved_sq(x - y, c) / (a * b)
   h_sq = 4 * s * _analytic.asinhc(s) ** 2
   whole = _analytic.log_sinhc(h_sq)
   share = lambda t: t * jnp.exp(_analytic.log_sinhc(t * t * h_sq) - whole)
@@ -206,8 +237,12 @@ def geodesic(
 
 @_arguments.op('x', vectors=('v',), scalars=('t',))
 def geodesic_unit(
-  t: ArrayLike, x: ArrayLike, v: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  t: Real[ArrayLike, '*#batch'],
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """The geodesic of unit speed that leaves x in direction v.
 
   Args:
@@ -234,8 +269,12 @@ def geodesic_unit(
 
 @_arguments.op('x', 'y', vectors=('v',))
 def parallel_transport(
-  x: ArrayLike, y: ArrayLike, v: ArrayLike, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  y: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Transports v from x to y along their geodesic: gyr[y, -x] v l_x / l_y.
 
   Args:
@@ -256,12 +295,17 @@ def parallel_transport(
     >>> print(f'{float(poincare.norm(y, w, c=1.0)):.3f}')  # 0.6 * 2 / 0.75
     1.600
   """
-  ratio = _analytic.gap(y, c) / _analytic.gap(x, c)
+  ratio = _rounding.gap(y, c) / _rounding.gap(x, c)
   return gyration(y, -x, v, c=c) * ratio
 
 
 @_arguments.op('x', vectors=('v',))
-def transport0(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def transport0(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Transports v from 0 to x: (1 - c|x|^2) v.
 
   Args:
@@ -280,11 +324,16 @@ def transport0(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(w).round(2))  # 1 - 0.5^2
     [0.75 0.  ]
   """
-  return v * _analytic.gap(x, c)
+  return v * _rounding.gap(x, c)
 
 
 @_arguments.op('x', vectors=('v',))
-def transport0_back(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
+def transport0_back(
+  x: Float[ArrayLike, '*#batch d'],
+  v: Float[ArrayLike, '*#batch d'],
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch d']:
   """Transports v from x to 0: v / (1 - c|x|^2), inverse of `transport0`.
 
   Args:
@@ -302,4 +351,4 @@ def transport0_back(x: ArrayLike, v: ArrayLike, *, c: ArrayLike) -> jax.Array:
     >>> print(np.asarray(poincare.transport0_back(x, v, c=1.0)).round(2))
     [1. 0.]
   """
-  return v / _analytic.gap(x, c)
+  return v / _rounding.gap(x, c)

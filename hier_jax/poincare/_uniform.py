@@ -1,9 +1,12 @@
 """The uniform distribution of a geodesic ball."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments
@@ -61,13 +64,13 @@ def _radii(key, radius, c, dim, shape):
 
 
 def random_uniform(
-  key: jax.Array,
+  key: PRNGKeyArray,
   shape: tuple[int, ...],
   *,
-  c: ArrayLike,
-  radius: ArrayLike,
+  c: Real[ArrayLike, ''],
+  radius: Real[ArrayLike, ''],
   dtype: DTypeLike = jnp.float32,
-) -> jax.Array:
+) -> Float[Array, '*batch d']:
   """Points uniform by the ball's volume, no farther than `radius` from 0.
 
   Args:

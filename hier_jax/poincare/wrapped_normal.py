@@ -7,26 +7,28 @@ Distribution on Hyperbolic Space", ICML 2019; in the ball: Mathieu et al.,
 Auto-Encoders", NeurIPS 2019). Scales are hyperbolic lengths.
 """
 
+from __future__ import annotations
+
 # The annotations say what callers may pass. The formulas receive arrays instead
 # (see `_arguments.op`), which mypy cannot know.
 # mypy: disable-error-code="union-attr"
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
-from hier_jax.poincare import _analytic, _arguments
+from hier_jax.poincare import _analytic, _arguments, _rounding
 from hier_jax.poincare._riemannian import expmap, logmap, transport0
 
 
 def sample(
-  key: jax.Array,
-  loc: ArrayLike,
-  scale: ArrayLike = 1.0,
+  key: PRNGKeyArray,
+  loc: Float[ArrayLike, '*#batch d'],
+  scale: Real[ArrayLike, '*scale'] = 1.0,
   *,
-  c: ArrayLike,
+  c: Real[ArrayLike, '*#batch'],
   shape: tuple[int, ...] = (),
-) -> jax.Array:
+) -> Float[Array, '... d']:
   """Draws points; differentiable in loc, scale and c.
 
   Args:
@@ -70,8 +72,12 @@ def _move(loc, noise, *, c):
 
 @_arguments.op('x', 'loc')
 def log_prob(
-  x: ArrayLike, loc: ArrayLike, scale: ArrayLike = 1.0, *, c: ArrayLike
-) -> jax.Array:
+  x: Float[ArrayLike, '*#batch d'],
+  loc: Float[ArrayLike, '*#batch d'],
+  scale: Real[ArrayLike, '*scale'] = 1.0,
+  *,
+  c: Real[ArrayLike, '*#batch'],
+) -> Float[Array, '*#batch']:
   """Log density by the ball's Riemannian volume.
 
   log N(v; 0, scale^2) - (d - 1) log(sinh(h) / h), v = lambda log_loc(x),
@@ -96,7 +102,7 @@ def log_prob(
     -1.838
   """
   scale = jnp.broadcast_to(jnp.asarray(scale, x.dtype), loc.shape)
-  v = 2 * logmap(loc, x, c=c) / _analytic.gap(loc, c)
+  v = 2 * logmap(loc, x, c=c) / _rounding.gap(loc, c)
   normal = jnp.sum(jax.scipy.stats.norm.logpdf(v, scale=scale), -1)
-  stretch = _analytic.log_sinhc(_analytic.curved_sq(v, c)[..., 0])
+  stretch = _analytic.log_sinhc(_rounding.curved_sq(v, c)[..., 0])
   return normal - (x.shape[-1] - 1) * stretch

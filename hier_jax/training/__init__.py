@@ -1,1 +1,1 @@
-"""The training engine: config, optimiser, step, loop, checkpoints, reports."""
+"""The training engine: config, optimizer, step, loop, checkpoints, reports."""

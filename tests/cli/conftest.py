@@ -3,7 +3,7 @@
 import pytest
 
 from hier_jax.data import datasets
-from tests.support import training_data
+from tests.support import shared_programs, training_data
 
 CONFIG = """
 from hier_jax.errors import UserError
@@ -20,6 +20,7 @@ def get_config(preset=None):
 def config_file(tmp_path, monkeypatch):
   made = training_data.splits(noise=250)
   monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
+  shared_programs.use(monkeypatch)
   path = tmp_path / 'config.py'
   path.write_text(CONFIG)
   return path

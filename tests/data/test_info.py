@@ -65,11 +65,11 @@ def test_text_says_it_all(data_dir):
     f'folder/pets in {data_dir}/folder/pets/1.1.0',
     '  images    as published',
     '  taxonomy  kind > class',
-    '  licence   that of your images',
+    '  license   that of your images',
     'train: 5 images of 2 classes, 0.0 MB',
     '  images a class  1 to 4, median 2.5',
     '  height          8 to 50, median 20',
-    '  colour modes    RGB 4, L 1',
+    '  color modes     RGB 4, L 1',
     '  formats         PNG 4, JPEG 1',
     '  one image       1 classes: cow (other views of it are its positives)',
     '  one image       2 classes: ant, bee (it is no query, but others may '

@@ -13,7 +13,7 @@ from tests.support.planted_trees import in_ball
 from tests.support.taxonomic_data import (
   SPACES,
   centroid,
-  distance,
+  distance_of,
   tree_like,
 )
 
@@ -34,7 +34,7 @@ def test_centroids_by_the_formula(c):
   x, codes = points(rng, 12, 4, c), np.repeat([2, 0, 1], [5, 6, 1])
   found, classes = class_centroids(x, codes, c=c)
   np.testing.assert_array_equal(classes, [0, 1, 2])
-  for group, centre in enumerate(found):
+  for group, center in enumerate(found):
     mine = x[codes == group]
     if c is None:
       mine = mine / np.linalg.norm(mine, axis=1, keepdims=True)
@@ -47,7 +47,7 @@ def test_centroids_by_the_formula(c):
       expected = space / (time + scale) / math.sqrt(c)
     else:
       expected = mine.mean(0)
-    np.testing.assert_allclose(centre, expected, rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(center, expected, rtol=1e-9, atol=1e-14)
 
 
 def test_centroid_of_one_point_is_the_point():
@@ -84,17 +84,17 @@ def test_class_centroids_bad_input(labels, message):
     class_centroids(X, labels)
 
 
-@pytest.mark.parametrize(('metric', 'c'), SPACES)
-def test_tree_of_class_centroids(metric, c):
+@pytest.mark.parametrize(('distance', 'c'), SPACES)
+def test_tree_of_class_centroids(distance, c):
   x, y = tree_like(np.random.default_rng(2), 50)
   y = np.where(y == 3, 2, y)
   means, classes = class_centroids(x, y, c=c)
   found = linkage_tree(means, c=c, names=classes)
   assert found.names == tuple(str(k) for k in range(9) if k != 3)
   # Average linkage the slow way.
-  centroids = [centroid(x[y == int(k)], metric, c) for k in found.names]
+  centroids = [centroid(x[y == int(k)], distance, c) for k in found.names]
   far = np.array(
-    [[distance(a, b, metric, c) for b in centroids] for a in centroids]
+    [[distance_of(a, b, distance, c) for b in centroids] for a in centroids]
   )
   clusters = {i: [i] for i in range(8)}
   for node in range(8, 15):

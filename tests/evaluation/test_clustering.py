@@ -23,17 +23,19 @@ each_library = pytest.mark.parametrize(
 
 
 @each_library
-@pytest.mark.parametrize('metric', ['cosine', 'euclidean'])
-def test_clusters_that_are_classes(library, metric):
+@pytest.mark.parametrize('distance', ['cosine', 'euclidean'])
+def test_clusters_that_are_classes(library, distance):
   rng = np.random.default_rng(0)
   y = np.repeat(list('abcde'), 20)
-  centres = np.repeat(10 * np.eye(5), 20, 0)
+  centers = np.repeat(10 * np.eye(5), 20, 0)
   # Length is all that cosine must not see.
-  x = centres + 0.1 * rng.normal(size=(100, 5))
-  if metric == 'cosine':
+  x = centers + 0.1 * rng.normal(size=(100, 5))
+  if distance == 'cosine':
     x *= rng.uniform(0.01, 1, (100, 1))
   found = [
-    clustering.cluster_metrics(x, y, metric=metric, library=library, seed=seed)
+    clustering.cluster_metrics(
+      x, y, distance=distance, library=library, seed=seed
+    )
     for seed in range(8)
   ]
   # One of several starts finds them; all know how many there are.
@@ -56,7 +58,7 @@ def test_chance(library):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic'"),
+    ({'distance': 'hyperbolic'}, "`distance` is 'hyperbolic'"),
     ({'library': 'scipy'}, "`library` is 'scipy'"),
     ({'labels': [0, np.nan]}, 'lacks the label of 1 of 2 rows'),
     ({'embeddings': [[0.0], [np.inf]]}, 'NaN or Inf in 1 of 2 rows'),

@@ -32,11 +32,11 @@ def data(tmp_path):
   """Query and gallery files, a taxonomy, and the arrays of the query."""
   rng = np.random.default_rng(0)
   names = np.array(['cat', 'dog', 'cow', 'car', 'bus'])
-  centres = rng.standard_normal((5, 6))
+  centers = rng.standard_normal((5, 6))
   arrays = {}
   for name, each in (('query', 4), ('gallery', 3)):
     labels = np.arange(5).repeat(each)
-    x = centres[labels] + rng.standard_normal((len(labels), 6))
+    x = centers[labels] + rng.standard_normal((len(labels), 6))
     x = (0.3 * x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
     arrays[name] = x, names[labels]
     np.savez(tmp_path / f'{name}.npz', embeddings=x, labels=names[labels])
@@ -79,14 +79,14 @@ def test_proxies_add_the_metrics_of_their_tree(data):
   folder, arrays = data
   x, labels = arrays['query']
   # Each class has its proxy, a little nearer to the origin.
-  centre = np.stack(
+  center = np.stack(
     [x[labels == name].mean(0) for name in dict.fromkeys(labels)]
   )
-  np.savez(folder / 'p.npz', embeddings=x, labels=labels, c=1.0, proxies=centre)
+  np.savez(folder / 'p.npz', embeddings=x, labels=labels, c=1.0, proxies=center)
   tree = Taxonomy.from_csv(folder / 'tree.csv')
   task = files.read_task(folder / 'p.npz')._replace(taxonomy=tree)
   got = files.metrics(task)
-  want = proxy_tree(x, centre, c=1.0)
+  want = proxy_tree(x, center, c=1.0)
   assert got['proxies/used'] == len(set(want.parent[: len(x)]))
   below = node_purity(want, labels, tree)
   assert got['hierarchy/proxies/class/purity'] == below.mean_purity[-1]

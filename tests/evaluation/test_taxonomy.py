@@ -241,8 +241,8 @@ def test_bad_arrays(arguments, message):
 
 def test_labels_stand_for_the_classes_they_name():
   taxonomy = Taxonomy.from_levels([['a'], ['a'], ['b']], ['x', 'y', 'z'])
-  made = taxonomy.labelled({7: 'z', 3: 'x', 5: 'y'})
+  made = taxonomy.labeled({7: 'z', 3: 'x', 5: 'y'})
   rows = made.codes([3, 5, 7])
   np.testing.assert_array_equal(made.distance(rows[0], rows), [0, 2, 4])
   with pytest.raises(UserError, match="holds 1 class: 'w' that"):
-    taxonomy.labelled({7: 'w'})
+    taxonomy.labeled({7: 'w'})

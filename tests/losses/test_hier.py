@@ -17,7 +17,7 @@ from tests.support import sharded as spread
 from tests.support import vectors
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('case', ['tiny', 'small', 'small_c1'])
 def test_whole_loss_matches_official_gradients(case):
   """Both terms from points to loss, as `hier` joins them."""
@@ -60,7 +60,7 @@ def batch(n=48, dim=16, num_proxies=40):
 SMALL = dict(k=6, triplets_per_anchor=10)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
   """Whichever way round they are made; gradients too, but for rounding.
@@ -173,7 +173,7 @@ def test_other_estimators_move_data_and_proxies(estimator):
   assert all(jnp.any(g != 0) for g in grads)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 def test_a_proxy_is_not_its_own_ancestor_where_excluded(monkeypatch):
   # `losses.hier` is the function of that name.
   module = importlib.import_module('hier_jax.losses._hier')
@@ -404,7 +404,7 @@ def test_devices_exchange_embeddings_and_neighbors_alone():
     assert collectives(4, n, dim) <= allowed
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 def test_memory_of_value_and_gradient():
   f = lambda z, v, labels, key: losses.hier(key, z, labels, v)[0]
   z, v = jnp.ones((180, 128)), jnp.ones((512, 128))

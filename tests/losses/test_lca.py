@@ -10,11 +10,11 @@ import pytest
 import scipy.stats
 
 from hier_jax import losses
-from hier_jax.losses import _lca
+from hier_jax.losses import _lca, _lca_picks, _lca_sums
 from hier_jax.mining import Triplets
 from tests.support import vectors
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 OFFICIAL = ['tiny', 'small', 'small_c1']
 
@@ -87,7 +87,7 @@ def random_case(seed=0, n=30, proxies=17, count=950):
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
   """More than one chunk, the last one partly filled."""
-  monkeypatch.setattr(_lca, '_CHUNK', {'cpu': 17 * 400})
+  monkeypatch.setattr(_lca_sums, 'CHUNK', {'cpu': 17 * 400})
 
 
 @pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
@@ -215,7 +215,7 @@ def test_noise_does_not_depend_on_chunks(monkeypatch):
   f = lambda dist: losses.lca(jax.random.key(0), dist, triplets)[0]
   results = []
   for elements in (17, 17 * 64, 2**20):
-    monkeypatch.setattr(_lca, '_CHUNK', {'cpu': elements})
+    monkeypatch.setattr(_lca_sums, 'CHUNK', {'cpu': elements})
     results.append(jax.jit(jax.value_and_grad(f))(dist))
     jax.clear_caches()
   near = functools.partial(vectors.assert_near, tolerance=2e-6)
@@ -261,8 +261,8 @@ def test_picks_follow_the_softmax_of_the_distances():
   """LCA frequencies of a million draws against softmax(-max(d_i, d_j) / t)."""
   count, temperature = 500_000, 0.2
   dist, triplets = repeated(count, proxies=12)
-  settings = _lca._Settings('gumbel', False, None, rows=(3,))
-  _, (used,), (apart,) = jax.jit(_lca._lca_sums, static_argnums=5)(
+  settings = _lca_sums.Settings('gumbel', False, None, rows=(3,))
+  _, (used,), (apart,) = jax.jit(_lca_sums.lca_sums, static_argnums=5)(
     dist, [triplets], [jax.random.key(0)], temperature, 0.1, settings
   )
   p = np.exp(-np.maximum(dist[0], dist[1]).astype(float) / temperature)
@@ -284,13 +284,13 @@ def test_picks_follow_the_softmax_of_the_distances():
   assert stats['lca_used'] == 12
 
 
-@pytest.mark.parametrize('estimator', _lca.ESTIMATORS)
+@pytest.mark.parametrize('estimator', _lca_picks.ESTIMATORS)
 @pytest.mark.parametrize('normalize_by', ['all', 'valid'])
 def test_groups_pay_what_each_pays_by_itself(
   estimator, normalize_by, monkeypatch
 ):
   # The first chunk ends within a group.
-  monkeypatch.setattr(_lca, '_CHUNK', {'cpu': 250})
+  monkeypatch.setattr(_lca_sums, 'CHUNK', {'cpu': 250})
   rng = np.random.default_rng(0)
   rows, counts, proxies = (9, 6), (40, 24), 7
   dist = rng.uniform(0, 0.5, (sum(rows), proxies)).astype(np.float32)
@@ -354,23 +354,23 @@ def test_rao_noise_is_conditional_on_the_pick():
   soft = noisy / noisy.sum(1, keepdims=True)
   slopes = soft * (v - soft @ v[:, None])
   rows = 40_000
-  seeds = _lca.noise_lib.triplet_seeds(
-    [jax.random.key(0)], [0], [rows], 1 + _lca._RAO_DRAWS
+  seeds = _lca_sums.noise_lib.triplet_seeds(
+    [jax.random.key(0)], [0], [rows], 1 + _lca_picks.RAO_DRAWS
   )
   for picked in range(4):
     led = slopes[np.argmax(noisy, 1) == picked]
     want = led.mean(0)
-    got = _lca._rao_slope(
+    got = _lca_picks.rao_slope(
       jnp.broadcast_to(jnp.float32(weight), (rows, 4)),
       jnp.full(rows, picked),
-      lambda draw: _lca.noise_lib.exponential_rates(seeds[:, draw], 4),
+      lambda draw: _lca_sums.noise_lib.exponential_rates(seeds[:, draw], 4),
       jnp.broadcast_to(jnp.float32(v), (rows, 4)),
     )
     error = np.hypot(
       led.std(0) / np.sqrt(len(led)), np.std(got, 0) / np.sqrt(rows)
     )
     assert np.max(np.abs(np.mean(got, 0) - want) / error) < 4.5
-    averaged = led.std(0) / np.sqrt(_lca._RAO_DRAWS)
+    averaged = led.std(0) / np.sqrt(_lca_picks.RAO_DRAWS)
     np.testing.assert_allclose(np.std(got, 0), averaged, rtol=0.05)
 
 

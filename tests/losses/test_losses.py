@@ -39,6 +39,9 @@ def test_regularized_has_the_options_of_hier_and_their_defaults():
   }
   own = of(losses.regularized)
   assert {name: own[name].default for name in shared} == shared
+  # Though HIER is left out.
+  with pytest.raises(TypeError, match="unexpected keyword argument 'tau'"):
+    losses.regularized(jnp.dot, KEY, 1, 1, None, hier_weight=0, tau=1.0)
 
 
 def of_rows(name, settings, labels):

@@ -1,7 +1,6 @@
-"""Cross-batch memory: a ring beside a deque, and losses that read it."""
+"""Cross-batch memory: a ring beside a deque."""
 
 import collections
-import functools
 
 import chex
 import jax
@@ -10,11 +9,9 @@ import numpy as np
 import pytest
 
 from hier_jax import losses
-from tests.losses import test_pairwise as pairwise
 from tests.support import sharded
 
 SIZE, BATCH, DIM = 26, 8, 3
-every_loss = pairwise.every_loss
 
 
 def batches(number=12):
@@ -108,80 +105,6 @@ def test_what_does_not_fit_is_named():
       f()
   with pytest.raises(ValueError, match='rank'):
     losses.enqueue(losses.init_memory(SIZE, DIM, levels=2), z, labels)
-
-
-# ---- losses that read it ----------------------------------------------------
-
-
-def case(settings, filled=19):
-  """A batch, the rows before it, and a memory that holds those and room."""
-  z, labels = pairwise.case(settings, n=24 + filled)
-  old = z[24:], labels[24:]
-  memory = losses.enqueue(losses.init_memory(26, z.shape[1]), *old)
-  return z[:24], labels[:24], old, memory
-
-
-@pytest.mark.optimised
-@every_loss
-def test_losses_match_their_float64_oracles(name, settings):
-  z, labels, old, memory = case(settings)
-  oracle = functools.partial(pairwise.oracle, name, **settings)
-  want = oracle(z, labels, memory=old)
-  assert abs(want - oracle(z, labels)) > 1e-3 * want
-
-  def f(z, remembered):
-    seen = memory._replace(embeddings=remembered)
-    return getattr(losses, name)(z, labels, memory=seen, **settings)
-
-  eager = f(z, memory.embeddings)
-  value, (gradient, of_memory) = jax.jit(jax.value_and_grad(f, (0, 1)))(
-    z, memory.embeddings
-  )
-  np.testing.assert_allclose([eager, value], want, rtol=1e-5)
-  slopes = functools.partial(oracle, labels=labels, fixed=z, memory=old)
-  pairwise.assert_slopes(gradient, slopes, z)
-  assert not np.any(of_memory)
-
-
-@every_loss
-def test_rows_and_places_that_do_not_count(name, settings):
-  z, labels, old, memory = case(settings)
-  oracle = functools.partial(pairwise.oracle, name, **settings)
-  loss = functools.partial(getattr(losses, name), **settings)
-  f = jax.jit(
-    jax.value_and_grad(
-      lambda z, labels, where, memory: loss(
-        z, labels, where=where, memory=memory
-      )
-    )
-  )
-  where, everything = np.arange(24) < 17, np.ones(24, bool)
-  value, gradient = f(z, labels, where, memory)
-  want = oracle(z[:17], labels[:17], memory=old)
-  np.testing.assert_allclose(value, want, rtol=1e-5)
-  assert not np.any(gradient[17:])
-  value, gradient = f(z, labels, ~everything, memory)
-  assert value == 0
-  assert not np.any(gradient)
-  # An empty memory is none.
-  value, gradient = f(z, labels, everything, losses.init_memory(26, 6))
-  np.testing.assert_allclose(value, oracle(z, labels), rtol=1e-5)
-  slopes = functools.partial(oracle, labels=labels, fixed=z)
-  pairwise.assert_slopes(gradient, slopes, z)
-  # Memories of one class, the own or another, and of the batch itself.
-  own, other = (memory._replace(labels=0 * memory.labels + k) for k in (0, 99))
-  for seen in (own, other, losses.enqueue(memory, z, labels)):
-    for batch in (0 * labels, np.arange(24), labels):
-      chex.assert_tree_all_finite(f(z, batch, everything, seen))
-
-
-@every_loss
-def test_sharded_loss_is_that_of_one_device(name, settings):
-  z, labels, _, memory = case(settings)
-  f = lambda z, labels, axis_name: getattr(losses, name)(
-    z, labels, memory=memory, axis_name=axis_name, **settings
-  )
-  sharded.assert_like_one_device(f, (z, labels), numbers=(4,))
 
 
 def test_training_loop_is_traced_once():

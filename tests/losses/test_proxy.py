@@ -29,7 +29,7 @@ def case(seed=0, n=20, classes=9, dim=8):
   return z, rng.integers(0, classes - 2, n), proxies
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
 def test_proxy_anchor_matches_float64_oracle(jit):
   z, labels, proxies = case()

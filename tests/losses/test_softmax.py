@@ -98,7 +98,7 @@ def case(oracle, n=24, classes=7, dim=8):
   )
 
 
-@pytest.mark.optimised
+@pytest.mark.optimized
 @every_loss
 def test_losses_match_their_float64_oracles(oracle):
   loss, z, labels, proxies = case(oracle)

@@ -1,36 +1,39 @@
 """Pixels to embeddings: the pixels' statistics, and the parts' options."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hier_jax import models
 from hier_jax.errors import UserError
-from hier_jax.models import embedder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
 
 
 def test_pixels_are_normalized_as_the_backbone_expects():
-  model = embedder.create('vit_test_patch4', image_size=8)
+  model = models.create('vit_test_patch4', image_size=8)
   assert model.mean == model.std == (0.5, 0.5, 0.5)
-  assert embedder.create('dino_vits16', image_size=32).mean[2] == 0.406
-  model = embedder.create(
+  assert models.create('dino_vits16', image_size=32).mean[2] == 0.406
+  model = models.create(
     'vit_test_patch4', image_size=8, mean=(1, 0.5, 0), std=(1, 2, 4)
   )
-  variables = model.init(jax.random.key(0), IMAGES)
-  got = model.apply(variables, IMAGES)
+  got, variables = jax.jit(model.init_with_output)(jax.random.key(0), IMAGES)
   scaled = (IMAGES / 255 - [1, 0.5, 0]) / [1, 2, 4]
   params = variables['params']
-  features = model.backbone.apply(
-    {'params': params['backbone']}, jnp.float32(scaled), train=False
-  )
-  want = model.head.apply({'params': params['head']}, features)
+
+  @jax.jit
+  def by_parts(params, scaled):
+    features = model.backbone.apply(
+      {'params': params['backbone']}, scaled, train=False
+    )
+    return model.head.apply({'params': params['head']}, features)
+
+  want = by_parts(params, np.float32(scaled))
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_options_reach_backbone_and_head():
-  model = embedder.create(
+  model = models.create(
     'vit_test_patch4',
     image_size=8,
     embedding_dim=16,
@@ -55,5 +58,5 @@ def test_options_reach_backbone_and_head():
 def test_pixel_statistics_that_cannot_be(settings):
   (wrong,) = settings.values()
   with pytest.raises(UserError, match='must be three numbers') as error:
-    embedder.create('vit_test_patch4', image_size=8, **settings)
+    models.create('vit_test_patch4', image_size=8, **settings)
   assert str(wrong) in str(error.value)

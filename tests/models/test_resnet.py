@@ -276,8 +276,8 @@ def test_frozen_statistics_are_used_and_kept_and_the_rest_is_trained():
 def test_pools_and_intermediates():
   model = _model()
   variables = _variables(model)
-  apply = functools.partial(model.apply, variables, IMAGES, train=False)
-  features, maps = apply(return_intermediates=True)
+  apply = functools.partial(model.apply, train=False, return_intermediates=True)
+  features, maps = jax.jit(apply)(variables, IMAGES)
   shapes = {name: x.shape[1:] for name, x in maps.items()}
   assert shapes == {
     'stem': (4, 4, 8),
@@ -288,7 +288,7 @@ def test_pools_and_intermediates():
   average, maximum = last.mean((1, 2)), last.max((1, 2))
   np.testing.assert_allclose(features, average + maximum, rtol=1e-6)
   for pool, want in (('avg', average), ('max', maximum)):
-    got = model.clone(pool=pool).apply(variables, IMAGES, train=False)
+    got = _evaluate(model.clone(pool=pool), variables, IMAGES)
     np.testing.assert_allclose(got, want, rtol=1e-6)
   with pytest.raises(UserError, match=r"pool is 'sum'.*'avg_max', 'avg', 'm"):
     _shapes(_model(pool='sum'))

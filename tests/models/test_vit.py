@@ -258,7 +258,7 @@ def _cubic(t):
 
 
 def _resize_matrix(n, m):
-  """`[m, n]`: half-pixel centres, borders repeated, no antialiasing."""
+  """`[m, n]`: half-pixel centers, borders repeated, no antialiasing."""
   weights = np.zeros((m, n))
   for i in range(m):
     x = (i + 0.5) * n / m - 0.5
@@ -345,7 +345,7 @@ def test_drop_path_leaves_branches_out_more_often_with_depth():
   for i, rate in enumerate((0, 0.25, 0.5)):
     x = dropped[f'block{i - 1}' if i else 'embed']
     block = transformer.Block(num_heads=2, mlp_width=128)
-    whole = block.apply({'params': params[f'block{i}']}, x)
+    whole = jax.jit(block.apply)({'params': params[f'block{i}']}, x)
     got, whole = np.asarray(dropped[f'block{i}'] - x), np.asarray(whole - x)
     left_out = ~np.any(got, axis=(1, 2))
     # Within five standard deviations of the binomial count.
@@ -470,7 +470,7 @@ def test_reference_size_that_is_no_multiple_of_the_patch():
 def test_initial_values():
   model = transformer.Block(2, mlp_width=128, layer_scale=0.1)
   tokens = np.zeros((1, 1, 32), np.float32)
-  block = model.init(jax.random.key(0), tokens)['params']
+  block = jax.jit(model.init)(jax.random.key(0), tokens)['params']
   # A normal of 0.02 cut at two standard deviations keeps 0.8796 of it.
   for kernel in (block['attn']['qkv'], block['mlp']['fc1']):
     np.testing.assert_allclose(np.std(kernel['kernel']), 0.0176, rtol=0.05)

@@ -1,6 +1,6 @@
 """The laws of the gyrovector space and of the metric, in float64.
 
-float32 keeps the digits that test_poincare.py counts; here the formulas are
+float32 keeps the digits that test_operations.py counts; here the formulas are
 held to their laws, where rounding cannot hide a wrong one.
 """
 

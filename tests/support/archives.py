@@ -60,8 +60,8 @@ def shrink(monkeypatch):
 def write_image(path, value=0, size=(12, 8), mode='RGB'):
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  colour = value % 256 if mode == 'L' else (value % 256, 90, 255 - value % 256)
-  Image.new(mode, size, colour).save(path)
+  color = value % 256 if mode == 'L' else (value % 256, 90, 255 - value % 256)
+  Image.new(mode, size, color).save(path)
 
 
 def write_lines(path, rows):

@@ -34,7 +34,7 @@ def lorentz(x, y, c):
   return -np.arccosh(np.maximum(c * inner, 1)) / np.sqrt(c)
 
 
-METRICS = {
+DISTANCES = {
   'cosine': cosine,
   'euclidean': euclidean,
   'hyperbolic': hyperbolic,
@@ -43,15 +43,15 @@ METRICS = {
 
 
 def in_ball(rng, n, d, c):
-  """Points from the centre to 0.999 of the radius."""
+  """Points from the center to 0.999 of the radius."""
   x = rng.normal(size=(n, d))
   radius = 0.999 * rng.uniform(size=(n, 1)) ** 0.2 / np.sqrt(c)
   return np.float32(radius * x / np.linalg.norm(x, axis=1, keepdims=True))
 
 
-def sample(rng, metric, n, d, c):
-  """Random points that the metric is defined for, `[n, d]` or `[n, 1 + d]`."""
-  if metric != 'lorentz':
+def sample(rng, distance, n, d, c):
+  """Random points of the distance's space, `[n, d]` or `[n, 1 + d]`."""
+  if distance != 'lorentz':
     return in_ball(rng, n, d, c or 1)
   space = rng.normal(size=(n, d))
   time = np.sqrt(1 / c + np.sum(space**2, 1, keepdims=True))

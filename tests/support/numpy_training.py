@@ -18,9 +18,9 @@ GROUPS = {
 
 def _layer_norm(f):
   """Rows normed, and their pull-back."""
-  centred = f - f.mean(1, keepdims=True)
-  rate = 1 / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
-  h = centred * rate
+  centered = f - f.mean(1, keepdims=True)
+  rate = 1 / np.sqrt((centered**2).mean(1, keepdims=True) + 1e-5)
+  h = centered * rate
 
   def pull(g):
     along = (g * h).mean(1, keepdims=True)

@@ -45,7 +45,7 @@ def plant(spec, step=3.0):
   return to_plane(np.array(leaves)), to_plane(np.array(inner)), below
 
 
-def distance(x, y, c=1.0):
+def distance_of(x, y, c=1.0):
   square = np.sum((x - y) ** 2)
   ratio = square / ((1 - c * (x @ x)) * (1 - c * (y @ y)))
   return math.acosh(1 + 2 * c * ratio) / math.sqrt(c)

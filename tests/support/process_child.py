@@ -17,8 +17,8 @@ import flax.struct
 import jax
 import numpy as np
 
+from hier_jax import models
 from hier_jax.errors import UserError
-from hier_jax.models import embedder
 from hier_jax.training.distributed import mapping, preemption, processes
 from hier_jax.training.run.checkpoint import Checkpoints
 from hier_jax.training.step import state as state_lib
@@ -31,7 +31,7 @@ BATCH = 16
 def vit():
   """State at step 0 and per-device functions of a tiny ViT with HIER."""
   config = training_data.config(**{'optim.lr': 1e-3})
-  model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
   optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   step = step_lib.make_train_step(config, model, optimizer)

@@ -18,25 +18,25 @@ def tree_like(rng, n, d=6):
   y = rng.integers(0, 9, n)
   x = 0.1 * rng.normal(size=(n, d))
   for level in range(3):
-    centre = 0.5**level * rng.normal(size=(len(TAXONOMY.node_names), d))
-    x += centre[TAXONOMY.path[y, level]]
+    center = 0.5**level * rng.normal(size=(len(TAXONOMY.node_names), d))
+    x += center[TAXONOMY.path[y, level]]
   return x * (0.9 / np.linalg.norm(x, axis=1).max()), y
 
 
-def distance(x, y, metric, c):
+def distance_of(x, y, distance, c):
   """Distance of two rows."""
-  if metric == 'cosine':
+  if distance == 'cosine':
     return 1 - x @ y / math.sqrt((x @ x) * (y @ y))
   square = (x - y) @ (x - y)
-  if metric == 'euclidean':
+  if distance == 'euclidean':
     return math.sqrt(square)
   ratio = square / ((1 - c * (x @ x)) * (1 - c * (y @ y)))
   return math.acosh(1 + 2 * c * ratio) / math.sqrt(c)
 
 
-def centroid(x, metric, c):
+def centroid(x, distance, c):
   """Centroid of rows `[n, d]`."""
-  if metric == 'cosine':
+  if distance == 'cosine':
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
   if not c:
     return x.mean(0)

@@ -11,29 +11,29 @@ from hier_jax.training.run.inputs import Inputs
 from hier_jax.training.step import optim
 
 
-def _png(rng, colour, noise):
+def _png(rng, color, noise):
   noise = rng.integers(-noise, noise, (8, 8, 3))
-  pixels = np.clip(colour + noise, 0, 255).astype(np.uint8)
+  pixels = np.clip(color + noise, 0, 255).astype(np.uint8)
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'PNG')
   return {'image': file.getvalue()}
 
 
 def splits(classes=16, per_class=3, noise=40):
-  """Classes are colours, of four kinds; train and test have their own."""
+  """Classes are colors, of four kinds; train and test have their own."""
   rng = np.random.default_rng(0)
   made = {}
   for number, name in enumerate(('train', 'test')):
-    colours = rng.integers(0, 256, (classes, 3))
+    colors = rng.integers(0, 256, (classes, 3))
     labels = np.arange(classes).repeat(per_class).astype(np.int32)
-    records = [_png(rng, colours[label], noise) for label in labels]
+    records = [_png(rng, colors[label], noise) for label in labels]
     made[name] = Split(
-      f'colours:{name}',
+      f'colors:{name}',
       records,
       labels,
       {'kind': labels.astype(np.int64) % 4},
       {
-        'label': [f'{name} colour {k}' for k in range(classes)],
+        'label': [f'{name} color {k}' for k in range(classes)],
         'kind': ['dark', 'light', 'warm', 'cold'],
       },
       ('kind',),

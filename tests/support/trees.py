@@ -51,7 +51,7 @@ def below(parent, node, num_items):
   return [i for i in range(num_items) if node in way_up(parent, i)]
 
 
-def labelled_trees():
+def labeled_trees():
   """Trees over items, and the items' classes 0 to 8."""
   rng = np.random.default_rng(0)
   for n, inner in ((2, 1), (15, 6), (25, 40)):

@@ -4,7 +4,7 @@ Distances are tensors of Mobius differences `[n, m, D]`, triplets are drawn on
 the host anchor by anchor, the picks are straight-through samples over whole
 arrays `[T, P]`, and the gradient is autodiff's. What are many eager operations
 in the authors' torch program are two compiled ones in `Program`, one on either
-side of the draws, and the draws are padded to one shape: both favour it.
+side of the draws, and the draws are padded to one shape: both favor it.
 `eager` runs the operations one by one, as theirs does.
 """
 

@@ -43,29 +43,29 @@ _TITLES = {
 }
 
 
-def measure(contender, task, metric, runs=1) -> dict | None:
+def measure(contender, task, distance, runs=1) -> dict | None:
   """What a process of the contender reports; None where it cannot run."""
   command = [sys.executable, '-m', 'experiments.benchmarks.retrieval.cases']
-  command += [contender, task, metric, '--runs', str(runs)]
+  command += [contender, task, distance, '--runs', str(runs)]
   done = subprocess.run(
     command, capture_output=True, text=True, check=False, cwd=report.ROOT
   )
   if done.returncode:
     print(f'{contender}: {done.stderr.strip().splitlines()[-1]}')
     return None
-  print(contender, task, metric, done.stdout.strip(), flush=True)
+  print(contender, task, distance, done.stdout.strip(), flush=True)
   return json.loads(done.stdout)
 
 
-def measure_all(task, metric, rounds) -> dict[str, list[dict]]:
+def measure_all(task, distance, rounds) -> dict[str, list[dict]]:
   """Measurements of each contender, a round each."""
   found = collections.defaultdict(list)
-  names = [_RATE, *_TASKS[task, metric]]
+  names = [_RATE, *_TASKS[task, distance]]
   for turn in range(rounds):
     for name in list(names):
       if name in _ONCE and turn:
         continue
-      measured = measure(name, task, metric, 1 if name in _ONCE else 2)
+      measured = measure(name, task, distance, 1 if name in _ONCE else 2)
       if measured is None:
         names.remove(name)
       else:
@@ -102,14 +102,14 @@ def rows(found):
     ]
 
 
-def section(task, metric, rounds):
+def section(task, distance, rounds):
   """Heading, table and agreement of one task."""
-  found = measure_all(task, metric, rounds)
+  found = measure_all(task, distance, rounds)
   heading = ['', 'wall, s', 'its ratio', 'CPU, s', 'its ratio']
   heading += ['of the rate, wall / CPU', 'peak, GB']
   rate = max(m['by_wall'] for m in found[_RATE]) / 1e9
   text = [
-    f'## {_TITLES[task]}, D = 128, {metric}',
+    f'## {_TITLES[task]}, D = 128, {distance}',
     report.table(heading, rows(found)),
     f'The rate is that of a float32 product of 4096 x 4096 matrices, the best'
     f' of {5 * rounds}: {rate:.0f} GFLOP/s.',
@@ -119,7 +119,7 @@ def section(task, metric, rounds):
       found['bfloat16'][0]['num_repeated'] / found[_BASE][0]['num_queries']
     )
     text.append(f'After bfloat16 {100 * share:.0f} % of the queries went on.')
-  agreed = measure('agreement', task, metric)
+  agreed = measure('agreement', task, distance)
   if agreed:
     text.append(
       f'Of {agreed["sampled"]} queries, {agreed["rank"]} have the rank and'

@@ -53,7 +53,7 @@ class Data:
     return 2 * self.x.size * len(self.gallery)
 
 
-def products(metric, seed=0):
+def products(distance, seed=0):
   """Sizes of Stanford Online Products' test split: 11,316 classes, 2 to 12."""
   rng = np.random.default_rng(seed)
   sizes = np.full(11_316, 2)
@@ -61,20 +61,22 @@ def products(metric, seed=0):
     grown = rng.choice(len(sizes), min(left, len(sizes) // 2), replace=False)
     sizes[grown] += sizes[grown] < 12
   y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
-  centres = _directions(rng, len(sizes))
-  return Data(_points(rng, centres, y, metric), y, {}, CURVATURES[metric])
+  centers = _directions(rng, len(sizes))
+  return Data(_points(rng, centers, y, distance), y, {}, CURVATURES[distance])
 
 
-def million(metric, seed=0):
+def million(distance, seed=0):
   """10,000 queries and a million others of 100,000 classes."""
   rng = np.random.default_rng(seed)
-  centres = _directions(rng, 100_000)
+  centers = _directions(rng, 100_000)
   y, gallery_y = (rng.integers(0, 100_000, n) for n in (10_000, 1_000_000))
   given = {
-    'gallery': _points(rng, centres, gallery_y, metric),
+    'gallery': _points(rng, centers, gallery_y, distance),
     'gallery_labels': gallery_y,
   }
-  return Data(_points(rng, centres, y, metric), y, given, CURVATURES[metric])
+  return Data(
+    _points(rng, centers, y, distance), y, given, CURVATURES[distance]
+  )
 
 
 TASKS = {'products': products, 'million': million}
@@ -84,14 +86,14 @@ def _directions(rng, n):
   return rng.standard_normal((n, _D), np.float32)
 
 
-def _points(rng, centres, y, metric):
-  """Points about the centres of their classes `[n, D]`."""
-  x = centres[y]
+def _points(rng, centers, y, distance):
+  """Points about the centers of their classes `[n, D]`."""
+  x = centers[y]
   x += 1.5 * _directions(rng, len(x))
   x /= np.linalg.norm(x, axis=1, keepdims=True)
-  if metric == 'hyperbolic':
+  if distance == 'hyperbolic':
     x *= rng.uniform(0.5, 0.95, (len(x), 1)).astype(np.float32)
-    x /= np.sqrt(CURVATURES[metric])
+    x /= np.sqrt(CURVATURES[distance])
   return x
 
 
@@ -139,7 +141,7 @@ def _faiss(data, k):
   q, g = evaluation.lift(data.x, data.gallery, c=data.c)
   index = faiss.IndexFlatIP(q.shape[1])
   index.add(g)
-  # At once, a million by a thousand neighbours would be gigabytes.
+  # At once, a million by a thousand neighbors would be gigabytes.
   for rows in np.array_split(q, -(-len(q) // 4096)):
     index.search(rows, k)
   return {}
@@ -256,10 +258,10 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('contender', choices=CONTENDERS)
   parser.add_argument('task', choices=TASKS)
-  parser.add_argument('metric', choices=CURVATURES)
+  parser.add_argument('distance', choices=CURVATURES)
   parser.add_argument('--runs', type=int, default=2)
   args = parser.parse_args()
-  data = TASKS[args.task](args.metric)
+  data = TASKS[args.task](args.distance)
   seconds = []
   for _ in range(args.runs):
     start, before = time.perf_counter(), time.process_time()

@@ -64,7 +64,7 @@ class Case:
 
   Attributes:
     model: the module.
-    variables: what it was initialised with.
+    variables: what it was initialized with.
     images: `[b, H, W, 3]`.
     cotangents: `[b, F]`, of the features.
   """

@@ -249,7 +249,7 @@ def on_device(found, sizes):
     f' this {device.device_kind},'
     f' {1e3 * sizes.batch / run.median:.0f} images / s. From the views of the'
     f' same cached images made by Pillow they differ by {difference.max()}'
-    f' grey levels at most, in {report.scientific((difference > 0).mean())} of'
+    f' gray levels at most, in {report.scientific((difference > 0).mean())} of'
     ' the values.'
   ]
 

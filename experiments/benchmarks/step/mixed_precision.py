@@ -28,7 +28,7 @@ _CURVES = 'loss', 'metric', 'hier'
 _METRICS = 'recall@1', 'map@r'
 _WINDOW = 26
 # Okabe and Ito's, as the curves of `hier-jax report` have them.
-_COLOURS = {'float32': '#0072B2', 'bfloat16': '#D55E00'}
+_COLORS = {'float32': '#0072B2', 'bfloat16': '#D55E00'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,14 +158,14 @@ def _draw(runs, path):
   for axes, name in zip(drawn.subplots(1, 3), _CURVES, strict=True):
     for (dtype, seed), run in runs.items():
       curve = run.curves[name]
-      # Means of a few steps, centred: a single batch is loud.
+      # Means of a few steps, centered: a single batch is loud.
       mean = np.convolve(curve, np.ones(9) / 9, 'valid')
       label = dtype if seed == next(iter(runs))[1] else None
       axes.plot(
         5 + np.arange(len(mean)),
         mean,
         linewidth=0.7,
-        color=_COLOURS[dtype],
+        color=_COLORS[dtype],
         label=label,
       )
     axes.set_xlabel('step')

@@ -9,91 +9,31 @@ times the step in bfloat16.
 
 import dataclasses
 import json
-import os
-import pathlib
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 
 import jax
 import numpy as np
 
 from experiments.benchmarks.common import engine, report, timing
-from experiments.benchmarks.step import backbones
+from experiments.benchmarks.step import (
+  backbones,
+  compilation,
+  restart,
+  step_cases,
+)
 from hier_jax.training.distributed import mapping
-from hier_jax.training.run import program_cache
 
 _SCRIPT = 'experiments/benchmarks/step/train_step.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-  """What is measured.
-
-  Attributes:
-    backbone: a ViT.
-    image_size: pixels.
-    images: of a batch.
-    proxies: hierarchical ones.
-    micro_batch: images that are embedded at a time; 0 for all.
-    steps: rounds of the two steps, with HIER and without.
-    together: steps of a round, launched one after the other as in training.
-    rounds: of the loss alone.
-    starts: of a run with each kind of cache.
-  """
-
-  backbone: str = 'vit_small_patch16_224'
-  image_size: int = 224
-  images: int = 180
-  proxies: int = 512
-  micro_batch: int = 20
-  steps: int = 3
-  together: int = 1
-  rounds: int = 60
-  starts: int = 3
-
-
-_QUICK = Sizes('vit_tiny_patch16_64', 64, 20, 64, 10, 2, 1, 5, 1)
-
-
-def _on_cpu():
-  return jax.default_backend() == 'cpu'
-
-
-def _engine(sizes, hier_weight=0.5):
-  config = engine.config_of('cub', 'dino_vits16')
-  config.pretrained = None
-  config.model.update(
-    backbone=sizes.backbone,
-    image_size=sizes.image_size,
-    dtype='float32' if _on_cpu() else 'bfloat16',
-  )
-  config.data.batch_size = sizes.images
-  config.data.micro_batch = sizes.micro_batch or None
-  config.loss.num_proxies = sizes.proxies
-  config.loss.hier_weight = hier_weight
-  return engine.Engine(config)
-
-
-def _case(sizes):
-  config = _engine(sizes).config
-  parts = f', {sizes.micro_batch} at a time' if sizes.micro_batch else ''
-  return (
-    f'`{sizes.backbone}`, {sizes.images} images of {sizes.image_size} px'
-    f'{parts}, {config.model.dtype}; P = {sizes.proxies}, D ='
-    f' {config.model.embedding_dim}'
-  )
-
-
-# ---- the step ---------------------------------------------------------------
+_QUICK = step_cases.Sizes('vit_tiny_patch16_64', 64, 20, 64, 10, 2, 1, 5, 1)
 
 
 def whole_step(sizes):
   """Time and memory of the step, and HIER's share."""
-  with_hier, without = (_Steps(_engine(sizes, w)) for w in (0.5, 0.0))
+  with_hier, without = (
+    _Steps(step_cases.engine_of(sizes, w)) for w in (0.5, 0.0)
+  )
   losses = [_loss_alone(sizes, w) for w in (0.5, 0.0)]
   timing.in_turns(losses, sizes.rounds)
   for _ in range(sizes.steps):
@@ -125,15 +65,16 @@ def whole_step(sizes):
   ]
   return [
     report.table(['', 'median', 'least to most'], rows),
-    f'{_case(sizes)}; Proxy-Anchor of 100 classes. {sizes.steps} rounds of'
-    f' {sizes.together} steps with HIER and as many without, in turns, after a'
-    ' first step of each; the losses with their gradients by embeddings and'
-    f' proxies in {sizes.rounds} rounds. {_on_shares()}',
+    f'{step_cases.in_words(sizes)}; Proxy-Anchor of 100 classes.'
+    f' {sizes.steps} rounds of {sizes.together} steps with HIER and as many'
+    ' without, in turns, after a first step of each; the losses with their'
+    f' gradients by embeddings and proxies in {sizes.rounds} rounds.'
+    f' {_on_shares()}',
   ]
 
 
 def _on_shares():
-  if _on_cpu():
+  if step_cases.on_cpu():
     return (
       'A step varies by more than HIER takes, so that its share is that of the'
       ' losses alone, and the difference of whole steps, at the bottom, only'
@@ -213,7 +154,7 @@ class _Steps:
 
 def _loss_alone(sizes, hier_weight):
   """The losses of embeddings as the head makes them, with gradients."""
-  made = _engine(sizes, hier_weight)
+  made = step_cases.engine_of(sizes, hier_weight)
   params = made.init().params['loss']
   labels = made.draw()['label']
   keys = jax.random.split(jax.random.key(1))
@@ -230,199 +171,10 @@ def _loss_alone(sizes, hier_weight):
   return timing.compiled(f'lambda {hier_weight}', function, z, params, labels)
 
 
-# ---- compilation ------------------------------------------------------------
-
-
-def compile_step(sizes):
-  """Compilation of the whole step in new processes, cache empty and filled."""
-  rows = []
-  with tempfile.TemporaryDirectory() as folder:
-    for name in ('empty', 'filled'):
-      found = _in_new_process(sizes, folder)
-      rows.append(
-        [
-          f'cache {name}',
-          *(f'{found[k]:.1f}' for k in ('imports', 'trace', 'compile', 'all')),
-          f'{found["hits"]} of {found["asked"]}',
-        ]
-      )
-    cached = sum(
-      f.stat().st_size for f in pathlib.Path(folder).rglob('*-cache')
-    )
-  heading = ['new process', 'imports, s', 'trace, s', 'compile, s', 'all, s']
-  return [
-    report.table([*heading, 'from the cache'], rows),
-    f'{_case(sizes)}. From the start of the process to a compiled step; the'
-    f' programs take {cached / 1e6:.1f} MB of the cache that `hier-jax train`'
-    ' keeps for its user.',
-  ]
-
-
-def _in_new_process(sizes, cache):
-  begin = time.time()
-  command = [
-    sys.executable,
-    '-m',
-    'experiments.benchmarks.step.train_step',
-    '--compile_once',
-    json.dumps(dataclasses.asdict(sizes)),
-  ]
-  ran = subprocess.run(
-    command,
-    env=_cached_in(cache) | {'BEGIN': str(begin)},
-    cwd=report.ROOT,
-    stdout=subprocess.PIPE,
-    check=True,
-    text=True,
-  )
-  return json.loads(ran.stdout.splitlines()[-1])
-
-
-def _cached_in(folder):
-  """The environment of a process that keeps its programs in a folder."""
-  kept = {k: v for k, v in os.environ.items() if not k.startswith('JAX_')}
-  return kept | {'XDG_CACHE_HOME': str(folder)}
-
-
-def _compile_once(sizes):
-  """What `_in_new_process` runs: prints seconds as JSON."""
-  begin = float(os.environ['BEGIN'])
-  imported = time.time()
-  counts = dict.fromkeys(('compile_requests_use_cache', 'cache_hits'), 0)
-
-  def count(event, **_):
-    name = event.rpartition('/')[2]
-    if name in counts:
-      counts[name] += 1
-
-  jax.monitoring.register_event_listener(count)
-  program_cache.keep_programs()
-  made = _engine(sizes)
-  seconds = {}
-  jax.monitoring.register_event_duration_secs_listener(
-    lambda event, duration, **_: seconds.__setitem__(
-      event, seconds.get(event, 0) + duration
-    )
-  )
-  start = time.time()
-  made.compile()
-  compiling = seconds['/jax/core/compile/backend_compile_duration']
-  done = time.time()
-  print(
-    json.dumps(
-      {
-        'imports': imported - begin,
-        'trace': done - start - compiling,
-        'compile': compiling,
-        'all': done - begin,
-        'hits': counts['cache_hits'],
-        'asked': counts['compile_requests_use_cache'],
-      }
-    )
-  )
-
-
-# ---- start of a run ---------------------------------------------------------
-
-
-def first_step(sizes):
-  """From the start of a killed run's next process to its first step."""
-  rows = []
-  with tempfile.TemporaryDirectory() as folder:
-    folder = pathlib.Path(folder)
-    _until(_Run(folder / 'run', folder / 'first').has_checkpoint)
-    for name in ('empty', 'filled'):
-      seconds = []
-      for i in range(sizes.starts):
-        cache = folder / ('kept' if name == 'filled' else f'empty{i}')
-        if name == 'filled' and not i:
-          _until(_Run(folder / 'run', cache).has_stepped)
-        seconds.append(_until(_Run(folder / 'run', cache).has_stepped))
-      rows.append(
-        [
-          f'cache {name}',
-          f'{statistics.median(seconds):.1f}',
-          ', '.join(f'{s:.1f}' for s in sorted(seconds)),
-        ]
-      )
-  return [
-    report.table(['restart of `quickstart.py`', 'median, s', 'each, s'], rows),
-    '`hier-jax train` after `kill -9`: from the start of its process over'
-    ' imports, data, the last checkpoint and the compiled step to the record of'
-    f' its first step in `metrics.jsonl`. {sizes.starts} starts each.',
-  ]
-
-
-class _Run:
-  """A process of `hier-jax train`.
-
-  Args:
-    workdir: of the run.
-    cache: the user's cache folder.
-  """
-
-  def __init__(self, workdir, cache):
-    self._workdir, self._log = workdir, workdir / 'metrics.jsonl'
-    self._before = self._file()
-    self.begin = time.monotonic()
-    self.process = subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'hier_jax', 'train'),
-        f'--config={engine.CONFIGS / "quickstart.py"}',
-        f'--workdir={workdir}',
-        '--config.log_every=1',
-        '--config.eval.pixels=False',
-        '--config.checkpoint.every_epochs=1',
-      ],
-      env=_cached_in(cache),
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-      cwd=report.ROOT,
-    )
-
-  def _file(self):
-    return self._log.stat().st_ino if self._log.exists() else None
-
-  def _last_step(self):
-    lines = self._log.read_text().splitlines()
-    found = [json.loads(line) for line in lines if line.endswith('}')]
-    return max((r['step'] for r in found if r['kind'] == 'train'), default=0)
-
-  def _checkpoint(self):
-    folders = (self._workdir / 'checkpoints').glob('[0-9]*')
-    return max((int(f.name) for f in folders if f.name.isdecimal()), default=0)
-
-  def has_checkpoint(self):
-    return self._checkpoint() > 0
-
-  def has_stepped(self):
-    # At its start a run writes the log anew, up to its checkpoint.
-    return (
-      self._file() not in (None, self._before)
-      and self._last_step() > self._checkpoint()
-    )
-
-
-def _until(condition):
-  """Seconds from the start of the condition's run until it holds; kills it."""
-  run = condition.__self__
-  try:
-    while not condition():
-      if run.process.poll() is not None:
-        raise SystemExit(f'the run ended with {run.process.returncode}')
-      time.sleep(0.01)
-    return time.monotonic() - run.begin
-  finally:
-    run.process.kill()
-    run.process.wait()
-
-
-# ---- all --------------------------------------------------------------------
-
 _SECTIONS = {
   'step': ('The step', whole_step),
-  'compile': ('Its compilation', compile_step),
-  'start': ('The first step of a restart', first_step),
+  'compile': ('Its compilation', compilation.compile_step),
+  'start': ('The first step of a restart', restart.first_step),
 }
 
 
@@ -439,10 +191,10 @@ def main():
   parser.add_argument('--compile_once', type=json.loads, help='internal')
   args = parser.parse_args()
   if args.compile_once:
-    _compile_once(Sizes(**args.compile_once))
+    compilation.compile_once(step_cases.Sizes(**args.compile_once))
     return
-  base = _QUICK if args.quick else Sizes()
-  if not _on_cpu():
+  base = _QUICK if args.quick else step_cases.Sizes()
+  if not step_cases.on_cpu():
     base = dataclasses.replace(base, micro_batch=0, steps=10, together=10)
   sizes = report.chosen(args, base)
   report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)

@@ -35,8 +35,8 @@ _BUILDERS: dict[str, type[base.ImageBuilder]] = {
 def create(
   name: str,
   *,
-  source: str | os.PathLike | None,
-  data_dir: str | os.PathLike | None,
+  source: str | os.PathLike[str] | None,
+  data_dir: str | os.PathLike[str] | None,
   max_megapixels: float = transforms.MAX_MEGAPIXELS,
 ) -> base.ImageBuilder:
   """Returns the builder of a data set, its lists read and checked.
@@ -60,7 +60,7 @@ def create(
   )
 
 
-def place(name: str, data_dir: str | os.PathLike | None) -> pathlib.Path:
+def place(name: str, data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
   """Returns the folder of a data set, which may not be prepared yet.
 
   Raises:
@@ -75,7 +75,7 @@ def is_bundled(name: str) -> bool:
   return _parse(name)[0].MANUAL_DOWNLOAD_INSTRUCTIONS is None
 
 
-def _parse(name: str):
+def _parse(name: str) -> tuple[type[base.ImageBuilder], base.ImageConfig]:
   first, _, config = name.partition('/')
   try:
     return _BUILDERS[first], _BUILDERS[first].config(config)
@@ -91,7 +91,7 @@ def _parse(name: str):
     ) from None
 
 
-def _root(data_dir: str | os.PathLike | None) -> pathlib.Path:
+def _root(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
   # Where TFDS looks too.
   default = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   return paths.as_local(data_dir or default, 'data_dir')

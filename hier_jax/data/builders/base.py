@@ -12,7 +12,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -28,8 +28,9 @@ _MOST = 2**26
 _BYTES = 8
 
 
+# The types to ignore: TFDS ships none, so that its classes are Any.
 @dataclasses.dataclass
-class ImageConfig(tfds.core.BuilderConfig):
+class ImageConfig(tfds.core.BuilderConfig):  # type: ignore[misc]
   """How the images are stored.
 
   Attributes:
@@ -41,7 +42,8 @@ class ImageConfig(tfds.core.BuilderConfig):
 
 
 class ImageBuilder(  # type: ignore[call-arg]
-  tfds.core.DatasetBuilder, skip_registration=True
+  tfds.core.DatasetBuilder,  # type: ignore[misc]
+  skip_registration=True,
 ):
   """Base of the builders: a subclass tells its contents.
 
@@ -64,20 +66,20 @@ class ImageBuilder(  # type: ignore[call-arg]
   # Split -> images and classes of the published protocol.
   counts: ClassVar[Mapping[str, tuple[int, int]]] = {}
   homepage: ClassVar[str] = ''
-  licence: ClassVar[str] = ''
+  license: ClassVar[str] = ''
 
-  def __init_subclass__(cls):
+  def __init_subclass__(cls) -> None:
     # TFDS has a cars196 too, and one process may want both.
     super().__init_subclass__(skip_registration=True)
 
   def __init__(
     self,
     *,
-    manual_dir: str | os.PathLike | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
     config: ImageConfig,
-    data_dir: str | os.PathLike,
+    data_dir: str | os.PathLike[str],
     max_megapixels: float = transforms.MAX_MEGAPIXELS,
-  ):
+  ) -> None:
     """Makes the builder of one data set, from its lists; reads no image.
 
     Args:
@@ -204,7 +206,7 @@ class ImageBuilder(  # type: ignore[call-arg]
       builder=self,
       description=type(self).__doc__,
       homepage=self.homepage,
-      license=self.licence,
+      license=self.license,
       features=tfds.features.FeaturesDict(
         {
           'image': tfds.features.Image(shape=(None, None, 3)),
@@ -218,7 +220,9 @@ class ImageBuilder(  # type: ignore[call-arg]
       metadata=tfds.core.MetadataDict(),
     )
 
-  def _download_and_prepare(self, dl_manager, download_config=None):
+  def _download_and_prepare(
+    self, dl_manager: object, download_config: object = None
+  ) -> None:
     del dl_manager, download_config
     short_side = self.builder_config.short_side
     written = shards.write(
@@ -244,7 +248,8 @@ class ImageBuilder(  # type: ignore[call-arg]
       'layout': self.contents.layout,
       'notes': list(self.contents.notes),
       'levels': list(self.contents.levels),
-      'licence': self.licence,
+      # The key's spelling is that of data sets that are prepared already.
+      'licence': self.license,
       'homepage': self.homepage,
       'short_side': short_side,
       'digest': self.contents.digest,
@@ -276,7 +281,7 @@ class ImageBuilder(  # type: ignore[call-arg]
       filename_template=template,
     )
 
-  def _as_dataset(self, split, **options):
+  def _as_dataset(self, split: object, **options: object) -> NoReturn:
     raise NotImplementedError(
       'read with as_data_source, or as tf.data after '
       f'tfds.builder_from_directory({str(self.data_dir)!r})'

@@ -38,7 +38,7 @@ class Cars196(base.ImageBuilder):
     'https://github.com/pytorch/vision/issues/7545'
   )
   homepage = 'https://ai.stanford.edu/~jkrause/cars/car_dataset.html'
-  licence = 'non-commercial research, as ImageNet'
+  license = 'non-commercial research, as ImageNet'
   counts: ClassVar = {'train': (8_054, 98), 'test': (8_131, 98)}
 
   def _contents(self) -> contents.Contents:

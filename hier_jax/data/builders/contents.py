@@ -134,7 +134,9 @@ def _numbered(names: Sequence[str]) -> dict[str, int]:
   return {name: i for i, name in enumerate(names)}
 
 
-def _check_tree(columns: Sequence[Sequence[str]], levels: Sequence[str]):
+def _check_tree(
+  columns: Sequence[Sequence[str]], levels: Sequence[str]
+) -> None:
   for upper, lower, level in zip(
     columns, columns[1:], levels[1:], strict=False
   ):

@@ -26,7 +26,7 @@ class Cub200(base.ImageBuilder):
     'CUB_200_2011.tgz is at https://data.caltech.edu/records/65de6-vp158'
   )
   homepage = 'https://www.vision.caltech.edu/datasets/cub_200_2011/'
-  licence = 'non-commercial research; the photographs belong to their owners'
+  license = 'non-commercial research; the photographs belong to their owners'
   counts: ClassVar = {'train': (5_864, 100), 'test': (5_924, 100)}
 
   def _contents(self) -> contents.Contents:
@@ -71,7 +71,7 @@ def _check(
   classes: Mapping[int, str],
   paths: Mapping[int, str],
   labels: Mapping[int, int],
-):
+) -> None:
   """Raises UserError unless the three lists speak of the same things."""
   if sorted(classes) != list(range(1, len(classes) + 1)):
     raise UserError(

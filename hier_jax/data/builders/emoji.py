@@ -41,7 +41,7 @@ class Emoji(base.ImageBuilder):
     ),
   ]
   homepage = 'https://www.unicode.org/emoji/charts/full-emoji-list.html'
-  licence = "each style's own, see emoji_assets/ATTRIBUTION.md"
+  license = "each style's own, see emoji_assets/ATTRIBUTION.md"
 
   # images.zip (`<hex>/<style>.webp`), classes.csv and styles.csv, and how
   # many images they make: one lost in silence would be another benchmark.
@@ -127,7 +127,7 @@ def _read_table(path: pathlib.Path) -> list[dict[str, str]]:
     raise _unreadable(path, error) from error
 
 
-def _unreadable(what, error: Exception) -> UserError:
+def _unreadable(what: object, error: Exception) -> UserError:
   return UserError(
     f'cannot read {what} ({error}); it comes with the package: install it again'
   )

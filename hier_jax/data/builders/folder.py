@@ -41,7 +41,7 @@ class Folder(base.ImageBuilder):
     f'DIR/{_TAXONOMY}'
   )
   BUILDER_CONFIGS: ClassVar = []
-  licence = 'that of your images'
+  license = 'that of your images'
 
   @classmethod
   def config(cls, name: str) -> base.ImageConfig:

@@ -34,7 +34,7 @@ class Inshop(base.ImageBuilder):
   homepage = (
     'https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html'
   )
-  licence = 'non-commercial research, by agreement'
+  license = 'non-commercial research, by agreement'
   counts: ClassVar = {
     'train': (25_882, 3_997),
     'query': (14_218, 3_985),
@@ -100,7 +100,7 @@ class Inshop(base.ImageBuilder):
     return found[0]
 
 
-def _check(rows: Sequence[tuple[str, str, str]]):
+def _check(rows: Sequence[tuple[str, str, str]]) -> None:
   wrong = [path for path, _, split in rows if split not in _SPLITS]
   wrong += [path for path, *_ in rows if len(path.split('/')) < 4]
   if wrong:
@@ -123,7 +123,7 @@ def _check(rows: Sequence[tuple[str, str, str]]):
 
 def _kinds(rows: Iterable[tuple[str, str, str]]) -> dict[str, tuple[str, str]]:
   """Item -> gender and category of most of its images."""
-  found: dict[str, collections.Counter] = {}
+  found: dict[str, collections.Counter[tuple[str, str]]] = {}
   for path, item, _ in rows:
     _, gender, category, *_ = path.split('/')
     found.setdefault(item, collections.Counter())[gender, category] += 1

@@ -34,12 +34,12 @@ class Inside:
     root: the folder; '/' for files that are trusted.
   """
 
-  def __init__(self, root: str | os.PathLike):
+  def __init__(self, root: str | os.PathLike[str]) -> None:
     self._root = os.path.realpath(root)
     # Images share few folders: of each only one call to the system is left.
     self._real = functools.cache(os.path.realpath)
 
-  def holds(self, path: str | os.PathLike) -> bool:
+  def holds(self, path: str | os.PathLike[str]) -> bool:
     """Whether a path leads into the folder, links followed."""
     real = os.path.realpath(path)
     return f'{real}/'.startswith(os.path.join(self._root, ''))

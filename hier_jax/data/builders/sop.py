@@ -1,7 +1,7 @@
 """Stanford Online Products."""
 
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -25,7 +25,7 @@ class Sop(base.ImageBuilder):
     'https://cvgl.stanford.edu/projects/lifted_struct/'
   )
   homepage = 'https://cvgl.stanford.edu/projects/lifted_struct/'
-  licence = "none stated; sellers' photographs, used for research"
+  license = "none stated; sellers' photographs, used for research"
   counts: ClassVar = {'train': (59_551, 11_318), 'test': (60_502, 11_316)}
 
   def _contents(self) -> contents.Contents:
@@ -62,7 +62,7 @@ class Sop(base.ImageBuilder):
     )
 
 
-def _kinds(rows: list[tuple], root: pathlib.Path) -> dict[int, str]:
+def _kinds(rows: list[tuple[Any, ...]], root: pathlib.Path) -> dict[int, str]:
   """Class -> its kind of product, which is the folder of its images."""
   found: dict[int, set[tuple[int, str]]] = {}
   for _, class_id, super_id, path in rows:
@@ -83,7 +83,7 @@ def _kinds(rows: list[tuple], root: pathlib.Path) -> dict[int, str]:
 
 def _check_disjoint(
   splits: dict[str, list[contents.Image]], root: pathlib.Path
-):
+) -> None:
   train, test = ({x.label for x in splits[k]} for k in ('train', 'test'))
   if train & test:
     raise UserError(

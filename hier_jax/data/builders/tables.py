@@ -3,6 +3,7 @@
 import collections
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from hier_jax import errors
 from hier_jax.errors import UserError, plain, shown
@@ -10,7 +11,7 @@ from hier_jax.errors import UserError, plain, shown
 _MAX_LISTED = 10
 
 
-def listed(found: Sequence) -> str:
+def listed(found: Sequence[object]) -> str:
   """Returns the first ten of a list as text."""
   return errors.listed(found, _MAX_LISTED)
 
@@ -62,7 +63,7 @@ def read_table(
   *,
   header: bool = False,
   counted: bool = False,
-) -> list[tuple]:
+) -> list[tuple[Any, ...]]:
   """Reads a list with a row a line, its cells separated by blanks.
 
   Args:
@@ -113,7 +114,7 @@ def read_table(
   return rows
 
 
-def unique(values: Iterable, what: str) -> None:
+def unique(values: Iterable[object], what: str) -> None:
   """Raises UserError for values that stand twice."""
   counts = collections.Counter(values)
   doubled = [str(value) for value, count in counts.items() if count > 1]

@@ -52,7 +52,7 @@ class Walk:
     within: the same, as what links may lead to.
   """
 
-  def __init__(self, root: pathlib.Path, within: inside.Inside):
+  def __init__(self, root: pathlib.Path, within: inside.Inside) -> None:
     self._root, self._within = root, within
     self._found = collections.defaultdict[str, list[pathlib.Path]](list)
     self._seen = {os.path.realpath(root)}

@@ -1,5 +1,7 @@
 """H-AP, ASI, NDCG and AP of ranked levels, see `graded.graded_per_query`."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -19,7 +21,7 @@ def scores_of_levels(
   ranks = np.arange(1.0, 1 + levels.shape[1])
   count = upto[:, :, -1]
   pairs, gain = _sums(at, upto, ranks)
-  by_level = _by_level(at, ranks, pairs, gain)
+  by_level: Sequence[np.ndarray] = _by_level(at, ranks, pairs, gain)
   if drop_same_class and depth > 1:
     # What stands ahead of the first other item has rank 0 and is no item here.
     kept = np.maximum(ranks - upto[:, -1], 1)
@@ -41,7 +43,9 @@ def scores_of_levels(
   )
 
 
-def _sums(at, upto, ranks):
+def _sums(
+  at: np.ndarray, upto: np.ndarray, ranks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """What AP, H-AP and DCG are made of.
 
   Args:
@@ -59,7 +63,9 @@ def _sums(at, upto, ranks):
   return pairs, (at @ discount[..., None])[..., 0]
 
 
-def _by_level(at, ranks, pairs, gain):
+def _by_level(
+  at: np.ndarray, ranks: np.ndarray, pairs: np.ndarray, gain: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """Best rank, AP, NDCG and number of items at each level, `[b, l]` each."""
   first = np.take_along_axis(
     np.broadcast_to(ranks, at[:, 0].shape), at.argmax(-1), 1
@@ -72,7 +78,7 @@ def _by_level(at, ranks, pairs, gain):
   return np.where(num > 0, best, 0), _ratio(hits, num), ndcg, num
 
 
-def _h_ap(pairs, count, alpha):
+def _h_ap(pairs: np.ndarray, count: np.ndarray, alpha: float) -> np.ndarray:
   depth = count.shape[1]
   relevance = (np.arange(1, depth + 1) / depth) ** alpha
   relevance = _ratio(np.broadcast_to(relevance, count.shape), count)
@@ -81,7 +87,7 @@ def _h_ap(pairs, count, alpha):
   return _ratio(np.sum(shared * pairs, (1, 2)), total)
 
 
-def _asi(upto, count, ranks):
+def _asi(upto: np.ndarray, count: np.ndarray, ranks: np.ndarray) -> np.ndarray:
   num = count.sum(1, keepdims=True)
   ranks = ranks[: int(num.max())]
   finer = _or_finer(count) - count
@@ -93,7 +99,7 @@ def _asi(upto, count, ranks):
   return _ratio(share.sum(1), num[:, 0])
 
 
-def _ndcg(gain, count):
+def _ndcg(gain: np.ndarray, count: np.ndarray) -> np.ndarray:
   gains = 2.0 ** np.arange(1, count.shape[1] + 1) - 1
   num = _or_finer(count).astype(int)
   ideal = _ideal(int(num.max()))[num]
@@ -101,16 +107,16 @@ def _ndcg(gain, count):
   return _ratio(gain @ gains, ideal @ gains)
 
 
-def _ideal(most):
+def _ideal(most: int) -> np.ndarray:
   """DCG of 0 .. `most` items of gain 1 at the first ranks."""
   discount = 1 / np.log2(np.arange(2.0, 2 + most))
   return np.concatenate([[0], np.cumsum(discount)])
 
 
-def _or_finer(x, axis=1):
+def _or_finer(x: np.ndarray, axis: int = 1) -> np.ndarray:
   """Sums over a level and all finer ones, of sums over each."""
   return np.flip(np.cumsum(np.flip(x, axis), axis), axis)
 
 
-def _ratio(x, y):
+def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
   return np.where(y > 0, x / np.where(y > 0, y, 1), 0)

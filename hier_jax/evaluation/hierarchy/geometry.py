@@ -25,7 +25,7 @@ class RadiusDepth(NamedTuple):
     nodes: over the nodes of the taxonomy that have items, with the radius of
       their centroid.
     shuffled: `nodes` where the items' labels are shuffled, a mean over some
-      shuffles. Centroids of many unlike items lie near the centre whatever the
+      shuffles. Centroids of many unlike items lie near the center whatever the
       taxonomy, so it is far above 0: compare `nodes` with it.
   """
 
@@ -39,7 +39,7 @@ def distance_correlation(
   labels,
   taxonomy: Taxonomy,
   *,
-  metric: str | None = None,
+  distance: str | None = None,
   c: float | None = None,
   max_pairs: int = 200_000,
   seed: int = 0,
@@ -52,7 +52,7 @@ def distance_correlation(
     embeddings: `[n, d]`, any floating dtype.
     labels: classes `[n]`, see `Taxonomy.codes`.
     taxonomy: the classes' tree.
-    metric: see `hierarchy_metrics`.
+    distance: see `hierarchy_metrics`.
     c: likewise.
     max_pairs: all pairs of items, or that many at random.
     seed: of the draw.
@@ -63,13 +63,13 @@ def distance_correlation(
   Raises:
     UserError: see `graded_per_query`.
   """
-  x, codes, metric, c = points_and_codes(
-    embeddings, labels, taxonomy, metric, c
+  x, codes, distance, c = points_and_codes(
+    embeddings, labels, taxonomy, distance, c
   )
   rng = np.random.default_rng(seed)
   i, j = _correlation.pairs(len(x), max_pairs, rng)
   far = [
-    _distances.paired(x[i[part]], x[j[part]], metric, c)
+    _distances.paired(x[i[part]], x[j[part]], distance, c)
     for part in (
       slice(k, k + _PAIRS_AT_ONCE) for k in range(0, len(i), _PAIRS_AT_ONCE)
     )
@@ -83,7 +83,7 @@ def radius_depth(
   labels,
   taxonomy: Taxonomy,
   *,
-  metric: str | None = None,
+  distance: str | None = None,
   c: float | None = None,
   num_shuffles: int = 10,
   seed: int = 0,
@@ -96,7 +96,7 @@ def radius_depth(
     embeddings: `[n, d]`, any floating dtype.
     labels: classes `[n]`, see `Taxonomy.codes`.
     taxonomy: the classes' tree.
-    metric: see `hierarchy_metrics`.
+    distance: see `hierarchy_metrics`.
     c: likewise.
     num_shuffles: how often the labels are shuffled.
     seed: of the shuffles.
@@ -104,12 +104,12 @@ def radius_depth(
   Raises:
     UserError: see `graded_per_query`.
   """
-  x, codes, metric, c = points_and_codes(
-    embeddings, labels, taxonomy, metric, c
+  x, codes, distance, c = points_and_codes(
+    embeddings, labels, taxonomy, distance, c
   )
   rng = np.random.default_rng(seed)
   items = float('nan')
-  if metric != 'cosine':
+  if distance != 'cosine':
     norms = _distances.square_norm(x)[:, 0]
     items = _correlation.spearman(norms, taxonomy.depth[codes])
 
@@ -154,14 +154,14 @@ def nearest_centroid(
   return found
 
 
-def points_and_codes(embeddings, labels, taxonomy: Taxonomy, metric, c):
+def points_and_codes(embeddings, labels, taxonomy: Taxonomy, distance, c):
   """The points in float64, their classes, which distance is theirs, and c."""
   taxonomy_lib.expect(taxonomy)
-  metric, c = _spaces.resolve(metric, c)
-  x = _spaces.points('embeddings', embeddings, metric, c)
-  x, metric = _distances.to_ball(x, metric, c)
+  distance, c = _spaces.resolve(distance, c)
+  x = _spaces.points('embeddings', embeddings, distance, c)
+  x, distance = _distances.to_ball(x, distance, c)
   labels = _checks.class_labels('labels', labels, len(x))
-  return x, taxonomy.codes(labels), metric, c
+  return x, taxonomy.codes(labels), distance, c
 
 
 def known_mean(values: np.ndarray) -> float:

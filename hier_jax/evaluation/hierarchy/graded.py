@@ -85,7 +85,7 @@ def graded_per_query(
   *,
   gallery=None,
   gallery_labels=None,
-  metric: str | None = None,
+  distance: str | None = None,
   c: float | None = None,
   alpha: float = 1.0,
   drop_same_class: bool = False,
@@ -118,7 +118,7 @@ def graded_per_query(
     gallery: `[m, d]`; None means the queries, each of which is then left out
       of its own ranking (by index). Nothing is left out of a given gallery.
     gallery_labels: `[m]`, given exactly where `gallery` is.
-    metric: 'cosine' (a zero row has similarity 0 to all), 'euclidean',
+    distance: 'cosine' (a zero row has similarity 0 to all), 'euclidean',
       'hyperbolic' for points of the Poincare ball, or 'lorentz' for points of
       the hyperboloid, time first. None for the one that c says.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
@@ -155,16 +155,16 @@ def graded_per_query(
     )
   block = _checks.positive_int('block', block)
   taxonomy = taxonomy_lib.expect(taxonomy)
-  metric, c = _spaces.resolve(metric, c)
-  x = _spaces.points('embeddings', embeddings, metric, c)
+  distance, c = _spaces.resolve(distance, c)
+  x = _spaces.points('embeddings', embeddings, distance, c)
   codes = taxonomy.codes(_checks.class_labels('labels', labels, len(x)))
   if gallery is None and gallery_labels is None:
     y, gallery_codes, own = x, codes, np.arange(len(x))
   else:
-    y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, metric, c)
+    y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, distance, c)
     own = np.full(len(x), -1)
   _check_pair(x, y, own)
-  ranking = _exact.Gallery(Lift.about(y, c=c, metric=metric), y)
+  ranking = _exact.Gallery(Lift.about(y, c=c, distance=distance), y)
   parts = []
   for start in tqdm.trange(
     *(0, len(x), block), desc='levels', delay=3, disable=not progress
@@ -184,13 +184,13 @@ def graded_per_query(
   return GradedPerQuery(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _gallery(gallery, labels, taxonomy, metric, c):
+def _gallery(gallery, labels, taxonomy, distance, c):
   """The checked points of a given gallery and their classes."""
   if gallery is None or labels is None:
     raise UserError(
       'only one of `gallery` and `gallery_labels` is given; pass both or none'
     )
-  y = _spaces.points('gallery', gallery, metric, c)
+  y = _spaces.points('gallery', gallery, distance, c)
   labels = _checks.class_labels('gallery_labels', labels, len(y))
   return y, taxonomy.codes(labels, 'gallery_labels')
 

@@ -1,9 +1,12 @@
 """How well embeddings hold a taxonomy: every metric of it under one call."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Integer, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -19,16 +22,16 @@ from hier_jax.evaluation.tree.structure import Tree
 
 
 def hierarchy_metrics(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   taxonomy: Taxonomy,
   *,
   recall_at: Sequence[int] = RECALL_AT,
-  gallery: ArrayLike | None = None,
-  gallery_labels: ArrayLike | None = None,
+  gallery: Float[ArrayLike, 'm d'] | None = None,
+  gallery_labels: Shaped[ArrayLike, ' m'] | None = None,
   c: float | None = None,
-  metric: str | None = None,
-  tree: Tree | ArrayLike | None = None,
+  distance: str | None = None,
+  tree: Tree | Integer[ArrayLike, ' nodes'] | None = None,
   alpha: float = 1.0,
   drop_same_class: bool = False,
   ties: str = 'pessimistic',
@@ -53,9 +56,9 @@ def hierarchy_metrics(
       is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
-    metric: 'cosine', 'euclidean', 'hyperbolic' for points of the Poincare ball
-      or 'lorentz' for points of the hyperboloid, time first; None for the one
-      that c says.
+    distance: 'cosine', 'euclidean', 'hyperbolic' for points of the Poincare
+      ball or 'lorentz' for points of the hyperboloid, time first; None for the
+      one that c says.
     tree: a tree over the queries to measure as well, a `Tree` or the parent of
       each of its nodes; None for no such tree.
     alpha: exponent of H-AP's relevance.
@@ -104,7 +107,7 @@ def hierarchy_metrics(
       f'`max_classes` is {max_classes}; expected at most {MAX_ITEMS}, of which '
       'a tree can be made'
     )
-  space: dict[str, Any] = {'metric': metric, 'c': c}
+  space: dict[str, Any] = {'distance': distance, 'c': c}
   names = taxonomy_lib.expect(taxonomy).level_names
   result = graded.graded_per_query(
     embeddings,

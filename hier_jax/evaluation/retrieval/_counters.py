@@ -36,12 +36,12 @@ class Scores(NamedTuple):
   error: jax.Array
 
   @property
-  def low(self):
+  def low(self) -> jax.Array:
     """`[b, tile]`, lower ends."""
     return self.value - self.error[:, None]
 
   @property
-  def high(self):
+  def high(self) -> jax.Array:
     """`[b, tile]`, upper ends."""
     return self.value + self.error[:, None]
 
@@ -59,20 +59,20 @@ class Comparison(NamedTuple):
   high: jax.Array
   most: jax.Array | int
 
-  def begin(self):
+  def begin(self) -> jax.Array:
     """Zeros `[2, J, b]`."""
     return jnp.zeros((2, *self.low.shape), jnp.int32)
 
-  def add(self, counts, scores):
+  def add(self, counts: jax.Array, scores: Scores) -> jax.Array:
     """Adds `Scores`."""
 
-    def one(j, counts):
+    def one(j: jax.Array, counts: jax.Array) -> jax.Array:
       ends = self.low[j] - scores.error, self.high[j] + scores.error
       return counts.at[:, j].add(_count(scores.value, *ends))
 
     return lax.fori_loop(0, self.most, one, counts)
 
-  def finish(self, counts):
+  def finish(self, counts: jax.Array) -> jax.Array:
     """The counts as they are."""
     return counts
 
@@ -90,15 +90,17 @@ class LookUp(NamedTuple):
   low: jax.Array
   high: jax.Array
 
-  def begin(self):
+  def begin(self) -> jax.Array:
     """Zeros `[2, b, J + 1]`."""
     num, block = self.low.shape
     return jnp.zeros((2, block, num + 1), jnp.int32)
 
-  def add(self, counts, scores):
+  def add(self, counts: jax.Array, scores: Scores) -> jax.Array:
     """Adds `Scores`."""
 
-    def one(bins, thresholds, scores, side):
+    def one(
+      bins: jax.Array, thresholds: jax.Array, scores: jax.Array, side: str
+    ) -> jax.Array:
       # NaN would be found above all others.
       scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
       return bins.at[jnp.searchsorted(thresholds, scores, side=side)].add(1)
@@ -112,13 +114,13 @@ class LookUp(NamedTuple):
     )
     return jnp.stack([sure, possible])
 
-  def finish(self, counts):
+  def finish(self, counts: jax.Array) -> jax.Array:
     """Sums of the bins above each threshold."""
     above = lax.cumsum(counts, 2, reverse=True)[:, :, 1:]
     return jnp.moveaxis(above, 1, 2)
 
 
-def _count(values, low, high):
+def _count(values: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
   """Counts `[2, b]` of values `[b, tile]` above `high`, and from `low` on.
 
   `[b]` each, low <= high. Both counts are added up in one number: one pass over

@@ -7,6 +7,7 @@ is equal in exact arithmetic ties, be it written with other roundings.
 import functools
 from collections.abc import Iterator
 from concurrent import futures
+from typing import Literal
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Gallery:
       (rounding + lift.query_error()) * length + lift.gallery_error(gallery)
     )
 
-  def scores(self, queries) -> tuple[np.ndarray, np.ndarray]:
+  def scores(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores `[b, m]` of queries `[b, d]`, and the lengths `[b]` of their rows.
 
     A score is off by the length times `radius` at most.
@@ -75,7 +76,9 @@ def negatives_ahead(
       yield some, counts
 
 
-def _counts(scores, length, run, radius):
+def _counts(
+  scores: np.ndarray, length: float, run: np.ndarray, radius: np.ndarray
+) -> np.ndarray:
   """Negatives ahead of the R positives of one query, `[2, R]`.
 
   Args:
@@ -98,7 +101,9 @@ def _counts(scores, length, run, radius):
   )
 
 
-def _above(scores, thresholds, side):
+def _above(
+  scores: np.ndarray, thresholds: np.ndarray, side: Literal['left', 'right']
+) -> np.ndarray:
   """How many scores are above each threshold; with side 'left' or equal."""
   if len(thresholds) <= _MANY:
     ahead = np.greater if side == 'right' else np.greater_equal

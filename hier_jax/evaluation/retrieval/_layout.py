@@ -26,13 +26,15 @@ class Layout(NamedTuple):
     start, stop, own = self.runs
     return stop - start - (own < len(self.gallery))
 
-  def at(self, places) -> 'Layout':
+  def at(self, places: np.ndarray) -> 'Layout':
     """The queries at these places alone."""
     return Layout(self.queries[places], self.gallery, self.runs[:, places])
 
 
-def by_class(codes, gallery_codes, own) -> Layout:
-  """Sorts by class, so that neighbours have about as many positives.
+def by_class(
+  codes: np.ndarray, gallery_codes: np.ndarray, own: np.ndarray
+) -> Layout:
+  """Sorts by class, so that neighbors have about as many positives.
 
   Args:
     codes: classes of the queries `[n]`, integers from 0.

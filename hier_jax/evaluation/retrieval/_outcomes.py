@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
   best_only: bool
   names: Collection[str]
 
-  def of(self, counts, r) -> tuple[Arrays, np.ndarray]:
+  def of(self, counts: np.ndarray, r: np.ndarray) -> tuple[Arrays, np.ndarray]:
     """Attributes of `PerQuery`, and which queries hang on ties.
 
     Args:
@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
       return self._at(counts.mean(0), r), hangs
     return self._expected(counts, r), hangs
 
-  def _at(self, ahead, r):
+  def _at(self, ahead: np.ndarray, r: np.ndarray) -> Arrays:
     """Attributes where so many negatives are ahead, `[b, J]`."""
     j = np.arange(1, 1 + ahead.shape[1])
     ranks = j + ahead.astype(np.float64)
@@ -74,7 +74,14 @@ class Wanted(NamedTuple):
     sums = np.sum(np.where(among_r, precision, 0), 1), np.sum(among_r, 1)
     return found | self._means(*sums, np.sum(precision, 1), hits, r)
 
-  def _means(self, ap, among_r, full_ap, hits, r):
+  def _means(
+    self,
+    ap: np.ndarray,
+    among_r: np.ndarray,
+    full_ap: np.ndarray,
+    hits: list[np.ndarray],
+    r: np.ndarray,
+  ) -> Arrays:
     """Sums over a query's positives as float32 means."""
     over = np.maximum(r, 1)
     at = [hit / k for hit, k in zip(hits, self.precision_at, strict=True)]
@@ -86,7 +93,7 @@ class Wanted(NamedTuple):
     }
     return {name: x.astype(np.float32) for name, x in means.items()}
 
-  def _expected(self, counts, r):
+  def _expected(self, counts: np.ndarray, r: np.ndarray) -> Arrays:
     """Means over all orders of what is tied.
 
     Of a group of L tied items, p of them positives, behind a items, P of them
@@ -131,7 +138,7 @@ class Wanted(NamedTuple):
     }
 
 
-def _groups(counts, j):
+def _groups(counts: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Positives in groups before that of each, and in its own, `[b, J]`."""
   new = np.any(counts[:, :, 1:] != counts[:, :, :-1], 0)
   edge = np.ones((len(new), 1), bool)
@@ -142,7 +149,9 @@ def _groups(counts, j):
   return before.astype(np.float64), (after - before).astype(np.float64)
 
 
-def _best(ahead, most, positives, r, recall_at):
+def _best(
+  ahead: float, most: float, positives: float, r: int, recall_at: Sequence[int]
+) -> tuple[float, float, list[float]]:
   """Expected rank, its reciprocal and recall of the best of tied positives.
 
   Args:

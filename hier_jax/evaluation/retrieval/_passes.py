@@ -1,6 +1,7 @@
 """Ranking in bfloat16, float32 and float64, each for what is left open."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Passes:
 
   def _settle(self, places, bar):
     """Ranks queries in float64: what is open after that are ties."""
-    found: Iterable = ()
+    found: Iterable[Any] = ()
     if len(places):
       order = self._layout.gallery
       gallery = _exact.Gallery(self._lift, self._gallery[order])

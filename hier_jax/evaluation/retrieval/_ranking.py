@@ -120,7 +120,9 @@ class Ranker:
     filled = np.arange(counts.shape[2]) < r[:, None]
     return places, np.sort(np.where(filled, counts, np.iinfo(np.int32).max))
 
-  def _put(self, cut, rows, error):
+  def _put(
+    self, cut: np.ndarray, rows: np.ndarray, error: np.ndarray
+  ) -> _tiles.Tiles:
     """`Tiles` of rows `[T, tile, d]` as a precision has them.
 
     x.y - x'.y' = (x - x').y + x'.(y - y'). Besides, a sum of d products rounds
@@ -137,14 +139,17 @@ class Ranker:
     most = lambda x: np.fmax.reduce(1.02 * x, 1, initial=0).astype(np.float32)
     radius = most(rounding * length + lost)
     radius += 4 * rows.shape[2] * np.finfo(np.float32).tiny
-    return _tiles.Tiles(*map(self._spread, (cut, radius, most(length))))
+    lengths = most(length)
+    return _tiles.Tiles(
+      self._spread(cut), self._spread(radius), self._spread(lengths)
+    )
 
-  def _spread(self, rows):
+  def _spread(self, rows: np.ndarray) -> jax.Array:
     sharding = NamedSharding(self._mesh, PartitionSpec(_tiles.AXIS))
     return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
 
 
-def _norm(x):
+def _norm(x: np.ndarray) -> np.ndarray:
   """`[..., d]` float32 -> `[...]` float64, whose squares do not overflow."""
   return np.sqrt(np.einsum('...d,...d->...', x, x, dtype=np.float64))
 
@@ -157,7 +162,9 @@ def _slots(most: int) -> int:
   return slots
 
 
-def _in_tiles(gallery, order, tile, devices):
+def _in_tiles(
+  gallery: np.ndarray, order: np.ndarray, tile: int, devices: int
+) -> np.ndarray:
   """`[T, tile, d]` in this order, NaN at the end, T a multiple of devices."""
   m, d = gallery.shape
   size, tile = _MIN_TILE, min(tile, _counters.LARGEST)

@@ -1,4 +1,4 @@
-"""Metrics of retrieval and the points that they are defined for."""
+"""Distances of retrieval and the points that they are defined for."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,59 +8,61 @@ from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation._distances import square_norm
 
-METRICS = ('cosine', 'euclidean', 'hyperbolic', 'lorentz')
+DISTANCES = ('cosine', 'euclidean', 'hyperbolic', 'lorentz')
 # Rows worked on at a time: their float64 copies stay in a core's cache.
 ROWS = 1 << 11
 
 
 def resolve(
-  metric: str | None, c: float | None, known: Sequence[str] = METRICS
+  distance: str | None, c: float | None, known: Sequence[str] = DISTANCES
 ) -> tuple[str, float | None]:
-  """The metric and the curvature meant.
+  """The distance and the curvature meant.
 
   Args:
-    metric: None for the metric that c says: 'cosine' for None, 'euclidean' for
-      0, 'hyperbolic' for c > 0.
+    distance: None for the distance that c says: 'cosine' for None, 'euclidean'
+      for 0, 'hyperbolic' for c > 0.
     c: the curvature; None goes with 'euclidean' too and then means 0.
-    known: the metrics to choose from.
+    known: the distances to choose from.
 
   Returns:
     One of `known`, and c: None for 'cosine', 0.0 for 'euclidean', else > 0.
 
   Raises:
-    UserError: an unknown metric, one that does not go with c, or a c that is
+    UserError: an unknown distance, one that does not go with c, or a c that is
       not a finite number of 0 or more.
   """
   c = _checks.curvature('c', c)
-  if metric is None:
-    metric = 'cosine' if c is None else 'hyperbolic' if c else 'euclidean'
-  if metric not in known:
-    raise UserError(f'`metric` is {metric!r}; expected one of {list(known)}')
-  if metric == 'euclidean' and c is None:
+  if distance is None:
+    distance = 'cosine' if c is None else 'hyperbolic' if c else 'euclidean'
+  if distance not in known:
+    raise UserError(
+      f'`distance` is {distance!r}; expected one of {list(known)}'
+    )
+  if distance == 'euclidean' and c is None:
     c = 0.0
-  fits = {'cosine': c is None, 'euclidean': c == 0.0}.get(metric, bool(c))
+  fits = {'cosine': c is None, 'euclidean': c == 0.0}.get(distance, bool(c))
   if not fits:
     raise UserError(
-      f'`metric` is {metric!r} at c = {c}; expected c = None for cosine, 0 for '
-      'euclidean and c > 0 for the ball: leave `metric` out, or pass the c of '
-      'the model'
+      f'`distance` is {distance!r} at c = {c}; expected c = None for cosine, 0 '
+      'for euclidean and c > 0 for the ball: leave `distance` out, or pass the '
+      'c of the model'
     )
-  return metric, c
+  return distance, c
 
 
-def described(metric: str | None, c: float | None) -> str:
-  """The metric and the curvature, for people: 'hyperbolic, c = 0.1'."""
-  metric, c = resolve(metric, c)
-  return metric if c is None else f'{metric}, c = {c:g}'
+def described(distance: str | None, c: float | None) -> str:
+  """The distance and the curvature, for people: 'hyperbolic, c = 0.1'."""
+  distance, c = resolve(distance, c)
+  return distance if c is None else f'{distance}, c = {c:g}'
 
 
-def points(name: str, x, metric: str, c: float | None) -> np.ndarray:
-  """Finite rows `[n, d]` that the metric is defined for, in their own dtype.
+def points(name: str, x, distance: str, c: float | None) -> np.ndarray:
+  """Finite rows `[n, d]` that the distance is defined for, in their own dtype.
 
   Args:
     name: what the caller knows them by.
     x: any floating dtype.
-    metric: one of `METRICS`.
+    distance: one of `DISTANCES`.
     c: curvature, as `resolve` returns it.
 
   Raises:
@@ -68,10 +70,10 @@ def points(name: str, x, metric: str, c: float | None) -> np.ndarray:
       the hyperboloid.
   """
   x = _checks.matrix(name, x)
-  found = [(np.isfinite(p).all(1), _inside(p, metric, c)) for p in parts(x)]
+  found = [(np.isfinite(p).all(1), _inside(p, distance, c)) for p in parts(x)]
   finite, inside = map(np.concatenate, zip(*found, strict=True))
   _checks.finite(name, finite)
-  if c and metric == 'hyperbolic':
+  if c and distance == 'hyperbolic':
     _checks.inside_ball(name, inside, c)
   if not inside.all():
     raise UserError(
@@ -82,15 +84,16 @@ def points(name: str, x, metric: str, c: float | None) -> np.ndarray:
   return x
 
 
-def parts(x) -> Iterator[np.ndarray]:
+def parts(x: np.ndarray) -> Iterator[np.ndarray]:
   """Consecutive rows in float64, a few at a time."""
   for start in range(0, len(x), ROWS):
     yield x[start : start + ROWS].astype(np.float64)
 
 
-def _inside(x, metric, c):
-  """Which rows `[n]` of `[n, d]` are points of the metric's space."""
-  if metric == 'lorentz':
+def _inside(x: np.ndarray, distance: str, c: float | None) -> np.ndarray:
+  """Which rows `[n]` of `[n, d]` are points of the distance's space."""
+  if distance == 'lorentz':
+    assert c is not None  # By `resolve`.
     time = np.sqrt(1 / c + square_norm(x[:, 1:])[:, 0])
     # Looser than the rounding of bfloat16.
     return np.abs(x[:, 0] - time) <= 1e-2 * time

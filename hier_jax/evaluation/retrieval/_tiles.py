@@ -94,7 +94,7 @@ def _count_share(tiles, queries, runs, most, *, slots):
   return counter.finish(lax.psum(counts, AXIS))
 
 
-def _own_places(tiles, runs):
+def _own_places(tiles: Tiles, runs: jax.Array) -> jax.Array:
   """start, stop and own `[b, 1]` from the device's first row."""
   num, size = tiles.rows.shape[:2]
   return runs[:, :, None] - lax.axis_index(AXIS) * num * size
@@ -117,19 +117,19 @@ class Block(NamedTuple):
   stop: jax.Array
   own: jax.Array
 
-  def class_tiles(self):
+  def class_tiles(self) -> tuple[jax.Array, jax.Array]:
     """First and last + 1 of the tiles with rows of the queries' classes."""
     num, size = self.tiles.rows.shape[:2]
     first = jnp.clip(self.start.min() // size, 0, num)
     return first, jnp.clip(-(-self.stop.max() // size), first, num)
 
-  def scores(self, i, tiles):
+  def scores(self, i: jax.Array, tiles: Tiles) -> Scores:
     """`Scores` of tile i of the tiles."""
     rows, queries = tiles.rows[i], self.queries
     norm = functools.partial(jnp.linalg.norm, axis=1)
     error = norm(queries) * tiles.radius[i]
     if rows.dtype != queries.dtype:
-      # A mere conversion there and back may be optimised away.
+      # A mere conversion there and back may be optimized away.
       queries = lax.reduce_precision(queries, 8, 7)
       error += norm(self.queries - queries) * tiles.length[i]
     value = jnp.matmul(
@@ -140,12 +140,12 @@ class Block(NamedTuple):
     )
     return Scores(value, 1.001 * error)
 
-  def _row(self, i):
+  def _row(self, i: jax.Array) -> jax.Array:
     """The row at each column of tile i, `[1, tile]`."""
     size = self.tiles.rows.shape[1]
     return i * size + jnp.arange(size, dtype=jnp.int32)[None]
 
-  def in_class(self, i):
+  def in_class(self, i: jax.Array) -> jax.Array:
     """Which rows of tile i are of the query's class, `[b, tile]`."""
     row = self._row(i)
     return (self.start <= row) & (row < self.stop)
@@ -174,7 +174,7 @@ class Block(NamedTuple):
     return jnp.where(here, mine.low, low), jnp.where(here, mine.high, high)
 
 
-def _thresholds(block, slots):
+def _thresholds(block: Block, slots: int) -> tuple[jax.Array, ...]:
   """Both ends `[J, b]` of the positives' scores; of the best where J is 0.
 
   Inf, of which nothing is ahead, where a query has fewer.

@@ -1,8 +1,10 @@
-"""FAISS indexes in which inner products rank as a metric does.
+"""FAISS indexes in which inner products rank as a distance does.
 
 `PATH` is an exact index of lifted vectors that any FAISS program reads;
 `PATH.npz` beside it holds what queries are lifted with.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import os
@@ -10,6 +12,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from hier_jax import paths
@@ -18,8 +21,11 @@ from hier_jax.evaluation import _checks, _npz
 from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 
-# Searched at a time: their neighbours are what costs memory.
+# Searched at a time: their neighbors are what costs memory.
 _QUERIES = 4096
+
+# Arrays that were called otherwise in version 0.1.
+_OF_0_1 = {'distance': 'metric', 'center': 'centre'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,20 +46,21 @@ class FaissIndex:
 
     Args:
       queries: `[n, d]`, points of the gallery's space.
-      k: number of neighbours.
+      k: number of neighbors.
 
     Returns:
-      inner products `[n, k]` float32, which order as the metric does but are no
-      distances, and rows of the gallery `[n, k]` int64, -1 where it has fewer.
+      inner products `[n, k]` float32, which order as the distance does but are
+      no distances, and rows of the gallery `[n, k]` int64, -1 where it has
+      fewer.
 
     Raises:
-      UserError: rows that the metric is not defined for, other dimensions than
-        the gallery's, a k that is not a positive integer.
+      UserError: rows that the distance is not defined for, other dimensions
+        than the gallery's, a k that is not a positive integer.
     """
     k = _checks.positive_int('k', k)
-    metric, c = self.lift.metric, self.lift.c
-    queries = _spaces.points('queries', queries, metric, c)
-    expected = len(self.lift.centre) + (metric == 'lorentz')
+    distance, c = self.lift.distance, self.lift.c
+    queries = _spaces.points('queries', queries, distance, c)
+    expected = len(self.lift.center) + (distance == 'lorentz')
     if queries.shape[1] != expected:
       raise UserError(
         f'`queries` has {queries.shape[1]} dimensions and the gallery'
@@ -68,11 +75,11 @@ class FaissIndex:
 
 
 def write_faiss(
-  gallery: ArrayLike,
-  path: str | os.PathLike,
+  gallery: Float[ArrayLike, 'm d'],
+  path: str | os.PathLike[str],
   *,
   c: float | None = None,
-  metric: str | None = None,
+  distance: str | None = None,
 ) -> FaissIndex:
   """Writes an exact index of a gallery, both of its files atomically.
 
@@ -81,15 +88,15 @@ def write_faiss(
     path: where the index is written; its lift goes to `PATH.npz` beside it.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
-    metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz', see `per_query`;
+    distance: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz', see `per_query`;
       None for the one that c says, which is never 'lorentz'.
 
   Returns:
     The `FaissIndex` that was written.
 
   Raises:
-    UserError: where FAISS is not installed, and for rows that the metric is not
-      defined for.
+    UserError: where FAISS is not installed, and for rows that the distance is
+      not defined for.
 
   Example:
     >>> import os, tempfile
@@ -101,9 +108,9 @@ def write_faiss(
     [[1, 0]]
   """
   faiss = library()
-  metric, c = _spaces.resolve(metric, c)
-  gallery = _spaces.points('gallery', gallery, metric, c)
-  lift = Lift.about(gallery, c=c, metric=metric)
+  distance, c = _spaces.resolve(distance, c)
+  gallery = _spaces.points('gallery', gallery, distance, c)
+  lift = Lift.about(gallery, c=c, distance=distance)
   vectors = lift.gallery(gallery)
   index = faiss.IndexFlatIP(vectors.shape[1])
   index.add(vectors)
@@ -121,7 +128,7 @@ def write_faiss(
   return FaissIndex(index, lift)
 
 
-def read_faiss(path: str | os.PathLike) -> FaissIndex:
+def read_faiss(path: str | os.PathLike[str]) -> FaissIndex:
   """Reads what `write_faiss` wrote.
 
   Args:
@@ -140,7 +147,7 @@ def read_faiss(path: str | os.PathLike) -> FaissIndex:
     ...   path = os.path.join(folder, 'gallery.faiss')
     ...   written = evaluation.write_faiss([[0.0], [5.0], [9.0]], path, c=0)
     ...   index = evaluation.read_faiss(path)
-    >>> index.lift.metric, index.index.ntotal
+    >>> index.lift.distance, index.index.ntotal
     ('euclidean', 3)
   """
   faiss = library()
@@ -150,14 +157,17 @@ def read_faiss(path: str | os.PathLike) -> FaissIndex:
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
-  names = [field.name for field in dataclasses.fields(Lift)]
-  names.remove('c')
-  arrays = _npz.read(files_of(path)[1], names, remedy, optional=['c'])
+  names = [*_OF_0_1, *_OF_0_1.values(), 'c']
+  arrays = _npz.read(files_of(path)[1], ['scale', 'unit'], remedy, names)
+  for name, old in _OF_0_1.items():
+    if name not in arrays and old not in arrays:
+      raise UserError(f'{path}.npz lacks the array {name!r}: {remedy}')
+    arrays[name] = arrays[name if name in arrays else old]
   lift = Lift(
-    metric=str(arrays['metric']),
+    distance=str(arrays['distance']),
     c=float(arrays['c']) if 'c' in arrays else None,
     scale=float(arrays['scale']),
-    centre=arrays['centre'],
+    center=arrays['center'],
     unit=float(arrays['unit']),
   )
   return FaissIndex(index, lift)

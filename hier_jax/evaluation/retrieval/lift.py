@@ -1,10 +1,13 @@
 """Inner products that rank as a distance does."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from concurrent import futures
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from hier_jax.evaluation._distances import normalize, square_norm
@@ -31,27 +34,29 @@ class Lift:
   dimension is the same for all y: the Euclidean order takes d + 1. Cosine
   similarity is the inner product of the normalized rows.
 
-  The vectors are made in float64 and relative to a centre: that changes no
+  The vectors are made in float64 and relative to a center: that changes no
   order, and keeps products apart where embeddings crowd far from the origin, as
   those of an untrained network do.
 
   Attributes:
-    metric: one of `_spaces.METRICS`.
+    distance: one of `_spaces.DISTANCES`.
     c: curvature; None for 'cosine', 0 for 'euclidean'.
     scale: what rows are multiplied by before anything else, a power of 2.
-    centre: `[d]` float64, subtracted after that.
+    center: `[d]` float64, subtracted after that.
     unit: what the difference is divided by, a power of 2 near its length: all
       parts of a product are then about as large.
   """
 
-  metric: str
+  distance: str
   c: float | None
   scale: float
-  centre: np.ndarray
+  center: np.ndarray
   unit: float
 
   @classmethod
-  def about(cls, gallery, *, c: float | None = None, metric: str | None = None):
+  def about(
+    cls, gallery, *, c: float | None = None, distance: str | None = None
+  ):
     """The lift about the mean of a gallery's rows.
 
     Args:
@@ -59,23 +64,23 @@ class Lift:
         time first.
       c: None for cosine, 0 for Euclidean, c > 0 for the ball and the
         hyperboloid of curvature -c.
-      metric: one of `_spaces.METRICS`; None for the one that c says, which is
-        never 'lorentz'.
+      distance: one of `_spaces.DISTANCES`; None for the one that c says, which
+        is never 'lorentz'.
 
     Raises:
-      UserError: an unknown metric, or one that does not go with c.
+      UserError: an unknown distance, or one that does not go with c.
     """
-    metric, c = _spaces.resolve(metric, c)
+    distance, c = _spaces.resolve(distance, c)
     gallery = np.asarray(gallery)
-    scale = _scale(gallery, metric, c)
+    scale = _scale(gallery, distance, c)
     some = gallery[:: -(-len(gallery) // _SAMPLE)].astype(np.float64)
-    flat, _ = _flat(some, metric, c, scale)
-    centre = flat.mean(0)
+    flat, _ = _flat(some, distance, c, scale)
+    center = flat.mean(0)
     unit = 1.0
-    if metric != 'cosine':
-      length = math.sqrt(np.mean(square_norm(flat - centre)))
+    if distance != 'cosine':
+      length = math.sqrt(np.mean(square_norm(flat - center)))
       unit = max(_SMALLEST, _power(length)) if length > 0 else 1.0
-    return cls(metric, c, scale, centre, unit)
+    return cls(distance, c, scale, center, unit)
 
   def queries(self, x, dtype=np.float32) -> np.ndarray:
     """Rows `[n, D]` of queries `[n, d]`.
@@ -85,7 +90,7 @@ class Lift:
     """
 
     def one(x):
-      flat, _ = _flat(x, self.metric, self.c, self.scale)
+      flat, _ = _flat(x, self.distance, self.c, self.scale)
       return _as_query(flat, self)
 
     return _map_parts(one, np.asarray(x), dtype)
@@ -97,16 +102,16 @@ class Lift:
     """
 
     def one(y):
-      flat, w = _flat(y, self.metric, self.c, self.scale)
+      flat, w = _flat(y, self.distance, self.c, self.scale)
       return _as_item(flat, w, self)
 
     return _map_parts(one, np.asarray(y), dtype)
 
   def query_error(self) -> float:
     """Bound of what a row of a query is off by in float64, by its length."""
-    step = (len(self.centre) + 16) * ROUNDOFF
-    # A point of the hyperboloid is rounded before the centre is subtracted.
-    return step * (1 + 6 / self.unit) if self.metric == 'lorentz' else step
+    step = (len(self.center) + 16) * ROUNDOFF
+    # A point of the hyperboloid is rounded before the center is subtracted.
+    return step * (1 + 6 / self.unit) if self.distance == 'lorentz' else step
 
   def gallery_error(self, y) -> np.ndarray:
     """Bounds `[m]` of what rows of items are off by in float64.
@@ -116,22 +121,22 @@ class Lift:
     """
 
     def one(y):
-      flat, w = _flat(y, self.metric, self.c, self.scale)
+      flat, w = _flat(y, self.distance, self.c, self.scale)
       length = np.sqrt(square_norm(_as_item(flat, w, self)))
-      if self.metric == 'cosine':
+      if self.distance == 'cosine':
         return 1 + length
-      return length * (1 + w) if self.metric == 'hyperbolic' else length
+      return length * (1 + w) if self.distance == 'hyperbolic' else length
 
     return self.query_error() * _map_parts(one, np.asarray(y), np.float64)[:, 0]
 
 
 def lift(
-  queries: ArrayLike,
-  gallery: ArrayLike,
+  queries: Float[ArrayLike, 'n d'],
+  gallery: Float[ArrayLike, 'm d'],
   *,
   c: float | None = None,
-  metric: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+  distance: str | None = None,
+) -> tuple[Float[np.ndarray, 'n D'], Float[np.ndarray, 'm D']]:
   """Queries `[n, D]` and gallery `[m, D]` by `Lift.about` the gallery.
 
   Args:
@@ -140,7 +145,7 @@ def lift(
       `[m, 1 + d]`, time first.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       and the hyperboloid of curvature -c.
-    metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'; None for the one
+    distance: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'; None for the one
       that c says, which is never 'lorentz'.
 
   Returns:
@@ -148,7 +153,7 @@ def lift(
     two rows, the nearer they are.
 
   Raises:
-    UserError: an unknown metric, or one that does not go with c.
+    UserError: an unknown distance, or one that does not go with c.
 
   Example:
     >>> from hier_jax import evaluation
@@ -156,7 +161,7 @@ def lift(
     >>> q.shape, int((q @ g.T).argmax())
     ((1, 4), 1)
   """
-  made = Lift.about(gallery, c=c, metric=metric)
+  made = Lift.about(gallery, c=c, distance=distance)
   return made.queries(queries), made.gallery(gallery)
 
 
@@ -179,27 +184,27 @@ def _power(x: float) -> float:
   return 2.0 ** round(math.log2(x))
 
 
-def _scale(gallery, metric, c):
+def _scale(gallery, distance, c):
   """What a row is multiplied by before anything else: no square overflows.
 
   A power of 2, which rounds nothing.
   """
-  if metric == 'cosine':
+  if distance == 'cosine':
     return 1.0
-  if metric != 'euclidean':
+  if distance != 'euclidean':
     return _power(math.sqrt(c))
   largest = max(float(np.abs(b).max()) for b in _spaces.parts(gallery))
   return 1 / _power(largest) if largest > 0 else 1.0
 
 
-def _flat(x, metric, c, scale):
+def _flat(x, distance, c, scale):
   """Points `[n, d]` and their weights w `[n, 1]`, before centring."""
-  if metric == 'cosine':
+  if distance == 'cosine':
     return normalize(x), np.ones((len(x), 1))
-  if metric == 'euclidean':
+  if distance == 'euclidean':
     return scale * x, np.ones((len(x), 1))
   c = c / scale / scale
-  if metric == 'hyperbolic':
+  if distance == 'hyperbolic':
     x = scale * x
     return x, 1 / (1 - c * square_norm(x))
   space = scale * x[:, 1:]
@@ -209,19 +214,19 @@ def _flat(x, metric, c, scale):
 
 
 def _as_query(x, lift):
-  if lift.metric == 'cosine':
+  if lift.distance == 'cosine':
     return x
-  x = (x - lift.centre) / lift.unit
+  x = (x - lift.center) / lift.unit
   ones = np.ones_like(x[:, :1])
-  if lift.metric == 'euclidean':
+  if lift.distance == 'euclidean':
     return np.hstack([x, ones])
   return np.hstack([x, square_norm(x), ones])
 
 
 def _as_item(y, w, lift):
-  y = (y - lift.centre) / lift.unit
-  if lift.metric == 'cosine':
+  y = (y - lift.center) / lift.unit
+  if lift.distance == 'cosine':
     return y
-  if lift.metric == 'euclidean':
+  if lift.distance == 'euclidean':
     return np.hstack([2 * y, -square_norm(y)])
   return w * np.hstack([2 * y, -np.ones_like(w), -square_norm(y)])

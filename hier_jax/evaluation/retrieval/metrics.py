@@ -1,9 +1,12 @@
 """Retrieval metrics of embeddings: means of `per_query`, under their names."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -27,15 +30,15 @@ def metric_keys(
 
 
 def retrieval_metrics(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   *,
   recall_at: Sequence[int] = RECALL_AT,
   metrics: Sequence[str] = ('map@r',),
-  gallery: ArrayLike | None = None,
-  gallery_labels: ArrayLike | None = None,
+  gallery: Float[ArrayLike, 'm d'] | None = None,
+  gallery_labels: Shaped[ArrayLike, ' m'] | None = None,
   c: float | None = None,
-  metric: str | None = None,
+  distance: str | None = None,
   ties: str = 'pessimistic',
   block: int = 1024,
   tile: int = 4096,
@@ -61,7 +64,7 @@ def retrieval_metrics(
       is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       (or the hyperboloid) of curvature -c.
-    metric: 'cosine', 'euclidean', 'hyperbolic' for points of the ball or
+    distance: 'cosine', 'euclidean', 'hyperbolic' for points of the ball or
       'lorentz' for points of the hyperboloid; None for the one that c says,
       which is never 'lorentz'.
     ties: how equal distances rank: 'pessimistic' puts negatives first,
@@ -85,7 +88,7 @@ def retrieval_metrics(
 
   Raises:
     UserError: bad arguments (see `per_query`), a K that is not a positive
-      integer, an unknown metric, or no query that has a positive.
+      integer, an unknown distance, or no query that has a positive.
 
   Example:
     The third item finds the `b` first, and the `b` has no positive.
@@ -111,7 +114,7 @@ def retrieval_metrics(
     gallery=gallery,
     gallery_labels=gallery_labels,
     c=c,
-    metric=metric,
+    distance=distance,
     ties=ties,
     block=block,
     tile=tile,
@@ -135,7 +138,7 @@ def retrieval_metrics(
     'num_without_positive': int(np.sum(~answerable)),
     'num_tied': int(np.sum(result.tied)),
     'num_unresolved': int(np.sum(result.unresolved)),
-    'distance': _spaces.described(metric, c),
+    'distance': _spaces.described(distance, c),
     'ties': ties,
   }
   if result.num_repeated is not None:
@@ -147,7 +150,7 @@ def _precision_at(metrics) -> list[int]:
   """The K of the metrics 'precision@K'.
 
   Raises:
-    UserError: an unknown metric.
+    UserError: an unknown distance.
   """
   ks = []
   for name in metrics:

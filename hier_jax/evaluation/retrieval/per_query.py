@@ -6,12 +6,15 @@ gallery is ever made. All comes from the ranks of a query's positives: see
 `_ranking`, and `_exact` for what float32 leaves open.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import tqdm
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -98,13 +101,13 @@ class PerQuery(NamedTuple):
 
 
 def per_query(
-  embeddings: ArrayLike,
-  labels: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  labels: Shaped[ArrayLike, ' n'],
   *,
-  gallery: ArrayLike | None = None,
-  gallery_labels: ArrayLike | None = None,
+  gallery: Float[ArrayLike, 'm d'] | None = None,
+  gallery_labels: Shaped[ArrayLike, ' m'] | None = None,
   c: float | None = None,
-  metric: str | None = None,
+  distance: str | None = None,
   ties: str = 'pessimistic',
   recall_at: Sequence[int] = (),
   precision_at: Sequence[int] = (),
@@ -122,7 +125,7 @@ def per_query(
   leaves open is ranked in float64 on the host. Two items tie where float64
   cannot tell them apart: by about 1e-16 d of the largest part of their score.
   So whatever is equal in exact arithmetic ties: identical rows, integers,
-  mirror images, permuted coordinates, by every metric. (Near the boundary of
+  mirror images, permuted coordinates, by every distance. (Near the boundary of
   the ball, 1 - c|y|^2 of a float64 point is known to 1e-16 only: what differs
   by less ties too.) Float64 takes 2^37 products or a quarter of all, whichever
   is more; what is left then is `unresolved`, and ties.
@@ -138,7 +141,7 @@ def per_query(
       is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       (or the hyperboloid) of curvature -c.
-    metric: 'cosine' similarity (a zero row has similarity 0 to all),
+    distance: 'cosine' similarity (a zero row has similarity 0 to all),
       'euclidean' distance, 'hyperbolic' distance of points of the Poincare ball
       of radius 1 / sqrt(c), or 'lorentz' for points of the hyperboloid, time
       first. None for the one that c says, which is never 'lorentz'.
@@ -198,11 +201,11 @@ def per_query(
     best_only and ties != 'expected',
     set(attributes),
   )
-  metric, c = _spaces.resolve(metric, c)
-  queries = _spaces.points('embeddings', embeddings, metric, c)
+  distance, c = _spaces.resolve(distance, c)
+  queries = _spaces.points('embeddings', embeddings, distance, c)
   labels = _checks.class_labels('labels', labels, len(queries))
   gallery, gallery_labels, own = _gallery(
-    queries, labels, gallery, gallery_labels, metric, c
+    queries, labels, gallery, gallery_labels, distance, c
   )
   codes, gallery_codes = _checks.class_codes(labels, gallery_labels)
   if own[0] < 0:
@@ -211,7 +214,7 @@ def per_query(
     queries,
     gallery,
     _layout.by_class(codes, gallery_codes, own),
-    Lift.about(gallery, c=c, metric=metric),
+    Lift.about(gallery, c=c, distance=distance),
     wanted,
   )
   with tqdm.tqdm(
@@ -232,7 +235,7 @@ def recall_keys(recall_at: Sequence[int]) -> list[str]:
 
 
 def _gallery(
-  queries, labels, gallery, gallery_labels, metric, c
+  queries, labels, gallery, gallery_labels, distance, c
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """The checked gallery, its labels, and each query's own row in it or -1."""
   if (gallery is None) != (gallery_labels is None):
@@ -245,7 +248,7 @@ def _gallery(
         '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
       )
     return queries, labels, np.arange(len(queries))
-  gallery = _spaces.points('gallery', gallery, metric, c)
+  gallery = _spaces.points('gallery', gallery, distance, c)
   if gallery.shape[1] != queries.shape[1]:
     raise UserError(
       f'`gallery` has {gallery.shape[1]} dimensions and `embeddings` '

@@ -21,7 +21,7 @@ _FORMAT = 'hier_jax tree 1'
 _PLAIN = re.compile(r'[A-Za-z0-9.+-]+')
 
 
-def write_tree(tree: Tree, path: str | os.PathLike) -> None:
+def write_tree(tree: Tree, path: str | os.PathLike[str]) -> None:
   """Writes a tree in the format that the ending of the path names.
 
   A file that is there already stays whole until the new one is.

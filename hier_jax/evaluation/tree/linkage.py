@@ -1,10 +1,13 @@
 """Trees by agglomerative clustering: decoders, and baselines to beat."""
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.cluster import hierarchy
 
@@ -15,28 +18,28 @@ from hier_jax.evaluation.tree._parents import parents_of_linkage
 from hier_jax.evaluation.tree.proxies import same_dimensions
 from hier_jax.evaluation.tree.structure import Tree, leaf_names
 
-METRICS = ('cosine', 'euclidean', 'hyperbolic', 'lca_depth', 'lca_proxy')
+DISTANCES = ('cosine', 'euclidean', 'hyperbolic', 'lca_depth', 'lca_proxy')
 METHODS = ('single', 'complete', 'average', 'ward')
 # Of that many all distances take 0.4 GB, and SciPy works on a copy.
 MAX_ITEMS = 10_000
 # Distances that are made at a time.
-_DISTANCES = 2**21
+_PAIRS = 2**21
 # Distances to proxies that are compared at a time: few, to stay in the cache.
 _COMPARED = 2**16
 
 
 def linkage_tree(
-  embeddings: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
   *,
   c: float | None = None,
-  metric: str | None = None,
+  distance: str | None = None,
   method: str = 'average',
-  proxies: ArrayLike | None = None,
+  proxies: Float[ArrayLike, 'P d'] | None = None,
   names: Sequence[str] | None = None,
 ) -> Tree:
   """The binary tree that agglomerative clustering makes of items.
 
-  By the distance of the items it is a baseline. Two metrics decode a hierarchy,
+  By the distance of the items it is a baseline. Two others decode a hierarchy,
   for they look at where the lowest common ancestor (LCA) of two items lies:
 
   - 'lca_depth': how much nearer the origin the hyperbolic LCA is, the point
@@ -54,7 +57,7 @@ def linkage_tree(
       dtype, at most `MAX_ITEMS`.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
-    metric: 'cosine', 'euclidean' or 'hyperbolic', 'lca_depth' in the ball, or
+    distance: 'cosine', 'euclidean' or 'hyperbolic', 'lca_depth' in the ball, or
       'lca_proxy', by the distance that c says; None for that distance.
     method: the linkage of clusters: 'single', 'complete', 'average', or, for
       'euclidean', 'ward'.
@@ -82,7 +85,7 @@ def linkage_tree(
     >>> tree.parent.tolist(), tree.height.round(2).tolist()
     ([3, 3, 4, 4, -1], [0.0, 0.0, 0.0, 1.0, 9.5])
   """
-  metric, c = _resolve(metric, method, c)
+  distance, c = _resolve(distance, method, c)
   x = _checks.points('embeddings', embeddings, c)
   if not 2 <= len(x) <= MAX_ITEMS:
     raise UserError(
@@ -90,16 +93,16 @@ def linkage_tree(
       'class_centroids, or use proxy_tree, which takes any number'
     )
   names = leaf_names(names, len(x))
-  if (proxies is not None) != (metric == 'lca_proxy'):
+  if (proxies is not None) != (distance == 'lca_proxy'):
     given = 'no `proxies`' if proxies is None else '`proxies`'
     raise UserError(
-      f'`metric` is {metric!r} with {given}; expected them exactly for '
+      f'`distance` is {distance!r} with {given}; expected them exactly for '
       "'lca_proxy'"
     )
   if proxies is not None:
     proxies = _checks.points('proxies', proxies, c)
     same_dimensions(x, proxies)
-  far = _condensed(_between(x, proxies, metric, c), len(x))
+  far = _condensed(_between(x, proxies, distance, c), len(x))
   linkage = hierarchy.linkage(far, method)
   parent = parents_of_linkage(linkage).astype(np.int32)
   height = np.concatenate([np.zeros(len(x)), linkage[:, 2]])
@@ -107,41 +110,41 @@ def linkage_tree(
   return Tree(parent, names, height=height, length=length)
 
 
-def _resolve(metric, method, c):
-  """The metric and c meant, where they go with each other and the method."""
-  if metric == 'lca_proxy':
+def _resolve(distance, method, c):
+  """The distance and c meant, where they go with each other and the method."""
+  if distance == 'lca_proxy':
     c = _checks.curvature('c', c)
   else:
-    metric, c = _spaces.resolve(metric, c, METRICS)
+    distance, c = _spaces.resolve(distance, c, DISTANCES)
   if method not in METHODS:
     raise UserError(f'`method` is {method!r}; expected one of {list(METHODS)}')
-  if method == 'ward' and metric != 'euclidean':
+  if method == 'ward' and distance != 'euclidean':
     raise UserError(
-      f"`method` is 'ward' with {metric!r}; expected 'euclidean', for which it "
-      'is defined: at c = 0, with rows of length 1 if angles count'
+      f"`method` is 'ward' with {distance!r}; expected 'euclidean', for which "
+      'it is defined: at c = 0, with rows of length 1 if angles count'
     )
-  return metric, c
+  return distance, c
 
 
-def _between(x, proxies, metric, c):
+def _between(x, proxies, distance, c):
   """A function from start, stop to distances `[stop - start, n - start]`.
 
   They are those of the items from start up to stop to the items from start on.
   """
-  if metric == 'lca_depth':
+  if distance == 'lca_depth':
     return functools.partial(_lca_depth, _klein(x, c), c)
-  if metric == 'lca_proxy':
+  if distance == 'lca_proxy':
     by = _spaces.resolve(None, c)
     to_proxies = _distances.Gallery(proxies, *by).distances(x)
     return functools.partial(_lca_proxy, to_proxies)
-  gallery = _distances.Gallery(x, metric, c)
+  gallery = _distances.Gallery(x, distance, c)
   return lambda start, stop: gallery.distances(x[start:stop])[:, start:]
 
 
 def _condensed(between, n):
   """Distances of all pairs in SciPy's order, `[n (n - 1) / 2]`."""
   far, done = np.empty(n * (n - 1) // 2), 0
-  step = max(1, _DISTANCES // n)
+  step = max(1, _PAIRS // n)
   for start in range(0, n, step):
     block = between(start, min(start + step, n))
     part = block[np.triu_indices(len(block), 1, block.shape[1])]

@@ -1,8 +1,11 @@
 """The tree that hierarchical proxies make of items."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
@@ -15,13 +18,13 @@ ROOTS = ('auto', 'proxy', 'origin')
 _PROXIES = 128
 # Pairs of nodes handled at a time: few, so that their rows stay in the cache.
 _PAIRS = 2048
-# Elements of the matrix in which nearest neighbours are looked for.
+# Elements of the matrix in which nearest neighbors are looked for.
 _SCORES = 2**23
 
 
 def proxy_tree(
-  embeddings: ArrayLike,
-  proxies: ArrayLike,
+  embeddings: Float[ArrayLike, 'n d'],
+  proxies: Float[ArrayLike, 'P d'],
   *,
   c: float,
   k: int = 1,
@@ -33,11 +36,11 @@ def proxy_tree(
   HIER takes for the lowest common ancestor (LCA) of nodes i and j the proxy p
   with the smallest max(d_ip, d_jp). The parent of a node i is the ancestor that
   this rule finds most often for (i, j), j among the reciprocal k nearest
-  neighbours of i; for (i, i) where there are none. At k = 1 that is the nearest
+  neighbors of i; for (i, i) where there are none. At k = 1 that is the nearest
   proxy, and the lowest ancestor that the rule has for i: the nearest proxy of i
   is the LCA of i and every j that is nearer to it than i. A larger k asks that
   the ancestor be common to i and others, and passes over those that have fewer
-  descendants than i has neighbours.
+  descendants than i has neighbors.
 
   A proxy looks for its ancestors among the proxies nearer the origin, so that
   no cycle can arise. An item may have any proxy for its parent, those farther
@@ -61,7 +64,7 @@ def proxy_tree(
       the origin an ancestor that proxies, but not items, may have: it takes
       those that are nearer to it than to the proxies nearer the origin. 'auto'
       is 'proxy' where every other proxy is at least twice as far from the
-      origin as the nearest, and 'origin' where the proxies leave the centre of
+      origin as the nearest, and 'origin' where the proxies leave the center of
       the ball empty, so that none of them is above all.
     names: names of the n items; None for a tree without names.
 
@@ -91,7 +94,7 @@ def proxy_tree(
   if not (checked := _checks.curvature('c', c)):
     raise UserError(
       f'`c` is {checked}; expected the c > 0 of a ball, where proxies have a '
-      "height: elsewhere use linkage_tree with metric 'lca_proxy'"
+      "height: elsewhere use linkage_tree with distance 'lca_proxy'"
     )
   c = checked
   items = _checks.points('embeddings', embeddings, c)
@@ -174,9 +177,9 @@ def _parents(nodes, ranked, among, k, c):
 
 
 def _reciprocal_pairs(nodes, k, c):
-  """Nodes i and their reciprocal neighbours j, two arrays int64 `[pairs]`.
+  """Nodes i and their reciprocal neighbors j, two arrays int64 `[pairs]`.
 
-  j is a reciprocal neighbour of i where each is among the k nearest of the
+  j is a reciprocal neighbor of i where each is among the k nearest of the
   other, itself included. A node without any is paired with itself.
   """
   n = len(nodes)

@@ -1,8 +1,11 @@
 """How pure the nodes of a tree are, and how many of them hold items."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Integer, Shaped
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -57,8 +60,8 @@ class NodePurity(NamedTuple):
 
 
 def dendrogram_purity(
-  tree: Tree | ArrayLike,
-  labels: ArrayLike,
+  tree: Tree | Integer[ArrayLike, ' nodes'],
+  labels: Shaped[ArrayLike, ' n'],
   *,
   max_exact: int = 200_000,
   num_samples: int = 100_000,

@@ -130,7 +130,7 @@ class Tree:
 
   @functools.cached_property
   def _least(self) -> list[np.ndarray]:
-    """The least deep of 1, 2, 4, ... neighbouring joins, from each place on."""
+    """The least deep of 1, 2, 4, ... neighboring joins, from each place on."""
     table = [self.joins]
     while len(table[-1]) > (half := 1 << (len(table) - 1)):
       table.append(self._higher(table[-1][:-half], table[-1][half:]))

@@ -7,12 +7,13 @@ anything that a file says.
 import contextlib
 import functools
 import json
+import os
 import pathlib
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import safetensors
@@ -53,13 +54,18 @@ _DAMAGE = (
 _UNWRITTEN = (OSError, safetensors.SafetensorError)
 
 
-class _Lazy(Mapping):
+class _Lazy(Mapping[str, np.ndarray]):
   """Arrays by name, each read when it is asked for."""
 
-  def __init__(self, path, names, get):
+  def __init__(
+    self,
+    path: pathlib.Path,
+    names: Iterable[str],
+    get: Callable[[str], np.ndarray],
+  ) -> None:
     self._path, self._names, self._get = path, dict.fromkeys(names), get
 
-  def __getitem__(self, name):
+  def __getitem__(self, name: str) -> np.ndarray:
     if name not in self._names:
       raise KeyError(name)
     with _naming(self._path):
@@ -72,7 +78,7 @@ class _Lazy(Mapping):
     return len(self._names)
 
 
-def read(path) -> Mapping[str, np.ndarray]:
+def read(path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
   """Opens a file of weights.
 
   Args:
@@ -102,7 +108,7 @@ def read(path) -> Mapping[str, np.ndarray]:
     return _network(torch_files.read_legacy(path))
 
 
-def metadata(path) -> dict[str, str]:
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
   """What a .safetensors says of itself; empty for other files.
 
   Raises:
@@ -116,7 +122,9 @@ def metadata(path) -> dict[str, str]:
 
 
 def write(
-  path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+  path: str | os.PathLike[str],
+  arrays: Mapping[str, np.ndarray],
+  metadata: Mapping[str, str],
 ) -> None:
   """Writes a .safetensors, which is either the old file or whole."""
   # The library writes the buffers of arrays, whatever their strides.
@@ -130,7 +138,7 @@ def write(
 
 
 @contextlib.contextmanager
-def _naming(path):
+def _naming(path: pathlib.Path) -> Iterator[None]:
   """Names the file in errors, and takes damage for the user's to mend."""
   try:
     yield
@@ -148,7 +156,7 @@ def _naming(path):
     ) from error
 
 
-def _kind(path):
+def _kind(path: pathlib.Path) -> str:
   with open(path, 'rb') as file:
     start = file.read(512)
   if start.startswith(b'PK\x03\x04'):
@@ -165,7 +173,7 @@ def _kind(path):
   )
 
 
-def _network(saved):
+def _network(saved: object) -> dict[str, np.ndarray]:
   """The arrays by name within what a checkpoint holds."""
   if not isinstance(saved, dict):
     raise UserError(

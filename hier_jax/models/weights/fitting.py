@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -58,7 +59,9 @@ class Loaded(NamedTuple):
     return text
 
 
-def detect(weights: Mapping[str, np.ndarray], path) -> layouts.Layout:
+def detect(
+  weights: Mapping[str, np.ndarray], path: str | os.PathLike[str]
+) -> layouts.Layout:
   """The layout of a file.
 
   Raises:
@@ -78,7 +81,7 @@ def fit(
   weights: Mapping[str, np.ndarray],
   layout: layouts.Layout,
   model: nn.Module,
-  path,
+  path: str | os.PathLike[str],
 ) -> Loaded:
   """Makes the variables of a model of the arrays of a file.
 
@@ -155,7 +158,7 @@ def image_size(
   return max(sides) * kernel.shape[0] or None
 
 
-def _targets(model):
+def _targets(model: nn.Module) -> dict[str, tuple[int, ...]]:
   """Shapes of a model's variables by their paths."""
   side = getattr(model, 'image_size', 64)
   images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
@@ -165,22 +168,26 @@ def _targets(model):
   return {target: leaf.shape for target, leaf in flat.items()}
 
 
-def _full_names(weights, layout):
+def _full_names(
+  weights: Iterable[str], layout: layouts.Layout
+) -> dict[str, str]:
   """Names as they stand in a file, by those of its layout."""
   return {layout.bare(n): n for n in weights if not layout.drops(n)}
 
 
-def _match(weights, layout, targets):
+def _match(
+  weights: Iterable[str], layout: layouts.Layout, targets: Iterable[str]
+) -> tuple[dict[str, layouts.Row], list[str], list[str]]:
   """Rows by target with a file's own names, and what fits none."""
   names = _full_names(weights, layout)
-  rows, missing = {}, []
+  rows: dict[str, layouts.Row] = {}
+  missing: list[str] = []
   used: set[str] = set()
   for target in targets:
     row = layout.row(target)
-    absent = [target]
-    if row is not None:
-      absent = [name for name in row.sources if name not in names]
-    if absent:
+    if row is None:
+      missing.append(target)
+    elif absent := [name for name in row.sources if name not in names]:
       missing += absent
     else:
       sources = tuple(names[name] for name in row.sources)
@@ -190,7 +197,9 @@ def _match(weights, layout, targets):
   return rows, missing, unexpected
 
 
-def _transformed(transform, arrays):
+def _transformed(
+  transform: layouts.Transform, arrays: Sequence[np.ndarray]
+) -> np.ndarray | None:
   """What a transform makes of arrays, None of those it cannot be for."""
   try:
     return transform.load(*arrays)
@@ -198,13 +207,15 @@ def _transformed(transform, arrays):
     return None
 
 
-def _side(patches):
+def _side(patches: int) -> int:
   """Rows of a square grid of so many patches, 0 where it is none."""
   side = math.isqrt(max(patches, 0))
   return side if side * side == patches else 0
 
 
-def _regrid(pos_embed, want, prefix):
+def _regrid(
+  pos_embed: np.ndarray, want: tuple[int, ...], prefix: int
+) -> tuple[np.ndarray, tuple[int, int] | None]:
   """Position embeddings of the wanted grid, and the sides of both."""
   if pos_embed.ndim != 3 or pos_embed.shape[2] != want[2]:
     return pos_embed, None
@@ -219,10 +230,11 @@ def _regrid(pos_embed, want, prefix):
     return pos_embed, None
   pos_embed = pos_embed.astype(np.float32)
   grids = (old, old), (new, new)
-  return np.asarray(vit.resize_pos_embed(pos_embed, prefix, *grids)), (old, new)
+  resized = vit.resize_pos_embed(jnp.asarray(pos_embed), prefix, *grids)
+  return np.asarray(resized), (old, new)
 
 
-def _raise_on(what, differing):
+def _raise_on(what: str, differing: Mapping[str, Sequence[str]]) -> None:
   """One error for all that differs, by kind."""
   parts = [
     f'{len(names)} {kind} ({listed(names)})'

@@ -33,11 +33,11 @@ class Transform(NamedTuple):
     return array.transpose(np.argsort(self.axes)) if self.axes else array
 
 
-def _transposed(*axes):
+def _transposed(*axes: int) -> Transform:
   return Transform(lambda array: array.transpose(axes), axes)
 
 
-def _joined(convert):
+def _joined(convert: Callable[[np.ndarray], np.ndarray]) -> Transform:
   """Several arrays, each converted, one after the other along the outputs."""
   return Transform(
     lambda *arrays: np.concatenate([convert(a) for a in arrays], axis=-1)
@@ -113,12 +113,14 @@ class Layout(NamedTuple):
 
 
 @functools.cache
-def _pattern(template):
+def _pattern(template: str) -> re.Pattern[str]:
   """A regular expression of what a template stands for."""
   return re.compile(re.sub(r'\\{(\w)\\}', r'(?P<\1>\\d+)', re.escape(template)))
 
 
-def _layer(target, source, transform=LINEAR):
+def _layer(
+  target: str, source: str, transform: Transform = LINEAR
+) -> tuple[Row, ...]:
   """A dense layer or a convolution of PyTorch."""
   return (
     Row(f'params/{target}/kernel', (f'{source}.weight',), transform),
@@ -126,7 +128,7 @@ def _layer(target, source, transform=LINEAR):
   )
 
 
-def _norm(target, source):
+def _norm(target: str, source: str) -> tuple[Row, ...]:
   """A layer norm of PyTorch."""
   return (
     Row(f'params/{target}/scale', (f'{source}.weight',)),
@@ -134,7 +136,7 @@ def _norm(target, source):
   )
 
 
-def _scales(source):
+def _scales(source: str) -> tuple[Row, ...]:
   """Layer scales, `{n}` being 1 and 2."""
   return tuple(
     Row(f'params/block{{i}}/ls{n}', (source.replace('{n}', str(n)),))
@@ -142,7 +144,9 @@ def _scales(source):
   )
 
 
-def _timm_vit(fc1='fc1', fc2='fc2', registers='reg_token'):
+def _timm_vit(
+  fc1: str = 'fc1', fc2: str = 'fc2', registers: str = 'reg_token'
+) -> tuple[Row, ...]:
   return (
     *_layer('patch_embed', 'patch_embed.proj', CONV),
     Row('params/cls_token', ('cls_token',)),
@@ -160,7 +164,7 @@ def _timm_vit(fc1='fc1', fc2='fc2', registers='reg_token'):
   )
 
 
-def _batch_norm(target, source):
+def _batch_norm(target: str, source: str) -> tuple[Row, ...]:
   return (
     *_norm(target, source),
     Row(f'batch_stats/{target}/mean', (f'{source}.running_mean',)),
@@ -168,11 +172,11 @@ def _batch_norm(target, source):
   )
 
 
-def _convolution(target, source):
+def _convolution(target: str, source: str) -> tuple[Row, ...]:
   return (Row(f'params/{target}/kernel', (f'{source}.weight',), CONV),)
 
 
-def _resnet():
+def _resnet() -> tuple[Row, ...]:
   block, ours = 'layer{i}.{j}', 'layer{i}_{j}'
   return (
     *_convolution('conv1', 'conv1'),
@@ -184,7 +188,9 @@ def _resnet():
   )
 
 
-def _qkv(source, kernel, bias, weights, biases):
+def _qkv(
+  source: str, kernel: Transform, bias: Transform, weights: str, biases: str
+) -> tuple[Row, ...]:
   """Queries, keys and values that a file holds apart."""
   names = [source.format(x=x, i='{i}') for x in ('query', 'key', 'value')]
   target = 'params/block{i}/attn/qkv'
@@ -194,7 +200,7 @@ def _qkv(source, kernel, bias, weights, biases):
   )
 
 
-def _hf(norm1, norm2, fc1, fc2):
+def _hf(norm1: str, norm2: str, fc1: str, fc2: str) -> tuple[Row, ...]:
   """Of transformers' ViT, DeiT and Dinov2, as its files name them."""
   block = 'encoder.layer.{i}'
   attention = f'{block}.attention.attention.{{x}}'
@@ -216,14 +222,18 @@ def _hf(norm1, norm2, fc1, fc2):
   )
 
 
-def _flax(target, source, transform=KEEP, kind='kernel'):
+def _flax(
+  target: str, source: str, transform: Transform = KEEP, kind: str = 'kernel'
+) -> tuple[Row, ...]:
   return tuple(
     Row(f'params/{target}/{leaf}', (f'{source}/{leaf}',), how)
     for leaf, how in ((kind, transform), ('bias', KEEP))
   )
 
 
-def _big_vision(attention, norm2, mlp, pos_embed):
+def _big_vision(
+  attention: int, norm2: int, mlp: int, pos_embed: str
+) -> tuple[Row, ...]:
   """Of Flax ViTs: the numbers that Flax gave to the parts of a block."""
   block = 'Transformer/encoderblock_{i}'
   attend = f'{block}/MultiHeadDotProductAttention_{attention}'
@@ -297,6 +307,9 @@ LAYOUTS = (
 def detect(names: Iterable[str]) -> Layout | None:
   """The layout that knows the most of the names in a file, or None."""
   names = list(names)
-  known = lambda layout: sum(layout.knows(name) for name in names)
+
+  def known(layout: Layout) -> int:
+    return sum(layout.knows(name) for name in names)
+
   best = max(LAYOUTS, key=known)
   return best if known(best) else None

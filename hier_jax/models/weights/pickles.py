@@ -7,7 +7,7 @@ in place of every class, function and object an inert node that holds its name.
 
 import dataclasses
 import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 __all__ = ['Call', 'Global', 'Reference', 'read']
@@ -59,8 +59,8 @@ class Call:
   """
 
   name: str
-  arguments: tuple
-  items: dict = dataclasses.field(default_factory=dict)
+  arguments: tuple[Any, ...]
+  items: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -97,11 +97,13 @@ def read(program: bytes, check_name: Callable[[str], None]) -> Any:
 class _Reader:
   """The pickle machine's stack and memory."""
 
-  def __init__(self, check_name):
+  def __init__(self, check_name: Callable[[str], None]) -> None:
     self._check_name = check_name
-    self._stack, self._marks, self._memo = [], [], {}
+    self._stack: list[Any] = []
+    self._marks: list[int] = []
+    self._memo: dict[int, Any] = {}
 
-  def run(self, program):
+  def run(self, program: bytes) -> Any:
     opcodes = pickletools.genops(program)
     for count, (opcode, argument, _) in enumerate(opcodes):
       if count == _MOST_OPCODES:
@@ -122,7 +124,7 @@ class _Reader:
         step(argument)
     raise ValueError('its pickle does not end')
 
-  def _take(self, count):
+  def _take(self, count: int) -> list[Any]:
     if count > len(self._stack):
       raise ValueError('its pickle takes more than it has put')
     at = len(self._stack) - count
@@ -130,15 +132,15 @@ class _Reader:
     del self._stack[at:]
     return taken
 
-  def _to_mark(self):
+  def _to_mark(self) -> list[Any]:
     return self._take(max(0, len(self._stack) - self._marks.pop()))
 
-  def _called(self, function, arguments):
+  def _called(self, function: object, arguments: object) -> None:
     if type(function) is not Global or type(arguments) is not tuple:
       raise ValueError('its pickle calls what is no function')
     self._stack.append(Call(function.name, arguments))
 
-  def _named(self, module, name):
+  def _named(self, module: object, name: object) -> Global:
     if type(module) is not str or type(name) is not str:
       raise ValueError('its pickle names a function by what is no text')
     self._check_name(f'{module}.{name}')
@@ -146,66 +148,66 @@ class _Reader:
 
   # One method an opcode, each with the opcode's argument.
 
-  def _mark(self, _):
+  def _mark(self, _: None) -> None:
     self._marks.append(len(self._stack))
 
-  def _pop(self, _):
+  def _pop(self, _: None) -> None:
     if self._marks and self._marks[-1] == len(self._stack):
       self._marks.pop()
     else:
       self._stack.pop()
 
-  def _pop_mark(self, _):
+  def _pop_mark(self, _: None) -> None:
     self._to_mark()
 
-  def _dup(self, _):
+  def _dup(self, _: None) -> None:
     self._stack.append(self._stack[-1])
 
-  def _put(self, index):
+  def _put(self, index: int) -> None:
     self._memo[index] = self._stack[-1]
 
-  def _memoize(self, _):
+  def _memoize(self, _: None) -> None:
     self._put(len(self._memo))
 
-  def _get(self, index):
+  def _get(self, index: int) -> None:
     self._stack.append(self._memo[index])
 
   _binput = _long_binput = _put
   _binget = _long_binget = _get
 
-  def _tuple(self, _):
+  def _tuple(self, _: None) -> None:
     self._stack.append(tuple(self._to_mark()))
 
-  def _list(self, _):
+  def _list(self, _: None) -> None:
     self._stack.append(self._to_mark())
 
   _frozenset = _list
 
-  def _dict(self, _):
+  def _dict(self, _: None) -> None:
     items = self._to_mark()
     self._stack.append({})
     self._set(items)
 
-  def _append(self, _):
+  def _append(self, _: None) -> None:
     self._extend(self._take(1))
 
-  def _appends(self, _):
+  def _appends(self, _: None) -> None:
     self._extend(self._to_mark())
 
   _additems = _appends
 
-  def _extend(self, values):
+  def _extend(self, values: Iterable[object]) -> None:
     if type(self._stack[-1]) is not list:
       raise ValueError('its pickle appends to what is no list')
     self._stack[-1].extend(values)
 
-  def _setitem(self, _):
+  def _setitem(self, _: None) -> None:
     self._set(self._take(2))
 
-  def _setitems(self, _):
+  def _setitems(self, _: None) -> None:
     self._set(self._to_mark())
 
-  def _set(self, flat):
+  def _set(self, flat: list[Any]) -> None:
     target = self._stack[-1]
     if type(target) is Call:
       target = target.items
@@ -213,44 +215,46 @@ class _Reader:
       raise ValueError('its pickle sets an item of what has none')
     target.update(pairs(zip(flat[::2], flat[1::2], strict=True)))
 
-  def _global(self, names):
+  def _global(self, names: str) -> None:
     self._stack.append(self._named(*names.split(' ', 1)))
 
-  def _stack_global(self, _):
+  def _stack_global(self, _: None) -> None:
     self._stack.append(self._named(*self._take(2)))
 
-  def _reduce(self, _):
+  def _reduce(self, _: None) -> None:
     self._called(*self._take(2))
 
   _newobj = _reduce
 
-  def _newobj_ex(self, _):
+  def _newobj_ex(self, _: None) -> None:
     function, arguments, _ = self._take(3)
     self._called(function, arguments)
 
-  def _inst(self, names):
+  def _inst(self, names: str) -> None:
     arguments = tuple(self._to_mark())
     self._called(self._named(*names.split(' ', 1)), arguments)
 
-  def _obj(self, _):
+  def _obj(self, _: None) -> None:
     function, *arguments = self._to_mark() or [None]
     self._called(function, tuple(arguments))
 
-  def _build(self, _):
+  def _build(self, _: None) -> None:
     self._take(1)
 
-  def _binpersid(self, _):
+  def _binpersid(self, _: None) -> None:
     self._stack.append(Reference(self._stack.pop()))
 
 
-def pairs(items) -> Iterator[tuple[str | int, Any]]:
+def pairs(
+  items: Iterable[tuple[object, Any]],
+) -> Iterator[tuple[str | int, Any]]:
   """The pairs whose key is text or an integer of no unusual size."""
   for key, value in items:
     if type(key) is str or (type(key) is int and abs(key) < _LARGEST_KEY):
       yield key, value
 
 
-def _check_depth(value):
+def _check_depth(value: object) -> None:
   """Raises where a value nests too deep; never recurses itself."""
   layer, seen = [value], {id(value)}
   for _ in range(_MOST_DEPTH):
@@ -262,7 +266,7 @@ def _check_depth(value):
   raise ValueError(f'its pickle nests deeper than {_MOST_DEPTH}')
 
 
-def _children(value):
+def _children(value: object) -> Iterable[object]:
   match value:
     case tuple() | list():
       return value

@@ -4,8 +4,8 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
@@ -23,7 +23,12 @@ _FORMAT, _VERSION = 'hier_jax', 1
 _SUFFIXES = '.safetensors', '.npz', '.pth', '.pt', '.bin', '.tar'
 
 
-def load(source, model: nn.Module, *, cache_dir=None) -> Loaded:
+def load(
+  source: str | os.PathLike[str],
+  model: nn.Module,
+  *,
+  cache_dir: str | pathlib.Path | None = None,
+) -> Loaded:
   """Reads a backbone's weights.
 
   Args:
@@ -54,19 +59,25 @@ def load(source, model: nn.Module, *, cache_dir=None) -> Loaded:
   return loaded
 
 
-def is_file(source) -> bool:
+def is_file(source: str | os.PathLike[str]) -> bool:
   """Whether a source of `load` is a file, not weights published under a name.
 
   Raises:
     UserError: it is neither, or those weights need a package that is missing.
   """
-  path, repository, _ = _find(source)
-  if path is None:
-    hub.check_installed(repository)
-  return path is not None
+  found = _find(source)
+  if isinstance(found, _Published):
+    hub.check_installed(found.repository)
+    return False
+  return True
 
 
-def save(path, variables: Mapping[str, Any], *, architecture: str) -> None:
+def save(
+  path: str | os.PathLike[str],
+  variables: Mapping[str, Any],
+  *,
+  architecture: str,
+) -> None:
   """Writes variables under our own paths, as .safetensors.
 
   Args:
@@ -81,7 +92,12 @@ def save(path, variables: Mapping[str, Any], *, architecture: str) -> None:
   _write(path, _flat(variables), architecture, format=_FORMAT)
 
 
-def export(path, variables: Mapping[str, Any], *, architecture: str) -> None:
+def export(
+  path: str | os.PathLike[str],
+  variables: Mapping[str, Any],
+  *,
+  architecture: str,
+) -> None:
   """Writes variables under timm's names, as .safetensors for PyTorch.
 
   timm's (and torchvision's) model without classifier takes them with
@@ -113,12 +129,12 @@ def export(path, variables: Mapping[str, Any], *, architecture: str) -> None:
 
 
 def convert(
-  source,
-  target,
+  source: str | os.PathLike[str],
+  target: str | os.PathLike[str],
   *,
   architecture: str | None = None,
   timm: bool = False,
-  cache_dir=None,
+  cache_dir: str | pathlib.Path | None = None,
 ) -> tuple[str, Loaded]:
   """Reads weights of any layout and writes them in our format, or timm's.
 
@@ -151,36 +167,46 @@ def convert(
   return name, loaded
 
 
-def _resolve(source, cache_dir):
+def _resolve(
+  source: str | os.PathLike[str], cache_dir: str | pathlib.Path | None
+) -> tuple[pathlib.Path, str | None]:
   """The file of a source, and the backbone's name where it is given by that."""
-  path, repository, name = _find(source)
-  if path is None:
-    path = hub.download(repository, cache_dir=cache_dir)
-  return path, name
+  found = _find(source)
+  if isinstance(found, _Published):
+    return hub.download(found.repository, cache_dir=cache_dir), found.name
+  return found, None
 
 
-def _find(source):
+class _Published(NamedTuple):
+  """A repository of weights, and the backbone's name where the user gave it."""
+
+  repository: str
+  name: str | None
+
+
+def _find(source: str | os.PathLike[str]) -> pathlib.Path | _Published:
   """The path of a source that is a file, else its repository and name."""
   path = paths.as_path(source)
   file = isinstance(source, os.PathLike) or path.suffix in _SUFFIXES
   if file or path.exists():
-    return path, None, None
+    return path
+  source = os.fspath(source)
   try:
     spec = registry.spec(path.name)
   except UserError as error:
     if path.name == source:
       raise UserError(f'{source} is no file, and {error}') from None
-    return None, source, None
+    return _Published(source, None)
   repository = spec.hub if path.name == source else source
   if repository is None:
     raise UserError(
       f'there are no published weights of {source}: give the path of a file'
     )
-  return None, repository, path.name
+  return _Published(repository, path.name)
 
 
 @contextlib.contextmanager
-def _local(path):
+def _local(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """The file where it is local, else a copy that is there for the block."""
   if not paths.is_remote(path):
     yield path
@@ -198,16 +224,20 @@ def _local(path):
     yield copy
 
 
-def _check_pixels(architecture, model, path):
+def _check_pixels(
+  architecture: str | None, model: nn.Module, path: pathlib.Path
+) -> None:
   """That a model is given the pixels that published weights were made for."""
   try:
     weights = registry.spec(architecture or '')
   except UserError:
     return
   # Of its mean and deviation; of weights of one's own, no name tells them.
-  made_for = model
-  if not isinstance(model, embedder.Embedder):
-    made_for = model.made_as and registry.spec(model.made_as)
+  made_for: embedder.Embedder | registry.Spec | None
+  if isinstance(model, embedder.Embedder):
+    made_for = model
+  else:
+    made_for = registry.spec(model.made_as) if model.made_as else None
   if weights.tag is None or made_for is None:
     return
   theirs, ours = (
@@ -223,7 +253,9 @@ def _check_pixels(architecture, model, path):
     )
 
 
-def _open(path):
+def _open(
+  path: pathlib.Path,
+) -> tuple[Mapping[str, np.ndarray], layouts.Layout, str | None]:
   """Arrays, their layout, and the backbone's name if the file tells it."""
   told = files.metadata(path)
   version = told.get('version', '')
@@ -236,7 +268,12 @@ def _open(path):
   return weights, fitting.detect(weights, path), told.get('architecture')
 
 
-def _guess(weights, layout, size, path):
+def _guess(
+  weights: Mapping[str, np.ndarray],
+  layout: layouts.Layout,
+  size: int | None,
+  path: pathlib.Path,
+) -> tuple[str, Loaded]:
   """The one backbone whose arrays a file holds, and its weights."""
   fits = {}
   for name in dict.fromkeys([*registry.PUBLISHED, *resnet.VARIANTS]):
@@ -254,12 +291,12 @@ def _guess(weights, layout, size, path):
   return fits.popitem()
 
 
-def _flat(variables):
+def _flat(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
   flat = traverse_util.flatten_dict(dict(variables), sep='/')
   return {target: np.asarray(array) for target, array in flat.items()}
 
 
-def _head(target):
+def _head(target: str) -> layouts.Row | None:
   """The row of a parameter of an embedder's head."""
   prefix = 'params/head/'
   if not target.startswith(prefix):
@@ -271,7 +308,9 @@ def _head(target):
   return layouts.Row(target, (f'head.{name}',))
 
 
-def _fold_class_position(arrays):
+def _fold_class_position(
+  arrays: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
   """Moves the class token's position into it, as timm has it with registers."""
   names = {layouts.OURS.bare(target): target for target in arrays}
   if 'params/reg_token' not in names:
@@ -281,12 +320,19 @@ def _fold_class_position(arrays):
   return arrays | {token: arrays[token] + first, position: rest}
 
 
-def _check_target(path, inputs=()):
+def _check_target(
+  path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
   """Raises UserError where no weights can be written."""
   paths.check_output(path, inputs=inputs, suffixes=['.safetensors'])
 
 
-def _write(path, arrays, architecture, **metadata):
+def _write(
+  path: str | os.PathLike[str],
+  arrays: Mapping[str, np.ndarray],
+  architecture: str,
+  **metadata: str,
+) -> None:
   _check_target(path)
   registry.spec(architecture)
   version = {'version': str(_VERSION), 'architecture': architecture}

@@ -7,6 +7,7 @@ other than the few that a dictionary of tensors needs are refused.
 
 import math
 import mmap
+import os
 import pickle
 import struct
 import zipfile
@@ -45,7 +46,11 @@ _LARGEST_PICKLE = 32 * 2**20
 _LEVELS = 2
 
 
-def _check_name(name):
+# Reads (key, dtype, size) of a file as a flat array.
+_Storage = Callable[[str, np.dtype, int], np.ndarray]
+
+
+def _check_name(name: str) -> None:
   if name not in _KNOWN:
     raise UserError(
       f'refers to {shown(name)}, which is more than tensors by name, so it was'
@@ -54,7 +59,7 @@ def _check_name(name):
     )
 
 
-def read_zip(path) -> Any:
+def read_zip(path: str | os.PathLike[str]) -> Any:
   """Reads what `torch.save` wrote since PyTorch 1.6.
 
   Args:
@@ -80,7 +85,7 @@ def read_zip(path) -> Any:
         'was written on a big-endian machine: save it anew on another'
       )
 
-    def storage(key, dtype, size):
+    def storage(key: str, dtype: np.dtype, size: int) -> np.ndarray:
       info = archive.getinfo(f'{root}data/{key}')
       if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f'{info.filename} is compressed or encrypted')
@@ -92,14 +97,14 @@ def read_zip(path) -> Any:
     return _resolved(pickles.read(program, _check_name), storage, _LEVELS)
 
 
-def _content(archive, name, most):
+def _content(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
   size = archive.getinfo(name).file_size
   if size > most:
     raise ValueError(f'{name} has {size:,} bytes; expected at most {most:,}')
   return archive.read(name)
 
 
-def _resolved(value, storage, levels):
+def _resolved(value: Any, storage: _Storage, levels: int) -> Any:
   """A value with arrays for tensors, in dictionaries of so many levels."""
   while type(value) is pickles.Call and value.name == _PARAMETER:
     value = value.arguments[0]
@@ -111,7 +116,7 @@ def _resolved(value, storage, levels):
   return {k: _resolved(v, storage, levels - 1) for k, v in items.items()}
 
 
-def _items(value) -> dict | None:
+def _items(value: object) -> dict[Any, Any] | None:
   """What a dictionary of either kind holds; None for anything else."""
   if type(value) is dict:
     return value
@@ -122,12 +127,12 @@ def _items(value) -> dict | None:
 
 
 def _tensor(
-  storage: Callable[[str, np.dtype, int], np.ndarray],
-  reference,
-  offset,
-  shape,
-  strides,
-):
+  storage: _Storage,
+  reference: object,
+  offset: Any,
+  shape: Any,
+  strides: Any,
+) -> np.ndarray:
   """A view of a storage; offset and strides count elements."""
   flat = storage(*_storage_of(reference))
   if type(shape) is not tuple or type(strides) is not tuple:
@@ -154,7 +159,7 @@ def _tensor(
   )
 
 
-def _storage_of(reference) -> tuple[str, np.dtype, int]:
+def _storage_of(reference: object) -> tuple[str, np.dtype, int]:
   """Key, type and size that ('storage', type, key, device, size) names."""
   match reference:
     case pickles.Reference(('storage', pickles.Global(kind), key, _, size)) if (
@@ -164,14 +169,14 @@ def _storage_of(reference) -> tuple[str, np.dtype, int]:
   raise ValueError('a tensor refers to what is no storage of the file')
 
 
-def _start_of_data(data, info):
+def _start_of_data(data: mmap.mmap, info: zipfile.ZipInfo) -> int:
   # The header before the data may be longer than its copy in the directory:
   # PyTorch pads it there to align the data.
   name, extra = struct.unpack_from('<HH', data, info.header_offset + 26)
   return info.header_offset + 30 + name + extra
 
 
-def read_legacy(path) -> Any:
+def read_legacy(path: str | os.PathLike[str]) -> Any:
   """Reads what `torch.save` wrote before PyTorch 1.6, with PyTorch itself.
 
   Returns:
@@ -193,7 +198,7 @@ def read_legacy(path) -> Any:
     reason = str(error).splitlines()[0]
     raise UserError(f'cannot be read by PyTorch ({reason})') from error
 
-  def arrays(value):
+  def arrays(value: Any) -> Any:
     if isinstance(value, dict):
       return {key: arrays(v) for key, v in value.items()}
     if not isinstance(value, torch.Tensor):

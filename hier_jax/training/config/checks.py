@@ -1,151 +1,32 @@
-"""The checks on a config's values.
+"""The checks on a config, by itself and with its data.
 
 All that a wrong value can break is found here, before anything is read,
 compiled or written.
 """
 
-import fnmatch
 import functools
-import math
-import operator
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from hier_jax import models
-from hier_jax.data import sampler, transforms
+from hier_jax.data import transforms
+from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
 from hier_jax.evaluation import baselines
-from hier_jax.losses._lca import ESTIMATORS
 from hier_jax.training.config import default as config_lib
-from hier_jax.training.distributed import mapping
+from hier_jax.training.config import values
 from hier_jax.training.logs import tensorboard
-from hier_jax.training.step import finite, objective, optim
+from hier_jax.training.step import objective, optim
 
 __all__ = ['check_data', 'validate']
 
-_RELATIONS = {
-  'above': operator.gt,
-  'at least': operator.ge,
-  'at most': operator.le,
-  'below': operator.lt,
-}
-# What holds of the values that are not None, of keys given as patterns.
-_BOUNDS = {
-  ('above', 0): (
-    'model.image_size',
-    'model.embedding_dim',
-    'model.clip_radius',
-    'model.radial_scale',
-    'loss.num_proxies',
-    'loss.hier.k',
-    'loss.hier.triplets_per_anchor',
-    'loss.*temperature',
-    'data.batch_size',
-    'data.max_megapixels',
-    'data.micro_batch',
-    'data.groups',
-    'data.num_threads',
-    'data.short_side',
-    'data.eval_crop',
-    'eval.batch_size',
-    'eval.every_epochs',
-    'eval.patience',
-    'checkpoint.*',
-    'optim.step_every',
-    'optim.step_factor',
-    'optim.adam_eps',
-    'optim.grad_scale',
-    'optim.clip_value',
-    'optim.clip_norm',
-    'epochs',
-    'log_every',
-  ),
-  ('at least', 0): (
-    'seed',
-    'model.c',
-    'loss.metric_weight',
-    'loss.hier_weight',
-    'loss.hier.margin',
-    'loss.memory.*',
-    'data.images_per_class',
-    'data.train_view.flip',
-    'data.train_view.grayscale',
-    'data.train_view.channel_shuffle',
-    'optim.lr',
-    'optim.warmup_epochs',
-    'optim.weight_decay',
-    'optim.b1',
-    'optim.b2',
-    'optim.ema_decay',
-    'optim.scales.*',
-  ),
-  ('at least', 2): ('eval.hold_out',),
-  ('below', 1): ('optim.b1', 'optim.b2', 'optim.ema_decay'),
-  ('at most', 1): (
-    'data.eval_crop',
-    'data.train_view.flip',
-    'data.train_view.grayscale',
-    'data.train_view.channel_shuffle',
-  ),
-  # Of a larger one JAX would silently drop bits.
-  ('at most', 2**32 - 1): ('seed',),
-}
-_CHOICES = {
-  'model.dtype': ('float32', 'bfloat16'),
-  'loss.metric': objective.LOSSES,
-  'loss.hier.normalize_by': ('all', 'valid'),
-  'loss.hier.estimator': ESTIMATORS,
-  'optim.schedule': ('constant', 'cosine', 'step', 'one_cycle'),
-  'nonfinite': finite.MODES,
-  'parallel': mapping.MAPS,
-  'data.sampler': sampler.KINDS,
-}
-# Type of the items of tuples, and what to call them.
-_NUMBERS = (int, float), 'numbers'
-_ITEMS = {
-  'optim.freeze': (str, 'regular expressions'),
-  'eval.recall_at': (int, 'whole numbers'),
-  'loss.recall_at_k.ks': (int, 'whole numbers'),
-}
 
-
-def _check_types(flat):
-  """That None and tuples are as they may be; ConfigDict holds other types."""
-  for key, value in flat.items():
-    if value is None and not config_lib.may_be_none(key):
-      raise UserError(f'config.{key} is None, must have a value')
-    kind, words = _ITEMS.get(key, _NUMBERS)
-    if isinstance(value, tuple) and not all(isinstance(x, kind) for x in value):
-      raise UserError(f'config.{key} is {value}, must be {words}')
-
-
-def _check_bounds(flat):
-  for (relation, bound), patterns in _BOUNDS.items():
-    for pattern in patterns:
-      for key in fnmatch.filter(flat, pattern):
-        value = flat[key]
-        if value is not None and not _RELATIONS[relation](value, bound):
-          raise UserError(
-            f'config.{key} is {value}, must be {relation} {bound}'
-          )
-
-
-def _check_finite(flat):
-  for key, value in flat.items():
-    numbers = value if isinstance(value, tuple) else (value,)
-    if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
-      raise UserError(f'config.{key} is {value}, must be finite')
-
-
-def _one_of(flat, key, allowed):
-  if flat[key] not in allowed:
-    choices = ', '.join(map(repr, allowed))
-    raise UserError(f'config.{key} is {flat[key]!r}, must be one of {choices}')
-
-
-def _check_views(flat):
+def _check_views(flat: Mapping[str, Any]) -> None:
   """That images can be cropped and resized as they are to be."""
   if flat['data.device_views'] and flat['data.short_side'] is None:
     raise UserError(
@@ -184,7 +65,7 @@ def _check_views(flat):
       ) from error
 
 
-def _check_batch(flat):
+def _check_batch(flat: Mapping[str, Any]) -> None:
   batch, per_class = flat['data.batch_size'], flat['data.images_per_class']
   if per_class and batch % per_class:
     raise UserError(
@@ -213,7 +94,7 @@ def _check_batch(flat):
       )
 
 
-def _check_sampler(flat):
+def _check_sampler(flat: Mapping[str, Any]) -> None:
   """That keys of one sampler do not wait for another."""
   kind, alone = flat['data.sampler'], 'hierarchical'
   given = {'data.level': None, 'data.groups': 1}
@@ -226,7 +107,7 @@ def _check_sampler(flat):
       )
 
 
-def _check_length(flat):
+def _check_length(flat: Mapping[str, Any]) -> None:
   """That the backbone trains at all in a run of that length."""
   epochs, rest = flat['epochs'], flat['optim.warmup_epochs']
   if rest >= epochs:
@@ -237,17 +118,20 @@ def _check_length(flat):
     )
 
 
-def _check_evaluation(flat):
+def _check_evaluation(flat: Mapping[str, Any]) -> None:
   """That there is something to judge by where it is to be judged."""
   recall_at = flat['eval.recall_at']
   if not recall_at or min(recall_at) < 1:
     raise UserError(
       f'config.eval.recall_at is {recall_at}, must be ranks of at least 1'
     )
-  _one_of(flat, 'eval.select', ('map@r', *(f'recall@{k}' for k in recall_at)))
+  ranks = (f'recall@{k}' for k in recall_at)
+  values.check_choice(flat, 'eval.select', ('map@r', *ranks))
 
 
-def _check_loss(flat, settings, model):
+def _check_loss(
+  flat: Mapping[str, Any], settings: ConfigDict, model: ConfigDict
+) -> None:
   """That the loss can be computed as config.loss and config.model say."""
   name, size = flat['loss.metric'], flat['loss.memory.size']
   batch, views = flat['data.batch_size'], flat['data.images_per_class']
@@ -272,7 +156,9 @@ def _check_loss(flat, settings, model):
     raise UserError(f'config.loss.{name}: {error}') from error
 
 
-def _check_model(settings, *, freeze, micro_batch):
+def _check_model(
+  settings: ConfigDict, *, freeze: Sequence[str], micro_batch: int | None
+) -> None:
   """That the network can be made as config.model says."""
   size = settings.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), np.uint8)
@@ -295,7 +181,7 @@ def _check_model(settings, *, freeze, micro_batch):
     )
 
 
-def _check_freeze(freeze, params):
+def _check_freeze(freeze: Sequence[str], params: optim.Params) -> None:
   """That each pattern is one, and finds a parameter."""
   for pattern in freeze:
     try:
@@ -313,7 +199,7 @@ def _check_freeze(freeze, params):
       )
 
 
-def validate(config, *, training=True):
+def validate(config: ConfigDict, *, training: bool = True) -> ConfigDict:
   """Checks a config by itself; see `check_data` for what needs the data.
 
   Args:
@@ -329,11 +215,7 @@ def validate(config, *, training=True):
   """
   flat = config_lib.flatten(config)
   config_lib.check_keys(flat)
-  _check_types(flat)
-  _check_finite(flat)
-  _check_bounds(flat)
-  for key, allowed in _CHOICES.items():
-    _one_of(flat, key, allowed)
+  values.check(flat)
   if flat['tensorboard']:
     tensorboard.check_tensorboard()
   _check_model(
@@ -353,7 +235,13 @@ def validate(config, *, training=True):
   return config
 
 
-def check_data(settings, memory, splits, *, total_steps):
+def check_data(
+  settings: ConfigDict,
+  memory: ConfigDict,
+  splits: Mapping[str, Split],
+  *,
+  total_steps: int,
+) -> None:
   """Raises UserError where the config contradicts its data set.
 
   Args:
@@ -370,7 +258,7 @@ def check_data(settings, memory, splits, *, total_steps):
     )
 
 
-def _check_ranks(recall_at, splits):
+def _check_ranks(recall_at: Sequence[int], splits: Mapping[str, Split]) -> None:
   """That no rank is beyond all that is ranked, where Recall@K says nothing."""
   last = max(recall_at)
   for name in ('gallery' if 'gallery' in splits else 'test', 'val'):

@@ -8,9 +8,11 @@ values.
 
 import contextlib
 import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
-from ml_collections import config_dict
+from ml_collections import ConfigDict, config_dict
 
 from hier_jax import paths
 from hier_jax.data import transforms
@@ -56,7 +58,7 @@ FREE_KEYS = (
 # Rows that are embedded at a time in evaluation, about.
 _EVAL_ROWS = 500
 # Key that is None where it is derived -> its value, of a whole config.
-_DERIVED = {
+_DERIVED: dict[str, Callable[[ConfigDict], object]] = {
   'model.mean': lambda config: registry.spec(config.model.backbone).mean,
   'model.std': lambda config: registry.spec(config.model.backbone).std,
   'data.eval_resize': lambda config: round(
@@ -71,18 +73,19 @@ _OR_NONE = ('model.c', 'model.clip_radius', 'data.train_view.scale')
 NONE_TYPES = {'epsilon': float, 'margins': tuple}
 
 
-def _loss_options():
+def _loss_options() -> dict[str, dict[str, Any]]:
   """Loss -> its options with their defaults, as a config can hold them."""
-  typed = lambda key, value: (
-    config_dict.placeholder(NONE_TYPES[key]) if value is None else value
-  )
+
+  def typed(key: str, value: object) -> object:
+    return config_dict.placeholder(NONE_TYPES[key]) if value is None else value
+
   return {
     name: {k: typed(k, v) for k, v in objective.options(name).items()}
     for name in objective.LOSSES
   }
 
 
-def default_config():
+def default_config() -> ConfigDict:
   """HIER with Proxy-Anchor as the paper trains it, on the Emoji data."""
   optional = config_dict.placeholder
   config = {
@@ -217,7 +220,9 @@ def default_config():
   return config_dict.create(**config).lock()
 
 
-def flatten(config, prefix=''):
+def flatten(
+  config: ConfigDict | Mapping[str, Any], prefix: str = ''
+) -> dict[str, Any]:
   """Dotted key -> value, dictionaries opened."""
   flat: dict[str, object] = {}
   for key, value in config.items():
@@ -228,19 +233,19 @@ def flatten(config, prefix=''):
   return flat
 
 
-def may_be_none(key):
+def may_be_none(key: str) -> bool:
   """Whether None is a value of a dotted key."""
   return key in _OR_NONE or flatten(default_config())[key] is None
 
 
-def unknown_key(key):
+def unknown_key(key: str) -> str:
   """What to say of a key that `default_config` does not have."""
   hint = did_you_mean(key, flatten(default_config()))
   everywhere = '; hier_jax/training/config/default.py has all of them'
   return f'unknown config key {key!r}{hint or everywhere}'
 
 
-def check_keys(flat):
+def check_keys(flat: Mapping[str, Any]) -> None:
   """Raises UserError where dotted keys are not those of `default_config`."""
   expected = set(flatten(default_config()))
   unknown, missing = sorted(set(flat) - expected), sorted(expected - set(flat))
@@ -253,7 +258,7 @@ def check_keys(flat):
     )
 
 
-def resolve(config):
+def resolve(config: ConfigDict) -> ConfigDict:
   """The config with what is None for derived, see `default_config`, filled in.
 
   A local data_dir becomes absolute, so that it is found from every folder.
@@ -277,12 +282,12 @@ def resolve(config):
   return found
 
 
-def _multiple(number, of):
+def _multiple(number: int, of: int) -> int:
   """The first multiple of `of` that is not below a number."""
   return -(-number // of) * of
 
 
-def facts(config):
+def facts(config: ConfigDict) -> dict[str, str]:
   """Dotted key -> value as text, what the processes of a run must share."""
   return {
     f'config.{key}': repr(value)
@@ -291,12 +296,12 @@ def facts(config):
   }
 
 
-def as_stored(config):
+def as_stored(config: ConfigDict) -> dict[str, Any]:
   """A config as nested dicts, as `config.json` holds it."""
   return json.loads(config.to_json())
 
 
-def from_stored(stored):
+def from_stored(stored: Mapping[str, Any]) -> ConfigDict:
   """The config that `config.json` of a run holds.
 
   Args:
@@ -314,7 +319,9 @@ def from_stored(stored):
   return config
 
 
-def differences(theirs, ours):
+def differences(
+  theirs: Mapping[str, Any], ours: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
   """Dotted keys whose values differ between two configs.
 
   Args:
@@ -332,7 +339,9 @@ def differences(theirs, ours):
   }
 
 
-def conflicts(theirs, ours, *, validated):
+def conflicts(
+  theirs: ConfigDict, ours: ConfigDict, *, validated: bool
+) -> dict[str, tuple[Any, Any]]:
   """The differences that keep a run of one config from going on with another.
 
   There are none in `FREE_KEYS`, in how often it is evaluated where that decides
@@ -356,7 +365,7 @@ def conflicts(theirs, ours, *, validated):
   return {key: values for key, values in found.items() if key not in free}
 
 
-def settings(config):
+def settings(config: ConfigDict) -> dict[str, tuple[Any, Any]]:
   """Dotted keys in which a config is not at its defaults, or what they derive.
 
   The seed and `FREE_KEYS`, which change no result, are left out.

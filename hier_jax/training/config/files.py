@@ -4,6 +4,7 @@ import pathlib
 import re
 import traceback
 import types
+from typing import Any
 
 from absl import flags
 from ml_collections import config_dict
@@ -17,7 +18,7 @@ __all__ = ['define_keys', 'given_keys', 'load']
 
 _WANTED = 'expected a Python file with a function get_config(preset=None)'
 _PREFIX = 'config.'
-_PARSERS = {
+_PARSERS: dict[type, flags.ArgumentParser[Any]] = {
   bool: flags.BooleanParser(),
   int: flags.IntegerParser(),
   float: flags.FloatParser(),
@@ -95,13 +96,13 @@ def _why(error: Exception) -> str:
   return f'{type(error).__name__}: {text.partition(chr(10))[0]}'
 
 
-class _Parser(flags.ArgumentParser):
+class _Parser(flags.ArgumentParser[Any]):
   """Parses the values of a key, 'None' where that is one."""
 
-  def __init__(self, kind, or_none):
+  def __init__(self, kind: type, or_none: bool) -> None:
     self._kind, self._or_none = kind, or_none
 
-  def parse(self, argument):
+  def parse(self, argument: str) -> object:
     if argument == 'None' and self._or_none:
       return None
     try:

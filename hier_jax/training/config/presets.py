@@ -10,6 +10,8 @@ loss alone, the row that shows what HIER adds.
 import dataclasses
 import difflib
 
+from ml_collections import ConfigDict
+
 from hier_jax.errors import UserError
 from hier_jax.training.config.default import default_config
 from hier_jax.training.step import objective
@@ -106,7 +108,7 @@ BACKBONES = {
 }
 
 
-def get_config(data: str, preset: str):
+def get_config(data: str, preset: str) -> ConfigDict:
   """The config of a data set and a preset.
 
   Args:
@@ -147,7 +149,9 @@ def get_config(data: str, preset: str):
   return config
 
 
-def _set_model(config, backbone, dim, official):
+def _set_model(
+  config: ConfigDict, backbone: Backbone, dim: int, official: bool
+) -> None:
   config.pretrained = 'hub'
   config.model.update(backbone=backbone.name, image_size=224, embedding_dim=dim)
   if backbone.lr is None:
@@ -156,7 +160,9 @@ def _set_model(config, backbone, dim, official):
     config.model.deit_token = 'official'
 
 
-def _set_optim(config, row, backbone, official):
+def _set_optim(
+  config: ConfigDict, row: Data, backbone: Backbone, official: bool
+) -> None:
   config.epochs = row.epochs
   config.optim.update(
     weight_decay=row.weight_decay,
@@ -182,7 +188,9 @@ def _set_optim(config, row, backbone, official):
     config.optim.warmup_epochs = row.resnet.warmup_epochs
 
 
-def _set_data(config, row, backbone, official):
+def _set_data(
+  config: ConfigDict, row: Data, backbone: Backbone, official: bool
+) -> None:
   config.data.name = row.name
   config.data.batch_size, config.data.images_per_class = 180, 2
   config.data.train_view.update(

@@ -8,7 +8,10 @@ all of them share.
 """
 
 import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
+import chex
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -26,12 +29,20 @@ __all__ = [
   'spread',
 ]
 
+State = TypeVar('State')
+Batch = Mapping[str, np.ndarray | jax.Array]
+Metrics = dict[str, jax.Array]
+Variables = Mapping[str, Any]
+# A per-device function of a state and of the device's rows.
+Step = Callable[[State, dict[str, jax.Array]], tuple[State, Metrics]]
+Shapes = Mapping[str, jax.ShapeDtypeStruct | np.ndarray | jax.Array]
+
 AXIS = 'devices'
 MAPS = ('pmap', 'shard_map')
 _SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
 
 
-def _mesh(devices, by='pmap'):
+def _mesh(devices: Sequence[jax.Device], by: str = 'pmap') -> Mesh:
   """The devices that arrays lie on: this process's, or those of all.
 
   All are in the order in which `pmap` counts them.
@@ -41,7 +52,9 @@ def _mesh(devices, by='pmap'):
   return Mesh(np.array(devices), (AXIS,))
 
 
-def spread(batch, devices=None):
+def spread(
+  batch: chex.ArrayTree, devices: Sequence[jax.Device] | None = None
+) -> Any:
   """Rows `[B, ...]` as `[devices, b, ...]`, those of each device apart.
 
   Args:
@@ -59,7 +72,12 @@ def spread(batch, devices=None):
   )
 
 
-def prefetch(batches, *, devices=None, depth=2):
+def prefetch(
+  batches: Iterable[Batch],
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  depth: int = 2,
+) -> Iterator[dict[str, jax.Array]]:
   """Yields batches placed for `map_step`, while later ones are on their way.
 
   Args:
@@ -69,7 +87,7 @@ def prefetch(batches, *, devices=None, depth=2):
   """
   devices = devices or jax.local_devices()
   sharding = NamedSharding(_mesh(devices), _SPLIT)
-  placed: collections.deque = collections.deque()
+  placed: collections.deque[dict[str, jax.Array]] = collections.deque()
   for batch in batches:
     placed.append(jax.device_put(spread(batch, devices), sharding))
     if len(placed) == depth:
@@ -78,7 +96,12 @@ def prefetch(batches, *, devices=None, depth=2):
     yield placed.popleft()
 
 
-def map_step(step, *, devices=None, by='pmap'):
+def map_step(
+  step: Step[State],
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  by: str = 'pmap',
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """Maps `step(state, batch) -> (state, metrics)` over the devices.
 
   Args:
@@ -99,7 +122,14 @@ def map_step(step, *, devices=None, by='pmap'):
   )
 
 
-def lower_step(step, state, batch, *, devices=None, by='pmap'):
+def lower_step(
+  step: Step[State],
+  state: State,
+  batch: Shapes,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  by: str = 'pmap',
+) -> jax.stages.Lowered:
   """What `map_step` makes of a step, before it is compiled.
 
   Args:
@@ -122,12 +152,19 @@ def lower_step(step, state, batch, *, devices=None, by='pmap'):
   return mapped.lower(state, rows)
 
 
-def compile_step(step, state, batch, **options):
+def compile_step(
+  step: Step[State], state: State, batch: Shapes, **options: Any
+) -> jax.stages.Compiled:
   """Compiles what `map_step` makes of a step; see `lower_step`."""
   return lower_step(step, state, batch, **options).compile()
 
 
-def map_embed(embed, *, devices=None, by='pmap'):
+def map_embed(
+  embed: Callable[[Variables, jax.Array], jax.Array],
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  by: str = 'pmap',
+) -> Callable[[Variables, np.ndarray], jax.Array]:
   """Maps `embed(variables, images [b, ...]) -> [b, d]` over the devices.
 
   Args:
@@ -142,7 +179,7 @@ def map_embed(embed, *, devices=None, by='pmap'):
   mapped = _map(embed, devices, by, out=_SPLIT)
   mesh = _mesh(devices, by)
 
-  def call(variables, images):
+  def call(variables: Variables, images: np.ndarray) -> jax.Array:
     rows = mapped(
       _placed(variables, mesh, _WHOLE),
       _placed(spread(images, devices), mesh, _SPLIT),
@@ -156,7 +193,14 @@ def map_embed(embed, *, devices=None, by='pmap'):
   return call
 
 
-def _map(function, devices, by, *, out, **options):
+def _map(
+  function: Callable[[Any, Any], Any],
+  devices: Sequence[jax.Device],
+  by: str,
+  *,
+  out: PartitionSpec,
+  **options: Any,
+) -> Any:
   """Maps `function(whole, split)`, `split` having a row for each device.
 
   Args:
@@ -187,7 +231,7 @@ def _map(function, devices, by, *, out, **options):
   return jax.jit(mapped, **options)
 
 
-def _placed(tree, mesh, spec):
+def _placed(tree: chex.ArrayTree, mesh: Mesh, spec: PartitionSpec) -> Any:
   """A process's arrays as those that the mapped function takes and makes.
 
   With a state that lies elsewhere it would be compiled twice: for the first
@@ -204,7 +248,7 @@ def _placed(tree, mesh, spec):
   )
 
 
-def gather_rows(rows):
+def gather_rows(rows: np.ndarray | jax.Array) -> np.ndarray:
   """Host rows `[n, ...]` of this process to those of all, in their order."""
   if jax.process_count() == 1:
     return np.asarray(rows)

@@ -9,14 +9,20 @@ import functools
 import itertools
 import signal
 import threading
+import types
+from collections.abc import Callable
+from typing import Self
 
 import jax
 from jax.experimental import multihost_utils
 
 __all__ = ['Preemption', 'jax_handler']
 
+# What catches a signal, as `signal.signal` takes and returns it.
+_Handler = Callable[[int, types.FrameType | None], object] | int | None
 
-class Preemption(contextlib.AbstractContextManager):
+
+class Preemption(contextlib.AbstractContextManager['Preemption']):
   """Asks a run to stop once SIGTERM has reached any of its processes.
 
   SIGTERM is caught while the block runs, the first time only: one more ends the
@@ -27,11 +33,12 @@ class Preemption(contextlib.AbstractContextManager):
   # that all places of a program need numbers of their own.
   _places = itertools.count(1)
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._asked = self._reached = False
-    self._previous = self._tell_jax = None
+    self._previous: _Handler = None
+    self._tell_jax: Callable[[int], object] | None = None
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     # Only the main thread may catch signals.
     if threading.current_thread() is threading.main_thread():
       if jax.distributed.is_initialized():
@@ -39,16 +46,16 @@ class Preemption(contextlib.AbstractContextManager):
       self._previous = signal.signal(signal.SIGTERM, self._ask)
     return self
 
-  def __exit__(self, *unused):
+  def __exit__(self, *unused: object) -> None:
     self._restore()
 
-  def _ask(self, number, _):
+  def _ask(self, number: int, _: object) -> None:
     self._asked = True
     self._restore()
     if self._tell_jax is not None:
       self._tell_jax(number)
 
-  def _restore(self):
+  def _restore(self) -> None:
     if self._previous is not None:
       signal.signal(signal.SIGTERM, self._previous)
       self._previous = None
@@ -67,7 +74,7 @@ class Preemption(contextlib.AbstractContextManager):
 
 
 @functools.cache
-def jax_handler():
+def jax_handler() -> Callable[[int], object]:
   """Takes SIGTERM from JAX, and returns what JAX does on it as a function.
 
   JAX's own handler, in C, catches every SIGTERM. Called from one of Python's

@@ -9,14 +9,15 @@ import contextlib
 import itertools
 import json
 import os
+import pathlib
 import re
 import socket
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -75,7 +76,7 @@ def agree(facts: Mapping[str, str]) -> None:
   _compare(_gather(dict(facts)))
 
 
-def _compare(told):
+def _compare(told: Sequence[Mapping[str, str]]) -> None:
   """Raises UserError where the facts of processes differ."""
   differing = []
   for name in dict.fromkeys(itertools.chain(*told)):
@@ -117,7 +118,7 @@ def from_first(make: Callable[[], Any]) -> Any:
   return made['value']
 
 
-def _gather(value):
+def _gather(value: Any) -> list[Any]:
   """What JSON can hold of all processes, in their order, in every process."""
   if not jax.distributed.is_initialized():
     return [value]
@@ -131,7 +132,7 @@ def _gather(value):
   return [told[i] for i in range(count())]
 
 
-def _meet(name, seconds=_PATIENCE):
+def _meet(name: str, seconds: float = _PATIENCE) -> None:
   """Returns once all processes have called it, which needs no device."""
   meet = ocp.multihost.get_barrier_sync_fn()
   meet(key=f'hier_jax {name}', timeout_ms=int(seconds * 1000))
@@ -176,7 +177,7 @@ def initialize(*, timeout_s: float = 60) -> None:
     ) from error
 
 
-def _explicit(given):
+def _explicit(given: Mapping[str, str]) -> dict[str, Any]:
   """What variables say of the processes, as `jax.distributed` takes it."""
   missing = [name for name in _VARIABLES if name not in given]
   if missing:
@@ -205,7 +206,7 @@ def _explicit(given):
   }
 
 
-def _check_free(address, port):
+def _check_free(address: str, port: int) -> None:
   """Raises UserError for a port in use, of which JAX may crash."""
   try:
     with socket.socket(socket.AF_INET6) as found:
@@ -218,7 +219,7 @@ def _check_free(address, port):
     ) from error
 
 
-def _connect(who, limit):
+def _connect(who: Mapping[str, Any], limit: float) -> None:
   """Connects to the coordinator as `who`, or as JAX finds it out."""
   # JAX would end the process too, but not say what it had waited for.
   at = f' at {who["coordinator_address"]}' if who else ''
@@ -242,7 +243,7 @@ def _connect(who, limit):
 
 
 @contextlib.contextmanager
-def joined(folder: str | os.PathLike) -> Iterator[None]:
+def joined(folder: str | os.PathLike[str]) -> Iterator[None]:
   """Joins the processes of the run, which then end together.
 
   Where one ends by an error, the others end within seconds, naming it, with its
@@ -275,11 +276,11 @@ def joined(folder: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _listening(notice):
+def _listening(notice: pathlib.Path) -> Iterator[None]:
   """Ends this process once another has left a notice, while the block runs."""
   ended = threading.Event()
 
-  def listen():
+  def listen() -> None:
     while not ended.wait(_PERIOD):
       # An object store raises errors of any kind.
       with contextlib.suppress(Exception):
@@ -297,7 +298,7 @@ def _listening(notice):
     thread.join()
 
 
-def _part(error, notice):
+def _part(error: BaseException, notice: pathlib.Path) -> None:
   """Sees to it that all processes end, of which this one does by an error."""
   known = isinstance(error, UserError)
   code = 2 if known else 130 if isinstance(error, KeyboardInterrupt) else 1
@@ -321,7 +322,7 @@ def _part(error, notice):
     notice.unlink()
 
 
-def _missing(name):
+def _missing(name: str) -> str:
   """Which processes do not come to a meeting, in words; '' where all do."""
   try:
     _meet(name, _FAREWELL)
@@ -332,7 +333,7 @@ def _missing(name):
   return ''
 
 
-def _leave():
+def _leave() -> None:
   """Returns once all processes know that they end, or some do not say so."""
   _missing('leave')
   if index() == 0:
@@ -340,7 +341,7 @@ def _leave():
     time.sleep(_PERIOD)
 
 
-def _exit(code, message=None):
+def _exit(code: int, message: str | None = None) -> NoReturn:
   """Ends the process from any thread, whatever the others wait for."""
   sys.stdout.flush()
   if message is not None:

@@ -4,10 +4,14 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TextIO, TypeVar
 
 import tqdm
 
 __all__ = ['APART', 'PARTS', 'Clock', 'Progress']
+
+Batch = TypeVar('Batch')
 
 # What the time of a run goes into; the rest of it is not named.
 PARTS = ('data', 'compile', 'step', 'evaluation', 'checkpoint')
@@ -28,16 +32,16 @@ class Clock:
     step: the last one of the period before.
   """
 
-  def __init__(self, step, batch_size):
+  def __init__(self, step: int, batch_size: int) -> None:
     self.step, self._batch_size = step, batch_size
     self._start()
 
-  def _start(self):
+  def _start(self) -> None:
     self._began = time.monotonic()
     self._seconds = dict.fromkeys(PARTS, 0.0)
 
   @contextlib.contextmanager
-  def spent(self, part):
+  def spent(self, part: str) -> Iterator[None]:
     """Counts the block's time as spent on a part."""
     began = time.monotonic()
     try:
@@ -45,7 +49,7 @@ class Clock:
     finally:
       self._seconds[part] += time.monotonic() - began
 
-  def waiting(self, batches):
+  def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yields the batches; the time until each is there is that of 'data'."""
     batches = iter(batches)
     while True:
@@ -55,7 +59,7 @@ class Clock:
         return
       yield batch
 
-  def lap(self, step):
+  def lap(self, step: int) -> dict[str, Any]:
     """Ends a period.
 
     Args:
@@ -90,7 +94,14 @@ class Progress:
     file: where to write; stderr by default.
   """
 
-  def __init__(self, total, *, start=0, enabled=True, file=None):
+  def __init__(
+    self,
+    total: int,
+    *,
+    start: int = 0,
+    enabled: bool = True,
+    file: TextIO | None = None,
+  ) -> None:
     # Not as a default argument, which would be the stderr of the import.
     file = sys.stderr if file is None else file
     self._total, self._file, self._enabled = total, file, enabled
@@ -104,7 +115,7 @@ class Progress:
       dynamic_ncols=True,
     )
 
-  def say(self, text):
+  def say(self, text: str) -> None:
     """Prints a line without breaking the bar."""
     if not self._enabled:
       return
@@ -113,7 +124,14 @@ class Progress:
     else:
       self._bar.write(text, file=self._file)
 
-  def update(self, step, metrics, timing, *, new_period):
+  def update(
+    self,
+    step: int,
+    metrics: Mapping[str, float],
+    timing: Mapping[str, Any],
+    *,
+    new_period: bool,
+  ) -> None:
     """Shows the losses of a step, its period's speed and the time left.
 
     Args:
@@ -139,6 +157,6 @@ class Progress:
       eta = tqdm.tqdm.format_interval(left)
       self.say(f'step {step}/{self._total} {values} left {eta}')
 
-  def close(self):
+  def close(self) -> None:
     """Leaves the bar as it stands."""
     self._bar.close()

@@ -6,14 +6,22 @@ says in timing.jsonl.
 
 import json
 import math
+import os
+import pathlib
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from hier_jax import json_files, paths
 from hier_jax.errors import UserError, plain, shown
 from hier_jax.paths import writing
+from hier_jax.training.logs.tensorboard import TensorBoard
 
 __all__ = ['TEXTS', 'MetricsLog', 'check_values', 'read']
+
+# Of a log, see `read`: text, numbers or None by key.
+Record = dict[str, Any]
 
 # The keys of records that hold text.
 TEXTS = frozenset({'distance', 'kind', 'name', 'ties'})
@@ -23,7 +31,7 @@ TEXTS = frozenset({'distance', 'kind', 'name', 'ties'})
 _FLUSH_SECONDS = 30
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> list[Record]:
   """Records of a log, of a file that is not there none.
 
   Each is a dict with a 'step', text under the keys of `TEXTS`, and finite
@@ -39,7 +47,7 @@ def read(path):
   return [_record(path, i, line) for i, line in enumerate(lines, 1)]
 
 
-def _record(path, number, line):
+def _record(path: pathlib.Path, number: int, line: bytes) -> Record:
   try:
     record = json_files.parse(line)
     if not isinstance(record, dict):
@@ -55,7 +63,7 @@ def _record(path, number, line):
   return record
 
 
-def check_values(record):
+def check_values(record: Mapping[str, object]) -> None:
   """Raises ValueError for values that a record never has, see `read`."""
   for key, value in record.items():
     if key in TEXTS:
@@ -82,14 +90,21 @@ class MetricsLog:
     board: a `TensorBoard` that is shown the records too.
   """
 
-  def __init__(self, path, *, step=0, enabled=True, board=None):
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    *,
+    step: int = 0,
+    enabled: bool = True,
+    board: TensorBoard | None = None,
+  ) -> None:
     self._path = paths.as_path(path)
     self._enabled, self._board = enabled, board
     self.records = [r for r in read(path) if r['step'] <= step]
     self._flushed, self._whole = -math.inf, False
     self.flush()
 
-  def write(self, record):
+  def write(self, record: Record) -> None:
     """Appends a record, which has a 'kind' and a 'step'.
 
     Raises:
@@ -107,7 +122,7 @@ class MetricsLog:
         file.write(json.dumps(record) + '\n')
       self._whole = True
 
-  def flush(self):
+  def flush(self) -> None:
     """Sees to it that the file holds all records.
 
     Raises:
@@ -122,6 +137,6 @@ class MetricsLog:
     if self._board is not None:
       self._board.flush()
 
-  def evaluations(self):
+  def evaluations(self) -> dict[str, Record]:
     """Evaluation records so far, by name, the latest of each."""
     return {r['name']: r for r in self.records if r['kind'] == 'eval'}

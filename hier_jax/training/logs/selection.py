@@ -4,20 +4,20 @@ So a resumed run decides as the uninterrupted one.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from hier_jax.training.logs import names
+from hier_jax.training.logs.records import Record
 
 __all__ = ['best', 'exhausted']
 
 
-def best(records: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
+def best(records: Sequence[Record], metric: str) -> Record:
   """The first record with the highest value of a metric; {} without any."""
   return max(_validations(records), key=lambda r: r[metric], default={})
 
 
 def exhausted(
-  records: Sequence[dict[str, Any]], metric: str, patience: int | None
+  records: Sequence[Record], metric: str, patience: int | None
 ) -> bool:
   """Whether `patience` evaluations have followed the best one.
 
@@ -33,5 +33,5 @@ def exhausted(
   return since >= patience
 
 
-def _validations(records):
+def _validations(records: Sequence[Record]) -> list[Record]:
   return [record for record in records if record['kind'] == names.VALIDATION]

@@ -4,6 +4,8 @@ import importlib
 import importlib.util
 import os
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from hier_jax import paths
 from hier_jax.errors import UserError
@@ -15,7 +17,7 @@ __all__ = ['TensorBoard', 'check_tensorboard']
 _BUCKET_WRITERS = {'gs': 'google.cloud.storage', 's3': 'boto3'}
 
 
-def check_tensorboard(workdir=''):
+def check_tensorboard(workdir: str | os.PathLike[str] = '') -> None:
   """Raises UserError where what writes TensorBoard's files is not installed.
 
   Args:
@@ -50,7 +52,7 @@ class TensorBoard:
       hold of later ones.
   """
 
-  def __init__(self, folder, *, step=0):
+  def __init__(self, folder: str | os.PathLike[str], *, step: int = 0) -> None:
     from tensorboardX import event_file_writer, proto
 
     self._folder, self._proto = paths.as_path(folder), proto
@@ -66,7 +68,7 @@ class TensorBoard:
     )
     self._write(step=step + 1, session_log=started)
 
-  def write(self, record):
+  def write(self, record: Mapping[str, Any]) -> None:
     """Writes the numbers of a record at its step."""
     kind = record['kind']
     if kind == 'eval' and record['step'] == 0:
@@ -81,7 +83,7 @@ class TensorBoard:
     ]
     self._write(step=record['step'], summary=proto.Summary(value=values))
 
-  def _write(self, **fields):
+  def _write(self, **fields: Any) -> None:
     event = self._proto.event_pb2.Event(wall_time=time.time(), **fields)
     with writing(self._folder):
       self._writer.write_event(event)
@@ -89,7 +91,7 @@ class TensorBoard:
     if not paths.is_remote(self._folder):
       self.flush()
 
-  def flush(self):
+  def flush(self) -> None:
     """Sees to it that the file holds all events."""
     with writing(self._folder):
       self._writer.flush()

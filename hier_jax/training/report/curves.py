@@ -1,23 +1,31 @@
 """Curves of groups of runs by epoch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hier_jax.errors import UserError, plain
 from hier_jax.training.logs import names
+from hier_jax.training.logs.records import Record
 from hier_jax.training.report import runs as runs_lib
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
 
 __all__ = ['figure']
 
-# Okabe and Ito's colours, dark ones first; where two print in the same grey,
+# Okabe and Ito's colors, dark ones first; where two print in the same gray,
 # dashes tell them apart.
-_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 _DASHES = ('-', '--', '-.', ':')
 
 
-def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
+def figure(
+  groups: Sequence[runs_lib.Group], metric: str, title: str
+) -> 'Figure':
   """Loss and a retrieval metric by epoch: a line a group, a band of its seeds.
 
   Args:
@@ -41,7 +49,7 @@ def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
   left, right = drawn.subplots(1, 2)
   for i, group in enumerate(groups):
     style = {
-      'color': _COLOURS[i % len(_COLOURS)],
+      'color': _COLORS[i % len(_COLORS)],
       'linestyle': _DASHES[i % len(_DASHES)],
     }
     losses = [_losses(run) for run in group.runs]
@@ -63,13 +71,26 @@ def figure(groups: Sequence[runs_lib.Group], metric: str, title: str):
   return drawn
 
 
-def _draw(axes, curves, style, label=None):
+def _draw(
+  axes: 'Axes',
+  curves: Sequence[Mapping[Any, float]],
+  style: Mapping[str, str],
+  label: str | None = None,
+) -> None:
   """The mean of curves, each epoch -> value, and the band they lie in."""
   epochs = sorted(set.intersection(*map(set, curves)))
   values = np.array([[curve[epoch] for epoch in epochs] for curve in curves])
   # A line of one point would not be seen without its marker.
-  marks = {'marker': 'o', 'markersize': 3, 'linewidth': 1.5}
-  axes.plot(epochs, values.mean(0), **marks, **style, label=label)
+  axes.plot(
+    epochs,
+    values.mean(0),
+    marker='o',
+    markersize=3,
+    linewidth=1.5,
+    color=style['color'],
+    linestyle=style['linestyle'],
+    label=label,
+  )
   if len(curves) > 1:
     low, high = values.min(0), values.max(0)
     axes.fill_between(
@@ -77,11 +98,11 @@ def _draw(axes, curves, style, label=None):
     )
 
 
-def _train_records(run):
+def _train_records(run: runs_lib.Run) -> list[Record]:
   return [r for r in run.records if r['kind'] == 'train']
 
 
-def _losses(run) -> dict[int, float]:
+def _losses(run: runs_lib.Run) -> dict[int, float]:
   """Mean loss of the steps logged in each epoch, the first being 1."""
   losses: dict[int, list[float]] = {}
   for record in _train_records(run):
@@ -90,13 +111,13 @@ def _losses(run) -> dict[int, float]:
   return {epoch: float(np.mean(found)) for epoch, found in losses.items()}
 
 
-def _evaluations(run):
+def _evaluations(run: runs_lib.Run) -> list[Record]:
   """Those of a run over its time: on the test split, or on classes held out."""
   held_out = [r for r in run.records if r['kind'] == names.VALIDATION]
   return held_out or [r for r in run.records if r['kind'] == 'eval']
 
 
-def _where(groups):
+def _where(groups: Sequence[runs_lib.Group]) -> str:
   kinds = {
     record['kind']
     for group in groups
@@ -107,7 +128,7 @@ def _where(groups):
   return ' or '.join(text for kind, text in texts.items() if kind in kinds)
 
 
-def _retrieval(run, metric) -> dict[float, float]:
+def _retrieval(run: runs_lib.Run, metric: str) -> dict[float, float]:
   """A metric in per cent by epoch, before training at 0."""
   records = _train_records(run)
   if not records:

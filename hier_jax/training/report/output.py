@@ -3,8 +3,7 @@
 import html
 import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hier_jax import paths
 from hier_jax.errors import plain
@@ -17,7 +16,7 @@ __all__ = ['as_markdown', 'write']
 _BY_SEED = ('run', 'metric', 'mean', 'std', 'interval')
 
 
-def as_markdown(found: dict[str, Any]) -> str:
+def as_markdown(found: summary.Report) -> str:
   """Tables of what `summary.summarize` returns, in Markdown."""
   groups = found['groups']
   trained = [group['systems'][names.TRAINED] for group in groups]
@@ -36,7 +35,10 @@ def as_markdown(found: dict[str, Any]) -> str:
   return '\n\n'.join(parts) + '\n'
 
 
-def _seeds_section(groups, trained) -> Iterator[str]:
+def _seeds_section(
+  groups: Sequence[summary.GroupSummary],
+  trained: Sequence[Mapping[str, summary.OverSeeds]],
+) -> Iterator[str]:
   seeds = sorted(
     {s for of in trained for m in of.values() for s in m['values']}
   )
@@ -52,7 +54,7 @@ def _seeds_section(groups, trained) -> Iterator[str]:
       yield _table([*_BY_SEED, *(f'seed {s}' for s in seeds)], rows)
 
 
-def _time_section(groups) -> Iterator[str]:
+def _time_section(groups: Sequence[summary.GroupSummary]) -> Iterator[str]:
   rows = [
     [group['label'], *_time_cells(group['time'])]
     for group in groups
@@ -67,7 +69,9 @@ def _time_section(groups) -> Iterator[str]:
     yield _table(['run', 'hours', 'images/s', *progress.PARTS], rows)
 
 
-def _unfinished_section(unfinished) -> Iterator[str]:
+def _unfinished_section(
+  unfinished: Sequence[summary.Unfinished],
+) -> Iterator[str]:
   if unfinished:
     yield '## Unfinished'
     yield 'Runs without a results.json, not counted above.'
@@ -77,12 +81,14 @@ def _unfinished_section(unfinished) -> Iterator[str]:
     )
 
 
-def _title(metric):
+def _title(metric: str) -> str:
   """`recall@1` as R@1, `map@r` as MAP@R."""
   return metric.replace('recall@', 'R@').upper()
 
 
-def _overview(groups, metrics) -> Iterator[list[str]]:
+def _overview(
+  groups: Sequence[summary.GroupSummary], metrics: Sequence[str]
+) -> Iterator[list[str]]:
   for group in groups:
     for system, measured in group['systems'].items():
       first = next(iter(measured.values()))
@@ -94,45 +100,51 @@ def _overview(groups, metrics) -> Iterator[list[str]]:
       ]
 
 
-def _spread(found):
+def _spread(found: summary.OverSeeds | None) -> str:
   if found is None:
     return ''
   std = '' if found['std'] is None else f' ± {100 * found["std"]:.2f}'
   return f'{100 * found["mean"]:.2f}{std}'
 
 
-def _by_seed(groups, system, seeds) -> Iterator[list[str]]:
-  cell = lambda value: '' if value is None else f'{100 * value:.2f}'
+def _by_seed(
+  groups: Sequence[summary.GroupSummary], system: str, seeds: Sequence[int]
+) -> Iterator[list[str]]:
   for group in groups:
     for metric, found in group['systems'].get(system, {}).items():
-      ends = [cell(found[end]) for end in ('low', 'high')]
+      ends = [_cell(found['low']), _cell(found['high'])]
       yield [
         group['label'],
         _title(metric),
-        cell(found['mean']),
-        cell(found['std']),
+        _cell(found['mean']),
+        _cell(found['std']),
         ' to '.join(ends) if all(ends) else '',
-        *(cell(found['values'].get(seed)) for seed in seeds),
+        *(_cell(found['values'].get(seed)) for seed in seeds),
       ]
 
 
-def _time_cells(time):
+def _cell(value: float | None) -> str:
+  return '' if value is None else f'{100 * value:.2f}'
+
+
+def _time_cells(time: Mapping[str, float]) -> list[str]:
   shares = (f'{time[part]:.1%}' for part in progress.PARTS)
   return [f'{time["hours"]:.2f}', f'{time["images_per_second"]:.0f}', *shares]
 
 
-def _table(titles, rows):
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   """Lines of a Markdown table, the first column of which is text."""
-  # A folder's name, or a value of a config, may hold anything.
-  escape = lambda cell: html.escape(plain(cell), quote=False).replace(
-    '|', r'\|'
-  )
   rule = [':--', *['--:'] * (len(titles) - 1)]
-  lines = [titles, rule, *(map(escape, row) for row in rows)]
+  lines = [titles, rule, *(map(_escaped, row) for row in rows)]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike) -> None:
+def _escaped(cell: str) -> str:
+  # A folder's name, or a value of a config, may hold anything.
+  return html.escape(plain(cell), quote=False).replace('|', r'\|')
+
+
+def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike[str]) -> None:
   """Writes report.md, report.json and curves.png into a folder.
 
   Args:

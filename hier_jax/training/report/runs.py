@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hier_jax import json_files, paths
@@ -48,8 +48,8 @@ class Run:
   seed: int
   settings: dict[str, tuple[Any, Any]]
   results: dict[str, dict[str, Any]] | None
-  records: list[dict[str, Any]]
-  timing: list[dict[str, Any]]
+  records: list[records_lib.Record]
+  timing: list[records_lib.Record]
 
   def metrics_of(self, system: str) -> dict[str, float]:
     """Retrieval metrics of a system, counts left out."""
@@ -65,7 +65,7 @@ class Group:
   runs: list[Run]
 
 
-def load(dirs: Sequence[str | os.PathLike]) -> list[Run]:
+def load(dirs: Sequence[str | os.PathLike[str]]) -> list[Run]:
   """Reads runs.
 
   Args:
@@ -78,6 +78,14 @@ def load(dirs: Sequence[str | os.PathLike]) -> list[Run]:
     UserError: folders without a run, files that cannot be read, no run that is
       finished, two finished runs of the same config and seed.
   """
+  absent = [str(d) for d in dirs if not paths.as_path(d).exists()]
+  if absent:
+    verb = 'does' if len(absent) == 1 else 'do'
+    raise UserError(
+      f'{" and ".join(absent)} {verb} not exist;'
+      ' expected the workdir of a run, as `hier-jax train --workdir` names it,'
+      ' or a folder of workdirs'
+    )
   found = {d: _workdirs(paths.as_path(d)) for d in dirs}
   empty = [str(d) for d, workdirs in found.items() if not workdirs]
   if empty:
@@ -107,13 +115,13 @@ def load(dirs: Sequence[str | os.PathLike]) -> list[Run]:
   return runs
 
 
-def _workdirs(folder):
+def _workdirs(folder: pathlib.Path) -> list[pathlib.Path]:
   if (folder / 'config.json').is_file():
     return [folder]
   return sorted(path.parent for path in folder.glob('*/config.json'))
 
 
-def _load(folder):
+def _load(folder: pathlib.Path) -> Run:
   stored = json_files.read_object(folder / 'config.json', _WRITTEN)
   try:
     ours = config_lib.from_stored(stored)
@@ -132,7 +140,7 @@ def _load(folder):
   )
 
 
-def _results(path):
+def _results(path: pathlib.Path) -> dict[str, dict[str, Any]] | None:
   """The table of a finished run, None where there is none."""
   try:
     found = json_files.read_object(path, _WRITTEN)
@@ -156,11 +164,11 @@ def _results(path):
   return found
 
 
-def _records(path):
+def _records(path: pathlib.Path) -> list[records_lib.Record]:
   """The records of a log, with the keys that reports read."""
   records = records_lib.read(path)
   for number, record in enumerate(records, 1):
-    needed = _NEEDED.get(record.get('kind'))
+    needed = _NEEDED.get(record.get('kind', ''))
     lacking = [
       key
       for key in needed or ()
@@ -174,11 +182,11 @@ def _records(path):
   return records
 
 
-def _names(runs):
+def _names(runs: Iterable[Run]) -> str:
   return ', '.join(str(run.folder) for run in runs)
 
 
-def _finished(runs) -> list[list[Run]]:
+def _finished(runs: Iterable[Run]) -> list[list[Run]]:
   """The finished runs by group, each in the order of seeds."""
   groups: dict[str, list[Run]] = {}
   for run in runs:
@@ -187,7 +195,7 @@ def _finished(runs) -> list[list[Run]]:
   return [sorted(group, key=lambda run: run.seed) for group in groups.values()]
 
 
-def _check_seeds(runs):
+def _check_seeds(runs: Sequence[Run]) -> None:
   twice = [
     f'{_names([a, b])} (seed {a.seed})'
     for group in _finished(runs)
@@ -204,7 +212,7 @@ def _check_seeds(runs):
 def groups(runs: Sequence[Run]) -> list[Group]:
   """The finished runs by config, but for the seed and keys that change nothing.
 
-  A group is labelled with the settings in which groups differ where that is
+  A group is labeled with the settings in which groups differ where that is
   short, else with the folder of its runs.
   """
   found = _finished(runs)
@@ -218,11 +226,16 @@ def groups(runs: Sequence[Run]) -> list[Group]:
   return [Group(*both) for both in zip(labels, found, strict=True)]
 
 
-def _settings_label(group, every):
+def _settings_label(
+  group: Sequence[Run], every: Sequence[Sequence[Run]]
+) -> str:
   """The settings in which a group differs from others, '' if in none."""
   settings = [runs[0].settings for runs in every]
   defaults = {k: old for of in settings for k, (old, _) in of.items()}
-  value = lambda of, key: of[key][1] if key in of else defaults[key]
+
+  def value(of: dict[str, tuple[Any, Any]], key: str) -> object:
+    return of[key][1] if key in of else defaults[key]
+
   keys = [
     key
     for key in sorted(defaults)
@@ -235,7 +248,7 @@ def _settings_label(group, every):
   )
 
 
-def _folder_label(group):
+def _folder_label(group: Sequence[Run]) -> pathlib.Path:
   """The folder that holds a group's runs, or its only run."""
   first, *others = (_resolved(run.folder) for run in group)
   return next(
@@ -245,5 +258,5 @@ def _folder_label(group):
   )
 
 
-def _resolved(folder):
+def _resolved(folder: pathlib.Path) -> pathlib.Path:
   return folder if paths.is_remote(folder) else folder.resolve()

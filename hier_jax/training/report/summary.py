@@ -2,21 +2,65 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from scipy import special, stats
 
 from hier_jax.training.logs import progress
+from hier_jax.training.logs.records import Record
 from hier_jax.training.report import runs as runs_lib
 
-__all__ = ['CONFIDENCE', 'common_metrics', 'summarize']
+__all__ = [
+  'CONFIDENCE',
+  'GroupSummary',
+  'OverSeeds',
+  'Report',
+  'Unfinished',
+  'common_metrics',
+  'summarize',
+]
+
+
+class OverSeeds(TypedDict):
+  """A metric of a system over the seeds of a group."""
+
+  mean: float
+  std: float | None
+  low: float | None
+  high: float | None
+  values: dict[int, float]
+
+
+class GroupSummary(TypedDict):
+  """Runs that differ in their seeds alone; 'systems' by system and metric."""
+
+  label: str
+  folders: list[str]
+  systems: dict[str, dict[str, OverSeeds]]
+  time: dict[str, float] | None
+
+
+class Unfinished(TypedDict):
+  """A run without results, and how far it is."""
+
+  folder: str
+  seed: int
+  step: int
+
+
+class Report(TypedDict):
+  """What `report.json` holds."""
+
+  groups: list[GroupSummary]
+  unfinished: list[Unfinished]
+
 
 # Of the interval of a mean over seeds.
 CONFIDENCE = 0.95
 
 
-def summarize(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
+def summarize(runs: Sequence[runs_lib.Run]) -> Report:
   """Compares runs: all numbers, as `report.json` holds them.
 
   Args:
@@ -25,7 +69,7 @@ def summarize(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
   Returns:
     'groups', a list: 'label', 'folders', 'systems' (system -> metric -> its
     'mean', 'std', 'low' and 'high' over seeds, and 'values' by seed) and, where
-    the runs have them, figures of 'time'; and 'unfinished', a list.
+    the runs have them, shares of 'time'; and 'unfinished', a list.
   """
   return {
     'groups': [
@@ -49,7 +93,7 @@ def summarize(runs: Sequence[runs_lib.Run]) -> dict[str, Any]:
   }
 
 
-def _systems(runs):
+def _systems(runs: Sequence[runs_lib.Run]) -> dict[str, dict[str, OverSeeds]]:
   return {
     system: {
       metric: _over_seeds(
@@ -57,18 +101,18 @@ def _systems(runs):
       )
       for metric in common_metrics(runs, system)
     }
-    for system in runs[0].results
-    if all(system in run.results for run in runs)
+    for system in runs[0].results or ()
+    if all(system in (run.results or ()) for run in runs)
   }
 
 
-def common_metrics(runs, system) -> list[str]:
+def common_metrics(runs: Sequence[runs_lib.Run], system: str) -> list[str]:
   """Metrics that all the runs have of a system, in the first one's order."""
   first, *others = (run.metrics_of(system) for run in runs)
   return [metric for metric in first if all(metric in o for o in others)]
 
 
-def _over_seeds(values):
+def _over_seeds(values: dict[int, float]) -> OverSeeds:
   """Mean, standard deviation (ddof 1) and interval of a proportion."""
   found = np.array(list(values.values()))
   low, high = _interval(found)
@@ -81,7 +125,7 @@ def _over_seeds(values):
   }
 
 
-def _interval(values) -> tuple[float | None, float | None]:
+def _interval(values: np.ndarray) -> tuple[float | None, float | None]:
   """Student's interval on the logit scale, which stays within 0 to 1.
 
   Near either end it also covers the mean as often as it says, where that of the
@@ -98,12 +142,15 @@ def _interval(values) -> tuple[float | None, float | None]:
   return float(low), float(high)
 
 
-def _time(records):
+def _time(records: Sequence[Record]) -> dict[str, float] | None:
   """Where the time of a group's runs went, None without records."""
   seconds = sum(r['seconds'] for r in records)
   timed = [r for r in records if r.get('images_per_second') is not None]
+
   # Older runs did not tell compiling apart.
-  share = lambda r, *parts: sum(r.get(f'share/{part}') or 0 for part in parts)
+  def share(record: Record, *parts: str) -> float:
+    return sum(record.get(f'share/{part}') or 0 for part in parts)
+
   training = [r['seconds'] * (1 - share(r, *progress.APART)) for r in timed]
   if not sum(training) > 0:
     return None

@@ -1,4 +1,4 @@
-"""Checkpoints of a run; the only module that saves with Orbax.
+"""Checkpoints of a run, which Orbax writes.
 
 A checkpoint is written under a temporary name and renamed when it is whole, so
 that one that was cut short is never listed. Every process holds the whole
@@ -7,28 +7,28 @@ state: process 0 alone writes it, beside the steps, and each reads it.
 
 import concurrent.futures
 import contextlib
-import gc
-import json
-import logging
-import math
-import zlib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from hier_jax import paths
-from hier_jax.errors import UserError, listed, shown
+from hier_jax.errors import UserError, shown
 from hier_jax.training.distributed import processes
+from hier_jax.training.run import stored_state
 
 __all__ = ['Checkpoints', 'steps_in']
+
+State = TypeVar('State')
 
 # Threads that copy a state.
 _COPIERS = 4
 
 
-def steps_in(directory):
+def steps_in(directory: pathlib.Path) -> list[int]:
   """Steps of the whole checkpoints in a folder, which may not exist.
 
   Raises:
@@ -43,7 +43,7 @@ def steps_in(directory):
   return ocp.utils.checkpoint_steps(directory)
 
 
-class Checkpoints(contextlib.AbstractContextManager):
+class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
   """The checkpoints of one workdir.
 
   All processes make the same calls in the same order.
@@ -54,11 +54,13 @@ class Checkpoints(contextlib.AbstractContextManager):
       and leaves alone what another process may be writing.
   """
 
-  def __init__(self, directory, *, keep=None):
+  def __init__(
+    self, directory: str | os.PathLike[str], *, keep: int | None = None
+  ) -> None:
     directory = paths.as_path(directory)
     local = not paths.is_remote(directory)
     self._directory = directory.absolute() if local else directory
-    self._pending = None
+    self._pending: concurrent.futures.Future[None] | None = None
     if processes.index() != 0:
       return
     self._directory.mkdir(parents=True, exist_ok=True)
@@ -72,13 +74,13 @@ class Checkpoints(contextlib.AbstractContextManager):
         preservation_policy=self._kept,
         # It does not read what may be damaged, to list what there is.
         lightweight_initialize=True,
-        multiprocessing_options=_by_itself(),
+        multiprocessing_options=stored_state.by_itself(),
       ),
     )
     self._writer = concurrent.futures.ThreadPoolExecutor(1)
     self._copiers = concurrent.futures.ThreadPoolExecutor(_COPIERS)
 
-  def __exit__(self, *unused):
+  def __exit__(self, *unused: object) -> None:
     try:
       self._wait()
     finally:
@@ -87,22 +89,22 @@ class Checkpoints(contextlib.AbstractContextManager):
           pool.shutdown()
         self._manager.close()
 
-  def _wait(self):
+  def _wait(self) -> None:
     """Waits for what is being written, and raises what went wrong with it."""
     pending, self._pending = self._pending, None
     if pending is not None:
       pending.result()
 
   @property
-  def latest_step(self):
+  def latest_step(self) -> int | None:
     """Step of the latest whole checkpoint, or None."""
     return processes.from_first(lambda: max(self._steps(), default=None))
 
-  def _steps(self):
+  def _steps(self) -> list[int]:
     self._wait()
     return sorted(self._manager.all_steps())
 
-  def warm_up(self, state):
+  def warm_up(self, state: Any) -> None:
     """Takes, before the steps, the time that a first copy takes more.
 
     Args:
@@ -111,7 +113,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     if processes.index() == 0:
       _copy(state, self._copiers)
 
-  def save(self, step, state, best=None):
+  def save(self, step: int, state: Any, best: int | None = None) -> None:
     """Begins to write the state; returns before it is on disk.
 
     Args:
@@ -128,22 +130,22 @@ class Checkpoints(contextlib.AbstractContextManager):
     copy = _copy(state, self._copiers)
     self._pending = self._writer.submit(self._write, step, copy, best)
 
-  def _write(self, step, state, best):
-    arrays = {path: np.asarray(leaf) for path, leaf in _named(state)}
+  def _write(self, step: int, state: Any, best: int | None) -> None:
+    arrays = stored_state.arrays_of(state)
     self._kept.best = best
     self._manager.save(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardSave(arrays)),
-      custom_metadata={'digest': _digest(arrays)},
+      custom_metadata={'digest': stored_state.digest(arrays)},
       # When to save is the loop's decision.
       force=True,
     )
 
-  def restore(self, state, step=None):
+  def restore(self, state: State, step: int | None = None) -> State:
     """A checkpoint, as arrays of this process.
 
     Args:
-      state: of the same model and optimiser.
+      state: of the same model and optimizer.
       step: of the checkpoint, None for the latest.
 
     Raises:
@@ -152,7 +154,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     step, before = processes.from_first(lambda: self._choose(step))
     where = self._directory / str(step)
     try:
-      return _read(where, state)
+      return stored_state.read(where, state)
     except Exception as error:
       offer = (
         f'remove {where} to go on from the one before, of step {before}'
@@ -164,7 +166,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         f' ({_why(error)}); {offer}'
       ) from error
 
-  def _choose(self, step):
+  def _choose(self, step: int | None) -> tuple[int, int | None]:
     """The step, the latest for None, and the one before it or None."""
     steps = self._steps()
     if step is None and steps:
@@ -185,10 +187,13 @@ class _Kept:
     best: its step, or None.
   """
 
-  def __init__(self, latest):
-    self._latest, self.best = latest, None
+  def __init__(self, latest: int | None) -> None:
+    self._latest = latest
+    self.best: int | None = None
 
-  def should_preserve(self, checkpoints, *, context):
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: object
+  ) -> list[bool]:
     """Orbax asks of all of them, whether each is."""
     del context
     steps = [found.step for found in checkpoints]
@@ -198,15 +203,7 @@ class _Kept:
     return [step in kept for step in steps]
 
 
-def _by_itself():
-  """What lets Orbax in a process wait for no other."""
-  me = processes.index()
-  return ocp.options.MultiprocessingOptions(
-    primary_host=me, active_processes={me}
-  )
-
-
-def _copy(state, pool):
+def _copy(state: State, pool: concurrent.futures.Executor) -> State:
   """The arrays of one device in others, which a step does not consume."""
   leaves, tree = jax.tree.flatten(state)
   one = [
@@ -222,93 +219,7 @@ def _copy(state, pool):
   return jax.tree.unflatten(tree, leaves)
 
 
-def _named(state):
-  """Pairs of the path of an array in a state, as a text, and the array."""
-  return [
-    (jax.tree_util.keystr(path, simple=True, separator='.'), leaf)
-    for path, leaf in jax.tree.leaves_with_path(state)
-  ]
-
-
-def _digest(arrays):
-  """Checksum of name -> array; tensorstore has none of their data."""
-  found = 0
-  for name, array in sorted(arrays.items()):
-    found = zlib.crc32(f'{name} {array.dtype} {array.shape}'.encode(), found)
-    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    found = zlib.crc32(data.data, found)
-  return f'{found:08x}'
-
-
-def _noted(folder):
-  """The checksum that was noted of a state; None where it cannot be read."""
-  try:
-    stored = json.loads((folder / '_CHECKPOINT_METADATA').read_text())
-    return stored['custom_metadata']['digest']
-  except (OSError, ValueError, KeyError, TypeError):
-    return None
-
-
-def _read(folder, state):
-  """A state as another, of the arrays that a checkpoint holds.
-
-  Raises:
-    ValueError: they are not those that were saved, or are another model's.
-  """
-  options = {'multiprocessing_options': _by_itself()}
-  handler = ocp.StandardCheckpointHandler(**options)
-  with _quiet(), ocp.Checkpointer(handler, **options) as reader:
-    # Before any memory is taken: what is declared may be larger than it all.
-    _check_declared(handler.metadata(folder / 'state').tree, state)
-    found = reader.restore(folder / 'state', args=ocp.args.StandardRestore())
-  if _digest(found) != _noted(folder):
-    raise ValueError('its arrays are not those that were saved')
-  return jax.tree.unflatten(
-    jax.tree.structure(state),
-    [jnp.asarray(found[name]) for name, _ in _named(state)],
-  )
-
-
-def _check_declared(declared, state):
-  """Raises ValueError unless arrays have the names and shapes of a state's.
-
-  Args:
-    declared: Orbax's name -> metadata.
-    state: as restored.
-  """
-  ours = {name: leaf.shape for name, leaf in _named(state)}
-  theirs = {name: getattr(v, 'shape', None) for name, v in declared.items()}
-  differing = [
-    f'{name} {theirs.get(name, "missing")} for {ours.get(name, "none")}'
-    for name in {**ours, **theirs}
-    if ours.get(name) != theirs.get(name)
-  ]
-  if differing:
-    raise ValueError(
-      f'it is of another model, with {len(differing)} other arrays:'
-      f' {listed(differing)}'
-    )
-  for name, array in declared.items():
-    chunk = array.storage and array.storage.chunk_shape
-    if chunk and math.prod(chunk) > math.prod(array.shape):
-      raise ValueError(f'{name} {array.shape} has chunks of {chunk}')
-
-
-@contextlib.contextmanager
-def _quiet():
-  """Keeps the tasks that fail beside the first from telling their errors."""
-  log = logging.getLogger('asyncio')
-  level = log.level
-  log.setLevel(logging.CRITICAL + 1)
-  try:
-    yield
-  finally:
-    # Each tells its own when it is collected.
-    gc.collect()
-    log.setLevel(level)
-
-
-def _why(error):
+def _why(error: Exception) -> str:
   """An error in a line; tensorstore adds all it knows in brackets."""
   line = (str(error).splitlines() or [''])[0].split(' [')[0]
   kind = type(error)

@@ -2,9 +2,12 @@
 
 import collections
 import math
+import os
+from typing import Any
 
 import jax
 from flax import traverse_util
+from ml_collections import ConfigDict
 
 from hier_jax import paths
 from hier_jax.training.distributed import mapping, processes
@@ -16,7 +19,9 @@ from hier_jax.training.step import train_step as step_lib
 __all__ = ['describe']
 
 
-def describe(config, workdir=None) -> str:
+def describe(
+  config: ConfigDict, workdir: str | os.PathLike[str] | None = None
+) -> str:
   """Text on a run: config, parameters and rates, batches, memory.
 
   Checks all that a run checks before it begins, and compiles the step, but
@@ -49,9 +54,9 @@ def describe(config, workdir=None) -> str:
   )
 
 
-def _parameters(plan):
+def _parameters(plan: plans.Plan) -> str:
   """A row a group: how many parameters, and their rate over time."""
-  counts: collections.Counter = collections.Counter()
+  counts: collections.Counter[str] = collections.Counter()
   params = traverse_util.flatten_dict(plan.shapes.params, sep='/')
   for name, leaf in params.items():
     group = optim.group_of(name, plan.config.optim.freeze)
@@ -72,7 +77,7 @@ def _parameters(plan):
   return '\n'.join(lines)
 
 
-def _pretrained(plan):
+def _pretrained(plan: plans.Plan) -> list[str]:
   """A line on the weights that the run begins with, where it does so."""
   if plan.weights is not None:
     return [f'pretrained weights: {plan.weights.summary()}']
@@ -81,7 +86,7 @@ def _pretrained(plan):
   return ['pretrained weights: of the hub, fetched when the run begins']
 
 
-def _batches(plan):
+def _batches(plan: plans.Plan) -> str:
   data, train = plan.config.data, plan.splits['train']
   batch, per_class = data.batch_size, data.images_per_class
   devices, hosts = jax.device_count(), processes.count()
@@ -101,7 +106,7 @@ def _batches(plan):
   )
 
 
-def _memory(found):
+def _memory(found: Any) -> str:
   if found is None:
     return 'memory of the step: not known on this device'
   parts = {

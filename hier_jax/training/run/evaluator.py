@@ -1,9 +1,11 @@
 """Evaluates the states of a run: embeds splits, ranks them, records metrics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from hier_jax.data import transforms
 from hier_jax.data.datasets import Split
@@ -16,6 +18,10 @@ from hier_jax.training.run.inputs import ranked_splits
 from hier_jax.training.step.state import TrainState
 
 __all__ = ['Evaluator']
+
+# System -> its retrieval metrics; variables and images -> embeddings.
+Table = dict[str, dict[str, Any]]
+Embed = Callable[[Mapping[str, Any], np.ndarray], jax.Array]
 
 # Rows of the table that come before the trained network, where they are there.
 _PIXELS, _UNTRAINED = 'raw pixels', 'before training'
@@ -41,14 +47,14 @@ class Evaluator:
   def __init__(
     self,
     splits: Mapping[str, Split],
-    embed: Callable[[Any, np.ndarray], Any],
+    embed: Embed,
     log: MetricsLog,
     *,
     say: Callable[[str], None],
     before_batch: Callable[[], None],
-    settings: Any,
-    model: Any,
-    data: Any,
+    settings: ConfigDict,
+    model: ConfigDict,
+    data: ConfigDict,
   ) -> None:
     self._splits, self._embed, self._log = splits, embed, log
     self._say, self._before_batch = say, before_batch
@@ -119,7 +125,7 @@ class Evaluator:
         chosen, self._test, 'eval', step, names.BEST, checkpoint=best
       )
 
-  def table(self, step: int) -> dict[str, dict[str, Any]]:
+  def table(self, step: int) -> Table:
     """Name of a system -> its test metrics, `step` being the run's last."""
     found = self._log.evaluations()
     rows = {name: found.get(name) for name in (_PIXELS, _UNTRAINED)}
@@ -128,18 +134,28 @@ class Evaluator:
     return {name: row for name, row in rows.items() if row is not None}
 
   @property
-  def _test(self):
+  def _test(self) -> list[Split]:
     """The queries and, where there is one, the gallery."""
     return ranked_splits(self._splits)
 
-  def _evaluate(self, state, splits, kind, step, name, **others):
+  def _evaluate(
+    self,
+    state: TrainState,
+    splits: Sequence[Split],
+    kind: str,
+    step: int,
+    name: str,
+    **others: Any,
+  ) -> None:
     """Embeds splits by a state, and records their metrics under a name."""
     variables = state.eval_variables
     found = self._embedded(splits, lambda im: self._embed(variables, im))
     self._record(kind, step, name, self._ranked(found, c=self._c) | others)
 
-  def _embedded(self, splits, embed):
-    def embed_batch(images):
+  def _embedded(
+    self, splits: Sequence[Split], embed: Callable[[np.ndarray], Any]
+  ) -> list[tuple[np.ndarray, np.ndarray]]:
+    def embed_batch(images: np.ndarray) -> Any:
       self._before_batch()
       return embed(images)
 
@@ -154,7 +170,9 @@ class Evaluator:
       for split in splits
     ]
 
-  def _ranked(self, embedded, c):
+  def _ranked(
+    self, embedded: Sequence[tuple[np.ndarray, np.ndarray]], c: float | None
+  ) -> dict[str, Any]:
     (queries, labels), *others = embedded
     gallery, gallery_labels = others[0] if others else (None, None)
     return retrieval.retrieval_metrics(
@@ -166,8 +184,10 @@ class Evaluator:
       recall_at=self._settings.recall_at,
     )
 
-  def _record(self, kind, step, name, metrics):
-    self._log.write({'kind': kind, 'step': step, 'name': name} | metrics)
+  def _record(
+    self, kind: str, step: int, name: str, metrics: Mapping[str, Any]
+  ) -> None:
+    self._log.write({'kind': kind, 'step': step, 'name': name, **metrics})
     first = self._settings.recall_at[0]
     shown = name if kind == 'eval' else f'{name}, {kind}'
     self._say(
@@ -176,6 +196,6 @@ class Evaluator:
     )
 
 
-def _name(step):
+def _name(step: int) -> str:
   """The name of the evaluation of a state, in records."""
   return f'step {step}'

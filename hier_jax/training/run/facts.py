@@ -4,10 +4,10 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from hier_jax.data.datasets import Split
 from hier_jax.training.config import default as config_lib
@@ -15,7 +15,7 @@ from hier_jax.training.config import default as config_lib
 __all__ = ['code_fingerprint', 'data_fingerprints', 'of_run']
 
 
-def of_run(config: Any, splits: Mapping[str, Split]) -> dict[str, str]:
+def of_run(config: ConfigDict, splits: Mapping[str, Split]) -> dict[str, str]:
   """Name of a fact -> its value as text: code, JAX, config and data.
 
   Args:
@@ -49,7 +49,7 @@ def data_fingerprints(splits: Mapping[str, Split]) -> dict[str, str]:
   return {f'split {k}': _fingerprint(split) for k, split in splits.items()}
 
 
-def _fingerprint(split):
+def _fingerprint(split: Split) -> str:
   names = {key: list(values) for key, values in split.names.items()}
   found = hashlib.sha256(json.dumps([split.name, names]).encode())
   for field, values in sorted({**split.fields, 'label': split.labels}.items()):

@@ -1,5 +1,7 @@
 """What is looked at once, before the first step of a run."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,21 @@ import numpy as np
 from hier_jax import debug
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import processes
+from hier_jax.training.run.evaluator import Embed
 from hier_jax.training.step import objective
+from hier_jax.training.step.state import TrainState
 
 __all__ = ['check']
 
 
-def check(embed, state, batch, *, eval_rows, c):
+def check(
+  embed: Embed,
+  state: TrainState,
+  batch: Mapping[str, jax.Array],
+  *,
+  eval_rows: int,
+  c: float | None,
+) -> None:
   """Looks at the values of a batch and of its embeddings.
 
   It takes an embedding pass, compiled for evaluation anyway, and no gradient.

@@ -4,15 +4,19 @@ import functools
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from hier_jax import paths, poincare
 from hier_jax.data import builders, transforms
+from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
 from hier_jax.evaluation.files import Embedded, Task
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.models import embedder
 from hier_jax.training.config import checks
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import embedding, inputs, plan
@@ -26,11 +30,11 @@ __all__ = ['home', 'read_task']
 
 
 def read_task(
-  path: str | os.PathLike,
+  path: str | os.PathLike[str],
   *,
   query: str | None = None,
   gallery: str | None = None,
-  data_dir: str | os.PathLike | None = None,
+  data_dir: str | os.PathLike[str] | None = None,
 ) -> Task:
   """Embeds splits of a run's data set with one of its checkpoints.
 
@@ -90,18 +94,18 @@ def read_task(
   )
 
 
-def home(path: str | os.PathLike) -> pathlib.Path:
+def home(path: str | os.PathLike[str]) -> pathlib.Path:
   """The `Task.home` of a run or of one of its checkpoints."""
   return _workdir_and_step(paths.as_path(path))[0] / 'embeddings'
 
 
-def _workdir_and_step(path):
+def _workdir_and_step(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
   if path.parent.name == 'checkpoints' and path.name.isdecimal():
     return path.parent.parent, int(path.name)
   return path, None
 
 
-def _say_place(data):
+def _say_place(data: ConfigDict) -> None:
   """Says where a run's config leads to, which a stranger may have written."""
   place, usual = (
     builders.place(data.name, where) for where in (data.data_dir, None)
@@ -114,7 +118,7 @@ def _say_place(data):
     )
 
 
-def _splits(data, settings):
+def _splits(data: ConfigDict, settings: ConfigDict) -> dict[str, Split]:
   """The splits of a run's data set, which may have been moved since."""
   try:
     return inputs.load_splits(data, settings)
@@ -126,7 +130,13 @@ def _splits(data, settings):
     ) from error
 
 
-def _restored(config, model, train, workdir, step):
+def _restored(
+  config: ConfigDict,
+  model: embedder.Embedder,
+  train: Split,
+  workdir: pathlib.Path,
+  step: int | None,
+) -> state_lib.TrainState:
   """The state that a checkpoint holds."""
   # The state's shapes do not depend on the schedule.
   optimizer = optim.optimizer(
@@ -140,7 +150,9 @@ def _restored(config, model, train, workdir, step):
     return checkpoints.restore(state, step)
 
 
-def _proxies(model, state):
+def _proxies(
+  model: ConfigDict, state: state_lib.TrainState
+) -> np.ndarray | None:
   """The hierarchical proxies `[P, d]` as points of the ball, or None."""
   tangent = state.eval_params['loss'].get('hierarchical_proxies')
   if tangent is None or not model.c:
@@ -150,7 +162,7 @@ def _proxies(model, state):
   )
 
 
-def _names(splits):
+def _names(splits: Sequence[Split]) -> dict[int, str]:
   """Number -> name of the classes; their numbers where they have none."""
   names: dict[int, str] = {}
   for split in splits:
@@ -160,7 +172,7 @@ def _names(splits):
   return names
 
 
-def _taxonomy(splits):
+def _taxonomy(splits: Sequence[Split]) -> Taxonomy | None:
   """The tree of the classes of all splits, or None."""
   if not splits[0].levels:
     return None

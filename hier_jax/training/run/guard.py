@@ -2,10 +2,14 @@
 
 import json
 import math
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 
 from hier_jax import paths
+from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import processes
 from hier_jax.training.step import keys
@@ -24,16 +28,24 @@ class Guard:
     skipped: how many steps were skipped so far.
   """
 
-  def __init__(self, workdir, sampler, *, seed, mode, skipped):
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    sampler: Sampler,
+    *,
+    seed: int,
+    mode: str,
+    skipped: int,
+  ) -> None:
     self._workdir, self._sampler = paths.as_path(workdir), sampler
     self._seed, self._mode, self._skipped = seed, mode, skipped
-    self._unread = []
+    self._unread: list[tuple[int, Mapping[str, jax.Array]]] = []
 
-  def watch(self, step, metrics):
+  def watch(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
     """Takes note of a step's metrics, arrays whose values may be under way."""
     self._unread.append((step, metrics))
 
-  def check(self, last):
+  def check(self, last: int) -> list[int]:
     """Looks at the steps up to `last`, and waits for them.
 
     Returns:
@@ -53,7 +65,7 @@ class Guard:
         found.append(step)
     return found
 
-  def _found(self, step, metrics):
+  def _found(self, step: int, metrics: Mapping[str, Any]) -> None:
     bad = {k: str(v) for k, v in metrics.items() if not math.isfinite(v)}
     path = self._workdir / f'nonfinite_{step}.json'
     if processes.index() == 0:
@@ -70,7 +82,7 @@ class Guard:
       f' {self._workdir} are from before'
     )
 
-  def _record(self, step, bad):
+  def _record(self, step: int, bad: Mapping[str, str]) -> dict[str, Any]:
     """What it takes to do the step again, from a checkpoint before it."""
     before = step - 1
     key = keys.step_key(self._seed, before)

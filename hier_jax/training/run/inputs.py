@@ -1,18 +1,25 @@
 """What a run trains and is evaluated on: splits, and batches on devices."""
 
+from collections.abc import Iterator, Mapping
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
 
 from hier_jax.data import cache, datasets, pipeline, transforms
+from hier_jax.data.datasets import Split
 from hier_jax.data.sampler import Sampler
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.step import device_views
+from hier_jax.training.step.state import TrainState
+from hier_jax.training.step.train_step import Metrics, Step
 
 __all__ = ['Inputs', 'batch_shapes', 'load_splits', 'ranked_splits']
 
 
-def load_splits(data, settings):
+def load_splits(data: ConfigDict, settings: ConfigDict) -> dict[str, Split]:
   """Name -> `datasets.Split` of the config's data set.
 
   'val', for validation, is the data set's own. Where config.eval.hold_out is
@@ -51,7 +58,11 @@ def load_splits(data, settings):
   return {**splits, 'train': fit, 'val': val}
 
 
-def ranked_splits(splits, query=None, gallery=None):
+def ranked_splits(
+  splits: Mapping[str, Split],
+  query: str | None = None,
+  gallery: str | None = None,
+) -> list[Split]:
   """The split of the queries and, where there is one, that of the gallery.
 
   Args:
@@ -91,7 +102,9 @@ class Inputs:
     UserError: for a sampler or a view that cannot be as it is set.
   """
 
-  def __init__(self, data, split, *, seed, image_size):
+  def __init__(
+    self, data: ConfigDict, split: Split, *, seed: int, image_size: int
+  ) -> None:
     self._data, self._split, self._seed = data, split, seed
     self._image_size, self._view = image_size, _view(data, image_size)
     self.sampler = Sampler(
@@ -104,7 +117,9 @@ class Inputs:
       num_groups=data.groups,
     )
 
-  def batches(self, start_step, num_steps):
+  def batches(
+    self, start_step: int, num_steps: int
+  ) -> Iterator[dict[str, jax.Array]]:
     """Yields this process's rows, placed on its devices, of so many steps."""
     data = self._data
     batches = pipeline.train_batches(
@@ -129,12 +144,14 @@ class Inputs:
       {k: v for k, v in batch.items() if k not in unused} for batch in batches
     )
 
-  def with_views(self, step):
+  def with_views(self, step: Step) -> Step:
     """A per-device step that first makes the views that the host left to it."""
     if not isinstance(self._view, transforms.DeviceView):
       return step
 
-    def with_views(state, batch):
+    def with_views(
+      state: TrainState, batch: Mapping[str, jax.Array]
+    ) -> tuple[TrainState, Metrics]:
       image = device_views.views(
         batch['image'],
         batch['extent'],
@@ -146,7 +163,9 @@ class Inputs:
     return with_views
 
 
-def batch_shapes(batch_size, image_size):
+def batch_shapes(
+  batch_size: int, image_size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes and types of this process's part of a batch.
 
   Args:
@@ -160,7 +179,9 @@ def batch_shapes(batch_size, image_size):
   }
 
 
-def _view(data, image_size):
+def _view(
+  data: ConfigDict, image_size: int
+) -> transforms.TrainView | transforms.DeviceView:
   settings = data.train_view.to_dict()
   affine = transforms.Affine(**settings.pop('affine'))
   view = transforms.TrainView(
@@ -173,11 +194,11 @@ def _view(data, image_size):
   return transforms.DeviceView(view, data.short_side)
 
 
-def _groups(data, split):
+def _groups(data: ConfigDict, split: Split) -> np.ndarray:
   """Codes of the level whose values are the groups of a batch."""
   levels = list(split.levels)
   level = data.level or (levels[0] if levels else None)
-  if level not in split.fields:
+  if level is None or level not in split.fields:
     known = ', '.join(levels) or 'none'
     raise UserError(
       f'config.data.level is {data.level!r}, but {split.name} has no such'

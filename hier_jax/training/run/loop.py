@@ -3,8 +3,14 @@
 import contextlib
 import functools
 import json
+import os
+import pathlib
 import sys
 import time
+from collections.abc import Iterator
+
+import jax
+from ml_collections import ConfigDict
 
 from hier_jax import paths
 from hier_jax.errors import UserError
@@ -15,7 +21,7 @@ from hier_jax.training.run import first_step
 from hier_jax.training.run import plan as plans
 from hier_jax.training.run import workdir as workdirs
 from hier_jax.training.run.checkpoint import Checkpoints
-from hier_jax.training.run.evaluator import Evaluator
+from hier_jax.training.run.evaluator import Evaluator, Table
 from hier_jax.training.run.guard import Guard
 from hier_jax.training.run.recorder import Recorder
 from hier_jax.training.step import state as state_lib
@@ -24,7 +30,7 @@ from hier_jax.training.step import train_step as step_lib
 __all__ = ['train']
 
 
-def train(config, workdir):
+def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Table | None:
   """Trains as the config says, or goes on where the workdir's run stopped.
 
   What can be checked is checked before anything is compiled or written. Writes
@@ -65,7 +71,7 @@ def train(config, workdir):
     raise
 
 
-def _train(config, workdir):
+def _train(config: ConfigDict, workdir: pathlib.Path) -> Table | None:
   plan = plans.make(config, workdir)
   config = plan.config
   with (
@@ -78,21 +84,23 @@ def _train(config, workdir):
     return _Run(plan, workdir, state, checkpoints, preemption).finish()
 
 
-def _first_state(plan, checkpoints):
+def _first_state(
+  plan: plans.Plan, checkpoints: Checkpoints
+) -> state_lib.TrainState:
   """The state to go on from: the latest checkpoint's, else that of step 0."""
   state = plan.create_state()
   if checkpoints.latest_step is not None:
     return checkpoints.restore(state)
-  if plan.config.pretrained is None:
-    return state
   loaded = plan.weights or plan.read_pretrained()
+  if loaded is None:
+    return state
   if processes.index() == 0:
     print(f'pretrained weights: {loaded.summary()}')
   return state_lib.with_pretrained(state, loaded, plan.config.optim)
 
 
 @contextlib.contextmanager
-def _checkpoints(workdir, keep):
+def _checkpoints(workdir: pathlib.Path, keep: int) -> Iterator[Checkpoints]:
   """The run's checkpoints, all on disk when the block has ended."""
   folder = workdir / 'checkpoints'
   with paths.writing(folder):
@@ -112,7 +120,14 @@ class _Stopped(BaseException):
 class _Run:
   """One run between its first state and its table."""
 
-  def __init__(self, plan, workdir, state, checkpoints, preemption):
+  def __init__(
+    self,
+    plan: plans.Plan,
+    workdir: pathlib.Path,
+    state: state_lib.TrainState,
+    checkpoints: Checkpoints,
+    preemption: Preemption,
+  ) -> None:
     config = plan.config
     self.config, self.workdir, self.inputs = config, workdir, plan.inputs
     self.state, self.checkpoints = state, checkpoints
@@ -158,7 +173,7 @@ class _Run:
       data=config.data,
     )
 
-  def finish(self):
+  def finish(self) -> Table | None:
     """Runs what is left of the run; returns and prints its table.
 
     Returns None after SIGTERM.
@@ -181,7 +196,7 @@ class _Run:
     finally:
       self.recorder.flush()
 
-  def _take_steps(self):
+  def _take_steps(self) -> None:
     # It may have been interrupted in its last evaluation.
     self._stop_early()
     self._evaluate_due()
@@ -200,10 +215,10 @@ class _Run:
         break
       self._stop_if_asked()
 
-  def _batches(self):
+  def _batches(self) -> Iterator[dict[str, jax.Array]]:
     return self.inputs.batches(self.step, self.total_steps - self.step)
 
-  def _step(self, batch):
+  def _step(self, batch: dict[str, jax.Array]) -> step_lib.Metrics:
     if not self.compiled:
       first_step.check(
         self.embed,
@@ -221,23 +236,23 @@ class _Run:
       self.compiled = True
     return metrics
 
-  def _is_last(self):
+  def _is_last(self) -> bool:
     return self.step == self.total_steps
 
-  def _ends_epoch(self, every):
+  def _ends_epoch(self, every: int) -> bool:
     epoch, rest = divmod(self.step, self.steps_per_epoch)
     return self._is_last() or (rest == 0 and epoch % every == 0)
 
-  def _stop_if_asked(self):
+  def _stop_if_asked(self) -> None:
     if self.preemption.reached():
       raise _Stopped
 
-  def _stop_early(self):
+  def _stop_early(self) -> None:
     """Makes this step the last where it is no use to go on."""
     if self.evaluator.patience_ended:
       self.total_steps = self.step
 
-  def _evaluate_due(self):
+  def _evaluate_due(self) -> bool:
     """Evaluates the state where its step asks for it and the log lacks it.
 
     Returns whether it then is the best on classes held out.
@@ -255,7 +270,7 @@ class _Run:
     self._stop_early()
     return self.evaluator.best_step == self.step
 
-  def _save(self):
+  def _save(self) -> None:
     """Saves the state, if that has not been done."""
     if self.saved == self.step:
       return
@@ -268,7 +283,7 @@ class _Run:
     with self.clock.spent('checkpoint'), writing:
       self.checkpoints.save(self.step, self.state, self.evaluator.best_step)
 
-  def _results(self):
+  def _results(self) -> Table:
     restore = functools.partial(self.checkpoints.restore, self.state)
     self.evaluator.evaluate_end(self.state, self.step, restore)
     rows = self.evaluator.table(self.total_steps)

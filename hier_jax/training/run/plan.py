@@ -1,13 +1,15 @@
 """All that a run needs, made and checked before anything is compiled."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
+from ml_collections import ConfigDict
 
+from hier_jax import models
 from hier_jax.data.datasets import Split
-from hier_jax.models import embedder
 from hier_jax.models.weights import pretrained
 from hier_jax.training.config import checks
 from hier_jax.training.distributed import mapping, processes
@@ -28,19 +30,19 @@ class Plan(NamedTuple):
     config: the whole config, resolved.
     splits: name -> `datasets.Split`.
     inputs: the batches.
-    model: `models.embedder.Embedder`.
+    model: `models.Embedder`.
     optimizer: optax transformation.
     shapes: those of the `TrainState`.
     weights: `pretrained.Loaded`, None for a run that goes on, for drawn
       weights, and for those of the hub where nothing is fetched.
   """
 
-  config: Any
+  config: ConfigDict
   splits: dict[str, Split]
   inputs: Inputs
-  model: Any
-  optimizer: Any
-  shapes: Any
+  model: models.Embedder
+  optimizer: optax.GradientTransformation
+  shapes: state_lib.TrainState
   weights: pretrained.Loaded | None
 
   @property
@@ -51,7 +53,7 @@ class Plan(NamedTuple):
   @property
   def total_steps(self) -> int:
     """Steps of the run."""
-    return self.config.epochs * self.inputs.sampler.steps_per_epoch
+    return _total_steps(self.config, self.inputs)
 
   def read_pretrained(self, *, fetch: bool = True) -> pretrained.Loaded | None:
     """The weights to begin with; see `state.read_pretrained`."""
@@ -62,7 +64,7 @@ class Plan(NamedTuple):
       fetch=fetch,
     )
 
-  def create_state(self):
+  def create_state(self) -> state_lib.TrainState:
     """The state at step 0, drawn; see `state.create`."""
     return state_lib.create(
       self.config,
@@ -72,14 +74,14 @@ class Plan(NamedTuple):
     )
 
 
-def create_model(settings):
-  """The `embedder.Embedder` of config.model, to be mapped over devices."""
+def create_model(settings: ConfigDict) -> models.Embedder:
+  """The `models.Embedder` of config.model, to be mapped over devices."""
   options = settings.to_dict()
   options['dtype'] = np.dtype(options['dtype'])
-  return embedder.create(**options, axis_name=mapping.AXIS)
+  return models.create(**options, axis_name=mapping.AXIS)
 
 
-def _length(config, inputs):
+def _length(config: ConfigDict, inputs: Inputs) -> dict[str, int]:
   return {
     'batch_size': config.data.batch_size,
     'steps_per_epoch': inputs.sampler.steps_per_epoch,
@@ -87,7 +89,13 @@ def _length(config, inputs):
   }
 
 
-def make(config, workdir: pathlib.Path | None, *, fetch: bool = True) -> Plan:
+def _total_steps(config: ConfigDict, inputs: Inputs) -> int:
+  return config.epochs * inputs.sampler.steps_per_epoch
+
+
+def make(
+  config: ConfigDict, workdir: pathlib.Path | None, *, fetch: bool = True
+) -> Plan:
   """Makes the plan of a run; writes nothing.
 
   All processes of the run call it.
@@ -114,20 +122,20 @@ def make(config, workdir: pathlib.Path | None, *, fetch: bool = True) -> Plan:
     seed=config.seed,
     image_size=config.model.image_size,
   )
-  model = create_model(config.model)
-  plan = Plan(
-    config,
-    splits,
-    inputs,
-    model,
-    optim.optimizer(config.optim, **_length(config, inputs)),
-    shapes=None,
-    weights=None,
-  )
   checks.check_data(
-    config.eval, config.loss.memory, splits, total_steps=plan.total_steps
+    config.eval,
+    config.loss.memory,
+    splits,
+    total_steps=_total_steps(config, inputs),
   )
-  plan = plan._replace(shapes=jax.eval_shape(plan.create_state))
+  model = create_model(config.model)
+  optimizer = optim.optimizer(config.optim, **_length(config, inputs))
+  shapes = jax.eval_shape(
+    lambda: state_lib.create(
+      config, model, optimizer, splits['train'].num_classes
+    )
+  )
+  plan = Plan(config, splits, inputs, model, optimizer, shapes, weights=None)
   if workdir is not None:
     workdirs.check_room(workdir, plan.shapes, config.checkpoint.keep)
     if workdirs.steps(workdir):

@@ -16,7 +16,7 @@ _MAX_BYTES = 10**9
 _LOCK_SECONDS = 10
 
 
-def keep_programs():
+def keep_programs() -> None:
   """Lets JAX keep what it compiles in the user's cache folder.
 
   Comes before anything is compiled. A cache that the user chose for JAX, by its
@@ -49,12 +49,12 @@ def keep_programs():
   config.update('jax_persistent_cache_min_compile_time_secs', 0)
 
 
-def _folder():
+def _folder() -> pathlib.Path:
   base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(base).expanduser() / 'hier_jax' / 'programs'
 
 
-def _make_private(folder):
+def _make_private(folder: pathlib.Path) -> None:
   """Makes a folder where there is none; raises where others may write."""
   folder.mkdir(mode=0o700, parents=True, exist_ok=True)
   found = folder.lstat()
@@ -68,7 +68,7 @@ def _make_private(folder):
     )
 
 
-def _remove_torn(folder):
+def _remove_torn(folder: pathlib.Path) -> None:
   """Removes what a process was killed while writing, which JAX never does.
 
   It notes the time of use beside a program after it has written it.

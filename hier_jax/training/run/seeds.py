@@ -1,6 +1,9 @@
 """The same config with several seeds."""
 
+import os
 from collections.abc import Sequence
+
+from ml_collections import ConfigDict
 
 from hier_jax import paths
 from hier_jax.errors import UserError
@@ -11,7 +14,9 @@ from hier_jax.training.run import loop
 __all__ = ['train']
 
 
-def train(config, workdir, seeds: Sequence[int]):
+def train(
+  config: ConfigDict, workdir: str | os.PathLike[str], seeds: Sequence[int]
+) -> None:
   """Trains with one seed after the other, or goes on, and prints their table.
 
   SIGTERM ends it, see `loop.train`.

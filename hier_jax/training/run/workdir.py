@@ -4,13 +4,17 @@ import contextlib
 import fcntl
 import json
 import os
+import pathlib
 import re
 import shutil
 import socket
 import stat
 import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import jax
+from ml_collections import ConfigDict
 
 from hier_jax import json_files, paths
 from hier_jax.errors import UserError, listed, plain
@@ -35,7 +39,7 @@ _UNFINISHED = re.compile(r'.+\.[0-9a-f]{32}\.tmp')
 
 
 @contextlib.contextmanager
-def claimed(workdir, config):
+def claimed(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
   """Makes the workdir this run's, and locks it while the block runs.
 
   Process 0 alone writes to it, and holds the lock, which ends with the process
@@ -67,7 +71,7 @@ def claimed(workdir, config):
     yield
 
 
-def check(workdir, config):
+def check(workdir: pathlib.Path, config: ConfigDict) -> None:
   """Checks that a run may begin or go on in a workdir; writes nothing.
 
   It may go on with the differences that `default.conflicts` lets be. Of a run
@@ -106,20 +110,20 @@ def check(workdir, config):
     return
   logged = records.read(workdir / 'metrics.jsonl')
   validated = any(record.get('kind') == names.VALIDATION for record in logged)
-  found = config_lib.conflicts(
+  conflicts = config_lib.conflicts(
     read_config(workdir), config, validated=validated
   )
-  if found:
-    key, (old, new) = next(iter(found.items()))
+  if conflicts:
+    key, (old, new) = next(iter(conflicts.items()))
     why = _why(key, config.optim.schedule)
     raise UserError(
       f'workdir {workdir} holds a run of another config: {key} is {old!r}'
-      f' there and {new!r} here ({len(found)} such keys){why};'
+      f' there and {new!r} here ({len(conflicts)} such keys){why};'
       ' choose another workdir or remove that one'
     )
 
 
-def _why(key, schedule):
+def _why(key: str, schedule: str) -> str:
   """Why a run cannot go on with another value of a key, where that is asked."""
   if key != 'epochs':
     return ''
@@ -131,13 +135,13 @@ def _why(key, schedule):
   return '. A run can only become longer'
 
 
-def _has_begun(workdir):
+def _has_begun(workdir: pathlib.Path) -> bool:
   """Whether a run has taken a step that it has told or saved."""
   logged = records.read(workdir / 'metrics.jsonl')
   return bool(steps(workdir)) or any(record['step'] > 0 for record in logged)
 
 
-def read_config(workdir):
+def read_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of a run, resolved; keys that it lacks are at their defaults.
 
   Raises:
@@ -157,7 +161,7 @@ def read_config(workdir):
     raise UserError(f'{path}: {error}') from error
 
 
-def _write_config(workdir, config):
+def _write_config(workdir: pathlib.Path, config: ConfigDict) -> None:
   """Writes `config.json`, unless it says the same."""
   path, results = workdir / 'config.json', workdir / 'results.json'
   ours = config_lib.as_stored(config)
@@ -172,7 +176,7 @@ def _write_config(workdir, config):
 
 
 @contextlib.contextmanager
-def _locked(workdir):
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
   if paths.is_remote(workdir):
     _say_unlocked(workdir)
     yield
@@ -199,7 +203,7 @@ def _locked(workdir):
     yield
 
 
-def _open_lock(path):
+def _open_lock(path: pathlib.Path) -> TextIO:
   """Opens a regular file, made if need be, and nothing that a link leads to."""
   flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
   file = os.fdopen(os.open(path, flags, 0o666), 'r+')
@@ -209,7 +213,7 @@ def _open_lock(path):
   return file
 
 
-def _say_unlocked(workdir):
+def _say_unlocked(workdir: pathlib.Path) -> None:
   print(
     f'workdir {workdir} cannot be locked, as one on a local disk is: see that'
     ' no other process writes to it',
@@ -217,7 +221,7 @@ def _say_unlocked(workdir):
   )
 
 
-def check_room(workdir, state, keep):
+def check_room(workdir: pathlib.Path, state: Any, keep: int) -> None:
   """Raises UserError where the disk cannot hold the run's checkpoints.
 
   Args:
@@ -242,7 +246,7 @@ def check_room(workdir, state, keep):
     )
 
 
-def what_is_left(workdir):
+def what_is_left(workdir: pathlib.Path) -> str:
   """The latest checkpoint in words; other processes need not be asked."""
   found = steps(workdir)
   if not found:
@@ -250,12 +254,12 @@ def what_is_left(workdir):
   return f'the checkpoint of step {max(found)} is intact'
 
 
-def steps(workdir):
+def steps(workdir: pathlib.Path) -> list[int]:
   """Those of the checkpoints that are whole."""
   return steps_in(workdir / 'checkpoints')
 
 
-def _children(folder):
+def _children(folder: pathlib.Path) -> list[pathlib.Path]:
   """What lies in a folder; an object store has no empty ones."""
   try:
     return list(folder.iterdir())

@@ -5,15 +5,21 @@ state holds a NaN or an infinity leaves it as it is. So no checkpoint ever holds
 one.
 """
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 
 __all__ = ['MODES', 'if_finite']
 
+State = TypeVar('State')
+
 MODES = ('stop', 'skip')
 
 
-def if_finite(new, old, *others):
+def if_finite(
+  new: State, old: State, *others: jax.Array
+) -> tuple[State, jax.Array]:
   """The new state, or the old one where something is not finite.
 
   Args:

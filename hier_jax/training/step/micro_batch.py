@@ -1,5 +1,7 @@
 """Gradients of a whole batch in the memory of a few of its rows."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,7 +9,9 @@ from jax import lax
 __all__ = ['in_chunks']
 
 
-def in_chunks(embed, rows):
+def in_chunks(
+  embed: Callable[[jax.Array, jax.Array], jax.Array], rows: int
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """Embeds so many rows at a time, and differentiates so, too.
 
   A loss of the result sees all embeddings together. Its gradient by them is
@@ -25,7 +29,7 @@ def in_chunks(embed, rows):
   # In a loop nothing could be shared with the first computation anyway.
   again = jax.checkpoint(embed, prevent_cse=False)
 
-  def whole(x, first):
+  def whole(x: jax.Array, first: jax.Array) -> jax.Array:
     chunks = x.reshape(-1, rows, *x.shape[1:])
     places = first + rows * jnp.arange(len(chunks), dtype=jnp.int32)
     z = lax.map(lambda chunk: again(*chunk), (chunks, places))

@@ -2,9 +2,13 @@
 
 import functools
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from ml_collections import ConfigDict
 
 from hier_jax import losses
 from hier_jax.losses import _checks
@@ -54,16 +58,16 @@ _OURS = ('where', 'memory', 'axis_name', 'views')
 _BALL = ('c', 'clip_radius')
 
 
-def _parameters(name):
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
   return inspect.signature(getattr(losses, name)).parameters
 
 
-def takes_memory(name):
+def takes_memory(name: str) -> bool:
   """Whether the loss compares with rows of past batches."""
   return 'memory' in _parameters(name)
 
 
-def _defaults(name):
+def _defaults(name: str) -> dict[str, Any]:
   """Option -> default of a loss, as its signature says."""
   return {
     key: p.default
@@ -72,7 +76,7 @@ def _defaults(name):
   }
 
 
-def hier_options():
+def hier_options() -> dict[str, Any]:
   """Options of `losses.hier` with their defaults, those of its signature.
 
   Those of the ball are left out, see `ball_options`.
@@ -80,12 +84,12 @@ def hier_options():
   return {k: v for k, v in _defaults('hier').items() if k not in _BALL}
 
 
-def ball_options():
+def ball_options() -> dict[str, Any]:
   """Defaults of the ball, curvature and clip radius, as `losses.hier` says."""
   return {k: v for k, v in _defaults('hier').items() if k in _BALL}
 
 
-def options(name):
+def options(name: str) -> dict[str, Any]:
   """Options of a metric loss with their defaults, those of its signature.
 
   Besides them 'hyperbolic', whether it measures with the model's curvature or
@@ -101,7 +105,9 @@ def options(name):
   return found
 
 
-def init_params(key, settings, num_classes, dim):
+def init_params(
+  key: jax.Array, settings: ConfigDict, num_classes: int, dim: int
+) -> dict[str, jax.Array]:
   """{'class_proxies': ...} of the metric loss, {} where it has none.
 
   Args:
@@ -122,7 +128,7 @@ def init_params(key, settings, num_classes, dim):
   }
 
 
-def init_memory(settings, dim):
+def init_memory(settings: ConfigDict, dim: int) -> losses.Memory | None:
   """`losses.Memory` of embeddings of size `dim`; None for a size of 0.
 
   Args:
@@ -132,14 +138,27 @@ def init_memory(settings, dim):
   return losses.init_memory(settings.size, dim) if settings.size else None
 
 
-def advance(memory, z, labels, axis_name=None):
+def advance(
+  memory: losses.Memory | None,
+  z: jax.Array,
+  labels: jax.Array,
+  axis_name: str | None = None,
+) -> losses.Memory | None:
   """The memory after a step."""
   if memory is None:
     return None
   return losses.enqueue(memory, z, labels, axis_name=axis_name)
 
 
-def _metric(settings, c, images_per_class, params, memory, step, axis_name):
+def _metric(
+  settings: ConfigDict,
+  c: float | None,
+  images_per_class: int,
+  params: Mapping[str, jax.Array],
+  memory: losses.Memory | None,
+  step: ArrayLike,
+  axis_name: str | None,
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """(z, labels) -> the metric loss of the whole batch."""
   name = settings.metric
   options = dict(settings[name], axis_name=axis_name)
@@ -158,18 +177,18 @@ def _metric(settings, c, images_per_class, params, memory, step, axis_name):
 
 
 def loss(
-  key,
-  z,
-  labels,
-  params,
+  key: jax.Array,
+  z: jax.Array,
+  labels: jax.Array,
+  params: Mapping[str, jax.Array],
   *,
-  settings,
-  model,
-  images_per_class,
-  memory=None,
-  step=0,
-  axis_name=None,
-):
+  settings: ConfigDict,
+  model: ConfigDict,
+  images_per_class: int,
+  memory: losses.Memory | None = None,
+  step: ArrayLike = 0,
+  axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The metric loss and HIER of one device's rows.
 
   Args:
@@ -194,7 +213,7 @@ def loss(
     key,
     z,
     labels,
-    params.get('hierarchical_proxies'),
+    params.get('hierarchical_proxies'),  # type: ignore[arg-type]
     metric_weight=settings.metric_weight,
     hier_weight=settings.hier_weight,
     c=model.c,
@@ -205,7 +224,13 @@ def loss(
   return total, aux | {'loss': jnp.asarray(total, jnp.float32)}
 
 
-def check(z, labels, params, *, c):
+def check(
+  z: jax.Array | None,
+  labels: jax.Array,
+  params: Mapping[str, jax.Array],
+  *,
+  c: float | None,
+) -> None:
   """With `debug_checks`, that the loss is given what it can be made of.
 
   Args:
@@ -224,7 +249,13 @@ def check(z, labels, params, *, c):
     _checks.classes(labels, params['class_proxies'].shape[0], True)
 
 
-def trace(settings, model, *, batch_size, images_per_class):
+def trace(
+  settings: ConfigDict,
+  model: ConfigDict,
+  *,
+  batch_size: int,
+  images_per_class: int,
+) -> None:
   """Traces the loss of a batch, whose wrong options then raise ValueError.
 
   Args:
@@ -235,7 +266,9 @@ def trace(settings, model, *, batch_size, images_per_class):
   """
   dim = model.embedding_dim
 
-  def run(key, z, labels):
+  def run(
+    key: jax.Array, z: jax.Array, labels: jax.Array
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
     key_params, key_loss = jax.random.split(key)
     params = init_params(key_params, settings, 2, dim)
     if settings.hier_weight > 0:

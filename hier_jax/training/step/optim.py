@@ -1,11 +1,15 @@
 """AdamW with a learning rate for each group of parameters."""
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import traverse_util
+from jax.typing import ArrayLike
+from ml_collections import ConfigDict
 
 __all__ = [
   'SPANNING',
@@ -19,6 +23,9 @@ __all__ = [
   'update_ema',
 ]
 
+# Nested dicts of arrays, or of what else there is for each array.
+Params = dict[str, Any]
+
 _GROUPS = (
   (r'model/backbone/', 'backbone'),
   (r'model/head/', 'head'),
@@ -30,11 +37,11 @@ _REFERENCE_BATCH = 180
 SPANNING = ('cosine', 'one_cycle')
 
 
-def _is_frozen(path, freeze):
+def _is_frozen(path: str, freeze: Iterable[str]) -> bool:
   return any(re.search(pattern, path) for pattern in freeze)
 
 
-def group_of(path, freeze=()):
+def group_of(path: str, freeze: Iterable[str] = ()) -> str:
   """The group of a parameter, by its path 'model/backbone/...'.
 
   Args:
@@ -52,16 +59,16 @@ def group_of(path, freeze=()):
   raise ValueError(f'parameter {path!r} belongs to no group of {_GROUPS}')
 
 
-def _flatten(params):
+def _flatten(params: Params) -> dict[str, Any]:
   return traverse_util.flatten_dict(params, keep_empty_nodes=True, sep='/')
 
 
-def paths(params):
+def paths(params: Params) -> list[str]:
   """Paths 'model/backbone/...' of the parameters, as patterns see them."""
   return list(traverse_util.flatten_dict(params, sep='/'))
 
 
-def split(params, freeze):
+def split(params: Params, freeze: Iterable[str]) -> tuple[Params, Params]:
   """What of the parameters is trained, and what is frozen.
 
   Args:
@@ -73,21 +80,21 @@ def split(params, freeze):
   """
   flat = _flatten(params)
 
-  def part(frozen):
+  def part(frozen: bool) -> Params:
     chosen = {k: v for k, v in flat.items() if _is_frozen(k, freeze) == frozen}
     return traverse_util.unflatten_dict(chosen, sep='/')
 
   return part(False), part(True)
 
 
-def merge(params, part):
+def merge(params: Params, part: Params) -> Params:
   """The parameters with those of `part`, nested dicts too, in their places."""
   return traverse_util.unflatten_dict(
     _flatten(params) | _flatten(part), sep='/'
   )
 
 
-def group_norms(grads):
+def group_norms(grads: Params) -> dict[str, jax.Array]:
   """Group -> norm of all gradients of its parameters, nested dicts of them."""
   groups: dict[str, list[jax.Array]] = {}
   for path, grad in traverse_util.flatten_dict(grads, sep='/').items():
@@ -95,7 +102,9 @@ def group_norms(grads):
   return {group: optax.tree.norm(found) for group, found in groups.items()}
 
 
-def update_ema(ema, params, step, decay):
+def update_ema(
+  ema: Params, params: Params, step: ArrayLike, decay: float
+) -> Params:
   """The exponential moving average (EMA) of the parameters after a step.
 
   The EMA begins at the first parameters. The decay grows with the number of
@@ -116,7 +125,9 @@ def update_ema(ema, params, step, decay):
   )
 
 
-def _shape(optim, steps_per_epoch, total_steps):
+def _shape(
+  optim: ConfigDict, steps_per_epoch: int, total_steps: int
+) -> optax.Schedule:
   """The schedule's factor of a step, 1 at its height."""
   if optim.schedule == 'cosine':
     return optax.cosine_decay_schedule(1.0, total_steps, alpha=0.1)
@@ -130,7 +141,14 @@ def _shape(optim, steps_per_epoch, total_steps):
   return optax.constant_schedule(1.0)
 
 
-def learning_rate(optim, group, *, batch_size, steps_per_epoch, epochs):
+def learning_rate(
+  optim: ConfigDict,
+  group: str,
+  *,
+  batch_size: int,
+  steps_per_epoch: int,
+  epochs: int,
+) -> optax.Schedule:
   """The learning rate of a group as a function of the step.
 
   lr * (global batch / 180) * scale of the group * schedule; the
@@ -148,7 +166,7 @@ def learning_rate(optim, group, *, batch_size, steps_per_epoch, epochs):
   height *= optim.scales[group]
   frozen_steps = optim.warmup_epochs * steps_per_epoch
 
-  def rate(step):
+  def rate(step: ArrayLike) -> ArrayLike:
     factor = shape(step)
     if group == 'backbone':
       factor *= step >= frozen_steps
@@ -157,7 +175,7 @@ def learning_rate(optim, group, *, batch_size, steps_per_epoch, epochs):
   return rate
 
 
-def _scale_model(factor):
+def _scale_model(factor: float) -> optax.GradientTransformation:
   """Multiplies the gradients of backbone and head."""
   return optax.stateless(
     lambda grads, _: {
@@ -167,7 +185,9 @@ def _scale_model(factor):
   )
 
 
-def optimizer(optim, *, batch_size, steps_per_epoch, epochs):
+def optimizer(
+  optim: ConfigDict, *, batch_size: int, steps_per_epoch: int, epochs: int
+) -> optax.GradientTransformation:
   """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
 
   Weight decay is decoupled, one value for every leaf. Gradients are clipped
@@ -197,7 +217,7 @@ def optimizer(optim, *, batch_size, steps_per_epoch, epochs):
     for group in optim.scales
   }
 
-  def groups(params):
+  def groups(params: Params) -> Params:
     name = lambda path, _: group_of('/'.join(str(entry.key) for entry in path))
     return jax.tree_util.tree_map_with_path(name, params)
 

@@ -1,10 +1,14 @@
 """All that a run carries from step to step."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
 
 from hier_jax import losses
 from hier_jax.errors import UserError
@@ -37,20 +41,25 @@ class TrainState(flax.struct.PyTreeNode):
   ema: Any = None
 
   @property
-  def eval_variables(self):
+  def eval_variables(self) -> dict[str, Any]:
     """What the model is evaluated with."""
     model = self.eval_params['model']
     return {'params': model, 'batch_stats': self.batch_stats}
 
   @property
-  def eval_params(self):
+  def eval_params(self) -> optim.Params:
     """The parameters to evaluate: their EMA where the run keeps one."""
     if self.ema is None:
       return self.params
     return optim.merge(self.params, self.ema)
 
 
-def create(config, model, optimizer, num_classes):
+def create(
+  config: ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+  num_classes: int,
+) -> TrainState:
   """The state at step 0, a function of config.seed.
 
   Args:
@@ -62,7 +71,7 @@ def create(config, model, optimizer, num_classes):
   size, dim = config.model.image_size, config.model.embedding_dim
   images = jnp.zeros((1, size, size, 3), jnp.uint8)
 
-  def init(key):
+  def init(key: jax.Array) -> TrainState:
     key_model, key_class, key_hier = jax.random.split(key, 3)
     # Outside the mapped step there is no axis to mean over, and none is needed:
     # in evaluation mode the same variables are made.
@@ -90,7 +99,9 @@ def create(config, model, optimizer, num_classes):
   return jax.jit(init)(jax.random.key(config.seed))
 
 
-def _first_ema(settings, params):
+def _first_ema(
+  settings: ConfigDict, params: optim.Params
+) -> optim.Params | None:
   """The EMA at step 0, None without one; `settings` are config.optim."""
   if settings.ema_decay is None:
     return None
@@ -99,7 +110,13 @@ def _first_ema(settings, params):
   return jax.tree.map(jnp.copy, trained)
 
 
-def read_pretrained(source, model, *, backbone, fetch=True):
+def read_pretrained(
+  source: str | None,
+  model: nn.Module,
+  *,
+  backbone: str,
+  fetch: bool = True,
+) -> pretrained.Loaded | None:
   """The backbone's weights of `config.pretrained`.
 
   Args:
@@ -126,7 +143,9 @@ def read_pretrained(source, model, *, backbone, fetch=True):
     raise UserError(f'config.pretrained is {source!r}: {error}') from error
 
 
-def with_pretrained(state, loaded, settings):
+def with_pretrained(
+  state: TrainState, loaded: pretrained.Loaded, settings: ConfigDict
+) -> TrainState:
   """The state with a backbone's weights in the place of those drawn.
 
   Args:
@@ -134,14 +153,13 @@ def with_pretrained(state, loaded, settings):
     loaded: `pretrained.Loaded`, as `read_pretrained` returns it.
     settings: config.optim, which says whether there is an EMA.
   """
-  put = lambda into, collection: (
-    {
-      **into,
-      'backbone': jax.tree.map(jnp.asarray, loaded.variables[collection]),
-    }
-    if collection in loaded.variables
-    else into
-  )
+
+  def put(into: Mapping[str, Any], collection: str) -> Mapping[str, Any]:
+    if collection not in loaded.variables:
+      return into
+    backbone = jax.tree.map(jnp.asarray, loaded.variables[collection])
+    return {**into, 'backbone': backbone}
+
   params = {**state.params, 'model': put(state.params['model'], 'params')}
   stats = put(state.batch_stats, 'batch_stats')
   return state.replace(

@@ -1,11 +1,15 @@
 """One training step and one embedding pass, as one device sees them."""
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from ml_collections import ConfigDict
 
 from hier_jax.training.distributed.mapping import AXIS
 from hier_jax.training.step import (
@@ -15,11 +19,23 @@ from hier_jax.training.step import (
   objective,
   optim,
 )
+from hier_jax.training.step.state import TrainState
 
 __all__ = ['make_embed', 'make_train_step']
 
+# Variables of the model; scalars by name; a per-device step.
+Variables = Mapping[str, Any]
+Metrics = dict[str, jax.Array]
+Step = Callable[
+  [TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]
+]
 
-def make_train_step(config, model, optimizer):
+
+def make_train_step(
+  config: ConfigDict,
+  model: nn.Module,
+  optimizer: optax.GradientTransformation,
+) -> Step:
   """Returns step(state, batch) -> (state, metrics) for `mapping.map_step`.
 
   The batch holds 'image' uint8 `[b, H, W, 3]` and 'label' int32 `[b]`. The
@@ -34,11 +50,15 @@ def make_train_step(config, model, optimizer):
     drop_path=config.model.drop_path,
   )
 
-  def step(state, batch):
+  def step(
+    state: TrainState, batch: Mapping[str, jax.Array]
+  ) -> tuple[TrainState, Metrics]:
     key_loss, key_drop = keys.split(keys.step_key(config.seed, state.step))
     trained, frozen = optim.split(state.params, config.optim.freeze)
 
-    def loss_of(trained):
+    def loss_of(
+      trained: optim.Params,
+    ) -> tuple[jax.Array, tuple[Metrics, jax.Array, Variables]]:
       params = optim.merge(frozen, trained)
       variables = {'params': params['model'], 'batch_stats': state.batch_stats}
       z, batch_stats = embed(variables, batch['image'], key_drop)
@@ -79,7 +99,15 @@ def make_train_step(config, model, optimizer):
   return step
 
 
-def _embed(model, variables, images, key_drop, *, chunk, drop_path):
+def _embed(
+  model: nn.Module,
+  variables: Variables,
+  images: jax.Array,
+  key_drop: jax.Array,
+  *,
+  chunk: int | None,
+  drop_path: float | None,
+) -> tuple[jax.Array, Variables]:
   """Embeddings `[b, d]` of this device's images, and new running statistics.
 
   Args:
@@ -97,22 +125,25 @@ def _embed(model, variables, images, key_drop, *, chunk, drop_path):
     )
     return z, updates.get('batch_stats', {})
 
-  def embed(images, first):
-    placed = {'first': first} if drop_path else {}
-    return model.apply(variables, images, train=True, rngs=rngs, **placed)
+  def embed(images: jax.Array, first: jax.Array) -> jax.Array:
+    placed: dict[str, Any] = {'first': first} if drop_path else {}
+    z = model.apply(variables, images, train=True, rngs=rngs, **placed)
+    return cast(jax.Array, z)
 
   first = lax.axis_index(AXIS) * len(images)
   z = micro_batch.in_chunks(embed, chunk)(images, first)
   return z, variables['batch_stats']
 
 
-def _ema(state, trained, decay):
+def _ema(
+  state: TrainState, trained: optim.Params, decay: float
+) -> optim.Params | None:
   if state.ema is None:
     return None
   return optim.update_ema(state.ema, trained, state.step, decay)
 
 
-def _norms(grads):
+def _norms(grads: optim.Params) -> Metrics:
   """Norms of the gradient and of its groups, before any clip."""
   groups = optim.group_norms(grads)
   return {'grad_norm': optax.tree.norm(grads)} | {
@@ -120,10 +151,13 @@ def _norms(grads):
   }
 
 
-def make_embed(model):
+def make_embed(
+  model: nn.Module,
+) -> Callable[[Variables, jax.Array], jax.Array]:
   """Returns embed(variables, images) -> `[b, d]` for `mapping.map_embed`."""
 
-  def embed(variables, images):
-    return model.apply(variables, images, train=False)
+  def embed(variables: Variables, images: jax.Array) -> jax.Array:
+    # Without `mutable` it returns no variables.
+    return cast(jax.Array, model.apply(variables, images, train=False))
 
   return embed

@@ -56,7 +56,7 @@ def test_tfds_itself_reads_them(source, data_dir):
   )
   assert builder.info.features['label'].names[3] == 'Cardinal'
   about = builder.info.metadata['about']
-  assert about['licence'] == cub200.Cub200.licence
+  assert about['licence'] == cub200.Cub200.license
   assert about['short_side'] is None
 
 

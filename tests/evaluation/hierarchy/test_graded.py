@@ -107,7 +107,7 @@ def on_a_line(classes):
     'taxonomy': TAXONOMY,
     'gallery': np.arange(1.0, 1 + len(classes))[:, None],
     'gallery_labels': classes,
-    'metric': 'euclidean',
+    'distance': 'euclidean',
   }
 
 
@@ -163,7 +163,7 @@ def test_query_set_as_gallery(alpha, drop):
   y = np.where(y == 7, 6, y)
   y[5] = 7
   result = graded_per_query(
-    x, y, TAXONOMY, metric='euclidean', alpha=alpha, drop_same_class=drop,
+    x, y, TAXONOMY, distance='euclidean', alpha=alpha, drop_same_class=drop,
     block=10,
   )  # fmt: skip
   expected = oracle(euclidean(x, x), y, y, np.arange(47), alpha, drop)
@@ -177,7 +177,7 @@ def test_query_and_gallery_apart(drop):
   y, gallery_y = rng.integers(0, 9, 20), rng.choice([0, 1, 2, 6], 31)
   result = graded_per_query(
     x, y, TAXONOMY, gallery=gallery, gallery_labels=gallery_y,
-    metric='euclidean', drop_same_class=drop,
+    distance='euclidean', drop_same_class=drop,
   )  # fmt: skip
   far = euclidean(x, gallery)
   assert_matches(result, oracle(far, y, gallery_y, [-1] * 20, drop=drop))
@@ -189,12 +189,14 @@ def test_query_and_gallery_apart(drop):
 @pytest.mark.parametrize(
   ('ties', 'sign'), [('pessimistic', 1), ('optimistic', -1)]
 )
-@pytest.mark.parametrize('metric', ['euclidean', 'cosine'])
-def test_ties(metric, ties, sign):
+@pytest.mark.parametrize('distance', ['euclidean', 'cosine'])
+def test_ties(distance, ties, sign):
   # Corners of a cube, several times each.
   rng = np.random.default_rng(2)
   x, y = rng.choice([-1.0, 1.0], (60, 3)), rng.integers(0, 9, 60)
-  result = graded_per_query(x, y, TAXONOMY, metric=metric, ties=ties, block=7)
+  result = graded_per_query(
+    x, y, TAXONOMY, distance=distance, ties=ties, block=7
+  )
   expected = oracle(
     np.round(euclidean(x, x), 9), y, y, np.arange(60), sign=sign
   )
@@ -204,8 +206,8 @@ def test_ties(metric, ties, sign):
 def test_all_in_one_point():
   y = [0, 0, 1, 2, 8]
   far = np.zeros((5, 5))
-  for metric in ('cosine', 'euclidean'):
-    result = graded_per_query(np.ones((5, 2)), y, TAXONOMY, metric=metric)
+  for distance in ('cosine', 'euclidean'):
+    result = graded_per_query(np.ones((5, 2)), y, TAXONOMY, distance=distance)
     assert_matches(result, oracle(far, y, y, np.arange(5)))
 
 
@@ -228,7 +230,7 @@ def test_hyperbolic_and_cosine():
     assert_matches(graded_per_query(x, y, TAXONOMY, c=c), expected)
   gap = 1 - np.sum(x**2, 1, keepdims=True)
   x = np.hstack([(2 - gap) / gap, 2 * x / gap])
-  result = graded_per_query(x, y, TAXONOMY, c=1.0, metric='lorentz')
+  result = graded_per_query(x, y, TAXONOMY, c=1.0, distance='lorentz')
   assert_matches(result, expected)
 
 
@@ -270,7 +272,7 @@ def test_as_scikit_learn():
   rng = np.random.default_rng(7)
   x, y = rng.normal(size=(40, 3)), rng.integers(0, 8, 40)
   y[:8] = range(8)
-  result = graded_per_query(x, y, TAXONOMY, metric='euclidean')
+  result = graded_per_query(x, y, TAXONOMY, distance='euclidean')
   far = np.array(euclidean(x, x))
   for i in range(40):
     rest = np.arange(40) != i
@@ -289,7 +291,7 @@ def test_as_scikit_learn():
 def test_values_of_each_query():
   y = [0, 0, 1, 2, 8]
   x = np.array([[0.0], [1.0], [2.5], [3.0], [9.0]])
-  result = graded_per_query(x, y, TAXONOMY, metric='euclidean')
+  result = graded_per_query(x, y, TAXONOMY, distance='euclidean')
   values = result.values(TAXONOMY.level_names, (1, 2))
   nan = float('nan')
   assert list(values)[:7] == [
@@ -338,9 +340,9 @@ NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
       '`gallery` has 5 dimensions and `embeddings` 2',
     ),
     ({'embeddings': X[:1], 'labels': [0]}, 'expected 2 rows or more'),
-    ({'metric': 'euclid'}, "`metric` is 'euclid'"),
-    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = None"),
-    ({'metric': 'lorentz', 'c': 1.0}, 'off the hyperboloid .* 3 of 3 rows'),
+    ({'distance': 'euclid'}, "`distance` is 'euclid'"),
+    ({'distance': 'hyperbolic'}, "`distance` is 'hyperbolic' at c = None"),
+    ({'distance': 'lorentz', 'c': 1.0}, 'off the hyperboloid .* 3 of 3 rows'),
     ({'gallery_labels': Y}, 'only one of `gallery` and `gallery_labels`'),
     ({'alpha': -1.0}, '`alpha` is -1.0'),
     ({'alpha': float('nan')}, '`alpha` is nan'),

@@ -20,17 +20,17 @@ from tests.support.taxonomic_data import (
   SPACES,
   TAXONOMY,
   centroid,
-  distance,
+  distance_of,
   tree_like,
 )
 
 
-@pytest.mark.parametrize(('metric', 'c'), SPACES)
-def test_all_metrics(metric, c):
+@pytest.mark.parametrize(('distance', 'c'), SPACES)
+def test_all_metrics(distance, c):
   rng = np.random.default_rng(4)
   x, y = tree_like(rng, 70)
   parent = trees.binary_tree(rng, 70)
-  space = {'metric': metric, 'c': c}
+  space = {'distance': distance, 'c': c}
   found = hierarchy_metrics(
     x, y, TAXONOMY, **space, recall_at=(1, 5), tree=parent, alpha=2.0,
     drop_same_class=True, ties='optimistic', block=16,
@@ -61,8 +61,8 @@ def test_all_metrics(metric, c):
   means, codes = class_centroids(x, y, c=c)
   linked = linkage_tree(means, c=c)
   classes = [str(code) for code in codes]
-  centroids = np.array([centroid(x[y == k], metric, c) for k in codes])
-  far = [[distance(a, b, metric, c) for b in centroids] for a in centroids]
+  centroids = np.array([centroid(x[y == k], distance, c) for k in codes])
+  far = [[distance_of(a, b, distance, c) for b in centroids] for a in centroids]
   near = np.argmin(far + np.diag([np.inf] * len(far)), 1)
   for level, name in enumerate(('top', 'group')):
     nodes = TAXONOMY.path[codes, level]
@@ -140,7 +140,7 @@ Y = [0, 0, 1, 2, 4, 4]
     ({'labels': [0, 0, 1, 2, 4, None]}, 'lacks 1 label: 5 of 6'),
     ({'recall_at': (0,)}, '`K of recall_at` is 0'),
     ({'max_classes': 10_001}, '`max_classes` is 10001; .* at most 10000'),
-    ({'metric': 'l1'}, "`metric` is 'l1'"),
+    ({'distance': 'l1'}, "`distance` is 'l1'"),
     ({'tree': [5, 5, 5, 5, 5, -1]}, '1 items with children: node 5'),
     ({'gallery': X[:, :2], 'gallery_labels': Y}, 'has 2 dimensions and .* 3'),
     (

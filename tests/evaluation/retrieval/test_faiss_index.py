@@ -7,41 +7,43 @@ from hier_jax import cli
 from hier_jax.errors import UserError
 from hier_jax.evaluation import lift, per_query
 from hier_jax.evaluation.retrieval import faiss_index
-from tests.support.numpy_rankings import METRICS, sample
+from tests.support.numpy_rankings import DISTANCES, sample
 
 faiss = pytest.importorskip('faiss', reason='needs faiss-cpu')
 
 
-def points(metric, n=300, seed=0):
+def points(distance, n=300, seed=0):
   """Points of classes of three, and c."""
-  c = 0.3 if metric in ('hyperbolic', 'lorentz') else None
+  c = 0.3 if distance in ('hyperbolic', 'lorentz') else None
   rng = np.random.default_rng(seed)
-  return sample(rng, metric, n, 6, c), rng.permutation(n) // 3, c
+  return sample(rng, distance, n, 6, c), rng.permutation(n) // 3, c
 
 
-@pytest.mark.parametrize('metric', METRICS)
-def test_search_ranks_as_we_do(metric, tmp_path):
-  x, y, c = points(metric)
-  faiss_index.write_faiss(x, tmp_path / 'g.faiss', c=c, metric=metric)
+@pytest.mark.parametrize('distance', DISTANCES)
+def test_search_ranks_as_we_do(distance, tmp_path):
+  x, y, c = points(distance)
+  faiss_index.write_faiss(x, tmp_path / 'g.faiss', c=c, distance=distance)
   index = faiss_index.read_faiss(tmp_path / 'g.faiss')
-  assert index.lift.c == {'cosine': None, 'euclidean': 0.0}.get(metric, c)
+  assert index.lift.c == {'cosine': None, 'euclidean': 0.0}.get(distance, c)
   scores, rows = index.search(x, len(x))
   assert scores.dtype == np.float32
-  # In the order of the metric, but for what a float32 product rounds.
-  q, g = (np.float64(a) for a in lift(x, x, c=c, metric=metric))
+  # In the order of the distance, but for what a float32 product rounds.
+  q, g = (np.float64(a) for a in lift(x, x, c=c, distance=distance))
   exact = np.take_along_axis(q @ g.T, rows, 1)
   rounding = 4e-7 * np.linalg.norm(q, axis=1) * np.linalg.norm(g, axis=1).max()
   assert (np.diff(exact) <= rounding[:, None]).all()
   others = rows[rows != np.arange(len(x))[:, None]].reshape(len(x), -1)
   rank = 1 + np.argmax(y[others] == y[:, None], 1)
-  np.testing.assert_array_equal(rank, per_query(x, y, c=c, metric=metric).rank)
+  np.testing.assert_array_equal(
+    rank, per_query(x, y, c=c, distance=distance).rank
+  )
 
 
 def test_queries_that_come_later(tmp_path):
   x, _, c = points('hyperbolic')
   index = faiss_index.write_faiss(x, tmp_path / 'g.faiss', c=c)
   queries = points('hyperbolic', 40, seed=1)[0]
-  nearest = METRICS['hyperbolic'](queries, x, c).argmax(1)
+  nearest = DISTANCES['hyperbolic'](queries, x, c).argmax(1)
   np.testing.assert_array_equal(index.search(queries, 1)[1][:, 0], nearest)
   assert index.search(queries, 301)[1].min() == -1
   # Any program that knows FAISS reads it.
@@ -73,6 +75,22 @@ def test_bad_input(tmp_path):
       ):
         faiss_index.read_faiss(path)
       (tmp_path / name).write_bytes(whole)
+
+
+def test_reads_what_version_0_1_wrote(tmp_path):
+  x, _, c = points('hyperbolic', 30)
+  written = faiss_index.write_faiss(x, tmp_path / 'g.faiss', c=c)
+  beside = tmp_path / 'g.faiss.npz'
+  arrays = dict(np.load(beside))
+  name, center = arrays.pop('distance'), arrays.pop('center')
+  np.savez(beside, **arrays, metric=name, centre=center)
+  lift = faiss_index.read_faiss(tmp_path / 'g.faiss').lift
+  assert lift.distance == name
+  np.testing.assert_array_equal(lift.center, center)
+  np.savez(beside, **arrays)
+  with pytest.raises(UserError, match="lacks the array 'distance'"):
+    faiss_index.read_faiss(tmp_path / 'g.faiss')
+  assert written.lift.distance == name
 
 
 def test_without_faiss(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from tests.support.numpy_rankings import sample
 
 
 @pytest.mark.parametrize(
-  ('metric', 'c', 'expected'),
+  ('distance', 'c', 'expected'),
   [
     (None, None, ('cosine', None)),
     (None, 0, ('euclidean', 0.0)),
@@ -21,10 +21,10 @@ from tests.support.numpy_rankings import sample
     ('lorentz', 2, ('lorentz', 2.0)),
   ],
 )
-def test_metric_and_c_go_together(metric, c, expected):
-  assert _spaces.resolve(metric, c) == expected
+def test_distance_and_c_go_together(distance, c, expected):
+  assert _spaces.resolve(distance, c) == expected
   text = 'cosine' if expected[1] is None else f'{expected[0]}, c = {c or 0:g}'
-  assert _spaces.described(metric, c) == text
+  assert _spaces.described(distance, c) == text
 
 
 def test_points_off_the_hyperboloid_are_counted():

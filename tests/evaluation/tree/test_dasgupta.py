@@ -34,7 +34,7 @@ def test_cost_of_a_clique_is_that_of_any_binary_tree(n):
   assert dasgupta_cost(parent, np.ones((n, n))) == (n**3 - n) / 3
 
 
-@pytest.mark.parametrize(('parent', 'labels'), list(trees.labelled_trees()))
+@pytest.mark.parametrize(('parent', 'labels'), list(trees.labeled_trees()))
 def test_cost(parent, labels):
   n = len(labels)
   w = np.random.default_rng(3).uniform(size=(n, n))
@@ -49,7 +49,7 @@ def test_cost(parent, labels):
   assert found == pytest.approx(cost / (n * total), rel=1e-12)
 
 
-@pytest.mark.parametrize(('parent', 'labels'), list(trees.labelled_trees()))
+@pytest.mark.parametrize(('parent', 'labels'), list(trees.labeled_trees()))
 def test_taxonomic_cost(parent, labels):
   w = TAXONOMY.common_levels(labels[:, None], labels) / 3
   found = taxonomic_cost(parent, labels, TAXONOMY)

@@ -34,7 +34,7 @@ def test_triples_by_hand():
   assert found.tied == pytest.approx(1 / 8)
 
 
-@pytest.mark.parametrize(('parent', 'labels'), list(trees.labelled_trees()))
+@pytest.mark.parametrize(('parent', 'labels'), list(trees.labeled_trees()))
 @pytest.mark.parametrize('own_depth', [False, True])
 def test_lca_agreement(parent, labels, own_depth):
   n = len(labels)

@@ -10,7 +10,13 @@ from hier_jax import poincare
 from hier_jax.errors import UserError
 from hier_jax.evaluation.tree import linkage as tree_linkage
 from hier_jax.evaluation.tree.linkage import linkage_tree
-from tests.support.planted_trees import BINARY, distance, groups, in_ball, plant
+from tests.support.planted_trees import (
+  BINARY,
+  distance_of,
+  groups,
+  in_ball,
+  plant,
+)
 
 
 def cosine(x, y):
@@ -38,19 +44,19 @@ def matrix(x, function):
 def test_by_hand():
   # On a line: 1 and 2 meet first, then 10 and 13, then all.
   x = np.array([[1.0], [10.0], [2.0], [13.0]])
-  tree = linkage_tree(x, metric='euclidean', names=['a', 'b', 'c', 'd'])
+  tree = linkage_tree(x, distance='euclidean', names=['a', 'b', 'c', 'd'])
   np.testing.assert_array_equal(tree.parent, [4, 5, 4, 5, 6, 6, -1])
   np.testing.assert_allclose(tree.height, [0, 0, 0, 0, 1, 3, 10])
   np.testing.assert_allclose(tree.length, [1, 3, 1, 3, 9, 7, 0])
   assert tree.names == ('a', 'b', 'c', 'd')
   assert tree.proxy is None and tree.radius is None
   for method, top in (('single', 8), ('complete', 12)):
-    tree = linkage_tree(x, metric='euclidean', method=method)
+    tree = linkage_tree(x, distance='euclidean', method=method)
     np.testing.assert_allclose(tree.height[-1], top)
 
 
 @pytest.mark.parametrize(
-  ('metric', 'c', 'method'),
+  ('distance', 'c', 'method'),
   [
     ('cosine', None, 'average'),
     ('euclidean', 0.0, 'complete'),
@@ -62,12 +68,12 @@ def test_by_hand():
     ('lca_proxy', 0.0, 'single'),
   ],
 )
-def test_distances_with_loops(metric, c, method, monkeypatch):
-  monkeypatch.setattr(tree_linkage, '_DISTANCES', 40)
+def test_distances_with_loops(distance, c, method, monkeypatch):
+  monkeypatch.setattr(tree_linkage, '_PAIRS', 40)
   monkeypatch.setattr(tree_linkage, '_COMPARED', 15)
   rng = np.random.default_rng(0)
   x, proxies = in_ball(rng, 13, 3, c or 1), in_ball(rng, 6, 3, c or 1)
-  hyperbolic = lambda a, b: distance(a, b, c)
+  hyperbolic = lambda a, b: distance_of(a, b, c)
   plain = cosine if c is None else hyperbolic if c else math.dist
   functions = {
     'cosine': plain,
@@ -80,15 +86,15 @@ def test_distances_with_loops(metric, c, method, monkeypatch):
   tree = linkage_tree(
     x,
     c=c,
-    metric=metric,
+    distance=distance,
     method=method,
-    proxies=proxies if metric == 'lca_proxy' else None,
+    proxies=proxies if distance == 'lca_proxy' else None,
   )
-  if metric == 'lca_depth':
+  if distance == 'lca_depth':
     depths, tolerance = lca_depths(x, c), 1e-3
     far = depths.max() - depths
   else:
-    far, tolerance = matrix(x, functions[metric]), 1e-12
+    far, tolerance = matrix(x, functions[distance]), 1e-12
   expected = merge_heights(far, method)
   np.testing.assert_allclose(tree.height[13:], expected, rtol=tolerance)
   assert (np.diff(tree.height[13:]) >= 0).all() and (tree.length >= 0).all()
@@ -111,8 +117,8 @@ def test_hyperbolic_ancestor_by_hand():
   for x, y, klein in cases:
     for c in (1.0, 0.25):
       points = np.array([x, y]) / math.sqrt(c)
-      tree = linkage_tree(points, c=c, metric='lca_depth')
-      deepest = max(distance(p, 0 * p, c) for p in points)
+      tree = linkage_tree(points, c=c, distance='lca_depth')
+      deepest = max(distance_of(p, 0 * p, c) for p in points)
       expected = deepest - math.atanh(klein) / math.sqrt(c)
       np.testing.assert_allclose(tree.height[2], expected, atol=1e-7)
 
@@ -120,29 +126,30 @@ def test_hyperbolic_ancestor_by_hand():
 def test_no_metric_is_the_distance_of_the_space():
   rng = np.random.default_rng(1)
   x = in_ball(rng, 9, 3)
-  metrics = {None: 'cosine', 0.0: 'euclidean', 1.0: 'hyperbolic'}
-  for c, metric in metrics.items():
+  named = {None: 'cosine', 0.0: 'euclidean', 1.0: 'hyperbolic'}
+  for c, distance in named.items():
     np.testing.assert_array_equal(
-      linkage_tree(x, c=c).height, linkage_tree(x, c=c, metric=metric).height
+      linkage_tree(x, c=c).height,
+      linkage_tree(x, c=c, distance=distance).height,
     )
 
 
 @pytest.mark.parametrize(
-  ('metric', 'method'),
+  ('distance', 'method'),
   [
     ('lca_depth', 'single'),
     ('lca_proxy', 'average'),
     ('hyperbolic', 'average'),
   ],
 )
-def test_planted_binary_tree_is_found(metric, method):
+def test_planted_binary_tree_is_found(distance, method):
   items, proxies, below = plant(BINARY)
   tree = linkage_tree(
     items,
     c=1.0,
-    metric=metric,
+    distance=distance,
     method=method,
-    proxies=proxies if metric == 'lca_proxy' else None,
+    proxies=proxies if distance == 'lca_proxy' else None,
   )
   assert groups(tree) == below
 
@@ -150,17 +157,17 @@ def test_planted_binary_tree_is_found(metric, method):
 def test_order_does_not_matter():
   rng = np.random.default_rng(2)
   x, order = in_ball(rng, 30, 4), rng.permutation(30)
-  for metric in ('hyperbolic', 'lca_depth'):
-    expected = groups(linkage_tree(x, c=1.0, metric=metric))
-    found = groups(linkage_tree(x[order], c=1.0, metric=metric))
+  for distance in ('hyperbolic', 'lca_depth'):
+    expected = groups(linkage_tree(x, c=1.0, distance=distance))
+    found = groups(linkage_tree(x[order], c=1.0, distance=distance))
     assert {frozenset(order[list(g)]) for g in found} == expected
 
 
 def test_equal_rows():
   x = np.repeat(in_ball(np.random.default_rng(3), 2, 4), 3, 0)
-  for metric in ('hyperbolic', 'lca_depth'):
-    tree = linkage_tree(x, c=1.0, metric=metric)
-    if metric == 'hyperbolic':
+  for distance in ('hyperbolic', 'lca_depth'):
+    tree = linkage_tree(x, c=1.0, distance=distance)
+    if distance == 'hyperbolic':
       assert {frozenset([0, 1, 2]), frozenset([3, 4, 5])} <= groups(tree)
 
 
@@ -178,23 +185,29 @@ X = np.float32([[0.1, 0.2], [0.3, 0.1], [0.2, 0.2]])
     ({'embeddings': X[:1]}, r'has 1 rows; expected 2 to 3: .*class_centroids'),
     ({'embeddings': np.vstack([X, X])}, 'has 6 rows; .*class_centroids'),
     (
-      {'metric': 'manhattan'},
-      "`metric` is 'manhattan'; .*'cosine'.*'lca_proxy",
+      {'distance': 'manhattan'},
+      "`distance` is 'manhattan'; .*'cosine'.*'lca_proxy",
     ),
-    ({'metric': 'hyperbolic'}, "`metric` is 'hyperbolic' at c = None; .*c > 0"),
-    ({'metric': 'lca_depth', 'c': 0}, "'lca_depth' at c = 0.0; .*c > 0"),
-    ({'metric': 'cosine', 'c': 1}, "`metric` is 'cosine' at c = 1.0; .*None"),
+    (
+      {'distance': 'hyperbolic'},
+      "`distance` is 'hyperbolic' at c = None; .*c > 0",
+    ),
+    ({'distance': 'lca_depth', 'c': 0}, "'lca_depth' at c = 0.0; .*c > 0"),
+    (
+      {'distance': 'cosine', 'c': 1},
+      "`distance` is 'cosine' at c = 1.0; .*None",
+    ),
     ({'method': 'centroid'}, "`method` is 'centroid'"),
     ({'method': 'ward'}, "'ward' with 'cosine'"),
     ({'method': 'ward', 'c': 1.0}, "'ward' with 'hyperbolic'"),
-    ({'metric': 'lca_proxy'}, "'lca_proxy' with no `proxies`"),
+    ({'distance': 'lca_proxy'}, "'lca_proxy' with no `proxies`"),
     ({'proxies': X}, "'cosine' with `proxies`"),
     (
-      {'metric': 'lca_proxy', 'proxies': np.ones((2, 3))},
+      {'distance': 'lca_proxy', 'proxies': np.ones((2, 3))},
       '`proxies` has 3 dimensions and `embeddings` 2',
     ),
     (
-      {'metric': 'lca_proxy', 'proxies': 9 * X, 'c': 1.0},
+      {'distance': 'lca_proxy', 'proxies': 9 * X, 'c': 1.0},
       '`proxies` lies outside the ball',
     ),
     ({'embeddings': X * np.nan}, '`embeddings` holds NaN or Inf in 3 of 3'),

@@ -15,7 +15,7 @@ from hier_jax.evaluation.tree.structure import contract
 from tests.support.planted_trees import (
   BINARY,
   PLANTED,
-  distance,
+  distance_of,
   groups,
   in_ball,
   plant,
@@ -33,7 +33,7 @@ def edges(tree):
 
 
 def test_by_hand():
-  # Two proxies to the left and right of one near the centre; the item in the
+  # Two proxies to the left and right of one near the center; the item in the
   # middle has no lower ancestor. The last proxy has nothing below it.
   proxies = np.array([[-0.6, 0], [0.01, 0], [0.5, 0], [0.0, 0.9]])
   items = np.array([[0.8, 0.2], [-0.9, 0], [0.0, 0.1], [0.8, -0.2]])
@@ -45,10 +45,10 @@ def test_by_hand():
   assert (tree.num_leaves, tree.height) == (4, None)
   places = np.concatenate([items, proxies[[0, 2, 1]]])
   np.testing.assert_allclose(
-    tree.radius, [distance(p, 0 * p) for p in places], rtol=1e-12
+    tree.radius, [distance_of(p, 0 * p) for p in places], rtol=1e-12
   )
   length = [
-    distance(places[i], places[p]) for i, p in enumerate(tree.parent[:-1])
+    distance_of(places[i], places[p]) for i, p in enumerate(tree.parent[:-1])
   ]
   np.testing.assert_allclose(tree.length, [*length, 0], rtol=1e-12)
   assert tree.parent.dtype == tree.proxy.dtype == np.int32
@@ -56,7 +56,7 @@ def test_by_hand():
 
 
 def test_root_by_hand():
-  # Nothing lies near the centre, and the two proxies are farther from each
+  # Nothing lies near the center, and the two proxies are farther from each
   # other than from it: neither is above the other.
   proxies = np.array([[0.5, 0], [-0.52, 0]])
   items = np.array([[0.7, 0.1], [0.7, -0.1], [-0.7, 0.1], [-0.7, -0.1]])
@@ -68,7 +68,7 @@ def test_root_by_hand():
     np.testing.assert_array_equal(tree.length[4:], [*tree.radius[4:6], 0])
   tree = proxy_tree(items, proxies, c=1.0, root='proxy')
   np.testing.assert_array_equal(tree.parent, [5, 5, 4, 4, 5, -1])
-  # A proxy stands for the centre where the others are twice as far from it.
+  # A proxy stands for the center where the others are twice as far from it.
   for near in (0.1, 0.4):
     central = np.array([[0.0, near]])
     tree = proxy_tree(items, np.vstack([proxies, central]), c=1.0)
@@ -95,7 +95,7 @@ def oracle(items, proxies, c, k, root):
   origin = np.zeros_like(proxies[0])
   point = {-1: origin, **dict(enumerate(proxies))}
   ranked = sorted(
-    range(len(proxies)), key=lambda p: (distance(proxies[p], origin, c), p)
+    range(len(proxies)), key=lambda p: (distance_of(proxies[p], origin, c), p)
   )
   candidates = ranked
   if root == 'origin':
@@ -103,13 +103,15 @@ def oracle(items, proxies, c, k, root):
 
   def parent(i, nodes, candidates):
     def nearest(i):
-      return sorted(nodes, key=lambda j: distance(nodes[i], nodes[j], c))[:k]
+      return sorted(nodes, key=lambda j: distance_of(nodes[i], nodes[j], c))[:k]
 
     friends = [j for j in nearest(i) if j != i and i in nearest(j)]
     votes, closest = collections.Counter(), {}
     for j in friends or [i]:
       ends = nodes[i], nodes[j]
-      far = {p: max(distance(e, point[p], c) for e in ends) for p in candidates}
+      far = {
+        p: max(distance_of(e, point[p], c) for e in ends) for p in candidates
+      }
       pick = min(candidates, key=far.get)
       votes[pick] += 1
       closest[pick] = min(far[pick], closest.get(pick, math.inf))
@@ -131,7 +133,7 @@ def oracle(items, proxies, c, k, root):
 @pytest.mark.parametrize('root', ['proxy', 'origin'])
 @pytest.mark.parametrize(('k', 'c'), [(1, 0.1), (1, 1.0), (2, 3.0), (5, 1.0)])
 def test_the_rule_with_loops(k, c, root, monkeypatch):
-  # Several blocks of proxies, of pairs and of nearest neighbours.
+  # Several blocks of proxies, of pairs and of nearest neighbors.
   monkeypatch.setattr(tree_lib, '_PROXIES', 7)
   monkeypatch.setattr(tree_lib, '_PAIRS', 11)
   monkeypatch.setattr(tree_lib, '_SCORES', 100)
@@ -144,7 +146,7 @@ def test_the_rule_with_loops(k, c, root, monkeypatch):
 def test_the_nearest_proxy_is_the_ancestor_of_an_item_and_all_nearer_ones():
   rng = np.random.default_rng(3)
   items, proxies = in_ball(rng, 40, 4), in_ball(rng, 10, 4)
-  far = np.array([[distance(x, p) for p in proxies] for x in items])
+  far = np.array([[distance_of(x, p) for p in proxies] for x in items])
   tree = proxy_tree(items, proxies, c=1.0)
   for i in range(40):
     p = tree.proxy[tree.parent[i]]
@@ -264,7 +266,7 @@ def _mobius(x, y):
   return ((1 + 2 * xy + yy) * x + (1 - xx) * y) / (1 + 2 * xy + xx * yy)
 
 
-def test_more_neighbours_want_common_ancestors():
+def test_more_neighbors_want_common_ancestors():
   # A stray proxy lies nearer to item 0 than the one that items 0 to 2 share.
   items = np.array([[0.8, 0.0], [0.8, 0.2], [0.8, -0.2], [-0.8, 0.0]])
   proxies = np.array([[0.0, 0.0], [0.7, 0.0], [0.86, 0.0], [-0.7, 0.0]])

@@ -38,7 +38,7 @@ def test_purity_by_hand():
   assert dendrogram_purity(parent, list('bbddc')).value == 1
 
 
-@pytest.mark.parametrize(('parent', 'labels'), list(trees.labelled_trees()))
+@pytest.mark.parametrize(('parent', 'labels'), list(trees.labeled_trees()))
 def test_purity(parent, labels):
   expected = purity(parent, labels)
   if expected is None:
@@ -73,7 +73,7 @@ def test_purity_of_many():
   assert sampled.low <= exact.value <= sampled.high
 
 
-@pytest.mark.parametrize(('parent', 'labels'), list(trees.labelled_trees()))
+@pytest.mark.parametrize(('parent', 'labels'), list(trees.labeled_trees()))
 def test_node_purity(parent, labels):
   n = len(labels)
   found = node_purity(parent, labels, TAXONOMY)

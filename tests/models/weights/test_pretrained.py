@@ -11,7 +11,7 @@ import pytest
 
 from hier_jax import models
 from hier_jax.errors import UserError
-from hier_jax.models import embedder, registry, vit
+from hier_jax.models import registry, vit
 from hier_jax.models.weights import files, pretrained
 from tests.support import places
 
@@ -87,7 +87,7 @@ def deit(tmp_path_factory):
 
 @pytest.mark.parametrize(
   'make',
-  [models.create_backbone, functools.partial(embedder.create, image_size=224)],
+  [models.create_backbone, functools.partial(models.create, image_size=224)],
   ids=['backbone', 'embedder'],
 )
 def test_weights_are_not_given_other_pixels_than_they_expect(deit, make):
@@ -108,7 +108,7 @@ def test_weights_are_not_given_other_pixels_than_they_expect(deit, make):
 
 def test_an_embedder_may_be_given_the_pixels_of_its_weights(deit):
   spec = registry.spec('deit_tiny_patch16_224')
-  model = embedder.create(
+  model = models.create(
     'vit_tiny_patch16_224', image_size=224, mean=spec.mean, std=spec.std
   )
   assert pretrained.load(deit, model).architecture == spec.architecture
@@ -198,9 +198,7 @@ def test_registers_take_the_position_of_the_class_token_along(tmp_path):
 @pytest.fixture(scope='module')
 def embedded():
   """An embedder with its variables."""
-  model = embedder.create(
-    NAME, image_size=16, embedding_dim=8, radial_scale=1.0
-  )
+  model = models.create(NAME, image_size=16, embedding_dim=8, radial_scale=1.0)
   stored = IMAGES.astype(np.uint8)
   init = jax.eval_shape(model.init, jax.random.key(0), stored)
   rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 
 from experiments.benchmarks.scaling import collectives
-from hier_jax.models import embedder
+from hier_jax import models
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
@@ -169,14 +169,14 @@ def near(a, b):
   scale = max(np.abs(b).max(), 1e-3)
   np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale)
 
-for devices in (1, 2, 4, 8):
+for devices in (1, 8):
   jax.tree.map(near, *(run(devices, by) for by in mapping.MAPS))
 print('equal')
 """
 
 
 @pytest.mark.slow
-def test_train_steps_of_both_maps_are_equal_on_1_2_4_8_devices():
+def test_train_steps_of_both_maps_are_equal_on_1_and_8_devices():
   env = {**os.environ, 'NPROC': '64'}
   done = subprocess.run(
     [sys.executable, '-c', EIGHT], env=env, capture_output=True, text=True
@@ -194,7 +194,7 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
       'loss.hier.triplets_per_anchor': triplets,
     }
   )
-  model = embedder.create(**config.model.to_dict(), axis_name=AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=AXIS)
   optimizer = training_data.optimizer(config)
   state = jax.eval_shape(
     lambda: state_lib.create(config, model, optimizer, num_classes=16)
@@ -216,22 +216,15 @@ def communicated(batch=16, dim=16, proxies=24, triplets=5, k=6):
 
 @pytest.mark.parametrize(
   'changed',
-  [
-    {},
-    {'batch': 32},
-    {'dim': 32},
-    {'proxies': 48},
-    {'triplets': 10},
-    {'k': 4},
-  ],
-  ids=str,
+  [{}, {'batch': 32, 'dim': 24, 'proxies': 48, 'triplets': 10, 'k': 4}],
+  ids=['first', 'all_changed'],
 )
-def test_a_step_sends_embeddings_neighbours_and_gradients(changed):
+def test_a_step_sends_embeddings_neighbors_and_gradients(changed):
   sizes = {'batch': 16, 'dim': 16, 'proxies': 24, 'triplets': 5, 'k': 6}
   sizes |= changed
   B, D, P, k = (sizes[name] for name in ('batch', 'dim', 'proxies', 'k'))
   found, gradients = communicated(**sizes)
-  # Embeddings, labels, and the lists of k neighbours of images and proxies.
+  # Embeddings, labels, and the lists of k neighbors of images and proxies.
   assert found['all-gather'] == 4 * (B * D + B + (B + P) * k)
   # The gradient by the gathered embeddings.
   assert found['reduce-scatter'] == 4 * B * D

@@ -1,5 +1,6 @@
 """Two real processes of two devices each, and what a lone one is told."""
 
+import contextlib
 import functools
 import os
 import re
@@ -9,25 +10,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping, preemption, processes
 from hier_jax.training.run.checkpoint import Checkpoints
-from tests.support import places, process_child
+from tests.support import fake_bucket, places, ports, process_child
 
 ROOT = places.ROOT
 # Seconds in which a child that works has long ended, on a busy machine too.
 PATIENCE = 600
-
-
-def free_port():
-  with socket.socket() as found:
-    found.bind(('localhost', 0))
-    return found.getsockname()[1]
 
 
 def start(*args, stdout=subprocess.PIPE, **env):
@@ -51,7 +48,8 @@ class Pair:
   """Two processes of one run; what differs of the second is in `second`."""
 
   def __init__(self, *args, second=()):
-    address = f'localhost:{free_port()}'
+    self.reserved = contextlib.ExitStack()
+    address = f'localhost:{self.reserved.enter_context(ports.reserved())}'
     # Files can be read while the children write, and again at the end.
     self.outputs = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
     self.children = [
@@ -75,6 +73,7 @@ class Pair:
       child.communicate()
     for output in self.outputs:
       output.close()
+    self.reserved.close()
 
   def lines(self, i):
     """Whole lines of a child's output so far."""
@@ -155,20 +154,26 @@ def assert_close(a, b):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.slow
-def test_sigterm_to_one_stops_both_in_the_same_place(tmp_path):
-  args = (tmp_path / 'run', '--save_every', 10**6, '--sleep', 0.1)
-  with Pair(*args, '--steps', 10**6) as pair:
+def test_sigterm_to_one_stops_both_after_the_same_step(tmp_path):
+  """They start, agree, step together, save the same and exit with code 0."""
+  args = (tmp_path, '--save_every', 10**6, '--sleep', 0.1, '--steps', 10**6)
+  with Pair(*args) as pair:
     pair.wait_for('step', 3)
     first = terminated(pair, 1)
   last = int(first[-3].split()[1])
   assert last >= 3
-  assert steps_in(tmp_path / 'run') == [last]
-  more = ('--steps', last + 2, '--batches', 10**6)
-  with Pair(*args, *more) as pair:
+  assert steps_in(tmp_path) == [last]
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_stops_both_in_the_same_batch(tmp_path):
+  args = (tmp_path, '--sleep', 0.1, '--steps')
+  with Pair(*args, 3) as pair:
+    assert pair.end()[0] == [0, 0]
+  with Pair(*args, 5, '--batches', 10**6) as pair:
     pair.wait_for('batch', 3)
     first = terminated(pair, 0)
-  assert first[0] == f'start {last}'
+  assert first[0] == 'start 3'
   assert int(first[-2].split()[1]) >= 3
 
 
@@ -187,10 +192,12 @@ def terminated(pair, number):
 def test_a_second_sigterm_ends_a_process_at_once(tmp_path):
   with Pair(tmp_path, '--sleep', PATIENCE) as pair:
     pair.wait_for('step', 1)
-    for _ in range(2):
-      pair.children[1].send_signal(signal.SIGTERM)
-      time.sleep(1)
-    assert pair.children[1].wait(30) == -signal.SIGTERM
+    child, asked = pair.children[1], time.monotonic()
+    # Two that come before the first is handled are one to the process.
+    while child.poll() is None and time.monotonic() - asked < 30:
+      child.send_signal(signal.SIGTERM)
+      time.sleep(0.1)
+    assert child.poll() == -signal.SIGTERM
 
 
 @pytest.mark.slow
@@ -231,6 +238,46 @@ def test_different_configs_are_told_by_both(tmp_path):
   assert codes == [2, 2], errors
   for error in errors:
     assert 'config.seed is 0 in process 0 and 7 in process 1' in error
+
+
+@pytest.mark.parametrize('refusals', [0, 2])
+def test_an_error_is_told_by_a_notice_in_a_bucket(monkeypatch, refusals):
+  """Which the other process finds, also where the store refuses at first."""
+  store, told, exits = fake_bucket.use(monkeypatch), threading.Event(), []
+  refused = iter([True] * refusals)
+  exists = fake_bucket.Buckets.exists
+
+  def refusing(self, path, **kwargs):
+    if next(refused, False):
+      raise RuntimeError('503: try again')
+    return exists(self, path, **kwargs)
+
+  def leave():
+    # Who failed leaves once the other has read why.
+    if threading.current_thread() is threading.main_thread():
+      assert told.wait(30)
+
+  def exit(*args):
+    exits.append(args)
+    told.set()
+
+  monkeypatch.setattr(fake_bucket.Buckets, 'exists', refusing)
+  for name, replacement in {
+    '_PERIOD': 0.01,
+    '_missing': lambda name: 'process 0',
+    '_leave': leave,
+    '_exit': exit,
+    'index': lambda: 1,
+    'count': lambda: 2,
+  }.items():
+    monkeypatch.setattr(processes, name, replacement)
+  monkeypatch.setattr(processes.atexit, 'register', lambda *unused: None)
+  notice = paths.as_path('gs://bucket/runs/a') / 'stopped.1f.tmp'
+  with processes._listening(notice):
+    processes._part(UserError('no space left\nmuch more'), notice)
+  assert exits[0] == (2, 'process 1 of 2 has stopped: no space left')
+  assert next(refused, None) is None
+  assert not store
 
 
 def set_variables(monkeypatch, *values):
@@ -282,8 +329,9 @@ except UserError as error:
 @pytest.mark.slow
 @pytest.mark.parametrize('place', ['0', '1'])
 def test_a_process_whose_others_do_not_come_ends(monkeypatch, place):
-  address = f'localhost:{free_port()}'
-  code, error = initialize(monkeypatch, address, '2', place)
+  with ports.reserved() as port:
+    address = f'localhost:{port}'
+    code, error = initialize(monkeypatch, address, '2', place)
   assert code == 2
   assert f'has not met all others at {address} within 2 s' in error
 

@@ -58,8 +58,14 @@ def test_long_labels_give_way_to_folders(tmp_path):
 
 def test_folders_without_runs_are_named(three, tmp_path):
   (tmp_path / 'empty').mkdir()
-  dirs = [tmp_path / 'empty', three, tmp_path / 'nowhere']
-  with pytest.raises(UserError, match=r'2 of 3 folders hold no run: .*empty, '):
+  dirs = [tmp_path / 'empty', three]
+  with pytest.raises(UserError, match=r'1 of 2 folders hold no run: .*empty;'):
+    runs_lib.load(dirs)
+
+
+def test_paths_that_are_not_there_are_named(three, tmp_path):
+  dirs = [tmp_path / 'nowhere', three]
+  with pytest.raises(UserError, match='nowhere does not exist; expected'):
     runs_lib.load(dirs)
 
 

@@ -12,7 +12,7 @@ from hier_jax.training.logs import records as records_lib
 from hier_jax.training.run import evaluator, from_checkpoint, loop
 from tests.support import training_data, whole_runs
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors', 'programs')
 
 
 class State:
@@ -38,9 +38,9 @@ def make(splits, said, **options):
   return made, log
 
 
-def test_validation_comes_before_the_test_split(colours):
+def test_validation_comes_before_the_test_split(colors):
   said: list[str] = []
-  made, log = make({**colours, 'val': colours['test']}, said)
+  made, log = make({**colors, 'val': colors['test']}, said)
   made.evaluate_start(State)
   made.evaluate(State, 6)
   assert [r['kind'] for r in log.records] == ['eval', 'validation']
@@ -65,11 +65,11 @@ def test_validation_comes_before_the_test_split(colours):
   ]
 
 
-def test_what_is_raised_before_a_batch_ends_it(colours):
+def test_what_is_raised_before_a_batch_ends_it(colors):
   def stop():
     raise KeyboardInterrupt
 
-  made, log = make(colours, [], before_batch=stop)
+  made, log = make(colors, [], before_batch=stop)
   with pytest.raises(KeyboardInterrupt):
     made.evaluate(State, 6)
   assert not log.records
@@ -135,8 +135,8 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
-def test_a_data_sets_own_validation_split_is_used(tmp_path, colours):
-  colours['train'], colours['val'] = datasets.hold_out(colours['train'], 4)
+def test_a_data_sets_own_validation_split_is_used(tmp_path, colors):
+  colors['train'], colors['val'] = datasets.hold_out(colors['train'], 4)
   config = training_data.config(
     **{'epochs': 1, 'data.batch_size': 12, 'eval.batch_size': 4}
   )
@@ -150,15 +150,15 @@ def test_a_data_sets_own_validation_split_is_used(tmp_path, colours):
 
 
 def test_queries_are_ranked_against_a_gallery_of_their_own(
-  tmp_path, monkeypatch, colours
+  tmp_path, monkeypatch, colors
 ):
   # Names do not tell classes apart, and the gallery lacks the first class.
   test = dataclasses.replace(
-    colours['test'], names={'label': ['x'] * 16}, levels=()
+    colors['test'], names={'label': ['x'] * 16}, levels=()
   )
   first = np.arange(len(test)) % 3 == 0
   made = {
-    'train': colours['train'],
+    'train': colors['train'],
     'query': test.select(~first, 'query'),
     'gallery': test.select(first & (test.labels > 0), 'gallery'),
   }

@@ -8,7 +8,7 @@ from hier_jax.training.run import loop
 from hier_jax.training.step import state as state_lib
 from tests.support import training_data
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors', 'programs')
 
 
 def test_a_first_batch_that_cannot_be_is_named(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tests.support import training_data
 
 
 def test_a_moved_run_is_evaluated_with_data_that_was_moved(
-  tmp_path, monkeypatch, colours, capsys
+  tmp_path, monkeypatch, colors, programs, capsys
 ):
   places = []
 
@@ -21,7 +21,7 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
     places.append(os.path.realpath(data_dir))
     if places[-1] != str(tmp_path / 'data'):
       raise UserError('data set is not prepared')
-    return colours
+    return colors
 
   monkeypatch.setattr(datasets, 'load', load)
   monkeypatch.chdir(tmp_path)

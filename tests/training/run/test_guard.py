@@ -40,7 +40,7 @@ def test_what_was_not_finite_is_named(tmp_path, metrics, message):
 
 
 @pytest.fixture
-def poisoned(monkeypatch, colours):
+def poisoned(monkeypatch, colors):
   """The loss of step 5 is NaN; returns how to heal it."""
   loss = objective.loss
 

@@ -106,7 +106,7 @@ def test_official_batches_may_hold_an_image_twice(split):
   ('levels', 'level', 'message'),
   [
     ((), None, 'level is None, but toy has no such .* levels are none'),
-    (('kind',), 'colour', "level is 'colour', .* levels are kind"),
+    (('kind',), 'color', "level is 'color', .* levels are kind"),
   ],
 )
 def test_a_level_that_is_not_there_is_named(split, levels, level, message):

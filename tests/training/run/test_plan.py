@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from hier_jax import models
 from hier_jax.errors import UserError
-from hier_jax.models import embedder
 from hier_jax.models.weights import pretrained
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import dry_run, loop
 from tests.support import training_data
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors')
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_weights_are_checked_before_anything_is_compiled_or_written(
 ):
   monkeypatch.setattr(loop.workdirs, 'claimed', lambda *_: 1 / 0)
   monkeypatch.setattr(mapping, 'compile_step', lambda *_, **__: 1 / 0)
-  model = embedder.create(**training_data.config().model.to_dict())
+  model = models.create(**training_data.config().model.to_dict())
   shapes = jax.eval_shape(
     functools.partial(model.init, train=False),
     jax.random.key(0),

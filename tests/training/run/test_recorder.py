@@ -11,7 +11,7 @@ from hier_jax.training.logs import records as records_lib
 from hier_jax.training.run import loop
 from tests.support import events, full_disk, training_data
 
-pytestmark = pytest.mark.usefixtures('colours')
+pytestmark = pytest.mark.usefixtures('colors', 'programs')
 
 
 class Watched:

@@ -12,7 +12,6 @@ import sys
 import pytest
 
 from hier_jax import paths
-from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.logs import records
@@ -74,11 +73,9 @@ def test_what_a_store_refuses_is_said_in_a_line(store, monkeypatch):
 
 
 def test_a_run_in_a_bucket_is_that_of_a_local_folder(
-  tmp_path, store, monkeypatch
+  tmp_path, store, monkeypatch, colors, programs
 ):
   # Orbax writes to buckets by a library of its own, see the next test.
-  made = training_data.splits()
-  monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
   config = training_data.config(epochs=2)
   loop.train(config, tmp_path / 'run')
   monkeypatch.setattr(

@@ -53,7 +53,7 @@ def test_views_are_those_of_pillow(views):
   difference = np.abs(seen.astype(int) - expected)
   # Sums differ by float32's rounding, of at most n = 8 products of numbers up
   # to 255 in windows up to 2 * 90 / 56 wide on each side, and by Pillow's
-  # fixed point of 22 bits: less than 255 * 8 * (2^-23 + 2^-23) = 5e-4 grey
+  # fixed point of 22 bits: less than 255 * 8 * (2^-23 + 2^-23) = 5e-4 gray
   # levels, so that one sum in a thousand is rounded otherwise at most. Such a
   # pixel of the first pass reaches 8 of the second, by less than a level.
   assert difference.max() <= 2
@@ -76,7 +76,7 @@ def test_a_crop_of_the_views_size_is_the_view(views):
   np.testing.assert_array_equal(seen[1], array[:, ::-1])
 
 
-def test_one_colour_stays(views):
+def test_one_color_stays(views):
   made = [np.full((7 + i, 80 - i, 3), 5 * i, np.uint8) for i in range(48)]
   seen = np.asarray(views(*padded(made), np.zeros(48, bool)))
   for i, view in enumerate(seen):

@@ -16,7 +16,7 @@ from hier_jax.training.step import train_step as step_lib
 from tests.losses.test_lca import oracle
 from tests.support import numpy_training, training_data
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimized
 
 STEPS, STEPS_PER_EPOCH = 6, 3
 ROWS, CLASSES, PROXIES, DIM, WIDTH = 8, 5, 12, 6, 10
@@ -98,7 +98,7 @@ def fixed(monkeypatch):
   lca_losses = hier.lca_losses
   rows, noise = zip(*drawn.values(), strict=True)
   monkeypatch.setattr(
-    hier.mining,
+    mining,
     'draw_triplets',
     lambda *args: mining.Triplets(
       *map(jnp.concatenate, zip(*rows, strict=True))

@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import traverse_util
 
-from hier_jax.models import embedder
+from hier_jax import models
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import micro_batch
 from hier_jax.training.step import state as state_lib
@@ -32,7 +32,7 @@ def made(rows=16, **settings):
   config = training_data.config(
     **{'data.batch_size': rows, 'loss.hier_weight': 0.0, **settings}
   )
-  model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
   state = state_lib.create(config, model, GRADIENT, num_classes=16)
   rng = np.random.default_rng(0)
   batch = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from hier_jax.models import embedder
+from hier_jax import models
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
@@ -15,7 +15,7 @@ from tests.support import training_data
 def _made(**settings):
   """Config, step and first state without HIER, and a batch."""
   config = training_data.config(**{'loss.hier_weight': 0.0, **settings})
-  model = embedder.create(**config.model.to_dict(), axis_name=mapping.AXIS)
+  model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
   optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   rng = np.random.default_rng(0)

@@ -1,0 +1,123 @@
+"""How the LCA loss picks proxies, and the slopes of its picks.
+
+Kim, Jeong and Kwak, "HIER: Metric Learning Beyond Class Labels via Hierarchical
+Regularization" (CVPR 2023, arXiv 2212.14258), equation 4. A pick is proxies
+int32 `[t]`, or a soft choice `[t, P]`.
+"""
+
+import functools
+
+import jax.numpy as jnp
+from jax import lax
+
+from hier_jax import numerics
+
+__all__ = [
+  'ESTIMATORS',
+  'along',
+  'coincide',
+  'dense',
+  'num_draws',
+  'pick',
+  'rao_slope',
+]
+
+ESTIMATORS = ('gumbel', 'gumbel_rao', 'softmax', 'argmax')
+# Draws of the noise that 'gumbel_rao' averages over.
+RAO_DRAWS = 8
+
+
+def num_draws(estimator):
+  """Independent draws of the noise that each pick takes."""
+  if estimator in ('softmax', 'argmax'):
+    return 0
+  return 1 + (RAO_DRAWS if estimator == 'gumbel_rao' else 0)
+
+
+def _first_largest(values):
+  """Index of the first largest place of each row."""
+  # Several times faster than argmax on CPU.
+  place = lax.broadcasted_iota(jnp.int32, values.shape, 1)
+  largest = values == jnp.max(values, -1, keepdims=True)
+  return jnp.min(jnp.where(largest, place, values.shape[1]), -1)
+
+
+def dense(pick, size, dtype):
+  """A pick as float `[t, P]`: a soft one itself, an index one-hot."""
+  if pick.ndim == 2:
+    return pick
+  place = lax.broadcasted_iota(jnp.int32, (pick.shape[0], size), 1)
+  return (place == pick[:, None]).astype(dtype)
+
+
+def along(points, pick):
+  """The distances `[3, t]` of the pick, of three distances `[t, P]`."""
+  if pick.ndim == 2:
+    return jnp.stack([jnp.sum(d * pick, -1) for d in points])
+  place = jnp.arange(pick.shape[0], dtype=jnp.int32), pick
+  return jnp.stack([d.at[place].get(mode='promise_in_bounds') for d in points])
+
+
+def coincide(a, b):
+  """The chance `[t]`, or whether, two picks are the same proxy."""
+  return jnp.sum(a * b, -1) if a.ndim == 2 else a == b
+
+
+def _slope(unnormalized, v):
+  """Derivative of softmax . v by the logits, given exp of the logits."""
+  scale = 1 / jnp.sum(unnormalized, -1, keepdims=True)
+  mean = jnp.sum(unnormalized * v, -1, keepdims=True) * scale
+  return unnormalized * ((v - mean) * scale)
+
+
+def rao_slope(weight, picked, rates, v):
+  """`_slope` of w / E, averaged over the E under which `picked` wins.
+
+  Paulus, Maddison and Krause, "Rao-Blackwellizing the Straight-Through
+  Gumbel-Softmax Gradient Estimator" (ICLR 2021, arXiv 2010.04838), with
+  exponential noise: the winner's E / w is exponential with rate sum(w), and
+  beyond it each other's is exponential with its own w.
+  """
+  total = jnp.sum(weight, -1, keepdims=True)
+  picked = dense(picked, v.shape[1], v.dtype) > 0
+
+  def one(draw, summed):
+    rate = rates(draw)
+    fresh = jnp.sum(jnp.where(picked, rate, 0), -1, keepdims=True)
+    least = 1 / (total * fresh)
+    others = weight / (weight * least + 1 / rate)
+    noisy = jnp.where(picked, 1 / least, others)
+    return summed + _slope(noisy, v)
+
+  zero = numerics.varying_as(jnp.zeros_like(v), v)
+  summed = lax.fori_loop(1, 1 + RAO_DRAWS, one, zero)
+  return summed / RAO_DRAWS
+
+
+def pick(farthest, temperature, rates, estimator):
+  """Picks the proxies whose farthest point is near.
+
+  Args:
+    farthest: `[t, P]`, distance of each proxy to the farthest of its points.
+    temperature: temperature.
+    rates: draw -> reciprocal exponential noise `[t, P]`.
+    estimator: one of `ESTIMATORS`.
+
+  Returns:
+    the pick, proxies int32 `[t]` or a soft choice `[t, P]`, and a function
+    from a vector `[t, P]` to the derivative of pick . vector by the logits
+    -farthest / temperature.
+  """
+  # Relative to the nearest, so that no temperature underflows what matters.
+  nearest = jnp.min(farthest, -1, keepdims=True)
+  weight = jnp.exp((nearest - farthest) / temperature)
+  if estimator == 'softmax':
+    soft = weight / jnp.sum(weight, -1, keepdims=True)
+    return soft, functools.partial(_slope, weight)
+  if estimator == 'argmax':
+    return _first_largest(-farthest), functools.partial(_slope, weight)
+  noisy = weight * rates(0)
+  picked = _first_largest(noisy)
+  if estimator == 'gumbel':
+    return picked, functools.partial(_slope, noisy)
+  return picked, functools.partial(rao_slope, weight, picked, rates)

@@ -1,0 +1,39 @@
+"""Helpers of JAX that know no ball."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hier_jax import numerics
+
+pytestmark = pytest.mark.optimized
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_the_first_of_the_largest_has_the_gradient(dtype):
+  x = jnp.asarray([[1, 3, 3], [-2, -2, -5], [4, jnp.nan, 9]], dtype)
+  for axis in (0, 1):
+    f = functools.partial(numerics.largest, axis=axis)
+    for run in (lambda g: g, jax.jit):
+      got = run(f)(x)
+      assert got.dtype == dtype
+      np.testing.assert_array_equal(
+        *(a.astype(float) for a in (got, x.max(axis)))
+      )
+  grad = jax.jit(jax.grad(lambda x: jnp.sum(numerics.largest(x, 1))))(x)
+  np.testing.assert_array_equal(grad, [[0, 1, 0], [1, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_the_largest_of_a_product_and_sum_has_a_gradient(dtype):
+  """Which may be rounded once here and twice there."""
+  rng = np.random.default_rng(0)
+  a, b, c = (jnp.asarray(rng.normal(size=(64, 49, 16)), dtype) for _ in 'abc')
+  f = lambda a: jnp.sum(numerics.largest(jax.nn.relu(a * b + c), 1))
+  for run in (lambda g: g, jax.jit):
+    np.testing.assert_array_equal(
+      jnp.sum(run(jax.grad(f))(a) != 0, 1), jnp.ones((64, 16))
+    )
