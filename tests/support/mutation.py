@@ -29,6 +29,21 @@ ROOT = pathlib.Path(__file__).parents[2]
 ROOMS = 'hier_jax/losses', 'hier_jax/poincare', 'hier_jax/mining.py'
 # Seconds.
 TIMEOUT = 900
+# Where a module's own file of tests is called otherwise, what is tried first.
+FIRST = {
+  '_batch': 'test_pairwise',
+  '_checks': 'test_losses',
+  '_compose': 'test_losses',
+  '_gyro': 'test_operations',
+  '_hier_triplets': 'test_hier',
+  '_lca_picks': 'test_lca',
+  '_lca_sums': 'test_lca',
+  '_origin': 'test_operations',
+  '_riemannian': 'test_operations',
+  '_triplet': 'test_pairwise',
+  '_uniform': 'test_distributions',
+  'wrapped_normal': 'test_distributions',
+}
 # An operator gives way to another of its family: `x | y` of floats dies at once
 # and proves nothing.
 FAMILIES = [
@@ -95,7 +110,8 @@ def drawn(size, seed):
 def tests_of(path):
   """The tests of a module first, then those of its room."""
   room = pathlib.Path('tests') / path.parent.relative_to('hier_jax')
-  own = room / f'test_{path.stem.strip("_")}.py'
+  name = FIRST.get(path.stem, f'test_{path.stem.strip("_")}')
+  own = room / f'{name}.py'
   if own.exists():
     yield str(own)
   if path.parent.name != 'hier_jax':
