@@ -1,0 +1,177 @@
+"""What the tests of losses, mining and the ball catch, by mutation.
+
+    pip install cosmic-ray
+    python -m tests.support.mutation --sample 160 --seed 0 --out mutants.jsonl
+
+changes one operator, comparison, constant or decorator at a time in a copy of
+the tree and runs the tests of that module, then the others of its room. All
+places of the source are drawn alike. What survived is printed. The same command
+continues after an interruption.
+"""
+
+import argparse
+import ast
+import collections
+import json
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from cosmic_ray.commands import init
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.work_db import WorkDB
+
+ROOT = pathlib.Path(__file__).parents[2]
+ROOMS = 'hier_jax/losses', 'hier_jax/poincare', 'hier_jax/mining.py'
+# Seconds.
+TIMEOUT = 900
+# Where a module's own file of tests is called otherwise, what is tried first.
+FIRST = {
+  '_batch': 'test_pairwise',
+  '_checks': 'test_losses',
+  '_compose': 'test_losses',
+  '_gyro': 'test_operations',
+  '_hier_triplets': 'test_hier',
+  '_lca_picks': 'test_lca',
+  '_lca_sums': 'test_lca',
+  '_origin': 'test_operations',
+  '_riemannian': 'test_operations',
+  '_triplet': 'test_pairwise',
+  '_uniform': 'test_distributions',
+  'wrapped_normal': 'test_distributions',
+}
+# An operator gives way to another of its family: `x | y` of floats dies at once
+# and proves nothing.
+FAMILIES = [
+  {'Add', 'Sub', 'Mul', 'Div', 'Pow', 'FloorDiv', 'Mod'},
+  {'BitOr', 'BitAnd', 'BitXor', 'LShift', 'RShift'},
+  {'Eq', 'NotEq', 'Lt', 'LtE', 'Gt', 'GtE'},
+  {'Is', 'IsNot'},
+]
+
+
+def modules():
+  """The modules that are mutated, relative to the root."""
+  for room in ROOMS:
+    path = ROOT / room
+    found = [path] if path.is_file() else sorted(path.glob('*.py'))
+    yield from (module.relative_to(ROOT) for module in found)
+
+
+def unseen(source):
+  """The spans of annotations, which compute nothing."""
+  nodes = list(ast.walk(ast.parse(source)))
+  parts = [node.annotation for node in nodes if hasattr(node, 'annotation')]
+  parts += [node.returns for node in nodes if hasattr(node, 'returns')]
+  for part in filter(None, parts):
+    yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+
+
+def is_fair(operator):
+  """Whether a mutation's operator keeps to its family."""
+  name, *kinds = operator.removeprefix('core/').split('_')
+  replaces = name in (
+    'ReplaceBinaryOperator',
+    'ReplaceComparisonOperator',
+  )
+  return not replaces or any(set(kinds) <= family for family in FAMILIES)
+
+
+def mutants():
+  """The mutants of each place, by place."""
+  with tempfile.TemporaryDirectory() as folder:
+    work = WorkDB(pathlib.Path(folder) / 'work.sqlite', WorkDB.Mode.create)
+    init(list(modules()), work, {})
+    items = work.work_items
+    work.close()
+  spans = {path: list(unseen((ROOT / path).read_text())) for path in modules()}
+  places = collections.defaultdict(list)
+  for item in items:
+    (mutation,) = item.mutations
+    path, start = mutation.module_path, mutation.start_pos
+    seen = not any(first <= start < last for first, last in spans[path])
+    if seen and is_fair(mutation.operator_name):
+      places[str(path), start].append(mutation)
+  return places
+
+
+def drawn(size, seed):
+  """A sample of mutants, one a place."""
+  places, draw = mutants(), random.Random(seed)
+  chosen = draw.sample(sorted(places), min(size, len(places)))
+  order = lambda mutation: (mutation.operator_name, mutation.occurrence)
+  return [draw.choice(sorted(places[place], key=order)) for place in chosen]
+
+
+def tests_of(path):
+  """The tests of a module first, then those of its room."""
+  room = pathlib.Path('tests') / path.parent.relative_to('hier_jax')
+  name = FIRST.get(path.stem, f'test_{path.stem.strip("_")}')
+  own = room / f'{name}.py'
+  if own.exists():
+    yield str(own)
+  if path.parent.name != 'hier_jax':
+    yield str(room)
+
+
+def outcome(mutation):
+  """Which tests killed a mutant, or '', and its diff."""
+  for tests in tests_of(mutation.module_path):
+    command = (
+      f'{sys.executable} -m pytest -x -q -o addopts= -m "not slow"'
+      f' -p no:cacheprovider {tests}'
+    )
+    result = mutate_and_test([mutation], command, TIMEOUT)
+    if result.is_killed:
+      return tests, result.diff
+  return '', result.diff
+
+
+def main():
+  """Draws, runs and prints."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--sample', type=int, default=160)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--out', type=pathlib.Path, default='mutants.jsonl')
+  options = parser.parse_args()
+  out = options.out.resolve()
+  lines = out.read_text().splitlines() if out.exists() else []
+  known = {json.loads(line)['mutant']: json.loads(line) for line in lines}
+  os.chdir(ROOT)
+  sample = drawn(options.sample, options.seed)
+  with tempfile.TemporaryDirectory() as folder:
+    tracked = subprocess.check_output(['git', 'ls-files'], text=True)
+    for name in tracked.splitlines():
+      target = pathlib.Path(folder) / name
+      target.parent.mkdir(parents=True, exist_ok=True)
+      shutil.copy(ROOT / name, target)
+    os.chdir(folder)
+    # Programs that a mutation does not change are compiled once.
+    os.environ |= {
+      'PYTHONPATH': folder,
+      'JAX_COMPILATION_CACHE_DIR': f'{folder}/programs',
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+    }
+    for mutation in sample:
+      line, column = mutation.start_pos
+      where = f'{mutation.module_path}:{line}:{column}'
+      name = f'{where} {mutation.operator_name} {mutation.occurrence}'
+      if name not in known:
+        killer, diff = outcome(mutation)
+        known[name] = {'mutant': name, 'killer': killer, 'diff': diff}
+        with out.open('a') as file:
+          file.write(json.dumps(known[name]) + '\n')
+      print(f'{known[name]["killer"] or "SURVIVED":40} {name}', flush=True)
+  os.chdir(ROOT)
+  survivors = [found for found in known.values() if not found['killer']]
+  for found in survivors:
+    print(found['mutant'], found['diff'], sep='\n')
+  print(f'{len(known)} mutants, {len(survivors)} survived')
+
+
+if __name__ == '__main__':
+  main()
