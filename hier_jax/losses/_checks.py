@@ -1,6 +1,7 @@
 """What the losses ask of embeddings and labels."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from hier_jax import debug
@@ -45,7 +46,7 @@ def rows(
 
   Raises:
     ValueError: for another rank, lengths that differ, labels that are no
-      integers.
+      integers or, of NumPy's int64, too large for JAX's int32.
   """
   arrays = z, labels, *others
   ranks = *ranks, *[2] * (len(arrays) - len(ranks))
@@ -65,6 +66,14 @@ def rows(
       f'labels are {dtype}, expected integers: convert class numbers with'
       ' .astype(int32); scores or one-hot rows are no labels'
     )
+  if isinstance(labels, np.ndarray) and labels.dtype != dtype and labels.size:
+    for value in (labels.min(), labels.max()):
+      if value != value.astype(dtype):
+        raise ValueError(
+          f'labels hold {value}, which JAX would cut to {dtype}: number the'
+          ' classes (numpy.unique(labels, return_inverse=True)[1]), or set'
+          ' jax_enable_x64'
+        )
   for name, a in zip(('z', 'proxies'), (z, *others), strict=False):
     _arguments.check_finite(name, a)
 

@@ -105,3 +105,13 @@ def test_a_node_that_is_nan_makes_hier_nan(c, estimator):
   assert np.isfinite(f(rows(), proxies))
   assert np.isnan(f(with_nan(11), proxies))
   assert np.isnan(f(rows(), proxies.at[3, 0].set(jnp.nan)))
+
+
+@pytest.mark.parametrize('dtype', [np.int64, np.uint64])
+def test_labels_that_jax_would_cut_are_named(dtype):
+  """2^32 is class 0 in int32."""
+  z, labels = np.eye(3, dtype=np.float32), np.array([0, 2**32, 7], dtype)
+  with pytest.raises(ValueError, match='labels hold 4294967296'):
+    losses.sup_con(z, labels)
+  small = np.unique(labels, return_inverse=True)[1].astype(dtype)
+  assert losses.sup_con(z, small) == losses.sup_con(z, small.astype(np.int32))
