@@ -78,8 +78,7 @@ def hyp(
     Metric Learning" (CVPR 2022, arXiv 2203.10833), equation 6.
 
   Example:
-    >>> import jax
-  import jax.numpy as jnp
+    >>> import jax.numpy as jnp
     >>> from hier_jax import losses
     >>> z = jnp.eye(2).repeat(2, axis=0)
     >>> labels = jnp.array([0, 0, 1, 1])
