@@ -90,7 +90,7 @@ def reciprocal_neighbors(
   return neighbors, jnp.sum(reciprocal, 1, dtype=jnp.int32)
 
 
-def _nth_outside(excluded: jax.Array, r: jax.Array, n: jax.Array | int) -> jax.Array:
+def _nth_outside(excluded: jax.Array, r: jax.Array, n: jax.Array) -> jax.Array:
   """The r-th row (from 0) of 0..n-1 that is not in `excluded`.
 
   Args:

@@ -91,6 +91,7 @@ def program(**options):
 
 
 @pytest.mark.optimized
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
   """Whichever way round they are made; gradients too, but for rounding.
@@ -118,6 +119,7 @@ def test_distances_of_many_rows_to_few_are_those_of_few_to_many(dtype):
     vectors.assert_near(got, want, tolerance)
 
 
+@pytest.mark.slow
 def test_what_a_gpu_is_given_computes_the_same(monkeypatch):
   want, _, want_grads = program()(*batch())
   jax.clear_caches()

@@ -286,6 +286,7 @@ def test_picks_follow_the_softmax_of_the_distances():
 
 @pytest.mark.parametrize('estimator', _lca_picks.ESTIMATORS)
 @pytest.mark.parametrize('normalize_by', ['all', 'valid'])
+@pytest.mark.slow
 def test_groups_pay_what_each_pays_by_itself(
   estimator, normalize_by, monkeypatch
 ):

@@ -71,6 +71,7 @@ def test_wrapped_normal_is_differentiable_and_takes_shapes():
     wrapped_normal.sample(jax.random.key(1), loc, 0, c=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('c', [0.0, 0.5, 4.0])
 @pytest.mark.parametrize('d', [1, 2, 3, 16, 512])
 def test_uniform_points_fill_the_volume_evenly(d, c):

@@ -75,6 +75,7 @@ def test_what_is_raised_before_a_batch_ends_it(colors):
   assert not log.records
 
 
+@pytest.mark.slow
 def test_the_best_on_held_out_classes_is_kept_and_tested(
   tmp_path, monkeypatch, capsys
 ):

@@ -57,7 +57,12 @@ def whole(backbone):
 
 
 @pytest.mark.parametrize(
-  ('backbone', 'devices'), [('vit', 1), ('vit', 4), ('resnet', 4)]
+  ('backbone', 'devices'),
+  [
+    ('vit', 4),
+    pytest.param('vit', 1, marks=pytest.mark.slow),
+    pytest.param('resnet', 4, marks=pytest.mark.slow),
+  ],
 )
 def test_gradient_is_the_whole_batchs(backbone, devices):
   want_value, want = whole(backbone)
