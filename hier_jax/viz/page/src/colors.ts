@@ -15,7 +15,7 @@ export interface Category {
 export interface Coloring {
   readonly title: string
   // r, g, b of each image.
-  readonly rgb: Uint8Array
+  readonly rgb: Uint8Array<ArrayBuffer>
   // 1 for images that are drawn as rings.
   readonly hollow: Uint8Array<ArrayBuffer>
   readonly categories: readonly Category[]

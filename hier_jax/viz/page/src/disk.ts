@@ -1,4 +1,4 @@
-// The disk: canvases over each other, drawn once a frame where needed.
+// The disk, drawn once a frame where needed.
 import type { Coloring } from './colors.ts'
 import { type Display, Displays, type Edge } from './display.ts'
 import { element } from './dom.ts'
@@ -21,6 +21,8 @@ export interface Palette {
 const DIM = 46
 // Radius of a node from which it shows an image.
 const PICTURED = 8
+// Pixels of its side.
+const ROUND = 64
 
 export class Disk {
   readonly box: HTMLElement
@@ -31,12 +33,13 @@ export class Disk {
   lasso: number[] = []
   // Frames drawn, for whoever measures.
   frames = 0
-  private readonly below = element('canvas', { 'aria-hidden': 'true' })
-  private readonly middle = element('canvas', { 'aria-hidden': 'true' })
+  private readonly rounds = new Map<number, HTMLCanvasElement>()
   private readonly points: Points
   private readonly displays: Displays
   private palette: Palette
   private waiting = 0
+  private quality = 1
+  private last = 0
   private lit: Uint8Array | null = null
 
   constructor(
@@ -54,8 +57,8 @@ export class Disk {
       'aria-describedby': 'keys-of-disk',
     })
     this.box = element('div', { class: 'disk' })
-    this.box.append(this.below, this.middle, this.top)
-    this.points = points(this.middle, scene.count)
+    this.box.append(this.top)
+    this.points = points(scene.count)
     this.displays = new Displays(scene, view)
     this.palette = readPalette()
     new ResizeObserver(() => this.resize()).observe(this.box)
@@ -75,7 +78,7 @@ export class Disk {
     const { clientWidth, clientHeight } = this.box
     this.view.width = Math.max(1, clientWidth)
     this.view.height = Math.max(1, clientHeight)
-    for (const canvas of [this.below, this.middle, this.top]) {
+    for (const canvas of [this.points.canvas, this.top]) {
       canvas.width = Math.round(this.view.width * this.density)
       canvas.height = Math.round(this.view.height * this.density)
     }
@@ -101,7 +104,7 @@ export class Disk {
   private paint(): void {
     const alpha = new Uint8Array(this.scene.count)
     for (let i = 0; i < alpha.length; i++) {
-      alpha[i] = this.lit === null || this.lit[i] === 1 ? 230 : DIM
+      alpha[i] = this.lit === null || this.lit[i] === 1 ? 255 : DIM
     }
     this.points.paint(this.coloring.rgb, alpha, this.coloring.hollow)
     this.draw()
@@ -120,29 +123,48 @@ export class Disk {
     this.frames++
     const { state } = this.store
     const exist = this.thumbnails.exist
-    this.display = this.displays.make(state, this.lit, exist)
-    this.drawBelow()
-    const radius = this.view.radius * this.density
-    const size = Math.min(15, 5 + 0.006 * radius)
-    this.points.draw(this.view.places, {
-      width: this.middle.width,
-      height: this.middle.height,
-      radius,
-      sizes: [1.6 * this.density, size * this.density],
-    })
-    this.drawTop(state)
-  }
-
-  private start(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
-    const context = canvas.getContext('2d')!
+    this.pace(state.moving)
+    this.display = this.displays.make(state, this.lit, exist, this.quality)
+    const context = this.top.getContext('2d')!
     const { density } = this
     context.setTransform(density, 0, 0, density, 0, 0)
     context.clearRect(0, 0, this.view.width, this.view.height)
-    return context
+    this.drawBelow(context)
+    this.drawPoints(context)
+    this.drawThumbs(context, state)
+    this.drawMarks(context, state)
+    this.drawLabels(context)
+    this.drawRing(context, state)
+    this.drawLasso(context)
   }
 
-  private drawBelow(): void {
-    const context = this.start(this.below)
+  // Less is drawn while the view moves and the browser cannot keep up.
+  private pace(moving: boolean): void {
+    const now = performance.now()
+    const between = now - this.last
+    this.last = now
+    if (!moving) this.quality = 1
+    else if (between > 33) this.quality = Math.max(0.12, this.quality * 0.8)
+    else if (between < 20) this.quality = Math.min(1, this.quality * 1.04)
+  }
+
+  private drawPoints(context: CanvasRenderingContext2D): void {
+    const { density } = this
+    const { canvas } = this.points
+    const radius = this.view.radius * density
+    // Fewer pixels each where there are many.
+    const crowd = Math.min(1, Math.sqrt(3000 / Math.max(1, this.scene.count)))
+    const size = (3 + 5 * crowd) * Math.min(2, Math.sqrt(this.view.radius / 330))
+    this.points.draw(this.view.places, {
+      width: canvas.width,
+      height: canvas.height,
+      radius,
+      sizes: [1.5 * density, size * density],
+    })
+    context.drawImage(canvas, 0, 0, this.view.width, this.view.height)
+  }
+
+  private drawBelow(context: CanvasRenderingContext2D): void {
     const { width, height, radius } = this.view
     context.beginPath()
     context.arc(width / 2, height / 2, radius, 0, 2 * Math.PI)
@@ -181,47 +203,57 @@ export class Disk {
     }
   }
 
-  private drawTop(state: State): void {
-    const context = this.start(this.top)
-    this.drawThumbs(context, state)
-    this.drawMarks(context, state)
-    this.drawLabels(context)
-    this.drawRing(context, state)
-    this.drawLasso(context)
-  }
-
   // Nodes, the large ones with their most typical image.
   private drawMarks(context: CanvasRenderingContext2D, state: State): void {
+    this.drawDots(context, state)
     for (const { node, x, y, radius, strong } of this.display.marks) {
       const held = node === state.hover || strong
+      if (!held && radius < PICTURED) continue
       context.beginPath()
       context.arc(x, y, radius, 0, 2 * Math.PI)
       context.fillStyle = held ? this.palette.strong : this.palette.disk
       context.fill()
-      const pictured = state.thumbnails && radius >= PICTURED
-      const tile = pictured
-        ? this.thumbnails.tile(this.scene.typicalOf(node))
-        : null
-      if (tile !== null) {
-        context.save()
-        context.clip()
-        context.drawImage(
-          tile.bitmap,
-          tile.x,
-          tile.y,
-          tile.side,
-          tile.side,
-          x - radius,
-          y - radius,
-          2 * radius,
-          2 * radius,
-        )
-        context.restore()
+      if (state.thumbnails && radius >= PICTURED) {
+        const round = this.round(this.scene.typicalOf(node))
+        if (round !== null) {
+          context.drawImage(round, x - radius, y - radius, 2 * radius, 2 * radius)
+        }
       }
       context.strokeStyle = held ? this.palette.strong : this.palette.ink
-      context.lineWidth = held ? 3 : radius >= PICTURED ? 2 : 1.2
+      context.lineWidth = held ? 3 : 2
       context.stroke()
     }
+  }
+
+  // The small nodes, all at once.
+  private drawDots(context: CanvasRenderingContext2D, state: State): void {
+    context.beginPath()
+    for (const { node, x, y, radius, strong } of this.display.marks) {
+      if (radius >= PICTURED || strong || node === state.hover) continue
+      context.moveTo(x + radius, y)
+      context.arc(x, y, radius, 0, 2 * Math.PI)
+    }
+    context.fillStyle = this.palette.disk
+    context.fill()
+    context.strokeStyle = this.palette.ink
+    context.lineWidth = 1.2
+    context.stroke()
+  }
+
+  // A thumbnail cut to a circle.
+  private round(item: number): HTMLCanvasElement | null {
+    const known = this.rounds.get(item)
+    const tile = known === undefined ? this.thumbnails.tile(item) : null
+    if (known !== undefined || tile === null) return known ?? null
+    if (this.rounds.size > 500) this.rounds.clear()
+    const made = element('canvas')
+    made.width = made.height = ROUND
+    const context = made.getContext('2d')!
+    context.arc(ROUND / 2, ROUND / 2, ROUND / 2, 0, 2 * Math.PI)
+    context.clip()
+    context.drawImage(tile, 0, 0, ROUND, ROUND)
+    this.rounds.set(item, made)
+    return made
   }
 
   private drawThumbs(context: CanvasRenderingContext2D, state: State): void {
@@ -233,17 +265,7 @@ export class Disk {
       const left = x - size / 2
       const top = y - size / 2
       context.globalAlpha = dim ? 0.25 : 1
-      context.drawImage(
-        tile.bitmap,
-        tile.x,
-        tile.y,
-        tile.side,
-        tile.side,
-        left,
-        top,
-        size,
-        size,
-      )
+      context.drawImage(tile, left, top, size, size)
       const color = rgb.subarray(3 * item, 3 * item + 3)
       context.strokeStyle = `rgb(${color[0]} ${color[1]} ${color[2]})`
       if (hollow[item] === 1) context.setLineDash([3, 2])
@@ -354,9 +376,7 @@ export class Disk {
     const context = out.getContext('2d')!
     context.fillStyle = this.palette.ground
     context.fillRect(0, 0, out.width, out.height)
-    for (const canvas of [this.below, this.middle, this.top]) {
-      context.drawImage(canvas, 0, 0)
-    }
+    context.drawImage(this.top, 0, 0)
     return out
   }
 

@@ -45,7 +45,7 @@ export interface Display {
 // Hyperbolic diameter of a thumbnail, and pixels.
 const THUMB = 0.5
 const [LEAST_THUMB, MOST_THUMB] = [13, 64]
-const MOST = { thumbs: 420, moving: 220, edges: 1500, labels: 22 }
+const MOST = { thumbs: 420, edges: 1500, marks: 700, labels: 22 }
 // Squares of the page, to keep thumbnails and labels from each other.
 const CELL = 8
 
@@ -54,6 +54,7 @@ export class Displays {
   private readonly first: Int32Array
   // Inner nodes, the largest first.
   private readonly inner: Int32Array
+  private quality = 1
 
   constructor(
     private readonly scene: Scene,
@@ -83,11 +84,14 @@ export class Displays {
     return Int32Array.from(found)
   }
 
+  // The lower the quality, from 1 down, the less there is to draw.
   make(
     state: State,
     lit: Uint8Array | null,
     hasThumbnails: boolean,
+    quality: number,
   ): Display {
+    this.quality = quality
     const taken = new Taken(this.view.width, this.view.height)
     const path = this.path(state)
     const marks = this.marks(path, taken)
@@ -97,7 +101,7 @@ export class Displays {
       edges: this.edges(state, thumbs, path),
       thumbs,
       marks,
-      labels: this.labels(path, marks),
+      labels: this.labels(marks),
     }
   }
 
@@ -114,13 +118,13 @@ export class Displays {
     const found: Thumb[] = []
     const selected =
       state.selection.kind === 'node' ? state.selection.node : -1
-    const most = state.moving ? MOST.moving : MOST.thumbs
-    const place = (item: number, must: boolean) => {
+    const most = this.quality * MOST.thumbs
+    const place = (item: number, least: number, must: boolean) => {
       const px = places[2 * item]!
       const py = places[2 * item + 1]!
       const near = 1 - px * px - py * py
       let size = Math.min(MOST_THUMB, (THUMB * radius * near) / 2)
-      if (must) size = Math.max(size, 26)
+      size = Math.max(size, least)
       if (size < LEAST_THUMB) return
       const x = width / 2 + radius * px
       const y = height / 2 - radius * py
@@ -131,10 +135,15 @@ export class Displays {
       const dim = lit !== null && lit[item] === 0
       found.push({ item, x, y, size, dim })
     }
-    if (selected >= 0 && this.scene.isItem(selected)) place(selected, true)
-    for (let i = 0; i < this.first.length && found.length < most; i++) {
-      const item = this.first[i]!
-      if (item !== selected) place(item, false)
+    if (selected >= 0 && this.scene.isItem(selected)) place(selected, 26, true)
+    // What is lit comes first, and is seen at the edge too.
+    for (const pass of lit === null ? [null] : [1, 0]) {
+      const least = pass === 1 ? LEAST_THUMB + 1 : 0
+      for (let i = 0; i < this.first.length && found.length < most; i++) {
+        const item = this.first[i]!
+        if (item === selected || (pass !== null && lit![item] !== pass)) continue
+        place(item, least, false)
+      }
     }
     return found.reverse()
   }
@@ -146,6 +155,7 @@ export class Displays {
   ): Edge[] {
     const { scene } = this
     const found: Edge[] = []
+    const most = this.quality * MOST.edges
     const add = (node: number, width: number, strong: boolean) => {
       const above = scene.parent[node]!
       if (above < 0) return
@@ -158,7 +168,7 @@ export class Displays {
       }
     }
     for (const node of this.inner) {
-      if (found.length >= MOST.edges) break
+      if (found.length >= most) break
       const width = 0.7 + 0.35 * Math.log2(scene.size[node]! + 1)
       if (!path.has(node)) add(node, Math.min(width, 4), false)
     }
@@ -207,41 +217,40 @@ export class Displays {
       const strong = path.has(node)
       const size = 4 + 1.9 * Math.log2(scene.size[node]! + 1)
       const radius = Math.min(24, size * near)
-      if (!strong && (radius < 2 || found.length > 700)) continue
+      if (!strong && (radius < 2 || found.length > this.quality * MOST.marks)) continue
       const [x, y] = view.toScreen(px, py)
       if (x < -30 || y < -30 || x > view.width + 30 || y > view.height + 30) {
         continue
       }
-      if (radius > 5) taken.take(x, y, radius, radius, 0.8)
-      found.push({ node, x, y, radius: Math.max(radius, 2.5), strong })
+      // One that has no room is a dot.
+      const room = radius <= 5 || taken.take(x, y, radius, radius, 0.7)
+      const shown = room || strong ? Math.max(radius, 2.5) : 3
+      found.push({ node, x, y, radius: shown, strong })
     }
     return found.reverse()
   }
 
-  private labels(path: ReadonlySet<number>, marks: readonly Mark[]): Label[] {
+  private labels(marks: readonly Mark[]): Label[] {
     const { scene, view } = this
     const weight = (node: number) => {
       const [px, py] = view.seen(node)
       return Math.sqrt(scene.size[node]!) * (1 - px * px - py * py)
     }
-    const wanted = [...this.inner]
-      .map((node) => ({ node, weight: weight(node) }))
-      .filter((one) => one.weight > 0.12)
+    const wanted = marks
+      .map((mark) => ({ ...mark, weight: weight(mark.node) }))
+      .filter((one) => one.weight > 0.12 && one.node !== scene.root)
       .sort((a, b) => b.weight - a.weight)
     const found: Label[] = []
     const used = new Taken(view.width, view.height)
-    const radii = new Map(marks.map((mark) => [mark.node, mark.radius]))
-    for (const { node } of wanted) {
+    for (const { node, x, y, radius, strong } of wanted) {
       if (found.length >= MOST.labels) break
-      if (node === scene.root) continue
-      const [x, y] = view.toScreen(...view.seen(node))
       const text = short(scene.nameOf(node), 26)
       const half = 3.4 * Array.from(text).length
-      const at = y + 12 + (radii.get(node) ?? 6)
+      const at = y + 12 + radius
       if (x < half || x > view.width - half || at > view.height - 8) continue
       if (!used.take(x, at, half, 9, 1)) continue
       const weak = scene.shareOf(node) < 0.5
-      found.push({ text, x, y: at, strong: path.has(node), weak })
+      found.push({ text, x, y: at, strong, weak })
     }
     return found
   }

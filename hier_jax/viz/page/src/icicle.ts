@@ -202,17 +202,7 @@ export class Icicle {
       const tile = this.thumbnails.tile(scene.typicalOf(node))
       const size = Math.min(height - 2, width - 6, 44)
       if (tile !== null) {
-        context.drawImage(
-          tile.bitmap,
-          tile.x,
-          tile.y,
-          tile.side,
-          tile.side,
-          left,
-          y + (height - size) / 2,
-          size,
-          size,
-        )
+        context.drawImage(tile, left, y + (height - size) / 2, size, size)
       }
       left += size + 4
     }

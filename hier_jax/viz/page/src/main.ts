@@ -222,6 +222,7 @@ function start(): void {
   }
 
   store.listen((state, changed) => {
+    if (changed.has('moving')) thumbnails.pause(state.moving)
     if (changed.has('color')) recolor()
     if (changed.has('theme')) dress()
     if (changed.has('layout')) {

@@ -2,22 +2,21 @@
 import type { Scene } from './scene.ts'
 
 // Pages that are kept decoded, by bytes.
-const KEPT = 96 * 2 ** 20
+const KEPT = 256 * 2 ** 20
+// Pages that are decoded at a time.
+const AT_ONCE = 2
 
 interface Page {
-  readonly bitmap: ImageBitmap | null
+  // None while it is being decoded.
+  readonly tiles: readonly ImageBitmap[]
   used: number
-}
-
-export interface Tile {
-  readonly bitmap: ImageBitmap
-  readonly x: number
-  readonly y: number
-  readonly side: number
 }
 
 export class Thumbnails {
   private readonly pages = new Map<number, Page>()
+  private readonly queue: number[] = []
+  private busy = 0
+  private paused = false
   private clock = 0
   private waiting: (() => void)[] = []
 
@@ -31,26 +30,21 @@ export class Thumbnails {
   }
 
   // The thumbnail of an image; null where its page is still being decoded.
-  tile(item: number): Tile | null {
+  tile(item: number): ImageBitmap | null {
     const atlas = this.scene.atlas
     if (atlas === null) return null
-    const { side, columns } = atlas
     const place = this.scene.place[item]!
-    const index = Math.floor(place / columns ** 2)
+    const size = atlas.columns ** 2
+    const index = Math.floor(place / size)
     const page = this.pages.get(index)
     if (page === undefined) {
-      void this.decode(index, atlas.pages[index]!)
+      this.pages.set(index, { tiles: [], used: ++this.clock })
+      this.queue.push(index)
+      this.work()
       return null
     }
     page.used = ++this.clock
-    if (page.bitmap === null) return null
-    const at = place % columns ** 2
-    return {
-      bitmap: page.bitmap,
-      x: (at % columns) * side,
-      y: Math.floor(at / columns) * side,
-      side,
-    }
+    return page.tiles[place % size] ?? null
   }
 
   // Draws the thumbnail into a canvas of the panel, when it is there.
@@ -60,30 +54,42 @@ export class Thumbnails {
       if (this.exist) this.waiting.push(() => this.fill(canvas, item))
       return
     }
-    canvas.width = canvas.height = tile.side
-    canvas
-      .getContext('2d')!
-      .drawImage(
-        tile.bitmap,
-        tile.x,
-        tile.y,
-        tile.side,
-        tile.side,
-        0,
-        0,
-        tile.side,
-        tile.side,
-      )
+    canvas.width = canvas.height = tile.width
+    canvas.getContext('2d')!.drawImage(tile, 0, 0)
+  }
+
+  // Pages wait while the view moves, which has to be smooth.
+  pause(paused: boolean): void {
+    this.paused = paused
+    this.work()
+  }
+
+  private work(): void {
+    while (!this.paused && this.busy < AT_ONCE && this.queue.length > 0) {
+      // What was asked for last is what is seen now.
+      const index = this.queue.pop()!
+      this.busy++
+      void this.decode(index, this.scene.atlas!.pages[index]!).finally(() => {
+        this.busy--
+        this.work()
+      })
+    }
   }
 
   private async decode(index: number, text: string): Promise<void> {
-    this.pages.set(index, { bitmap: null, used: ++this.clock })
     const raw = Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
-    const bitmap = await createImageBitmap(
-      new Blob([raw], { type: 'image/webp' }),
+    const { side, columns } = this.scene.atlas!
+    const page = await createImageBitmap(new Blob([raw], { type: 'image/webp' }))
+    // One bitmap each: to draw a part of a large one is slow.
+    const tiles = await Promise.all(
+      Array.from({ length: (columns * page.height) / side }, (_, i) => {
+        const [x, y] = [(i % columns) * side, Math.floor(i / columns) * side]
+        return createImageBitmap(page, x, y, side, side)
+      }),
     )
-    this.pages.set(index, { bitmap, used: ++this.clock })
-    this.forget(4 * bitmap.width * bitmap.height)
+    page.close()
+    this.pages.set(index, { tiles, used: ++this.clock })
+    this.forget(4 * tiles.length * side ** 2)
     const waiting = this.waiting
     this.waiting = []
     for (const again of waiting) again()
@@ -94,10 +100,10 @@ export class Thumbnails {
   private forget(size: number): void {
     const most = Math.max(4, Math.floor(KEPT / size))
     const ready = [...this.pages]
-      .filter(([, page]) => page.bitmap !== null)
+      .filter(([, page]) => page.tiles.length > 0)
       .sort(([, a], [, b]) => a.used - b.used)
     for (const [index, page] of ready.slice(0, -most)) {
-      page.bitmap!.close()
+      for (const tile of page.tiles) tile.close()
       this.pages.delete(index)
     }
   }
