@@ -21,6 +21,7 @@ ALLOWED = {
   'models/weights': {'models'},
   'data': set(),
   'evaluation': set(),
+  'viz': {'evaluation'},
   'training': set(),
   'training/distributed': set(),
   'training/logs': set(),

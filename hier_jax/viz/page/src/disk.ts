@@ -75,9 +75,10 @@ export class Disk {
   }
 
   private resize(): void {
-    const { clientWidth, clientHeight } = this.box
-    this.view.width = Math.max(1, clientWidth)
-    this.view.height = Math.max(1, clientHeight)
+    // Not in whole pixels, as the pointer's place is not.
+    const { width, height } = this.box.getBoundingClientRect()
+    this.view.width = Math.max(1, width)
+    this.view.height = Math.max(1, height)
     for (const canvas of [this.points.canvas, this.top]) {
       canvas.width = Math.round(this.view.width * this.density)
       canvas.height = Math.round(this.view.height * this.density)

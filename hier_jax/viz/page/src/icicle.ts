@@ -74,8 +74,9 @@ export class Icicle {
   }
 
   private resize(): void {
-    this.width = Math.max(1, this.box.clientWidth)
-    this.height = Math.max(1, this.box.clientHeight)
+    const { width, height } = this.canvas.getBoundingClientRect()
+    this.width = Math.max(1, width)
+    this.height = Math.max(1, height)
     this.canvas.width = Math.round(this.width * this.density)
     this.canvas.height = Math.round(this.height * this.density)
     this.now()

@@ -238,7 +238,8 @@ export class Scene {
   kindOf(node: number): string {
     if (this.isItem(node)) return 'image'
     const proxy = this.proxyOf(node)
-    if (proxy >= 0) return `proxy ${proxy}`
-    return node === this.root ? 'root' : 'node'
+    const kind = proxy >= 0 ? `proxy ${proxy}` : 'node'
+    if (node !== this.root) return kind
+    return proxy >= 0 ? `root, ${kind}` : 'root'
   }
 }
