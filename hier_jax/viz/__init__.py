@@ -1,0 +1,1 @@
+"""Pictures of embeddings and of the hierarchy that was found in them."""
