@@ -52,6 +52,11 @@ ALLOWED = {
     'training/report',
     'training/step',
   },
+  'inference': {
+    'data',
+    'evaluation',
+    'training/run',
+  },
   'cli': {
     'data',
     'evaluation',
