@@ -53,6 +53,11 @@ ALLOWED = {
     'training/report',
     'training/step',
   },
+  'inference': {
+    'data',
+    'evaluation',
+    'training/run',
+  },
   'cli': {
     'data',
     'evaluation',

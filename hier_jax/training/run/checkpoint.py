@@ -164,6 +164,27 @@ class Checkpoints(contextlib.AbstractContextManager):
         f' ({_why(error)}); {offer}'
       ) from error
 
+  def shapes(self, step=None):
+    """Name -> shape of the arrays that a checkpoint declares.
+
+    Args:
+      step: of the checkpoint, None for the latest.
+
+    Raises:
+      UserError: when there is none, or it is damaged.
+    """
+    step, _ = processes.from_first(lambda: self._choose(step))
+    where = self._directory / str(step)
+    try:
+      handler = ocp.StandardCheckpointHandler(
+        multiprocessing_options=_by_itself()
+      )
+      with _quiet():
+        declared = handler.metadata(where / 'state').tree
+      return {name: tuple(array.shape) for name, array in declared.items()}
+    except Exception as error:
+      raise UserError(f'{where} cannot be read ({_why(error)})') from error
+
   def _choose(self, step):
     """The step, the latest for None, and the one before it or None."""
     steps = self._steps()
