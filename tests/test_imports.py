@@ -52,19 +52,27 @@ ALLOWED = {
     'training/report',
     'training/step',
   },
+  'viz': set(),
   'inference': {
     'data',
     'evaluation',
+    'models',
+    'models/weights',
+    'training/distributed',
     'training/run',
+    'training/step',
+    'viz',
   },
   'cli': {
     'data',
     'evaluation',
+    'inference',
     'models/weights',
     'training/config',
     'training/distributed',
     'training/report',
     'training/run',
+    'viz',
   },
 }
 # Room -> outside packages it must not name.
