@@ -56,16 +56,23 @@ ALLOWED = {
   'inference': {
     'data',
     'evaluation',
+    'models',
+    'models/weights',
+    'training/distributed',
     'training/run',
+    'training/step',
+    'viz',
   },
   'cli': {
     'data',
     'evaluation',
+    'inference',
     'models/weights',
     'training/config',
     'training/distributed',
     'training/report',
     'training/run',
+    'viz',
   },
 }
 # Room -> outside packages it must not name.

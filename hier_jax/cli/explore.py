@@ -3,12 +3,14 @@
 import sys
 
 from hier_jax import paths
+from hier_jax.cli import embed as embed_verb
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError
 
 __all__ = ['VERB']
 
 _PAGE = 'explore.html'
+_K = 12
 
 
 def _define(values):
@@ -16,19 +18,31 @@ def _define(values):
     values,
     out=f'HTML: Where to write the page; by default {_PAGE} in the workdir, or'
     ' beside the file with its name.',
-    data_dir="DIR: The folder of a run's prepared data sets; by default the one"
-    ' that it was trained with.',
+    split="SPLIT: Which images of a run's data set; by default test.",
   )
   verbs.choice_flag(
     values,
     'tree',
     ('auto', 'proxies', 'linkage'),
     'SOURCE: What the tree is made of: the hierarchical proxies, average'
-    ' linkage, or auto (the default) for the proxies where there are any.',
+    ' linkage, or auto (the default), the proxies where there are any.',
     default='auto',
   )
-  verbs.integers_flag(
-    values, 'k', 'K: How many nearest neighbors of each image; by default 12.'
+  verbs.number_flag(
+    values, 'k', f'K: Nearest neighbors of each image; {_K} by default.'
+  )
+  verbs.number_flag(
+    values,
+    'limit',
+    'N: Of more images so many are shown, evenly spaced; 20,000 by default,'
+    ' with which the page is smooth.',
+  )
+  verbs.text_flags(
+    values,
+    taxonomy='CSV: A tree above the classes, as evaluate takes it; by default'
+    ' that of the data set.',
+    images="DIR: The folder of a file's images, if they were moved.",
+    data_dir='DIR: The folder of prepared data sets.',
   )
 
 
@@ -39,23 +53,32 @@ def _run(values, arguments):
       ' of embeddings; see hier-jax explore --help'
     )
   path = paths.as_path(arguments[0])
+  inputs = [path, *filter(None, [values.taxonomy])]
   out = paths.check_output(
-    values.out or _beside(path), inputs=[path], suffixes=['.html']
+    values.out or _beside(path), inputs=inputs, suffixes=['.html']
   )
-  k = _single('k', values.k, 12)
+  k, limit = (embed_verb.whole(values, name) for name in ('k', 'limit'))
   # Heavy imports wait until the arguments are known to be right.
   from hier_jax.inference import collection
   from hier_jax.viz import explore
 
-  loaded = collection.load(path, data_dir=values.data_dir)
+  loaded = collection.load(
+    path,
+    split=values.split,
+    data_dir=values.data_dir,
+    images=values.images,
+    taxonomy=values.taxonomy,
+  )
   explore.write(
-    loaded, out, k=k, tree=values.tree, progress=sys.stderr.isatty()
+    loaded,
+    out,
+    k=k or _K,
+    tree=values.tree,
+    limit=limit or explore.LIMIT,
+    progress=sys.stderr.isatty(),
   )
   size = out.stat().st_size / 1e6
-  print(
-    f'{len(loaded.ids)} images written to {out} ({size:.1f} MB): open it in a'
-    ' browser'
-  )
+  print(f'page written to {out} ({size:.1f} MB): open it in a browser')
 
 
 def _beside(path):
@@ -64,14 +87,6 @@ def _beside(path):
     is_step = path.parent.name == 'checkpoints' and path.name.isdecimal()
     return (path.parent.parent if is_step else path) / _PAGE
   return path.with_suffix('.html')
-
-
-def _single(name, values, default):
-  if values is None:
-    return default
-  if len(values) != 1 or values[0] < 1:
-    raise UserError(f'--{name} is {values}; expected one integer of 1 or more')
-  return values[0]
 
 
 VERB = verbs.Verb(

@@ -1,19 +1,16 @@
 """Collections of a run's test images, or of a file of embeddings."""
 
 import os
-import pathlib
-from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 from hier_jax import paths
-from hier_jax.data import cache, datasets, transforms
-from hier_jax.errors import UserError, plain
+from hier_jax.data import cache, datasets
+from hier_jax.errors import UserError
 from hier_jax.evaluation import embedding_files
 from hier_jax.evaluation.collection import Collection
-from hier_jax.evaluation.embedding_files import Embedded
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.inference import pictures
 
 __all__ = ['load']
 
@@ -120,9 +117,12 @@ def of_file(
   if ids is None:
     ids = [str(row) for row in range(len(rows))]
   labels, classes = _classes(found.labels)
-  split = _split(about, data_dir)
+  split = pictures.split_of(about, data_dir)
   if taxonomy is None and split is not None and classes is not None:
     taxonomy = _own_taxonomy(split, classes)
+  opens = None
+  if found.ids is not None:
+    opens = pictures.opener(about, images=images, data_dir=data_dir)
   return Collection(
     rows,
     found.c,
@@ -131,7 +131,7 @@ def of_file(
     classes,
     taxonomy,
     found.proxies,
-    _opener(found, split, images),
+    None if opens is None else lambda item: opens(ids[item]),
     str(about.get('title', paths.as_path(path).name)),
     {key: _shown(value) for key, value in about.items()},
   )
@@ -150,20 +150,6 @@ def _shown(value) -> str:
   return str(value)
 
 
-def _split(about, data_dir) -> datasets.Split | None:
-  """The split that a file is of, where it is of one and that is there."""
-  data = about.get('data')
-  if not isinstance(data, str):
-    return None
-  name, _, split = data.rpartition(':')
-  place = data_dir or about.get('data_dir')
-  try:
-    return datasets.load(name, data_dir=place).get(split)
-  except UserError:
-    # What a stranger's file names need not be here: then it has no pictures.
-    return None
-
-
 def _own_taxonomy(split, classes) -> Taxonomy | None:
   from hier_jax.training.run import from_checkpoint
 
@@ -171,34 +157,3 @@ def _own_taxonomy(split, classes) -> Taxonomy | None:
   if tree is None or not set(classes) <= set(tree.classes):
     return None
   return tree
-
-
-def _opener(
-  found: Embedded, split: datasets.Split | None, images
-) -> Callable[[int], Image.Image] | None:
-  """What opens the picture of an item; None where none are known."""
-  root = images if images is not None else found.about.get('root')
-  if root is None and split is not None and found.ids is not None:
-    decoded, ids = cache.Decoded(split), found.ids
-    return lambda item: decoded.image(int(ids[item].rpartition('/')[2]))
-  if not isinstance(root, str | os.PathLike) or found.ids is None:
-    return None
-  folder, names = paths.as_local(root, 'the folder of images'), found.ids
-  return lambda item: open_image(folder / names[item])
-
-
-def open_image(path: pathlib.Path) -> Image.Image:
-  """A picture as RGB.
-
-  Raises:
-    UserError: it is not there or cannot be read.
-  """
-  name = plain(str(path))
-  try:
-    data = path.read_bytes()
-  except OSError as error:
-    raise UserError(
-      f'{name} cannot be opened ({error.strerror}): if the images were moved,'
-      ' name their folder'
-    ) from error
-  return transforms.decode(data, name)

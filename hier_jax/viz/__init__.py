@@ -1,1 +1,1 @@
-"""Pictures of embeddings and of the hierarchy that was found in them."""
+"""Pictures and pages of embeddings and of what they hold."""

@@ -69,7 +69,7 @@ def of_points(tree: Hierarchy, c: float | None) -> tuple[np.ndarray, float]:
     return np.zeros((0, 2)), 1.0
   disk, scale = _pca(tree.points, n, c)
   for node in np.flatnonzero(~np.isfinite(tree.points[:, 0])):
-    disk[node] = _midpoint(disk[tree.leaves(node)])
+    disk[node] = _midpoint(disk[tree.leaves(int(node))])
   norm = np.linalg.norm(disk, axis=1, keepdims=True)
   return disk * np.minimum(1, _LARGEST / np.maximum(norm, _LARGEST)), scale
 

@@ -3,19 +3,19 @@
 import numpy as np
 import tqdm
 
-from hier_jax.evaluation import _distances
-from hier_jax.evaluation.retrieval import _spaces
+from hier_jax.evaluation.retrieval.lift import Lift
 
-# Distances held at a time.
-_DISTANCES = 1 << 23
+# Scores held at a time.
+_SCORES = 1 << 23
 
 
 def nearest(
   embeddings: np.ndarray, k: int, *, c: float | None, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The k nearest other items of each item, by float64 distances.
+  """The k nearest other items of each item, as `evaluation.nearest` finds them.
 
-  Of items at the same distance the one with the lower number comes first.
+  That is for a few queries. Of items at the same distance the one with the
+  lower number comes first.
 
   Args:
     embeddings: `[n, d]`.
@@ -37,35 +37,37 @@ def nearest(
   index, far = np.zeros((n, k), np.int32), np.zeros((n, k), np.float32)
   if k == 0:
     return index, far
-  metric, c = _spaces.resolve(None, c)
-  points = np.asarray(embeddings).astype(np.float64)
-  gallery = _distances.Gallery(points, metric, c)
-  block = max(1, _DISTANCES // n)
+  points = np.asarray(embeddings)
+  lift = Lift.about(points, c=c)
+  queries, gallery = (
+    side(points, np.float64) for side in (lift.queries, lift.gallery)
+  )
+  block = max(1, _SCORES // n)
   with tqdm.tqdm(
     total=n, desc='neighbors', delay=3, disable=not progress
   ) as bar:
     for first in range(0, n, block):
       rows = slice(first, first + block)
-      index[rows], far[rows] = _smallest(
-        gallery.distances(points[rows]), first, k
-      )
-      bar.update(min(block, n - first))
+      scores = queries[rows] @ gallery.T
+      index[rows], best = _largest(scores, first, k)
+      far[rows] = lift.distances(points[rows], best)
+      bar.update(len(scores))
   return index, far
 
 
-def _smallest(far, first, k):
-  """The k smallest of each row, the item itself left out, in order."""
-  rows = np.arange(len(far))
-  far[rows, first + rows] = np.inf
-  index = np.argpartition(far, k - 1, axis=1)[:, :k]
-  last = np.take_along_axis(far, index, 1).max(1)
+def _largest(scores, first, k):
+  """The k largest of each row, the item itself left out, in order."""
+  rows = np.arange(len(scores))
+  scores[rows, first + rows] = -np.inf
+  index = np.argpartition(scores, -k, axis=1)[:, -k:]
+  last = np.take_along_axis(scores, index, 1).min(1)
   # Where several tie for the last place the lower numbers have it.
-  for row in np.flatnonzero((far <= last[:, None]).sum(1) > k):
-    tied = np.flatnonzero(far[row] <= last[row])
-    index[row] = tied[np.argsort(far[row, tied], kind='stable')][:k]
+  for row in np.flatnonzero((scores >= last[:, None]).sum(1) > k):
+    tied = np.flatnonzero(scores[row] >= last[row])
+    index[row] = tied[np.argsort(-scores[row, tied], kind='stable')][:k]
   index.sort(1)
-  values = np.take_along_axis(far, index, 1)
-  order = np.argsort(values, axis=1, kind='stable')
+  values = np.take_along_axis(scores, index, 1)
+  order = np.argsort(-values, axis=1, kind='stable')
   return (
     np.take_along_axis(index, order, 1),
     np.take_along_axis(values, order, 1),

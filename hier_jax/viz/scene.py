@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks, _distances
 from hier_jax.evaluation.collection import Collection
 from hier_jax.evaluation.retrieval import _spaces
@@ -35,7 +34,7 @@ def build(
   what it holds in src/scene.ts.
 
   Args:
-    collection: what to show, of any number of items, 0 too.
+    collection: what to show.
     k: nearest neighbors of each item.
     tree: 'proxies', 'linkage', or 'auto' for proxies where there are any.
     progress: whether to show bars on stderr, after some seconds.
@@ -44,11 +43,10 @@ def build(
     A dict that JSON can hold.
 
   Raises:
-    UserError: embeddings with NaN or outside the ball, ids, labels or a
-      taxonomy that do not fit, proxies asked for where there are none.
+    UserError: an unknown `tree`, or proxies asked for where there are none.
   """
   k = _checks.positive_int('k', k)
-  x = _points(collection)
+  x = np.asarray(collection.embeddings)
   levels = _levels(collection)
   made = _hierarchy.hierarchy(collection, tree, _rank(levels, len(x)))
   index, far = _neighbors.nearest(x, k, c=collection.c, progress=progress)
@@ -107,53 +105,18 @@ def build(
   return scene
 
 
-def _points(collection):
-  """The checked embeddings; where there are none, without further checks."""
-  x = np.asarray(collection.embeddings)
-  if x.ndim == 2 and len(x):
-    x = _checks.points('embeddings', x, _checks.curvature('c', collection.c))
-  elif x.ndim != 2:
-    _checks.matrix('embeddings', x)
-  if len(collection.ids) != len(x):
-    raise UserError(
-      f'there are {len(collection.ids)} ids for {len(x)} embeddings; expected'
-      ' one each'
-    )
-  labels = collection.labels
-  if labels is not None:
-    labels = _checks.class_labels('labels', labels, len(x))
-    classes = collection.classes
-    num = math.inf if classes is None else len(classes)
-    if len(x) and not (labels.min() >= 0 and labels.max() < num):
-      raise UserError(
-        f'`labels` run from {labels.min()} to {labels.max()}; expected rows of'
-        f' the {num} `classes`'
-      )
-  return x
-
-
-def _classes(collection):
-  if collection.classes is not None:
-    return list(collection.classes)
-  labels = np.asarray(collection.labels)
-  return [str(i) for i in range(1 + int(labels.max(initial=-1)))]
-
-
 def _levels(collection):
   """Of each level, coarsest first, names and the code of each item `[n]`."""
   if collection.labels is None:
     return []
-  labels = np.asarray(collection.labels).astype(np.int64)
-  classes = _classes(collection)
+  labels, taxonomy = collection.labels, collection.taxonomy
   found = []
-  if collection.taxonomy is not None:
-    taxonomy = collection.taxonomy
-    path = taxonomy.path[taxonomy.codes(classes, 'classes')]
-    for column in path.T[:-1]:
+  if taxonomy is not None:
+    for column in taxonomy.path.T[:-1]:
       nodes, codes = np.unique(column, return_inverse=True)
       names = [taxonomy.node_names[node] for node in nodes]
       found.append((names, codes[labels]))
-  found.append((classes, labels))
+  found.append((list(collection.classes), labels))
   return found
 
 

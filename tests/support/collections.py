@@ -1,6 +1,7 @@
 """Collections of planted items, for what shows them."""
 
 import functools
+import types
 
 import numpy as np
 from PIL import Image
@@ -43,16 +44,19 @@ def planted(images=8, names=None, **others):
     'info': {'model': 'none'},
     'metrics': {'recall@1': 0.5},
   }
-  return Collection(**(made | others))
+  made |= others
+  if made['labels'] is None:
+    made |= {'classes': None, 'taxonomy': None}
+  return Collection(**made)
 
 
 def scattered(n, *, c=1.0, dimensions=3, seed=0):
-  """n items without labels."""
+  """n items without labels; 0 too, which no `Collection` holds."""
   draw = np.random.default_rng(seed)
   rows = planted_trees.in_ball(draw, n, dimensions, c or 1.0)
-  return Collection(
-    rows,
-    c,
-    tuple(map(str, range(n))),
-    image=functools.partial(picture, side=8),
-  )
+  image = functools.partial(picture, side=8)
+  if n:
+    return Collection(rows, c, tuple(map(str, range(n))), image=image)
+  one = scattered(1, c=c, dimensions=dimensions)
+  fields = vars(one) | {'embeddings': rows, 'ids': ()}
+  return types.SimpleNamespace(**fields)

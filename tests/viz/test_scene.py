@@ -43,6 +43,15 @@ def test_neighbors_are_the_nearest_of_all(c):
   )
 
 
+def test_neighbors_are_those_of_search():
+  points = collections.planted().embeddings
+  index, far = _neighbors.nearest(points, 6, c=1.0)
+  true, rows = evaluation.nearest(points, points, 7, c=1.0)
+  np.testing.assert_array_equal(rows[:, 0], np.arange(len(points)))
+  np.testing.assert_array_equal(index, rows[:, 1:])
+  np.testing.assert_array_equal(far, true[:, 1:].astype(np.float32))
+
+
 def test_of_equal_neighbors_the_lower_numbers_come_first():
   points = np.zeros((9, 2))
   index, far = _neighbors.nearest(points, 3, c=1.0)
@@ -72,7 +81,7 @@ def test_tree_is_that_of_the_proxies():
   ('changes', 'note', 'leaves_of'),
   [
     ({}, 'centroids of the classes', 'classes'),
-    ({'labels': None, 'classes': None, 'taxonomy': None}, 'images', 'items'),
+    ({'labels': None}, 'images', 'items'),
   ],
 )
 def test_without_proxies_the_tree_is_by_linkage_and_says_so(
@@ -162,7 +171,7 @@ def test_typical_items_are_the_nearest_to_their_proxy():
 @pytest.mark.parametrize('c', [None, 0.0, 0.25])
 @pytest.mark.parametrize('n', [0, 1, 2, 3, 50])
 def test_layouts_are_inside_the_disk(n, c):
-  made = scene.build(dataclasses.replace(collections.scattered(n, c=c)))
+  made = scene.build(collections.scattered(n, c=c))
   nodes = len(parents(made))
   for layout in made['layouts']:
     disk = array(layout['points'], 'f4').reshape(-1, 2)
@@ -182,7 +191,7 @@ def test_children_lie_beyond_their_parents_and_apart():
   assert radius[root] == 0
   below = parent >= 0
   assert (radius[below] > radius[parent[below]] + 0.3).all()
-  far = np.asarray(poincare.dist_matrix(disk, disk, c=1.0))
+  far = np.array(poincare.dist_matrix(disk, disk, c=1.0))
   np.fill_diagonal(far, np.inf)
   assert far.min() > 0.05
 
@@ -212,25 +221,37 @@ def test_correctness_is_that_of_the_first_neighbor():
   assert (found == 1).mean() == pytest.approx(metrics['recall@1'])
 
 
-@pytest.mark.parametrize(
-  ('changes', 'message'),
-  [
-    ({'embeddings': np.full((136, 2), np.nan)}, 'NaN or Inf'),
-    ({'embeddings': np.full((136, 2), 0.9)}, 'outside the ball'),
-    ({'embeddings': np.zeros(136)}, 'has shape'),
-    ({'ids': ('a',)}, '1 ids for 136'),
-    ({'labels': np.full(136, 99)}, 'run from 99 to 99'),
-    ({'labels': np.zeros(3, int)}, 'has shape'),
-    ({'classes': tuple(f'x{i}' for i in range(17))}, 'taxonomy lacks'),
-  ],
-)
-def test_what_does_not_fit_is_refused_and_nothing_written(
-  changes, message, tmp_path
-):
+def test_of_too_many_images_some_are_shown_and_it_says_so(tmp_path):
+  planted = collections.planted()
+  path = explore.write(planted, tmp_path / 'page.html', limit=50)
+  text = path.read_text().partition('id="scene">')[2].partition('<')[0]
+  made = json.loads(text)
+  assert made['count'] == 50 == len(made['ids'])
+  assert made['info']['shown'].startswith('50 of 136 images')
+  rows = [planted.ids.index(name) for name in made['ids']]
+  assert rows == sorted(set(rows)) and rows[0] == 0
+  assert set(np.diff(rows)) == {2, 3}
+  codes = array(made['levels'][-1]['codes'], 'i4')
+  np.testing.assert_array_equal(codes, planted.labels[rows])
+  page = base64.b64decode(made['atlas']['pages'][0])
+  order, side = array(made['tree']['order'], 'i4'), made['atlas']['side']
+  tiles = np.asarray(Image.open(io.BytesIO(page)))
+  for place in 0, 17, 49:
+    tile = tiles[place // 16 * side :, place % 16 * side :][
+      side // 2, side // 2
+    ]
+    expected = collections.color(rows[order[place]])
+    np.testing.assert_allclose(tile.astype(int), expected, atol=12)
+
+
+def test_nothing_is_written_where_the_scene_fails(tmp_path):
   path = tmp_path / 'page.html'
-  with pytest.raises(UserError, match=message):
-    explore.write(collections.planted(**changes), path)
-  assert not path.exists()
+  path.write_text('old')
+  with pytest.raises(UserError, match='no hierarchical proxies'):
+    explore.write(collections.planted(proxies=None), path, tree='proxies')
+  assert path.read_text() == 'old' and len(list(tmp_path.iterdir())) == 1
+  with pytest.raises(UserError, match=r"ends with '.pdf'; expected .html"):
+    explore.write(collections.planted(), tmp_path / 'page.pdf')
 
 
 def test_page_holds_text_as_json_that_ends_no_script(tmp_path):
@@ -244,7 +265,7 @@ def test_page_holds_text_as_json_that_ends_no_script(tmp_path):
   assert text.count('<script') == text.count('</script>') == 2
 
 
-@pytest.mark.parametrize(('largest', 'side'), [(10**9, 96), (70_000, 48)])
+@pytest.mark.parametrize(('largest', 'side'), [(10**9, 96), (40_000, 48)])
 def test_thumbnails_are_smaller_where_they_would_take_too_much(
   largest, side, monkeypatch
 ):

@@ -1,7 +1,7 @@
 """FAISS indexes in which inner products rank as a metric does.
 
-`PATH` is an exact index of lifted vectors that any FAISS program reads;
-`PATH.npz` beside it holds what queries are lifted with.
+`PATH` is an index of lifted vectors that any FAISS program reads; `PATH.npz`
+beside it holds what queries are lifted with.
 """
 
 import dataclasses
@@ -20,6 +20,17 @@ from hier_jax.evaluation.retrieval.lift import Lift
 
 # Searched at a time: their neighbours are what costs memory.
 _QUERIES = 4096
+KINDS = 'flat', 'hnsw', 'ivfpq'
+# Links of a node of a graph, and the nodes looked at to make and to search it.
+_LINKS, _EF_MAKE, _EF_SEARCH = 32, 200, 128
+# Bytes that a vector is compressed to, of two dimensions each after a rotation.
+_BYTES = 64
+# Of the cells that vectors are sorted into, the share that is searched.
+_PROBED = 1 / 8
+# Rows that an index learns from, for each of its cells.
+_PER_CELL = 64
+# FAISS wants so many to learn the 256 values of a byte.
+_LEAST = 39 * 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,8 +38,7 @@ class FaissIndex:
   """A gallery to search.
 
   Attributes:
-    index: `faiss.IndexFlatIP` of the lifted gallery, or another index of inner
-      products made from it.
+    index: FAISS index of inner products with the lifted gallery.
     lift: what queries are lifted with.
   """
 
@@ -53,18 +63,17 @@ class FaissIndex:
     k = _checks.positive_int('k', k)
     metric, c = self.lift.metric, self.lift.c
     queries = _spaces.points('queries', queries, metric, c)
-    expected = len(self.lift.centre) + (metric == 'lorentz')
-    if queries.shape[1] != expected:
-      raise UserError(
-        f'`queries` has {queries.shape[1]} dimensions and the gallery'
-        f' {expected}; expected the same: embed both with one model'
-      )
+    _check_width('queries', queries, self.lift)
     found = [
       self.index.search(self.lift.queries(queries[i : i + _QUERIES]), k)
       for i in range(0, len(queries), _QUERIES)
     ]
     scores, rows = zip(*found, strict=True)
     return np.concatenate(scores), np.concatenate(rows)
+
+  def distances(self, queries, scores) -> np.ndarray:
+    """What inner products are in the gallery's metric, see `Lift.distances`."""
+    return self.lift.distances(np.asarray(queries), scores)
 
 
 def write_faiss(
@@ -73,8 +82,9 @@ def write_faiss(
   *,
   c: float | None = None,
   metric: str | None = None,
+  kind: str = 'flat',
 ) -> FaissIndex:
-  """Writes an exact index of a gallery, both of its files atomically.
+  """Writes an index of a gallery, both of its files atomically.
 
   Args:
     gallery: rows to index `[m, d]`; their ids in the index count from 0.
@@ -83,13 +93,15 @@ def write_faiss(
       of curvature -c.
     metric: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz', see `per_query`;
       None for the one that c says, which is never 'lorentz'.
+    kind: 'flat' is exact. 'hnsw' is a graph, of about the same size; 'ivfpq'
+      takes some 70 bytes a row, and its inner products are approximate.
 
   Returns:
     The `FaissIndex` that was written.
 
   Raises:
-    UserError: where FAISS is not installed, and for rows that the metric is not
-      defined for.
+    UserError: where FAISS is not installed, for rows that the metric is not
+      defined for, and for fewer rows than a compressed index learns from.
 
   Example:
     >>> import os, tempfile
@@ -105,7 +117,7 @@ def write_faiss(
   gallery = _spaces.points('gallery', gallery, metric, c)
   lift = Lift.about(gallery, c=c, metric=metric)
   vectors = lift.gallery(gallery)
-  index = faiss.IndexFlatIP(vectors.shape[1])
+  index = _made(kind, vectors)
   index.add(vectors)
   at, beside = files_of(path)
   with (
@@ -121,11 +133,65 @@ def write_faiss(
   return FaissIndex(index, lift)
 
 
-def read_faiss(path: str | os.PathLike) -> FaissIndex:
+def add_faiss(gallery: ArrayLike, path: str | os.PathLike) -> None:
+  """Adds rows to an index that was written, atomically.
+
+  Their ids count on from those that are there. The whole index is read.
+
+  Args:
+    gallery: rows `[m, d]`, points of the index's space.
+    path: of the index.
+
+  Raises:
+    UserError: as `read_faiss`, and for rows of another space.
+  """
+  faiss = library()
+  found = read_faiss(path)
+  lift = found.lift
+  gallery = _spaces.points('gallery', gallery, lift.metric, lift.c)
+  _check_width('gallery', gallery, lift)
+  found.index.add(lift.gallery(gallery))
+  with paths.replacing(path, (OSError, RuntimeError)) as new_index:
+    faiss.write_index(found.index, str(new_index))
+
+
+def _made(kind, vectors):
+  """An empty index of a kind, for vectors `[m, D]`."""
+  faiss = library()
+  m, dim = vectors.shape
+  product = faiss.METRIC_INNER_PRODUCT
+  if kind == 'flat':
+    return faiss.IndexFlatIP(dim)
+  if kind == 'hnsw':
+    index = faiss.IndexHNSWFlat(dim, _LINKS, product)
+    index.hnsw.efConstruction = _EF_MAKE
+    index.hnsw.efSearch = _EF_SEARCH
+    return index
+  if kind != 'ivfpq':
+    raise UserError(f'`kind` is {kind!r}; expected one of {list(KINDS)}')
+  if m < _LEAST:
+    raise UserError(
+      f'`gallery` has {m:,} rows, and an ivfpq index learns from {_LEAST:,} or'
+      ' more: take flat or hnsw'
+    )
+  cells = max(1, round(m**0.5))
+  code = min(_BYTES, max(1, dim // 2))
+  index = faiss.index_factory(
+    dim, f'OPQ{code}_{2 * code},IVF{cells},PQ{code}', product
+  )
+  step = max(1, m // max(_PER_CELL * cells, _LEAST))
+  index.train(np.ascontiguousarray(vectors[::step]))
+  faiss.extract_index_ivf(index).nprobe = max(1, round(_PROBED * cells))
+  return index
+
+
+def read_faiss(path: str | os.PathLike, *, mapped: bool = False) -> FaissIndex:
   """Reads what `write_faiss` wrote.
 
   Args:
     path: path of the index; its lift is read from `PATH.npz` beside it.
+    mapped: whether the file is mapped into memory, so that a search reads only
+      what it touches. Such an index cannot be added to.
 
   Returns:
     The `FaissIndex`, ready to search.
@@ -145,8 +211,9 @@ def read_faiss(path: str | os.PathLike) -> FaissIndex:
   """
   faiss = library()
   remedy = 'write both files of the index anew, with --export faiss'
+  flags = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_MMAP if mapped else 0
   try:
-    index = faiss.read_index(str(path))
+    index = faiss.read_index(str(path), flags)
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
@@ -161,6 +228,15 @@ def read_faiss(path: str | os.PathLike) -> FaissIndex:
     unit=float(arrays['unit']),
   )
   return FaissIndex(index, lift)
+
+
+def _check_width(name, points, lift):
+  expected = len(lift.centre) + (lift.metric == 'lorentz')
+  if points.shape[1] != expected:
+    raise UserError(
+      f'`{name}` has {points.shape[1]} dimensions and the index {expected};'
+      ' expected the same: embed both with one model'
+    )
 
 
 def files_of(path) -> tuple[pathlib.Path, pathlib.Path]:
