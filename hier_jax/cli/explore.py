@@ -24,7 +24,7 @@ def _define(values):
     values,
     'tree',
     ('auto', 'proxies', 'linkage'),
-    'SOURCE: What the tree is made of: the hierarchical proxies, average'
+    'SOURCE: What the tree is made of: the hierarchical proxies, complete'
     ' linkage, or auto (the default), the proxies where there are any.',
     default='auto',
   )

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from hier_jax.evaluation.tree._parents import depths
 from hier_jax.viz._hierarchy import Hierarchy
 
 # How wide a node's sector is where it stands, by hyperbolic length over 2 pi;
-# the least step from a node to its child; what an item takes, by hyperbolic
-# area; the longest radius.
-_WIDTH, _STEP, _AREA, _LONGEST = 0.3, 0.35, 0.3, 11.0
+# the least step from a node to its child, less in a tree deeper than all these
+# steps; what an item takes, by hyperbolic area; the longest radius.
+_WIDTH, _STEP, _STEPS, _AREA, _LONGEST = 0.3, 0.35, 20, 0.3, 14.0
 # float32 tells points from the edge up to here.
 _LARGEST = 1 - 1e-6
 # 95 % of the items are nearer the center.
@@ -31,11 +32,12 @@ def of_tree(tree: Hierarchy) -> np.ndarray:
   angle = 2 * np.pi * (tree.start + tree.size / 2) / n
   own = np.arcsinh(_WIDTH * n / tree.size) - np.arcsinh(_WIDTH)
   radius = np.zeros(nodes)
+  step = min(_STEP, _STEP * _STEPS / max(1, depths(tree.parent).max()))
   # Parents before their children: they have more items, or later numbers where
   # a node has one child.
   for node in sorted(range(n, nodes), key=lambda i: (-tree.size[i], -i)):
     if (above := tree.parent[node]) >= 0:
-      radius[node] = max(own[node], radius[above] + _STEP)
+      radius[node] = max(own[node], radius[above] + step)
   radius[:n] = _of_items(tree, radius)
   flat = np.tanh(np.minimum(radius, _LONGEST) / 2)[:, None]
   return flat * np.stack([np.cos(angle), np.sin(angle)], axis=1)

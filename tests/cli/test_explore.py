@@ -33,7 +33,7 @@ def test_options(file, tmp_path):
   out = tmp_path / 'new' / 'other.html'
   assert run(file, '--out', out, '--tree=linkage', '--k=2', '--limit=9') == 0
   text = out.read_text()
-  assert 'verage linkage of the centroids of the classes' in text
+  assert 'omplete linkage of the centroids of the classes' in text
   assert '"k":2' in text and '9 of 17 images' in text
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from hier_jax import evaluation, poincare
+from hier_jax.evaluation.collection import Collection
 from tests.support import collections, planted_trees
 
 HOSTILE = (
@@ -425,4 +426,20 @@ def test_twenty_thousand_images(opened):
   x, y = center(page)
   drag(page, (x, y), (x + 100, y + 50))
   assert page('scene.count') == 20_000
+  assert not page.errors
+
+
+def test_nodes_at_the_very_edge_come_to_the_center(opened):
+  # A chain: each image is farther from the others than these from each other.
+  rows = np.cumsum(1.3 ** np.arange(60))[:, None] * np.ones(2)
+  ids = tuple(f'image {i}' for i in range(60))
+  page = opened(Collection(rows, 0.0, ids))
+  for item in 59, 30, 0:
+    page(f'store.set({{selection: {{kind: "node", node: {item}}}}})')
+    page(f'view.focus({item})')
+    page.rest()
+    np.testing.assert_allclose(page.seen()[item], 0, atol=1e-4)
+  path = panel(page).locator('.path')
+  assert 'nodes between' in path.inner_text()
+  assert page.page.locator('.crumbs > *').count() == 8
   assert not page.errors

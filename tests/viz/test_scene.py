@@ -99,7 +99,9 @@ def test_without_proxies_the_tree_is_by_linkage_and_says_so(
     same = labels[:, None] == labels
     np.testing.assert_array_equal(parent[:n, None] == parent[:n], same)
   else:
-    expected = evaluation.linkage_tree(planted.embeddings, c=1.0)
+    expected = evaluation.linkage_tree(
+      planted.embeddings, c=1.0, method='complete'
+    )
     np.testing.assert_array_equal(parent, expected.parent)
 
 

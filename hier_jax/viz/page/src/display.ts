@@ -169,8 +169,12 @@ export class Displays {
     }
     for (const node of this.inner) {
       if (found.length >= most) break
-      const width = 0.7 + 0.35 * Math.log2(scene.size[node]! + 1)
-      if (!path.has(node)) add(node, Math.min(width, 4), false)
+      if (path.has(node)) continue
+      // Finer towards the edge, as everything is.
+      const [x, y] = this.view.seen(node)
+      const near = Math.sqrt(Math.max(0, 1 - x * x - y * y))
+      const width = Math.min(4, 0.7 + 0.35 * Math.log2(scene.size[node]! + 1))
+      add(node, width * Math.max(0.25, near), false)
     }
     for (const node of path) add(node, 3, true)
     return found

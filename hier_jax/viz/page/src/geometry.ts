@@ -10,7 +10,8 @@ export interface Isometry {
 
 export const IDENTITY: Isometry = { a: [1, 0], b: [0, 0] }
 
-const LARGEST = 1 - 1e-7
+// float64 tells points from the edge, 30 hyperbolic lengths from the center.
+const LARGEST = 1 - 1e-13
 
 const times = (x: Point, y: Point): Point => [
   x[0] * y[0] - x[1] * y[1],

@@ -18,6 +18,8 @@ import { View } from './view.ts'
 
 const THEMES: readonly Theme[] = ['auto', 'light', 'dark']
 const LEGEND = 14
+// Nodes of a path that are shown.
+const CRUMBS = 7
 
 function select(
   label: string,
@@ -134,8 +136,12 @@ function start(): void {
     const { selection } = store.state
     const path = selection.kind === 'node' ? scene.path(selection.node) : []
     const nodes = path.length > 0 ? path : scene.root < 0 ? [] : [scene.root]
+    const left = nodes.length - CRUMBS
     crumbs.replaceChildren(
-      ...nodes.map((node) => {
+      ...nodes.map((node, i) => {
+        if (left > 0 && i > 0 && i <= left) {
+          return element('span', { class: 'far' }, i === 1 ? `${left} more` : '')
+        }
         const made = button('', () => actions.select(node, true), {
           'data-node': String(node),
         })
@@ -143,6 +149,7 @@ function start(): void {
         return made
       }),
     )
+    for (const one of crumbs.querySelectorAll('span:empty')) one.remove()
     if (selection.kind === 'set') {
       crumbs.append(element('span', {}, named(selection.title, 24)))
     }

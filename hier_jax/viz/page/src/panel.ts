@@ -15,6 +15,8 @@ import type { Thumbnails } from './thumbnails.ts'
 
 // Images of a grid that are shown at a time.
 const MOST = 90
+// Nodes of a path that are shown, the root besides.
+const NEAR = 8
 
 export class Panel {
   readonly box = element('aside', { class: 'panel', 'aria-label': 'Details' })
@@ -143,7 +145,16 @@ export class Panel {
 
   private path(node: number): HTMLElement {
     const list = element('ol', { class: 'path' })
-    for (const above of this.scene.path(node).reverse().slice(1)) {
+    const all = this.scene.path(node).reverse().slice(1)
+    const left = all.length - NEAR - 1
+    for (const [i, above] of all.entries()) {
+      if (left > 1 && i >= NEAR && i < all.length - 1) {
+        if (i === NEAR) {
+          const text = `${counted(left, 'node')} between`
+          list.append(element('li', { class: 'note' }, text))
+        }
+        continue
+      }
       const size = counted(this.scene.size[above]!, 'image')
       const row = button('', () => this.select(above, true), {
         'data-node': String(above),

@@ -91,9 +91,10 @@ export class View {
 
   // Brings a node to the center along a geodesic.
   focus(node: number): void {
-    const to = this.seen(node)
-    if (norm(to) < 1e-6) return
     const from = this.state.view
+    // Not what is seen, in float32: the node may lie at the very edge.
+    const to = apply(from, [this.base[2 * node]!, this.base[2 * node + 1]!])
+    if (norm(to) < 1e-9) return
     this.animate((share) => {
       const [x, y] = partWay(to, share)
       this.store.set({ view: compose(translation([-x, -y]), from) })
