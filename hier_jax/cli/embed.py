@@ -133,6 +133,8 @@ def _run(values, arguments):
   for note in source.notes:
     print(note, file=sys.stderr)
   model = open_model(values, name)
+  if model.note:
+    print(model.note, file=sys.stderr)
   if old is not None:
     source = output.new_images(old, model, source)
     if not len(source):
