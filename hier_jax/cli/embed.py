@@ -26,7 +26,7 @@ def _define(values):
     _KINDS,
     'KIND: What a .faiss is: flat (the default) is exact; hnsw is a graph,'
     ' faster from about 100,000 images on; ivfpq is compressed, for millions,'
-    ' and its distances are approximate.',
+    ' and misses some neighbours.',
   )
   verbs.switch_flag(
     values,

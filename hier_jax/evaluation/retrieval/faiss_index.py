@@ -71,10 +71,6 @@ class FaissIndex:
     scores, rows = zip(*found, strict=True)
     return np.concatenate(scores), np.concatenate(rows)
 
-  def distances(self, queries, scores) -> np.ndarray:
-    """What inner products are in the gallery's metric, see `Lift.distances`."""
-    return self.lift.distances(np.asarray(queries), scores)
-
 
 def write_faiss(
   gallery: ArrayLike,

@@ -116,7 +116,9 @@ def test_kinds_find_the_nearest(tmp_path, kind, mapped):
     assert np.mean((rows == want[:, :1]).any(1)) > 0.8
   else:
     np.testing.assert_array_equal(rows, want)
-    np.testing.assert_allclose(index.distances(queries, scores), far, rtol=1e-4)
+    np.testing.assert_allclose(
+      index.lift.distances(queries, scores), far, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize('kind', ['flat', 'hnsw'])
