@@ -26,7 +26,7 @@ def _define(values):
     _KINDS,
     'KIND: What a .faiss is: flat (the default) is exact; hnsw is a graph,'
     ' faster from about 100,000 images on; ivfpq is compressed, for millions,'
-    ' and its distances are approximate.',
+    ' and misses some neighbours.',
   )
   verbs.switch_flag(
     values,
@@ -133,6 +133,8 @@ def _run(values, arguments):
   for note in source.notes:
     print(note, file=sys.stderr)
   model = open_model(values, name)
+  if model.note:
+    print(model.note, file=sys.stderr)
   if old is not None:
     source = output.new_images(old, model, source)
     if not len(source):

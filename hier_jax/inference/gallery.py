@@ -1,7 +1,8 @@
 """Indexes of images: FAISS beside a table of ids, both read from the disk.
 
 `PATH` and `PATH.npz` are a `FaissIndex`. `PATH.items` is an SQLite database:
-the id and the label of each row, and what is known of the model and the images.
+the id, the label and the embedding (float32) of each row, and what is known of
+the model and the images.
 """
 
 import contextlib
@@ -21,12 +22,17 @@ from hier_jax import json_files, paths
 from hier_jax.errors import UserError, plain
 from hier_jax.evaluation.embedding_files import Embedded
 from hier_jax.evaluation.retrieval import faiss_index
+from hier_jax.evaluation.retrieval.nearest import nearest
 
 __all__ = ['SUFFIX', 'Index', 'Item', 'add', 'check', 'open_index', 'write']
 
 SUFFIX = '.faiss'
+# Rows that an index proposes for each that is asked for.
+_PROPOSED = 10
 _TABLES = """
-CREATE TABLE items (row INTEGER PRIMARY KEY, id BLOB UNIQUE, label BLOB);
+CREATE TABLE items (
+  row INTEGER PRIMARY KEY, id BLOB UNIQUE, label BLOB, embedding BLOB
+);
 CREATE TABLE about (text TEXT);
 """
 
@@ -105,9 +111,30 @@ class Index:
     return Item(_text(name), None if label is None else _text(label))
 
   def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances `[n, k]` and rows `[n, k]`, -1 where there are fewer."""
-    scores, rows = self._faiss.search(queries, k)
-    return self._faiss.distances(queries, scores), rows
+    """Distances `[n, k]` and rows `[n, k]`, the nearest first; -1 is none.
+
+    The index proposes more than k rows, which are ranked by the distances of
+    their embeddings in float64: inner products of compressed ones are rough.
+    """
+    most = min(_PROPOSED * k, len(self))
+    _, proposed = self._faiss.search(queries, most)
+    far = np.full((len(queries), k), np.inf)
+    rows = np.full((len(queries), k), -1)
+    for i, found in enumerate(proposed):
+      found = np.sort(found[found >= 0])
+      if len(found):
+        near, order = nearest(
+          queries[i : i + 1], self._embeddings(found), k, c=self.c
+        )
+        far[i, : near.shape[1]], rows[i, : near.shape[1]] = near, found[order]
+    return far, rows
+
+  def _embeddings(self, rows: np.ndarray) -> np.ndarray:
+    """Those of some rows `[m, d]`."""
+    read = lambda row: self._base.execute(
+      'SELECT embedding FROM items WHERE row = ?', [int(row)]
+    ).fetchone()[0]
+    return np.stack([np.frombuffer(read(row), '<f4') for row in rows])
 
 
 def check(path: str | os.PathLike, *, inputs: Iterable) -> None:
@@ -175,10 +202,17 @@ def _insert(base, start, embedded):
   labels = embedded.labels
   labels = [None] * len(ids) if labels is None else labels.tolist()
   base.executemany(
-    'INSERT INTO items VALUES (?, ?, ?)',
+    'INSERT INTO items VALUES (?, ?, ?, ?)',
     (
-      (start + i, _bytes(name), None if label is None else _bytes(str(label)))
-      for i, (name, label) in enumerate(zip(ids, labels, strict=True))
+      (
+        start + i,
+        _bytes(name),
+        None if label is None else _bytes(str(label)),
+        row.astype('<f4').tobytes(),
+      )
+      for i, (name, label, row) in enumerate(
+        zip(ids, labels, embedded.embeddings, strict=True)
+      )
     ),
   )
 

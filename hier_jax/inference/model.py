@@ -5,7 +5,6 @@ import functools
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +45,7 @@ class Model:
     digest: a hash of its weights and its view.
     data: of a run, the name of its data set and where that lies, None for the
       usual place; else None.
+    note: what a person is told of the weights.
   """
 
   name: str
@@ -56,6 +56,7 @@ class Model:
   about: Mapping[str, Any]
   digest: str
   data: tuple[str, str | None] | None = None
+  note: str = ''
 
 
 def open_model(
@@ -123,8 +124,6 @@ def _backbone(name, architecture, image_size) -> Model:
     backbone, module, loaded = pretrained.identify(
       name, architecture=backbone, image_size=size
     )
-  if loaded.dropped:
-    print(f'{name}: {loaded.summary()}', file=sys.stderr)
   whole = embedder.Embedder(module, _NoHead(), spec.mean, spec.std)
   variables = {
     kind: {'backbone': jax.tree.map(jax.numpy.asarray, tree)}
@@ -132,7 +131,7 @@ def _backbone(name, architecture, image_size) -> Model:
   }
   path = paths.as_path(name)
   local = path.exists() and not paths.is_remote(name)
-  return _made(
+  made = _made(
     str(name),
     functools.partial(
       mapping.map_embed(train_step.make_embed(whole)), variables
@@ -148,6 +147,7 @@ def _backbone(name, architecture, image_size) -> Model:
     mean=list(spec.mean),
     std=list(spec.std),
   )
+  return dataclasses.replace(made, note=f'{name}: {loaded.summary()}')
 
 
 def _check_known(name):

@@ -23,7 +23,7 @@ _QUERIES = 4096
 KINDS = 'flat', 'hnsw', 'ivfpq'
 # Links of a node of a graph, and the nodes looked at to make and to search it.
 _LINKS, _EF_MAKE, _EF_SEARCH = 32, 200, 128
-# Bytes that a vector is compressed to, of two dimensions each after a rotation.
+# Bytes that a vector is compressed to.
 _BYTES = 64
 # Of the cells that vectors are sorted into, the share that is searched.
 _PROBED = 1 / 8
@@ -70,10 +70,6 @@ class FaissIndex:
     ]
     scores, rows = zip(*found, strict=True)
     return np.concatenate(scores), np.concatenate(rows)
-
-  def distances(self, queries, scores) -> np.ndarray:
-    """What inner products are in the gallery's metric, see `Lift.distances`."""
-    return self.lift.distances(np.asarray(queries), scores)
 
 
 def write_faiss(
@@ -175,10 +171,10 @@ def _made(kind, vectors):
       ' more: take flat or hnsw'
     )
   cells = max(1, round(m**0.5))
-  code = min(_BYTES, max(1, dim // 2))
-  index = faiss.index_factory(
-    dim, f'OPQ{code}_{2 * code},IVF{cells},PQ{code}', product
-  )
+  code = min(_BYTES, -(-dim // 2))
+  # A rotation into so many dimensions shares out what there is among the bytes.
+  rotated = code * -(-dim // code)
+  index = faiss.index_factory(dim, f'RR{rotated},IVF{cells},PQ{code}', product)
   step = max(1, m // max(_PER_CELL * cells, _LEAST))
   index.train(np.ascontiguousarray(vectors[::step]))
   faiss.extract_index_ivf(index).nprobe = max(1, round(_PROBED * cells))
@@ -211,9 +207,8 @@ def read_faiss(path: str | os.PathLike, *, mapped: bool = False) -> FaissIndex:
   """
   faiss = library()
   remedy = 'write both files of the index anew, with --export faiss'
-  flags = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_MMAP if mapped else 0
   try:
-    index = faiss.read_index(str(path), flags)
+    index = _mapped(faiss, str(path)) if mapped else faiss.read_index(str(path))
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
@@ -228,6 +223,16 @@ def read_faiss(path: str | os.PathLike, *, mapped: bool = False) -> FaissIndex:
     unit=float(arrays['unit']),
   )
   return FaissIndex(index, lift)
+
+
+def _mapped(faiss, path):
+  """The index of a file that is mapped into memory."""
+  try:
+    # Of vectors one after the other, and of graphs.
+    return faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
+  except RuntimeError:
+    # Of vectors in cells.
+    return faiss.read_index(path, faiss.IO_FLAG_MMAP)
 
 
 def _check_width(name, points, lift):
