@@ -51,7 +51,7 @@ def build(
   made = _hierarchy.hierarchy(collection, tree, _rank(levels, len(x)))
   index, far = _neighbors.nearest(x, k, c=collection.c, progress=progress)
   names, shares = _hierarchy.names(made, levels)
-  flat, scale = _layout.of_points(made, collection.c)
+  flat, note = _layout.of_points(made, collection.c)
   scene = {
     'version': VERSION,
     'title': collection.title,
@@ -85,7 +85,7 @@ def build(
       },
       {
         'name': 'Embedding',
-        'note': _projection_note(collection.c, scale),
+        'note': note,
         'points': _encoded(flat, 'f4'),
       },
     ],
@@ -168,14 +168,6 @@ def _described(c):
   metric, c = _spaces.resolve(None, c)
   name = f'{metric[0].upper()}{metric[1:]} distance'
   return f'{name}, c = {c:g}' if c else name
-
-
-def _projection_note(c, scale):
-  where = 'of the tangent space at the origin' if c else 'of the embeddings'
-  return (
-    f'PCA: the two main directions {where}, {scale:.2g} times as large as they'
-    ' are. Neighbors and distances in the panel are those of the embeddings.'
-  )
 
 
 def _finite(metrics):

@@ -384,6 +384,32 @@ def test_wheel_zooms_at_the_pointer(opened):
   np.testing.assert_allclose(page.place(20), place, atol=4)
 
 
+def test_two_fingers_zoom_and_carry(opened):
+  page = opened(collections.planted(), 'layout=1')
+  before = page.seen()[20]
+  page("""(() => {
+    const {left, top, width, height} = disk.top.getBoundingClientRect()
+    disk.top.setPointerCapture = () => {}
+    const send = (kind, pointerId, x, y) =>
+      disk.top.dispatchEvent(new PointerEvent(kind, {
+        pointerId, pointerType: 'touch', button: 0,
+        clientX: left + width / 2 + x, clientY: top + height / 2 + y,
+      }))
+    send('pointerdown', 1, -50, 0)
+    send('pointerdown', 2, 50, 0)
+    for (let step = 1; step <= 5; step++) {
+      send('pointermove', 1, -50 - 10 * step, 0)
+      send('pointermove', 2, 50 + 10 * step, 0)
+    }
+    send('pointerup', 1, -100, 0)
+    send('pointerup', 2, 100, 0)
+  })()""")
+  assert page('store.state.zoom') == pytest.approx(2)
+  assert page('store.state.selection.kind') == 'none'
+  # Each finger moved half of it, so that the middle is where it was.
+  np.testing.assert_allclose(page.seen()[20], before, atol=0.02)
+
+
 def test_points_by_a_gpu_are_where_those_of_pixels_are(opened, browser):
   planted = collections.planted(image=None, taxonomy=None)
   page = opened(planted, 'layout=1&color=plain')

@@ -207,6 +207,7 @@ def test_embeddings_of_two_dimensions_are_only_magnified():
   drawn, known = (np.asarray(poincare.dist0(x, c=1.0)) for x in (disk, true))
   scale = drawn / known
   np.testing.assert_allclose(scale, scale[0], rtol=1e-4)
+  assert 'Spearman correlation of distances' in made['layouts'][1]['note']
   cosines = lambda x: (x @ x.T) / np.outer(*2 * [np.linalg.norm(x, axis=1)])
   np.testing.assert_allclose(cosines(disk), cosines(true), atol=1e-4)
 
