@@ -119,11 +119,13 @@ export class Displays {
     const selected =
       state.selection.kind === 'node' ? state.selection.node : -1
     const most = this.quality * MOST.thumbs
+    // A disk magnified four times has thumbnails twice as large.
+    const largest = MOST_THUMB * Math.sqrt(Math.max(1, state.zoom))
     const place = (item: number, least: number, must: boolean) => {
       const px = places[2 * item]!
       const py = places[2 * item + 1]!
       const near = 1 - px * px - py * py
-      let size = Math.min(MOST_THUMB, (THUMB * radius * near) / 2)
+      let size = Math.min(largest, (THUMB * radius * near) / 2)
       size = Math.max(size, least)
       if (size < LEAST_THUMB) return
       const x = width / 2 + radius * px

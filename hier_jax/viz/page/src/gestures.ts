@@ -150,6 +150,7 @@ export class Gestures {
     event.preventDefault()
     // Lines and pages of other devices as pixels.
     const pixels = event.deltaY * [1, 16, 200][event.deltaMode]!
+    this.store.set({ hover: -1 })
     const factor = Math.exp(-Math.max(-200, Math.min(200, pixels)) / 400)
     this.view.zoomAt(factor, ...this.at(event))
   }

@@ -106,7 +106,7 @@ export class Panel {
       head,
       table(facts),
       element('h3', {}, 'Nearest neighbors'),
-      element('p', { class: 'note' }, `${scene.distance} of the embeddings.`),
+      element('p', { class: 'note' }, `${scene.distance}, of the embeddings.`),
       this.neighbors(item),
       element('h3', {}, 'Path to the root'),
       this.path(item),
