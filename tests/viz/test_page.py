@@ -232,7 +232,8 @@ def test_lasso_makes_a_grid_and_a_table(opened):
     .locator('.grid [data-node]')
     .evaluate_all('all => all.map(one => Number(one.dataset.node))')
   )
-  assert sorted(cells) == expected[: len(cells)] or set(cells) <= set(expected)
+  assert set(cells) <= set(expected)
+  assert len(cells) == min(90, len(expected))
   rows = saved_table(page)
   assert rows[0] == ['id', 'group', 'class', 'nearest', 'distance', 'radius']
   by_id = {row[0]: row for row in rows[1:]}
