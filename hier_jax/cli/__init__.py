@@ -8,14 +8,33 @@ import sys
 from collections.abc import Sequence
 
 import hier_jax
-from hier_jax.cli import convert, data, evaluate, report, train, verbs
+from hier_jax.cli import (
+  convert,
+  data,
+  embed,
+  evaluate,
+  explore,
+  report,
+  search,
+  train,
+  verbs,
+)
 from hier_jax.errors import UserError, did_you_mean
 
 __all__ = ['VERBS', 'main']
 
 VERBS = {
   module.VERB.name: module.VERB
-  for module in (train, evaluate, report, data, convert)
+  for module in (
+    train,
+    evaluate,
+    embed,
+    search,
+    explore,
+    report,
+    data,
+    convert,
+  )
 }
 _HELP = '--help', '-help', '-h'
 _USAGE = """usage: hier-jax VERB [--flag ...]

@@ -3,10 +3,12 @@
 from hier_jax.evaluation.baselines import pixel_embedding
 from hier_jax.evaluation.centroids import class_centroids
 from hier_jax.evaluation.clustering import cluster_metrics
+from hier_jax.evaluation.collection import Collection
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval.faiss_index import read_faiss, write_faiss
 from hier_jax.evaluation.retrieval.lift import Lift, lift
 from hier_jax.evaluation.retrieval.metrics import retrieval_metrics
+from hier_jax.evaluation.retrieval.nearest import nearest
 from hier_jax.evaluation.retrieval.per_query import PerQuery, per_query
 from hier_jax.evaluation.statistics import bootstrap_ci, paired_test
 from hier_jax.evaluation.table import format_table
@@ -18,6 +20,7 @@ from hier_jax.evaluation.tree.purity import dendrogram_purity
 from hier_jax.evaluation.tree.structure import Tree
 
 __all__ = [
+  'Collection',
   'Lift',
   'PerQuery',
   'Taxonomy',
@@ -30,6 +33,7 @@ __all__ = [
   'hierarchy_metrics',
   'lift',
   'linkage_tree',
+  'nearest',
   'paired_test',
   'per_query',
   'pixel_embedding',

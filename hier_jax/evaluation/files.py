@@ -7,11 +7,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from hier_jax import paths
 from hier_jax.errors import UserError, plain
-from hier_jax.evaluation import _checks, _npz
+from hier_jax.evaluation import _checks
+from hier_jax.evaluation.embedding_files import Embedded, read
 from hier_jax.evaluation.hierarchy import graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval import faiss_index
@@ -21,71 +20,6 @@ from hier_jax.evaluation.tree import purity
 from hier_jax.evaluation.tree.proxies import proxy_tree
 
 METRICS = ('map@r', 'r_precision', 'mrr', 'map')
-
-
-class Embedded(NamedTuple):
-  """What a file of embeddings holds.
-
-  Attributes:
-    embeddings: `[n, d]`.
-    labels: `[n]`.
-    c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
-      of curvature -c.
-    proxies: hierarchical proxies `[P, d]`, points of the same ball, or None.
-  """
-
-  embeddings: np.ndarray
-  labels: np.ndarray
-  c: float | None = None
-  proxies: np.ndarray | None = None
-
-
-def read(path) -> Embedded:
-  """Reads an .npz with `embeddings`, `labels` and perhaps `c` and `proxies`.
-
-  Embeddings of a file without `c` are ranked by cosine, with c = 0 by Euclidean
-  distance, and with c > 0 they are points of the ball of curvature -c.
-
-  Raises:
-    UserError: no such file, another format, or an array that is missing.
-  """
-  path = paths.as_path(path)
-  remedy = 'write it with numpy.savez(path, embeddings=..., labels=...)'
-  if path.suffix not in ('.npz', '.npy') and not path.exists():
-    raise UserError(
-      f'{path} does not exist: expected the workdir of a run, '
-      'WORKDIR/checkpoints/STEP, or an .npz of embeddings'
-    )
-  arrays = _npz.read(
-    path, ('embeddings', 'labels'), remedy, optional=('c', 'proxies')
-  )
-  return Embedded(
-    arrays['embeddings'],
-    _text(path, arrays['labels']),
-    _number(path, arrays.get('c')),
-    arrays.get('proxies'),
-  )
-
-
-def _text(path, labels):
-  """Labels that are bytes as text, so that both kinds of files compare."""
-  if labels.dtype.kind != 'S':
-    return labels
-  try:
-    return np.strings.decode(labels, 'utf-8')
-  except UnicodeDecodeError as error:
-    raise UserError(
-      f'{path}: `labels` are bytes and no UTF-8 ({error}); expected text: '
-      'decode them'
-    ) from error
-
-
-def _number(path, c):
-  if c is None:
-    return None
-  if c.size != 1:
-    raise UserError(f'{path}: `c` has shape {c.shape}; expected one number')
-  return _checks.curvature(f'c of {path}', c.item())
 
 
 class Task(NamedTuple):
@@ -135,8 +69,20 @@ class Task(NamedTuple):
 
 def read_task(query, gallery=None) -> Task:
   """Reads the files of the queries and of the gallery, see `read`."""
-  queries, items = read(query), None if gallery is None else read(gallery)
+  queries = _labeled(query)
+  items = None if gallery is None else _labeled(gallery)
   return Task(queries, home(query, gallery), items)
+
+
+def _labeled(path):
+  embedded = read(path)
+  if embedded.labels is None:
+    raise UserError(
+      f"{path} lacks 'labels', the class of each row: embed again with"
+      ' --labels folder, or write it with numpy.savez(path, embeddings=...,'
+      ' labels=...)'
+    )
+  return embedded
 
 
 def home(query, gallery=None) -> pathlib.Path:
@@ -176,7 +122,9 @@ def metrics(
   if task.gallery is not None:
     options['gallery'] = task.gallery.embeddings
     options['gallery_labels'] = task.gallery.labels
-  x, labels, _, proxies = task.queries
+  x, labels, _, proxies, *_ = task.queries
+  if labels is None:
+    raise UserError('the queries have no labels; expected the class of each')
   found: dict[str, float | int | str | None] = {'c': c}
   found |= retrieval_metrics(x, labels, metrics=METRICS, **options)
   if task.gallery is not None:

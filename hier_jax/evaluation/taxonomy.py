@@ -162,7 +162,7 @@ class Taxonomy:
       )
     return np.array([row[x] for x in used], np.int64)[inverse.reshape(-1)]
 
-  def labeled(self, names: Mapping[int, str]) -> 'Taxonomy':
+  def labeled(self, names: Mapping[int, str] | Mapping[str, str]) -> 'Taxonomy':
     """The classes that labels stand for, called by these.
 
     Args:

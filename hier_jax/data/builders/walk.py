@@ -78,6 +78,16 @@ class Walk:
     self._found['deeper'] += deeper
     return images
 
+  def all_images(self) -> tuple[list[pathlib.Path], list[str]]:
+    """All images below the root, and what else is there, a line each.
+
+    Among them are those that cannot be read: of other formats, and links to
+    nothing.
+    """
+    images = [*self._images(self._root)]
+    unread = self._found.pop('foreign', []) + self._found.pop('lost', [])
+    return sorted(images + unread), self.notes() + self._told(_FAULTS)
+
   def check(self, layouts: str) -> None:
     """Raises UserError for what can be neither taken nor left out.
 

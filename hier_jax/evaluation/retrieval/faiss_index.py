@@ -1,7 +1,7 @@
 """FAISS indexes in which inner products rank as a distance does.
 
-`PATH` is an exact index of lifted vectors that any FAISS program reads;
-`PATH.npz` beside it holds what queries are lifted with.
+`PATH` is an index of lifted vectors that any FAISS program reads; `PATH.npz`
+beside it holds what queries are lifted with.
 """
 
 from __future__ import annotations
@@ -23,6 +23,17 @@ from hier_jax.evaluation.retrieval.lift import Lift
 
 # Searched at a time: their neighbors are what costs memory.
 _QUERIES = 4096
+KINDS = 'flat', 'hnsw', 'ivfpq'
+# Links of a node of a graph, and the nodes looked at to make and to search it.
+_LINKS, _EF_MAKE, _EF_SEARCH = 32, 200, 128
+# Bytes that a vector is compressed to.
+_BYTES = 64
+# Of the cells that vectors are sorted into, the share that is searched.
+_PROBED = 1 / 8
+# Rows that an index learns from, for each of its cells.
+_PER_CELL = 64
+# FAISS wants so many to learn the 256 values of a byte.
+_LEAST = 39 * 256
 
 # Arrays that were called otherwise in version 0.1.
 _OF_0_1 = {'distance': 'metric', 'center': 'centre'}
@@ -33,8 +44,7 @@ class FaissIndex:
   """A gallery to search.
 
   Attributes:
-    index: `faiss.IndexFlatIP` of the lifted gallery, or another index of inner
-      products made from it.
+    index: FAISS index of inner products with the lifted gallery.
     lift: what queries are lifted with.
   """
 
@@ -60,12 +70,7 @@ class FaissIndex:
     k = _checks.positive_int('k', k)
     distance, c = self.lift.distance, self.lift.c
     queries = _spaces.points('queries', queries, distance, c)
-    expected = len(self.lift.center) + (distance == 'lorentz')
-    if queries.shape[1] != expected:
-      raise UserError(
-        f'`queries` has {queries.shape[1]} dimensions and the gallery'
-        f' {expected}; expected the same: embed both with one model'
-      )
+    _check_width('queries', queries, self.lift)
     found = [
       self.index.search(self.lift.queries(queries[i : i + _QUERIES]), k)
       for i in range(0, len(queries), _QUERIES)
@@ -80,8 +85,9 @@ def write_faiss(
   *,
   c: float | None = None,
   distance: str | None = None,
+  kind: str = 'flat',
 ) -> FaissIndex:
-  """Writes an exact index of a gallery, both of its files atomically.
+  """Writes an index of a gallery, both of its files atomically.
 
   Args:
     gallery: rows to index `[m, d]`; their ids in the index count from 0.
@@ -90,13 +96,15 @@ def write_faiss(
       of curvature -c.
     distance: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz', see `per_query`;
       None for the one that c says, which is never 'lorentz'.
+    kind: 'flat' is exact. 'hnsw' is a graph, of about the same size; 'ivfpq'
+      takes some 70 bytes a row, and its inner products are approximate.
 
   Returns:
     The `FaissIndex` that was written.
 
   Raises:
-    UserError: where FAISS is not installed, and for rows that the distance is
-      not defined for.
+    UserError: where FAISS is not installed, for rows that the distance is not
+      defined for, and for fewer rows than a compressed index learns from.
 
   Example:
     >>> import os, tempfile
@@ -112,7 +120,7 @@ def write_faiss(
   gallery = _spaces.points('gallery', gallery, distance, c)
   lift = Lift.about(gallery, c=c, distance=distance)
   vectors = lift.gallery(gallery)
-  index = faiss.IndexFlatIP(vectors.shape[1])
+  index = _made(kind, vectors)
   index.add(vectors)
   at, beside = files_of(path)
   with (
@@ -128,11 +136,69 @@ def write_faiss(
   return FaissIndex(index, lift)
 
 
-def read_faiss(path: str | os.PathLike[str]) -> FaissIndex:
+def add_faiss(
+  gallery: Float[ArrayLike, 'm d'], path: str | os.PathLike[str]
+) -> None:
+  """Adds rows to an index that was written, atomically.
+
+  Their ids count on from those that are there. The whole index is read.
+
+  Args:
+    gallery: rows `[m, d]`, points of the index's space.
+    path: of the index.
+
+  Raises:
+    UserError: as `read_faiss`, and for rows of another space.
+  """
+  faiss = library()
+  found = read_faiss(path)
+  lift = found.lift
+  gallery = _spaces.points('gallery', gallery, lift.distance, lift.c)
+  _check_width('gallery', gallery, lift)
+  found.index.add(lift.gallery(gallery))
+  with paths.replacing(path, (OSError, RuntimeError)) as new_index:
+    faiss.write_index(found.index, str(new_index))
+
+
+def _made(kind: str, vectors: np.ndarray) -> Any:
+  """An empty index of a kind, for vectors `[m, D]`."""
+  faiss = library()
+  m, dim = vectors.shape
+  product = faiss.METRIC_INNER_PRODUCT
+  if kind == 'flat':
+    return faiss.IndexFlatIP(dim)
+  if kind == 'hnsw':
+    index = faiss.IndexHNSWFlat(dim, _LINKS, product)
+    index.hnsw.efConstruction = _EF_MAKE
+    index.hnsw.efSearch = _EF_SEARCH
+    return index
+  if kind != 'ivfpq':
+    raise UserError(f'`kind` is {kind!r}; expected one of {list(KINDS)}')
+  if m < _LEAST:
+    raise UserError(
+      f'`gallery` has {m:,} rows, and an ivfpq index learns from {_LEAST:,} or'
+      ' more: take flat or hnsw'
+    )
+  cells = max(1, round(m**0.5))
+  code = min(_BYTES, -(-dim // 2))
+  # A rotation into so many dimensions shares out what there is among the bytes.
+  rotated = code * -(-dim // code)
+  index = faiss.index_factory(dim, f'RR{rotated},IVF{cells},PQ{code}', product)
+  step = max(1, m // max(_PER_CELL * cells, _LEAST))
+  index.train(np.ascontiguousarray(vectors[::step]))
+  faiss.extract_index_ivf(index).nprobe = max(1, round(_PROBED * cells))
+  return index
+
+
+def read_faiss(
+  path: str | os.PathLike[str], *, mapped: bool = False
+) -> FaissIndex:
   """Reads what `write_faiss` wrote.
 
   Args:
     path: path of the index; its lift is read from `PATH.npz` beside it.
+    mapped: whether the file is mapped into memory, so that a search reads only
+      what it touches. Such an index cannot be added to.
 
   Returns:
     The `FaissIndex`, ready to search.
@@ -153,7 +219,7 @@ def read_faiss(path: str | os.PathLike[str]) -> FaissIndex:
   faiss = library()
   remedy = 'write both files of the index anew, with --export faiss'
   try:
-    index = faiss.read_index(str(path))
+    index = _mapped(faiss, str(path)) if mapped else faiss.read_index(str(path))
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
@@ -171,6 +237,25 @@ def read_faiss(path: str | os.PathLike[str]) -> FaissIndex:
     unit=float(arrays['unit']),
   )
   return FaissIndex(index, lift)
+
+
+def _mapped(faiss, path):
+  """The index of a file that is mapped into memory."""
+  try:
+    # Of vectors one after the other, and of graphs.
+    return faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
+  except RuntimeError:
+    # Of vectors in cells.
+    return faiss.read_index(path, faiss.IO_FLAG_MMAP)
+
+
+def _check_width(name, points, lift):
+  expected = len(lift.center) + (lift.distance == 'lorentz')
+  if points.shape[1] != expected:
+    raise UserError(
+      f'`{name}` has {points.shape[1]} dimensions and the index {expected};'
+      ' expected the same: embed both with one model'
+    )
 
 
 def files_of(path) -> tuple[pathlib.Path, pathlib.Path]:

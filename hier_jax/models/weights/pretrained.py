@@ -17,7 +17,15 @@ from hier_jax.models import embedder, registry, resnet
 from hier_jax.models.weights import files, fitting, hub, layouts
 from hier_jax.models.weights.fitting import Loaded
 
-__all__ = ['Loaded', 'convert', 'export', 'is_file', 'load', 'save']
+__all__ = [
+  'Loaded',
+  'convert',
+  'export',
+  'identify',
+  'is_file',
+  'load',
+  'save',
+]
 
 _FORMAT, _VERSION = 'hier_jax', 1
 _SUFFIXES = '.safetensors', '.npz', '.pth', '.pt', '.bin', '.tar'
@@ -154,17 +162,53 @@ def convert(
   """
   path, named = _resolve(source, cache_dir)
   _check_target(target, inputs=[path])
-  weights, layout, told = _open(path)
-  size = fitting.image_size(weights, layout)
-  name = architecture or named or told
-  if name is None:
-    name, loaded = _guess(weights, layout, size, path)
-  else:
-    model = registry.create_backbone(name, image_size=size)
-    loaded = fitting.fit(weights, layout, model, path)
+  name, _, loaded = _identified(path, architecture or named)
   write = export if timm else save
   write(target, loaded.variables, architecture=name)
   return name, loaded
+
+
+def identify(
+  source: str | os.PathLike[str],
+  *,
+  architecture: str | None = None,
+  image_size: int | None = None,
+  cache_dir: str | pathlib.Path | None = None,
+) -> tuple[str, nn.Module, Loaded]:
+  """Reads weights of any layout, and makes the backbone that they are of.
+
+  Args:
+    source: as `load`'s.
+    architecture: the backbone's name; None where the source tells.
+    image_size: side of the images in pixels, to which a ViT's position
+      embeddings are resized; None for theirs.
+    cache_dir: of the hub, see `hub.download`.
+
+  Returns:
+    The backbone's name, the backbone, and the weights as `load` returns them.
+
+  Raises:
+    UserError: as `load`, or more than one backbone has such arrays.
+  """
+  path, named = _resolve(source, cache_dir)
+  with _local(path) as file:
+    return _identified(file, architecture or named, image_size, path)
+
+
+def _identified(
+  file: pathlib.Path,
+  name: str | None,
+  image_size: int | None = None,
+  path: pathlib.Path | None = None,
+) -> tuple[str, nn.Module, Loaded]:
+  """What `identify` returns of a file, which messages call `path`."""
+  path = file if path is None else path
+  weights, layout, told = _open(file)
+  size = fitting.image_size(weights, layout)
+  name = name or told or _guess(weights, layout, size, path)[0]
+  model = registry.create_backbone(name, image_size=image_size or size)
+  loaded = fitting.fit(weights, layout, model, path)
+  return name, model, loaded
 
 
 def _resolve(

@@ -166,6 +166,22 @@ class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
         f' ({_why(error)}); {offer}'
       ) from error
 
+  def shapes(self, step: int | None = None) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the arrays that a checkpoint declares.
+
+    Args:
+      step: of the checkpoint, None for the latest.
+
+    Raises:
+      UserError: when there is none, or it is damaged.
+    """
+    step, _ = processes.from_first(lambda: self._choose(step))
+    where = self._directory / str(step)
+    try:
+      return stored_state.shapes(where)
+    except Exception as error:
+      raise UserError(f'{where} cannot be read ({_why(error)})') from error
+
   def _choose(self, step: int | None) -> tuple[int, int | None]:
     """The step, the latest for None, and the one before it or None."""
     steps = self._steps()

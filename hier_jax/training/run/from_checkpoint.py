@@ -4,7 +4,8 @@ import functools
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,11 +15,13 @@ from hier_jax import paths, poincare
 from hier_jax.data import builders, transforms
 from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
-from hier_jax.evaluation.files import Embedded, Task
+from hier_jax.evaluation.embedding_files import Embedded
+from hier_jax.evaluation.files import Task
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.models import embedder
 from hier_jax.training.config import checks
 from hier_jax.training.distributed import mapping
+from hier_jax.training.logs import records
 from hier_jax.training.run import embedding, inputs, plan
 from hier_jax.training.run import workdir as workdirs
 from hier_jax.training.run.checkpoint import Checkpoints
@@ -26,7 +29,89 @@ from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 
-__all__ = ['home', 'read_task']
+__all__ = ['Trained', 'home', 'is_run', 'open_run', 'read_task', 'taxonomy']
+
+
+class Trained(NamedTuple):
+  """A run's model, with the weights of one of its checkpoints.
+
+  Attributes:
+    workdir: of the run.
+    step: of the checkpoint.
+    config: of the run, for the devices of this process.
+    embed: maps this process's images `[b, H, W, 3]` uint8 to rows `[b, d]`; b
+      is a multiple of the number of local devices.
+    variables: the model's parameters and running statistics.
+    proxies: hierarchical proxies `[P, d]` as points of the ball, or None.
+    metrics: retrieval metrics of this step, as the run logged them.
+  """
+
+  workdir: pathlib.Path
+  step: int
+  config: Any
+  embed: Callable[[np.ndarray], Any]
+  variables: Any
+  proxies: np.ndarray | None
+  metrics: dict[str, float]
+
+  @property
+  def view(self) -> transforms.EvalView:
+    """The view of an image that the model is evaluated on."""
+    size = self.config.model.image_size
+    return transforms.EvalView(size, self.config.data.eval_resize)
+
+  def splits(self) -> dict[str, Split]:
+    """Name -> split of the run's data set, validation as the run made it."""
+    return _splits(self.config.data, self.config.eval)
+
+  def embed_split(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings and numbers of classes, see `embedding.embed_split`."""
+    return embedding.embed_split(
+      split,
+      self.embed,
+      self.view,
+      batch_size=self.config.eval.batch_size,
+      num_threads=self.config.data.num_threads,
+    )
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+  """Whether this is the workdir of a run, or one of its checkpoints."""
+  return (_workdir_and_step(paths.as_path(path))[0] / 'config.json').exists()
+
+
+def open_run(
+  path: str | os.PathLike[str],
+  *,
+  data_dir: str | os.PathLike[str] | None = None,
+  num_classes: int | None = None,
+) -> Trained:
+  """Reads a run's model; its data set need not be there.
+
+  Args:
+    path: the run's workdir, for its latest checkpoint, or the folder of one:
+      `WORKDIR/checkpoints/STEP`.
+    data_dir: where prepared data sets lie; None for where the run had them.
+    num_classes: classes of the training split, which the checkpoint must have;
+      None takes as many as it has.
+
+  Raises:
+    UserError: no such run or checkpoint, and what loading them raises.
+  """
+  config, workdir, step = _config(path, data_dir)
+  model = plan.create_model(config.model)
+  state, step = _restored(config, model, num_classes, workdir, step)
+  return Trained(
+    workdir,
+    step,
+    config,
+    functools.partial(
+      mapping.map_embed(step_lib.make_embed(model)), state.eval_variables
+    ),
+    state.eval_variables,
+    _proxies(config.model, state),
+    _metrics(workdir, step),
+  )
 
 
 def read_task(
@@ -39,8 +124,7 @@ def read_task(
   """Embeds splits of a run's data set with one of its checkpoints.
 
   Args:
-    path: the run's workdir, for its latest checkpoint, or the folder of one:
-      `WORKDIR/checkpoints/STEP`.
+    path: see `open_run`.
     query: name of the split of the queries, see `inputs.ranked_splits`.
     gallery: name of the split of the gallery.
     data_dir: where prepared data sets lie; None for where the run had them.
@@ -52,43 +136,23 @@ def read_task(
   Raises:
     UserError: no such run, checkpoint or split, and what loading them raises.
   """
-  workdir, step = _workdir_and_step(paths.as_path(path))
-  config = workdirs.read_config(workdir)
-  if data_dir is not None:
-    config.data.data_dir = str(data_dir)
-  # The run's own rounds as the run did, but may be for other devices.
-  if config.eval.batch_size % jax.device_count():
-    config.eval.batch_size = None
-  config = checks.validate(config, training=False)
-  # Before a bundled data set is written where the config says.
-  if not workdirs.steps(workdir):
-    raise UserError(f'{workdir} holds no checkpoints: train it first')
+  config, _, _ = _config(path, data_dir)
   if data_dir is None:
     _say_place(config.data)
   splits = _splits(config.data, config.eval)
   ranked = inputs.ranked_splits(splits, query, gallery)
-  model = plan.create_model(config.model)
-  state = _restored(config, model, splits['train'], workdir, step)
-  embed = functools.partial(
-    mapping.map_embed(step_lib.make_embed(model)), state.eval_variables
+  run = open_run(
+    path, data_dir=data_dir, num_classes=splits['train'].num_classes
   )
-  proxies = _proxies(config.model, state)
-  view = transforms.EvalView(config.model.image_size, config.data.eval_resize)
-  found = []
-  for split in ranked:
-    rows, numbers = embedding.embed_split(
-      split,
-      embed,
-      view,
-      batch_size=config.eval.batch_size,
-      num_threads=config.data.num_threads,
-    )
-    found.append(Embedded(rows, numbers, config.model.c, proxies))
+  c = config.model.c
+  found = [
+    Embedded(*run.embed_split(split), c, run.proxies) for split in ranked
+  ]
   return Task(
     found[0],
     home(path),
     found[1] if len(found) == 2 else None,
-    _taxonomy(ranked),
+    taxonomy(ranked),
     config.eval.recall_at,
     _names(ranked),
   )
@@ -103,6 +167,24 @@ def _workdir_and_step(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
   if path.parent.name == 'checkpoints' and path.name.isdecimal():
     return path.parent.parent, int(path.name)
   return path, None
+
+
+def _config(
+  path: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None
+) -> tuple[ConfigDict, pathlib.Path, int | None]:
+  """A run's config for the devices of this process, its workdir, the step."""
+  workdir, step = _workdir_and_step(paths.as_path(path))
+  config = workdirs.read_config(workdir)
+  if data_dir is not None:
+    config.data.data_dir = str(data_dir)
+  # The run's own rounds as the run did, but may be for other devices.
+  if config.eval.batch_size % jax.device_count():
+    config.eval.batch_size = None
+  config = checks.validate(config, training=False)
+  # Before a bundled data set is written where the config says.
+  if not workdirs.steps(workdir):
+    raise UserError(f'{workdir} holds no checkpoints: train it first')
+  return config, workdir, step
 
 
 def _say_place(data: ConfigDict) -> None:
@@ -133,11 +215,11 @@ def _splits(data: ConfigDict, settings: ConfigDict) -> dict[str, Split]:
 def _restored(
   config: ConfigDict,
   model: embedder.Embedder,
-  train: Split,
+  num_classes: int | None,
   workdir: pathlib.Path,
   step: int | None,
-) -> state_lib.TrainState:
-  """The state that a checkpoint holds."""
+) -> tuple[state_lib.TrainState, int]:
+  """The state that a checkpoint holds, and its step."""
   # The state's shapes do not depend on the schedule.
   optimizer = optim.optimizer(
     config.optim,
@@ -145,9 +227,27 @@ def _restored(
     steps_per_epoch=1,
     epochs=config.epochs,
   )
-  state = state_lib.create(config, model, optimizer, train.num_classes)
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
-    return checkpoints.restore(state, step)
+    if num_classes is None:
+      shapes = checkpoints.shapes(step)
+      # One set of class proxies is `[C, d]`, several are `[C, centers, d]`.
+      num_classes = shapes.get('params.loss.class_proxies', [1])[0]
+    state = state_lib.create(config, model, optimizer, num_classes)
+    restored = checkpoints.restore(state, step)
+    found = checkpoints.latest_step if step is None else step
+    assert found is not None  # One was restored.
+    return restored, found
+
+
+def _metrics(workdir: pathlib.Path, step: int) -> dict[str, float]:
+  """The metrics that a run logged of its state at a step; {} for none."""
+  logged = [
+    record
+    for record in records.read(workdir / 'metrics.jsonl')
+    if record.get('kind') == 'eval' and record['step'] == step and step > 0
+  ]
+  row = logged[-1] if logged else {}
+  return {key: x for key, x in row.items() if isinstance(x, float)}
 
 
 def _proxies(
@@ -172,7 +272,7 @@ def _names(splits: Sequence[Split]) -> dict[int, str]:
   return names
 
 
-def _taxonomy(splits: Sequence[Split]) -> Taxonomy | None:
+def taxonomy(splits: Sequence[Split]) -> Taxonomy | None:
   """The tree of the classes of all splits, or None."""
   if not splits[0].levels:
     return None

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from hier_jax.errors import listed
 from hier_jax.training.distributed import processes
 
-__all__ = ['arrays_of', 'by_itself', 'digest', 'read']
+__all__ = ['arrays_of', 'by_itself', 'digest', 'read', 'shapes']
 
 State = TypeVar('State')
 
@@ -64,6 +64,14 @@ def read(folder: pathlib.Path, state: State) -> State:
     jax.tree.structure(state),
     [jnp.asarray(found[name]) for name, _ in _named(state)],
   )
+
+
+def shapes(folder: pathlib.Path) -> dict[str, tuple[int, ...]]:
+  """Name -> shape of the arrays that a checkpoint declares."""
+  handler = ocp.StandardCheckpointHandler(multiprocessing_options=by_itself())
+  with _quiet():
+    declared = handler.metadata(folder / 'state').tree
+  return {name: tuple(array.shape) for name, array in declared.items()}
 
 
 def _named(state: Any) -> list[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hier_jax import cli
+from hier_jax import cli, evaluation
 from hier_jax.errors import UserError
 from hier_jax.evaluation import lift, per_query
 from hier_jax.evaluation.retrieval import faiss_index
@@ -54,7 +54,9 @@ def test_bad_input(tmp_path):
   x, _, c = points('hyperbolic', 30)
   path = tmp_path / 'g.faiss'
   index = faiss_index.write_faiss(x, path, c=c)
-  with pytest.raises(UserError, match='`queries` has 5 dimensions and the gal'):
+  with pytest.raises(
+    UserError, match='`queries` has 5 dimensions and the index 6'
+  ):
     index.search(x[:, :5], 3)
   with pytest.raises(UserError, match='`k` is 0'):
     index.search(x, 0)
@@ -114,3 +116,44 @@ def test_command_exports_the_gallery(tmp_path, capsys):
   (tmp_path / 'g.faiss').unlink()
   assert cli.main([*command, files[1]]) == 0
   assert faiss_index.read_faiss(tmp_path / 'g.faiss').index.ntotal == 270
+
+
+@pytest.mark.parametrize('kind', faiss_index.KINDS)
+@pytest.mark.parametrize('mapped', [False, True])
+def test_kinds_find_the_nearest(tmp_path, kind, mapped):
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((10_000 if kind == 'ivfpq' else 300, 6))
+  x /= 1.1 * np.linalg.norm(x, axis=1, keepdims=True)
+  path = tmp_path / 'a.faiss'
+  evaluation.write_faiss(x, path, c=1.0, kind=kind)
+  index = evaluation.read_faiss(path, mapped=mapped)
+  queries = x[:20] * 0.9
+  scores, rows = index.search(queries, 100)
+  far, want = evaluation.nearest(queries, x, 100, c=1.0)
+  if kind == 'ivfpq':
+    assert np.mean((rows == want[:, :1]).any(1)) > 0.8
+  else:
+    np.testing.assert_array_equal(rows, want)
+    np.testing.assert_allclose(
+      index.lift.distances(queries, scores), far, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize('kind', ['flat', 'hnsw'])
+def test_rows_are_added_after_those_that_are_there(tmp_path, kind):
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((50, 4))
+  path = tmp_path / 'a.faiss'
+  evaluation.write_faiss(x[:30], path, c=0, kind=kind)
+  faiss_index.add_faiss(x[30:], path)
+  index = evaluation.read_faiss(path, mapped=True)
+  assert index.search(x, 1)[1][:, 0].tolist() == list(range(50))
+  with pytest.raises(UserError, match='2 dimensions and the index 4'):
+    faiss_index.add_faiss(x[:, :2], path)
+
+
+def test_an_index_that_cannot_learn_or_is_unknown(tmp_path):
+  for kind, message in ('ivfpq', 'take flat or hnsw'), ('x', "`kind` is 'x'"):
+    with pytest.raises(UserError, match=message):
+      evaluation.write_faiss(np.eye(4), tmp_path / 'a.faiss', c=0, kind=kind)
+  assert not list(tmp_path.iterdir())

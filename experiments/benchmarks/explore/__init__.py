@@ -1,0 +1,1 @@
+"""How smooth the page of `hier-jax explore` is, and how large."""

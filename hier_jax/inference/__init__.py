@@ -1,0 +1,1 @@
+"""Trained models at work: embeddings of images, and the nearest of them."""

@@ -1,0 +1,237 @@
+"""Indexes of images: FAISS beside a table of ids, both read from the disk.
+
+`PATH` and `PATH.npz` are a `FaissIndex`. `PATH.items` is an SQLite database:
+the id, the label and the embedding (float32) of each row, and what is known of
+the model and the images.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import shutil
+import sqlite3
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hier_jax import json_files, paths
+from hier_jax.errors import UserError, plain
+from hier_jax.evaluation.embedding_files import Embedded
+from hier_jax.evaluation.retrieval import faiss_index
+from hier_jax.evaluation.retrieval.nearest import nearest
+
+__all__ = ['SUFFIX', 'Index', 'Item', 'add', 'check', 'open_index', 'write']
+
+SUFFIX = '.faiss'
+# Rows that an index proposes for each that is asked for.
+_PROPOSED = 10
+_TABLES = """
+CREATE TABLE items (
+  row INTEGER PRIMARY KEY, id BLOB UNIQUE, label BLOB, embedding BLOB
+);
+CREATE TABLE about (text TEXT);
+"""
+
+
+class Item(NamedTuple):
+  """What an index knows of an image."""
+
+  id: str
+  label: str | None
+
+
+class Index:
+  """An index of images; only what a search touches is read from the disk.
+
+  Args:
+    path: of the .faiss.
+
+  Attributes:
+    path: of the .faiss.
+    about: what is known of the model and the images.
+
+  Raises:
+    UserError: it is not there, or not one that `embed` wrote.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    self.path = paths.as_local(path, 'the index')
+    self._faiss = faiss_index.read_faiss(self.path, mapped=True)
+    items = _items(self.path)
+    if not items.exists():
+      raise UserError(
+        f'{items} does not exist, which knows the images of {self.path}: write'
+        ' the index with hier-jax embed, or copy all three of its files'
+      )
+    where = urllib.parse.quote(os.fspath(items.absolute()))
+    self._base = sqlite3.connect(
+      f'file:{where}?mode=ro', uri=True, check_same_thread=False
+    )
+    with _naming(items):
+      (text,) = self._base.execute('SELECT text FROM about').fetchone()
+      self.about: Mapping[str, Any] = dict(json_files.parse(text))
+      (count,) = self._base.execute('SELECT count(*) FROM items').fetchone()
+    if count < len(self):
+      raise UserError(
+        f'{items} knows {count:,} of the {len(self):,} images of {self.path}:'
+        ' write the index anew'
+      )
+
+  def __len__(self) -> int:
+    """The number of images."""
+    return self._faiss.index.ntotal
+
+  @property
+  def c(self) -> float | None:
+    """Its curvature: None for cosine, 0 for Euclidean."""
+    return self._faiss.lift.c
+
+  def has(self, name: str) -> bool:
+    """Whether an image of this id is in it."""
+    found = self._base.execute(
+      'SELECT row FROM items WHERE id = ?', [_bytes(name)]
+    ).fetchone()
+    return found is not None and found[0] < len(self)
+
+  @functools.cached_property
+  def labels(self) -> frozenset[str]:
+    """The names of its classes."""
+    rows = self._base.execute('SELECT DISTINCT label FROM items')
+    return frozenset(_text(label) for (label,) in rows if label is not None)
+
+  def item(self, row: int) -> Item:
+    """What is known of a row."""
+    name, label = self._base.execute(
+      'SELECT id, label FROM items WHERE row = ?', [int(row)]
+    ).fetchone()
+    return Item(_text(name), None if label is None else _text(label))
+
+  def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances `[n, k]` and rows `[n, k]`, the nearest first; -1 is none.
+
+    The index proposes more than k rows, which are ranked by the distances of
+    their embeddings in float64: inner products of compressed ones are rough.
+    """
+    most = min(_PROPOSED * k, len(self))
+    _, proposed = self._faiss.search(queries, most)
+    far = np.full((len(queries), k), np.inf)
+    rows = np.full((len(queries), k), -1)
+    for i, found in enumerate(proposed):
+      found = np.sort(found[found >= 0])
+      if len(found):
+        near, order = nearest(
+          queries[i : i + 1], self._embeddings(found), k, c=self.c
+        )
+        far[i, : near.shape[1]], rows[i, : near.shape[1]] = near, found[order]
+    return far, rows
+
+  def _embeddings(self, rows: np.ndarray) -> np.ndarray:
+    """Those of some rows `[m, d]`."""
+    read = lambda row: self._base.execute(
+      'SELECT embedding FROM items WHERE row = ?', [int(row)]
+    ).fetchone()[0]
+    return np.stack([np.frombuffer(read(row), '<f4') for row in rows])
+
+
+def check(path: str | os.PathLike, *, inputs: Iterable) -> None:
+  """Checks, before any work, that an index can be written."""
+  faiss_index.library()
+  path = paths.as_local(path, 'the index')
+  for file in (*faiss_index.files_of(path), _items(path)):
+    paths.check_output(file, inputs=inputs)
+
+
+def open_index(path: str | os.PathLike) -> Index:
+  """Opens an index; see `Index`."""
+  return Index(path)
+
+
+def write(embedded: Embedded, path: str | os.PathLike, *, kind: str) -> int:
+  """Writes an index of embeddings with ids; returns the number of rows."""
+  path = paths.as_local(path, 'the index')
+  with _replacing(_items(path), None) as base:
+    base.executescript(_TABLES)
+    base.execute(
+      'INSERT INTO about VALUES (?)', [json.dumps(dict(embedded.about))]
+    )
+    _insert(base, 0, embedded)
+  faiss_index.write_faiss(embedded.embeddings, path, c=embedded.c, kind=kind)
+  return len(embedded.embeddings)
+
+
+def add(index: Index, embedded: Embedded) -> int:
+  """Adds images to an index; returns the number of its rows.
+
+  The table of ids is written first. Rows that it has beyond those of the index,
+  after a crash between the two, are not there for anybody and are written anew.
+  """
+  start = len(index)
+  with _replacing(_items(index.path), _items(index.path)) as base:
+    base.execute('DELETE FROM items WHERE row >= ?', [start])
+    _insert(base, start, embedded)
+  faiss_index.add_faiss(embedded.embeddings, index.path)
+  return start + len(embedded.embeddings)
+
+
+def _items(path) -> pathlib.Path:
+  return path.with_name(f'{path.name}.items')
+
+
+@contextlib.contextmanager
+def _replacing(path, old) -> Iterator[sqlite3.Connection]:
+  """A database that takes another's place when the block ends well."""
+  with paths.replacing(path, (OSError, sqlite3.Error)) as temporary:
+    if old is not None:
+      shutil.copyfile(old, temporary)
+    base = sqlite3.connect(temporary)
+    try:
+      # The file is renamed when it is whole: no journal is needed.
+      base.execute('PRAGMA journal_mode = OFF')
+      yield base
+      base.commit()
+    finally:
+      base.close()
+
+
+def _insert(base, start, embedded):
+  ids = embedded.ids
+  labels = embedded.labels
+  labels = [None] * len(ids) if labels is None else labels.tolist()
+  base.executemany(
+    'INSERT INTO items VALUES (?, ?, ?, ?)',
+    (
+      (
+        start + i,
+        _bytes(name),
+        None if label is None else _bytes(str(label)),
+        row.astype('<f4').tobytes(),
+      )
+      for i, (name, label, row) in enumerate(
+        zip(ids, labels, embedded.embeddings, strict=True)
+      )
+    ),
+  )
+
+
+@contextlib.contextmanager
+def _naming(path):
+  try:
+    yield
+  except (sqlite3.Error, TypeError, ValueError) as error:
+    raise UserError(
+      f'{path} is no table of images ({plain(str(error))}): write the index'
+      ' anew'
+    ) from error
+
+
+def _bytes(text: str) -> bytes:
+  # Names of files need not be UTF-8.
+  return text.encode(errors='surrogateescape')
+
+
+def _text(data: bytes) -> str:
+  return data.decode(errors='surrogateescape')

@@ -1,0 +1,149 @@
+"""Files of embeddings and indexes: written, or added to."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from hier_jax import paths
+from hier_jax.errors import UserError, listed
+from hier_jax.evaluation import embedding_files
+from hier_jax.evaluation.embedding_files import SUFFIXES, Embedded
+from hier_jax.inference import gallery
+from hier_jax.inference.model import Model
+from hier_jax.inference.sources import Source
+
+__all__ = ['Old', 'check', 'new_images', 'write']
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Old:
+  """A file that is added to.
+
+  Attributes:
+    path: of the file.
+    embedded: what it holds; None for an index.
+    index: the index, or None.
+  """
+
+  path: os.PathLike
+  embedded: Embedded | None = None
+  index: gallery.Index | None = None
+
+  @property
+  def about(self):
+    """What it says of its model and its images."""
+    return (self.embedded or self.index).about  # type: ignore[union-attr]
+
+  @property
+  def root(self) -> str | None:
+    """What its ids are relative to."""
+    return self.about.get('root')
+
+  def has(self) -> Callable[[str], bool]:
+    """What says of an id whether it holds that image."""
+    if self.index is not None:
+      return self.index.has
+    return set(self.embedded.ids or ()).__contains__  # type: ignore[union-attr]
+
+
+def check(path, *, add: bool, inputs) -> Old | None:
+  """Checks, before any work, that an output can be written.
+
+  Args:
+    path: of the .npz, .parquet or .faiss.
+    add: whether it is added to, and must be there.
+    inputs: what is read, and must not be written over.
+
+  Returns:
+    What is there, where it is added to.
+
+  Raises:
+    UserError: it cannot be written, a package is missing, or what is added to
+      is not there or not ours.
+  """
+  path = paths.as_path(path)
+  inputs = [name for name in inputs if name]
+  paths.check_output(path, inputs=inputs, suffixes=[*SUFFIXES, gallery.SUFFIX])
+  if path.suffix == gallery.SUFFIX:
+    gallery.check(path, inputs=inputs)
+  elif path.suffix == '.parquet':
+    embedding_files.parquet_library()
+  if not add:
+    return None
+  if not path.exists():
+    raise UserError(f'{path} does not exist: leave out --add to write it')
+  if path.suffix == gallery.SUFFIX:
+    return Old(path, index=gallery.open_index(path))
+  old = Old(path, embedded=embedding_files.read(path))
+  if old.embedded.ids is None or 'digest' not in old.about:  # type: ignore[union-attr]
+    raise UserError(
+      f'{path} was not written by hier-jax embed: write another file'
+    )
+  return old
+
+
+def new_images(old: Old, model: Model, source: Source) -> Source:
+  """The images of a source that a file does not hold yet.
+
+  Raises:
+    UserError: the file is of another model, or of other images than files.
+  """
+  if old.about.get('digest') != model.digest:
+    raise UserError(
+      f'{old.path} was written with another model,'
+      f' {old.about.get("model")}: add with that one, or write another file'
+    )
+  if old.about.get('data') != source.about.get('data'):
+    raise UserError(
+      f'{old.path} holds images of {old.about.get("source")}, to which those of'
+      f' {source.title} cannot be added: files and data sets do not mix'
+    )
+  if old.embedded is not None and (old.embedded.labels is None) != (
+    source.labels is None
+  ):
+    raise UserError(
+      f'only one of {old.path} and {source.title} has labels: take --labels'
+      ' folder or --labels none'
+    )
+  has = old.has()
+  return source.select([i for i, x in enumerate(source.ids) if not has(x)])
+
+
+def write(
+  embedded: Embedded, path, *, old: Old | None = None, kind: str | None = None
+) -> int:
+  """Writes or adds; returns the number of rows in the file.
+
+  Args:
+    embedded: what to write.
+    path: of the .npz, .parquet or .faiss.
+    old: what is added to, or None.
+    kind: of an index, see `write_faiss`; None for 'flat'.
+  """
+  path = paths.as_path(path)
+  if path.suffix == gallery.SUFFIX:
+    if old is not None and old.index is not None:
+      return gallery.add(old.index, embedded)
+    return gallery.write(embedded, path, kind=kind or 'flat')
+  if old is not None and old.embedded is not None:
+    embedded = _joined(old.embedded, embedded)
+  embedding_files.write(embedded, path)
+  return len(embedded.embeddings)
+
+
+def _joined(old: Embedded, new: Embedded) -> Embedded:
+  if old.embeddings.shape[1] != new.embeddings.shape[1]:
+    raise UserError('the embeddings have other dimensions than the old ones')
+  labels = None
+  if old.labels is not None and new.labels is not None:
+    labels = np.concatenate([old.labels, new.labels])
+  ids = [*(old.ids or ()), *(new.ids or ())]
+  if len(set(ids)) < len(ids):
+    raise UserError(f'ids stand twice: {listed(ids)}')
+  return old._replace(
+    embeddings=np.concatenate([old.embeddings, new.embeddings]),
+    labels=labels,
+    ids=ids,
+  )

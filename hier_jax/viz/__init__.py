@@ -1,0 +1,1 @@
+"""Pictures and pages of embeddings and of what they hold."""

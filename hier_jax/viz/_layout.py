@@ -1,0 +1,112 @@
+"""Where the page puts items and nodes on the unit disk."""
+
+import numpy as np
+
+from hier_jax.evaluation.tree._parents import depths
+from hier_jax.viz import projection
+from hier_jax.viz._hierarchy import Hierarchy
+
+# How wide a node's sector is where it stands, by hyperbolic length over 2 pi;
+# the least step from a node to its child, less in a tree deeper than all these
+# steps; what an item takes, by hyperbolic area; the longest radius.
+_WIDTH, _STEP, _STEPS, _AREA, _LONGEST = 0.3, 0.35, 20, 0.3, 14.0
+# float32 tells points from the edge up to here.
+_LARGEST = 1 - 1e-6
+# 95 % of the items are nearer the center.
+_RADIUS = 0.9
+_NOTE = 'Neighbors and distances in the panel are those of the embeddings.'
+
+
+def of_tree(tree: Hierarchy) -> np.ndarray:
+  """A layout of the tree: sectors by the number of items below.
+
+  A node of m of n items has a sector of 2 pi m / n. It stands where that sector
+  is as wide as every other node's, by the hyperbolic metric, so that each part
+  of the tree looks alike once it is in the focus. The items of one node fill
+  its sector.
+
+  Returns:
+    float64 `[nodes, 2]`, of norm below 1.
+  """
+  n, nodes = len(tree.order), len(tree.parent)
+  if not nodes:
+    return np.zeros((0, 2))
+  angle = 2 * np.pi * (tree.start + tree.size / 2) / n
+  own = np.arcsinh(_WIDTH * n / tree.size) - np.arcsinh(_WIDTH)
+  radius = np.zeros(nodes)
+  step = min(_STEP, _STEP * _STEPS / max(1, depths(tree.parent).max()))
+  # Parents before their children: they have more items, or later numbers where
+  # a node has one child.
+  for node in sorted(range(n, nodes), key=lambda i: (-tree.size[i], -i)):
+    if (above := tree.parent[node]) >= 0:
+      radius[node] = max(own[node], radius[above] + step)
+  radius[:n] = _of_items(tree, radius)
+  flat = np.tanh(np.minimum(radius, _LONGEST) / 2)[:, None]
+  return flat * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _of_items(tree, radius):
+  """Radii of the items `[n]`: those of a node fill a part of its sector."""
+  n = len(tree.order)
+  above = tree.parent[:n]
+  num = np.bincount(above, minlength=len(tree.parent))[above]
+  # A sector of width w at its node has the area w (e^r - 1) within r.
+  width = 2 * np.pi * _WIDTH
+  # Golden steps spread the items, whatever their number.
+  share = (tree.start[:n] * 0.6180339887498949) % 1
+  reach = np.log1p(_AREA * (0.5 + share * num) / width)
+  return radius[above] + _STEP + reach
+
+
+def of_points(tree: Hierarchy, c: float | None) -> tuple[np.ndarray, str]:
+  """Tangent PCA of items and proxies; other nodes amid their items.
+
+  Two of many dimensions have a small part of the lengths, so that points crowd
+  at the origin: tangent vectors are magnified until 95 % of the items have norm
+  below .9 on the disk.
+
+  Returns:
+    float64 `[nodes, 2]`, of norm below 1, and what to tell of it.
+  """
+  n = len(tree.order)
+  disk = np.zeros((len(tree.parent), 2))
+  if n < 2:
+    return disk, _NOTE
+  known = np.isfinite(tree.points[:, 0])
+  items, also = tree.points[:n], tree.points[n:][known[n:]]
+  found = projection.project(items, also if len(also) else None, c=c)
+  disk[known], scale = _magnified(np.vstack([found.disk, found.also]), n)
+  for node in np.flatnonzero(~known):
+    disk[node] = _midpoint(disk[tree.leaves(int(node))])
+  norm = np.linalg.norm(disk, axis=1, keepdims=True)
+  disk *= np.minimum(1, _LARGEST / np.maximum(norm, _LARGEST))
+  if n < 3:
+    return disk, _NOTE
+  rank, kept = projection._distortion(items, disk[:n], c, 0)
+  return disk, (
+    f'Tangent PCA, magnified {scale:.2g} times: Spearman correlation of'
+    f' distances {rank:.2f}, {100 * kept:.0f} % of the 10 nearest neighbors'
+    f' kept. {_NOTE}'
+  )
+
+
+def _magnified(disk, n):
+  """Points whose tangent vectors at the origin are longer, and how much."""
+  far = np.quantile(np.linalg.norm(disk[:n], axis=1), 0.95)
+  if far == 0:
+    return disk, 1.0
+  scale = float(np.arctanh(_RADIUS) / np.arctanh(far))
+  return _rescaled(disk, lambda norm: np.tanh(scale * np.arctanh(norm))), scale
+
+
+def _rescaled(rows, function):
+  norm = np.linalg.norm(rows, axis=1, keepdims=True)
+  return rows * (function(norm) / np.where(norm > 0, norm, 1))
+
+
+def _midpoint(disk):
+  """The centroid of the hyperboloid, as a point of the disk."""
+  weight = 1 / (1 - np.minimum(np.sum(disk**2, 1), _LARGEST))
+  time = np.sum(2 * weight - 1)
+  space = np.sum(2 * weight[:, None] * disk, 0)
+  return space / (time + np.sqrt(max(time**2 - space @ space, 0)))

@@ -1,0 +1,63 @@
+"""`hier-jax explore`."""
+
+import numpy as np
+import pytest
+
+from hier_jax import cli
+from tests.support import planted_trees
+
+
+@pytest.fixture
+def file(tmp_path):
+  leaves, inner, _ = planted_trees.plant(planted_trees.PLANTED)
+  labels = [f'<{i}>' for i in range(len(leaves))]
+  path = tmp_path / 'found.npz'
+  np.savez(path, embeddings=leaves, labels=labels, c=1.0, proxies=inner)
+  return path
+
+
+def run(*arguments):
+  return cli.main(['hier-jax', 'explore', *map(str, arguments)])
+
+
+def test_page_of_a_file_lies_beside_it(file, capsys):
+  assert run(file) == 0
+  page = file.with_suffix('.html')
+  assert f'page written to {page}' in capsys.readouterr().out
+  text = page.read_text()
+  assert 'of the hierarchical proxies' in text
+  assert '\\u003c3\\u003e' in text and '<3>' not in text
+
+
+def test_options(file, tmp_path):
+  out = tmp_path / 'new' / 'other.html'
+  assert run(file, '--out', out, '--tree=linkage', '--k=2', '--limit=9') == 0
+  text = out.read_text()
+  assert 'omplete linkage of the centroids of the classes' in text
+  assert '"k":2' in text and '9 of 17 images' in text
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ((), 'explore needs the workdir'),
+    (('--out', 'page.pdf'), "ends with '.pdf'"),
+    (('--k', '0'), '--k is 0'),
+    (('--tree', 'forest'), '--tree'),
+    (('--split', 'test'), 'no run'),
+  ],
+)
+def test_mistakes_write_nothing(arguments, message, file, capsys):
+  before = sorted(file.parent.iterdir())
+  given = (file, *arguments) if arguments else ()
+  assert run(*given) == 2
+  assert message in capsys.readouterr().err
+  assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_page_is_not_written_over_its_input(tmp_path, capsys):
+  path = tmp_path / 'rows.html'
+  path.write_text('mine')
+  assert run(path, '--out', path) == 2
+  assert 'is an input' in capsys.readouterr().err
+  assert path.read_text() == 'mine'
