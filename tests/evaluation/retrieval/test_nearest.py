@@ -57,7 +57,7 @@ def test_distances_of_the_hyperboloid():
   space = points(6, 0)
   c = 0.5
   x = np.hstack([np.sqrt(1 / c + np.sum(space**2, 1, keepdims=True)), space])
-  lift = Lift.about(x, c=c, metric='lorentz')
+  lift = Lift.about(x, c=c, distance='lorentz')
   product = lift.queries(x[:2], np.float64) @ lift.gallery(x, np.float64).T
   inner = x[:2, :1] * x[:, 0] - x[:2, 1:] @ x[:, 1:].T
   want = np.arccosh(np.maximum(c * inner, 1)) / c**0.5
