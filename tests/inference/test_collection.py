@@ -87,3 +87,16 @@ def test_options_that_do_not_go_together(trained, tmp_path):
   np.savez(tmp_path / 'b.npz', embeddings=np.eye(3) * np.nan)
   with pytest.raises(UserError, match='NaN or Inf'):
     collection.load(tmp_path / 'b.npz')
+
+
+def test_a_strangers_file_has_nothing_written(tmp_path):
+  """Nor the bundled data set where it says."""
+  about = {'data': 'emoji:test', 'data_dir': str(tmp_path / 'data')}
+  for changes in {}, {'data_dir': 3}, {'data': 'x:y'}, {'data': 3}:
+    file = embedding_files.Embedded(
+      np.eye(2), ids=['test/0', 'test/1'], about=about | changes
+    )
+    embedding_files.write(file, tmp_path / 'a.npz')
+    made = collection.load(tmp_path / 'a.npz')
+    assert made.image is None and made.taxonomy is None
+  assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
