@@ -210,7 +210,8 @@ def _why(error: UserError) -> str:
   if type(cause).__name__ == 'UnidentifiedImageError':
     # Pillow's own words for it name an address in memory.
     return 'no known format'
-  return plain(str(cause if cause is not None else error))
+  why = getattr(cause, 'strerror', None) or cause or error
+  return plain(str(why))
 
 
 def _batch_size(wanted, num_images) -> int:
@@ -247,7 +248,7 @@ def _joined(model, source, found, start) -> Embeddings:
     for number, why in zip(part.unread, part.reasons, strict=True)
   ]
   if not len(part.items):
-    named = [f'{name} ({why})' for name, why in unread]
+    named = [f'{plain(name)} ({why})' for name, why in unread]
     raise UserError(
       f'none of the {len(unread):,} images of {plain(source.title)} can be'
       f' read: {_sentence(named)}'
