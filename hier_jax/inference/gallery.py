@@ -95,25 +95,28 @@ class Index:
 
   def has(self, name: str) -> bool:
     """Whether an image of this id is in it."""
-    found = self._base.execute(
-      'SELECT row FROM items WHERE id = ?', [_bytes(name)]
-    ).fetchone()
-    return found is not None and found[0] < len(self)
+    with _naming(_items(self.path)):
+      found = self._base.execute(
+        'SELECT row FROM items WHERE id = ?', [_bytes(name)]
+      ).fetchone()
+      return found is not None and found[0] < len(self)
 
   @functools.cached_property
   def labels(self) -> frozenset[str]:
     """The names of its classes."""
-    rows = self._base.execute('SELECT name FROM labels')
-    return frozenset(_text(name) for (name,) in rows)
+    with _naming(_items(self.path)):
+      rows = self._base.execute('SELECT name FROM labels').fetchall()
+      return frozenset(_text(name) for (name,) in rows)
 
   def item(self, row: int) -> Item:
     """What is known of a row."""
-    name, label = self._base.execute(
-      'SELECT id, name FROM items LEFT JOIN labels ON label = number'
-      ' WHERE row = ?',
-      [int(row)],
-    ).fetchone()
-    return Item(_text(name), None if label is None else _text(label))
+    with _naming(_items(self.path)):
+      name, label = self._base.execute(
+        'SELECT id, name FROM items LEFT JOIN labels ON label = number'
+        ' WHERE row = ?',
+        [int(row)],
+      ).fetchone()
+      return Item(_text(name), None if label is None else _text(label))
 
   def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances `[n, k]` and rows `[n, k]`, the nearest first; -1 is none.
@@ -139,7 +142,8 @@ class Index:
     read = lambda row: self._base.execute(
       'SELECT embedding FROM items WHERE row = ?', [int(row)]
     ).fetchone()[0]
-    return np.stack([np.frombuffer(read(row), '<f4') for row in rows])
+    with _naming(_items(self.path)):
+      return np.stack([np.frombuffer(read(row), '<f4') for row in rows])
 
 
 def check(path: str | os.PathLike, *, inputs: Iterable) -> None:
@@ -230,7 +234,7 @@ def _insert(base, start, embedded):
 def _naming(path):
   try:
     yield
-  except (sqlite3.Error, TypeError, ValueError) as error:
+  except (sqlite3.Error, AttributeError, TypeError, ValueError) as error:
     raise UserError(
       f'{path} is no table of images ({plain(str(error))}): write the index'
       ' anew'
