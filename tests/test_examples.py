@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 ROOMS = ('evaluation', 'layers', 'lorentz', 'losses', 'mining', 'models')
-ROOMS += ('poincare', 'poincare.wrapped_normal')
+ROOMS += ('poincare', 'poincare.wrapped_normal', 'inference.collection')
 
 
 def functions():

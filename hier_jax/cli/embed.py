@@ -140,15 +140,19 @@ def _run(values, arguments):
     if not len(source):
       print(f'{out} holds all of these images already')
       return
-  with embed.resumable(out, model, source) as parts:
-    found = embed.embed_images(
-      model,
-      source,
-      parts=parts,
-      batch_size=batch_size,
-      progress=sys.stderr.isatty(),
-    )
-    written = output.write(found.embedded, out, old=old, kind=values.index)
+  try:
+    with embed.resumable(out, model, source) as parts:
+      found = embed.embed_images(
+        model,
+        source,
+        parts=parts,
+        batch_size=batch_size,
+        progress=sys.stderr.isatty(),
+      )
+      written = output.write(found.embedded, out, old=old, kind=values.index)
+  except KeyboardInterrupt:
+    print('\nwhat is done is kept: the same command goes on', file=sys.stderr)
+    raise
   say_unread(found.unread, len(source))
   print(_summary(found, source, out, written))
 

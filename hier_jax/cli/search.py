@@ -91,6 +91,11 @@ def _model_and_gallery(values, first, batch_size):
       raise UserError(
         f'{first} does not say what it was embedded with: name it with --model'
       )
+    if values.model is None:
+      print(
+        f'model: {plain(name)}, as {first} says (--model names another)',
+        file=sys.stderr,
+      )
     try:
       return embed_verb.open_model(_sized(values, gallery), name), gallery
     except UserError as error:

@@ -43,10 +43,11 @@ def load(
   Example:
     >>> import os, tempfile
     >>> import numpy as np
+    >>> from hier_jax.inference import collection
     >>> with tempfile.TemporaryDirectory() as folder:
     ...   path = os.path.join(folder, 'a.npz')
     ...   np.savez(path, embeddings=np.eye(3), labels=['cat', 'dog', 'cat'])
-    ...   made = load(path)
+    ...   made = collection.load(path)
     >>> made.classes, made.labels.tolist(), made.ids
     (('cat', 'dog'), [0, 1, 0], ('0', '1', '2'))
   """

@@ -5,26 +5,24 @@ import contextlib
 import functools
 import itertools
 import os
-import pathlib
-import shutil
 import time
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
-import filelock
 import jax
 import numpy as np
 import tqdm
 
 import hier_jax
-from hier_jax import npz_files, paths
-from hier_jax.data import cache, threads, transforms
+from hier_jax.data import threads, transforms
 from hier_jax.errors import UserError, listed, plain
 from hier_jax.evaluation.embedding_files import Embedded
+from hier_jax.inference import parts as parts_lib
 from hier_jax.inference.model import Model
+from hier_jax.inference.parts import Part, Parts
 from hier_jax.inference.sources import Source
 
-__all__ = ['Embeddings', 'Parts', 'embed_images']
+__all__ = ['Embeddings', 'embed_images', 'resumable']
 
 # Pillow decodes without the interpreter's lock.
 _THREADS = min(16, os.cpu_count() or 1)
@@ -48,101 +46,6 @@ class Embeddings(NamedTuple):
   embedded: Embedded
   unread: list[tuple[str, str]]
   resumed: int
-
-
-class _Part(NamedTuple):
-  """Some images of a source, from the one after those of the part before.
-
-  Attributes:
-    stop: number of the first image of the next part.
-    rows: `[m, d]` of those that could be read.
-    items: their numbers `[m]`.
-    unread: the number of each of the others.
-    reasons: why, one for each.
-  """
-
-  stop: int
-  rows: np.ndarray
-  items: np.ndarray
-  unread: np.ndarray
-  reasons: np.ndarray
-
-
-class Parts:
-  """Unfinished work in a folder, to go on from; used by one process at a time.
-
-  Args:
-    out: the file that the work is for. The folder lies beside it, or in the
-      cache for one in an object store.
-    key: what tells the work from another. What is left of another is removed.
-
-  Raises:
-    UserError: another process works for the same file.
-  """
-
-  def __init__(self, out: str | os.PathLike, key: str):
-    out, key = paths.as_path(out), key
-    home = cache.folder() / 'embed' if paths.is_remote(out) else out.parent
-    name = key if paths.is_remote(out) else out.name
-    self.folder = home / f'.{name}.parts'
-    self._key = key
-    with paths.writing(self.folder):
-      self.folder.mkdir(parents=True, exist_ok=True)
-    self._lock = filelock.FileLock(self.folder / 'lock')
-    try:
-      self._lock.acquire(blocking=False)
-    except filelock.Timeout:
-      raise UserError(
-        f'another process is writing {out}: wait for it, or name another file'
-      ) from None
-    self.found = self._read()
-
-  def _read(self) -> list[_Part]:
-    """The parts of this work, in order; other files are removed."""
-    found, stop = [], 0
-    for path in sorted(self.folder.glob('*.npz')):
-      part = None
-      if path.name == self._name(stop):
-        part = _read_part(path)
-      if part is None:
-        path.unlink()
-      else:
-        found.append(part)
-        stop = part.stop
-    return found
-
-  def _name(self, start):
-    return f'{start:012d}-{self._key}.npz'
-
-  def add(self, start: int, part: _Part) -> None:
-    """Keeps the part that begins with an image."""
-    with (
-      paths.replacing(self.folder / self._name(start)) as temporary,
-      temporary.open('wb') as file,
-    ):
-      np.savez(file, **part._asdict())
-
-  def release(self) -> None:
-    """Lets another process go on; nothing is left of no work."""
-    self._lock.release()
-    if not list(self.folder.glob('*.npz')):
-      self.remove()
-
-  def remove(self) -> None:
-    """Removes the folder, when the work is done or is no good."""
-    self._lock.release()
-    shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _read_part(path: pathlib.Path) -> _Part | None:
-  """None for one that was damaged: it is made again."""
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {name: npz_files.read_array(archive, name) for name in archive}
-      stop = int(arrays.pop('stop'))
-      return _Part(stop, **arrays)
-  except Exception:
-    return None
 
 
 def embed_images(
@@ -192,7 +95,7 @@ def embed_images(
 
 def _made(model, source, start, batch_size, num_threads, bar, parts):
   """The parts from an image on; what is done is kept when it is interrupted."""
-  pending: list[_Part] = []
+  pending: list[Part] = []
   kept_at = time.monotonic()
 
   def keep():
@@ -225,7 +128,7 @@ def _made(model, source, start, batch_size, num_threads, bar, parts):
 
 def _batches(
   model: Model, source: Source, start: int, batch_size, num_threads
-) -> Generator[_Part, None, None]:
+) -> Generator[Part, None, None]:
   """The part of each batch, in order."""
   size = _batch_size(batch_size, len(source) - start)
   numbers = range(start, len(source))
@@ -265,10 +168,10 @@ def _grouped(views, size):
     yield number + 1, seen
 
 
-def _finished(stop, items, bad, rows) -> _Part:
+def _finished(stop, items, bad, rows) -> Part:
   """Waits for the rows of a batch."""
   rows = np.zeros((0, 0), np.float32) if rows is None else np.asarray(rows)
-  return _Part(
+  return Part(
     stop,
     rows[: len(items)].astype(np.float32),
     np.array(items, np.int64),
@@ -307,7 +210,8 @@ def _why(error: UserError) -> str:
   if type(cause).__name__ == 'UnidentifiedImageError':
     # Pillow's own words for it name an address in memory.
     return 'no known format'
-  return plain(str(cause if cause is not None else error))
+  why = getattr(cause, 'strerror', None) or cause or error
+  return plain(str(why))
 
 
 def _batch_size(wanted, num_images) -> int:
@@ -317,7 +221,7 @@ def _batch_size(wanted, num_images) -> int:
   return -(-size // devices) * devices
 
 
-def _check_finite(part: _Part, source: Source) -> None:
+def _check_finite(part: Part, source: Source) -> None:
   bad = ~np.isfinite(part.rows).all(1)
   if bad.any():
     ids = [source.ids[number] for number in part.items[bad]]
@@ -327,13 +231,13 @@ def _check_finite(part: _Part, source: Source) -> None:
     )
 
 
-def _concatenated(found: Sequence[_Part]) -> _Part:
+def _concatenated(found: Sequence[Part]) -> Part:
   join = lambda arrays: np.concatenate(
     [a for a in arrays if len(a)] or [next(iter(arrays))]
   )
-  return _Part(
+  return Part(
     found[-1].stop,
-    *(join([part[i] for part in found]) for i in range(1, len(_Part._fields))),
+    *(join([part[i] for part in found]) for i in range(1, len(Part._fields))),
   )
 
 
@@ -344,7 +248,7 @@ def _joined(model, source, found, start) -> Embeddings:
     for number, why in zip(part.unread, part.reasons, strict=True)
   ]
   if not len(part.items):
-    named = [f'{name} ({why})' for name, why in unread]
+    named = [f'{plain(name)} ({why})' for name, why in unread]
     raise UserError(
       f'none of the {len(unread):,} images of {plain(source.title)} can be'
       f' read: {_sentence(named)}'
@@ -374,21 +278,9 @@ def _sentence(named: Sequence[str], most: int = 5) -> str:
   return ', '.join(itertools.islice(named, most)) + more
 
 
-@contextlib.contextmanager
-def resumable(out: str | os.PathLike, model: Model, source: Source):
-  """The `Parts` of embedding a source into a file, for the time of a block.
-
-  They are removed where the block ends well, or by an error that would come
-  again, and kept where it is interrupted.
-  """
-  parts = Parts(out, f'{model.digest[:16]}{source.digest[:16]}')
-  try:
-    yield parts
-  except UserError as error:
-    if not isinstance(error, OSError):
-      parts.remove()
-    raise
-  else:
-    parts.remove()
-  finally:
-    parts.release()
+def resumable(
+  out: str | os.PathLike, model: Model, source: Source
+) -> contextlib.AbstractContextManager[Parts]:
+  """The `Parts` of embedding a source into a file; see `parts.resumable`."""
+  key = f'{model.digest[:16]}{source.digest[:16]}'
+  return parts_lib.resumable(out, key)

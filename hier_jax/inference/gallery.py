@@ -31,8 +31,9 @@ SUFFIX = '.faiss'
 _PROPOSED = 10
 _TABLES = """
 CREATE TABLE items (
-  row INTEGER PRIMARY KEY, id BLOB UNIQUE, label BLOB, embedding BLOB
+  row INTEGER PRIMARY KEY, id BLOB UNIQUE, label INTEGER, embedding BLOB
 );
+CREATE TABLE labels (number INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE about (text TEXT);
 """
 
@@ -74,10 +75,12 @@ class Index:
     with _naming(items):
       (text,) = self._base.execute('SELECT text FROM about').fetchone()
       self.about: Mapping[str, Any] = dict(json_files.parse(text))
-      (count,) = self._base.execute('SELECT count(*) FROM items').fetchone()
-    if count < len(self):
+      # Rows count from 0; to count them would read them all.
+      (last,) = self._base.execute('SELECT max(row) FROM items').fetchone()
+    known = 0 if last is None else last + 1
+    if known < len(self):
       raise UserError(
-        f'{items} knows {count:,} of the {len(self):,} images of {self.path}:'
+        f'{items} knows {known:,} of the {len(self):,} images of {self.path}:'
         ' write the index anew'
       )
 
@@ -92,23 +95,28 @@ class Index:
 
   def has(self, name: str) -> bool:
     """Whether an image of this id is in it."""
-    found = self._base.execute(
-      'SELECT row FROM items WHERE id = ?', [_bytes(name)]
-    ).fetchone()
-    return found is not None and found[0] < len(self)
+    with _naming(_items(self.path)):
+      found = self._base.execute(
+        'SELECT row FROM items WHERE id = ?', [_bytes(name)]
+      ).fetchone()
+      return found is not None and found[0] < len(self)
 
   @functools.cached_property
   def labels(self) -> frozenset[str]:
     """The names of its classes."""
-    rows = self._base.execute('SELECT DISTINCT label FROM items')
-    return frozenset(_text(label) for (label,) in rows if label is not None)
+    with _naming(_items(self.path)):
+      rows = self._base.execute('SELECT name FROM labels').fetchall()
+      return frozenset(_text(name) for (name,) in rows)
 
   def item(self, row: int) -> Item:
     """What is known of a row."""
-    name, label = self._base.execute(
-      'SELECT id, label FROM items WHERE row = ?', [int(row)]
-    ).fetchone()
-    return Item(_text(name), None if label is None else _text(label))
+    with _naming(_items(self.path)):
+      name, label = self._base.execute(
+        'SELECT id, name FROM items LEFT JOIN labels ON label = number'
+        ' WHERE row = ?',
+        [int(row)],
+      ).fetchone()
+      return Item(_text(name), None if label is None else _text(label))
 
   def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances `[n, k]` and rows `[n, k]`, the nearest first; -1 is none.
@@ -134,7 +142,8 @@ class Index:
     read = lambda row: self._base.execute(
       'SELECT embedding FROM items WHERE row = ?', [int(row)]
     ).fetchone()[0]
-    return np.stack([np.frombuffer(read(row), '<f4') for row in rows])
+    with _naming(_items(self.path)):
+      return np.stack([np.frombuffer(read(row), '<f4') for row in rows])
 
 
 def check(path: str | os.PathLike, *, inputs: Iterable) -> None:
@@ -198,21 +207,25 @@ def _replacing(path, old) -> Iterator[sqlite3.Connection]:
 
 
 def _insert(base, start, embedded):
-  ids = embedded.ids
   labels = embedded.labels
-  labels = [None] * len(ids) if labels is None else labels.tolist()
+  names = [] if labels is None else [_bytes(str(x)) for x in labels.tolist()]
+  base.executemany(
+    'INSERT OR IGNORE INTO labels (name) VALUES (?)', ([x] for x in set(names))
+  )
+  numbers = {
+    name: number
+    for number, name in base.execute('SELECT number, name FROM labels')
+  }
   base.executemany(
     'INSERT INTO items VALUES (?, ?, ?, ?)',
     (
       (
         start + i,
         _bytes(name),
-        None if label is None else _bytes(str(label)),
-        row.astype('<f4').tobytes(),
+        numbers[names[i]] if names else None,
+        embedded.embeddings[i].astype('<f4').tobytes(),
       )
-      for i, (name, label, row) in enumerate(
-        zip(ids, labels, embedded.embeddings, strict=True)
-      )
+      for i, name in enumerate(embedded.ids)
     ),
   )
 
@@ -221,7 +234,7 @@ def _insert(base, start, embedded):
 def _naming(path):
   try:
     yield
-  except (sqlite3.Error, TypeError, ValueError) as error:
+  except (sqlite3.Error, AttributeError, TypeError, ValueError) as error:
     raise UserError(
       f'{path} is no table of images ({plain(str(error))}): write the index'
       ' anew'

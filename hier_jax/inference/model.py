@@ -14,7 +14,7 @@ import numpy as np
 
 from hier_jax import paths
 from hier_jax.data.transforms import EvalView
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, did_you_mean
 from hier_jax.models import embedder, registry
 from hier_jax.models.weights import pretrained
 from hier_jax.training.distributed import mapping
@@ -155,14 +155,18 @@ def _check_known(name):
   path = paths.as_path(name)
   if path.suffix in ('.safetensors', '.npz', '.pth', '.pt', '.bin', '.tar'):
     return
-  if path.exists() or len(path.parts) == 2:
+  if path.exists():
     return
+  # OWNER/NAME is a repository of the hub where the name is a backbone's, and
+  # otherwise the workdir of a run, misspelled.
   try:
-    registry.spec(str(name))
-  except UserError as error:
+    registry.spec(path.name if len(path.parts) == 2 else str(name))
+  except UserError:
+    known = [*registry.PUBLISHED, *registry.ALIASES]
     raise UserError(
-      f'{name} is neither the workdir of a run nor a file of weights, and'
-      f' {error}'
+      f'there is no model {name}: expected the workdir of a run, a file of'
+      ' weights, or the name of published ones, such as dinov2_vits14'
+      f'{did_you_mean(str(name), known)}'
     ) from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from hier_jax import paths
-from hier_jax.data import cache, datasets, transforms
+from hier_jax.data import builders, cache, datasets, transforms
 from hier_jax.errors import UserError, plain
 
 __all__ = ['open_image', 'opener', 'split_of']
@@ -50,8 +50,11 @@ def split_of(
   name, _, split = data.rpartition(':')
   place = data_dir or about.get('data_dir')
   try:
+    # A bundled one is not written where a stranger's file says.
+    if place is not None and not builders.place(name, place).exists():
+      return None
     return datasets.load(name, data_dir=place).get(split)
-  except UserError:
+  except (TypeError, UserError):
     # What a stranger's file names need not be here: then it has no pictures.
     return None
 

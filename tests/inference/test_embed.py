@@ -43,14 +43,14 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
   reasons = dict(found.unread)
   assert reasons['red/a.jpg'] == reasons['blue/0.png'] == 'no known format'
   assert 'too narrow to be resized' in reasons['green/9.png']
-  assert 'No such file' in reasons['green/gone.png']
+  assert reasons['green/gone.png'] == 'No such file or directory'
   assert set(reasons).isdisjoint(found.embedded.ids)
 
 
 def test_nothing_that_can_be_read(tmp_path):
-  (tmp_path / 'a.jpg').write_bytes(b'no image')
+  (tmp_path / 'a\nb.jpg').write_bytes(b'no image')
   model, calls = small_images.mean_color()
-  with pytest.raises(UserError, match=r'none of the 1 images .*a\.jpg \(no kn'):
+  with pytest.raises(UserError, match=r"none of the 1 .*'a\\nb\.jpg' \(no kn"):
     embed.embed_images(model, sources.open_source(tmp_path))
   assert not calls
 

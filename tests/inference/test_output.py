@@ -1,5 +1,8 @@
 """Files and indexes that are written, read and added to."""
 
+import contextlib
+import sqlite3
+
 import numpy as np
 import pytest
 
@@ -119,6 +122,18 @@ def test_an_index_without_its_table(tmp_path, model):
   path = tmp_path / 'a.faiss'
   output.write(made(small_images.classes(tmp_path / 'p'), model), path)
   items = tmp_path / 'a.faiss.items'
+  index = gallery.open_index(path)
+  with contextlib.closing(sqlite3.connect(items)) as base:
+    base.execute("UPDATE items SET embedding = x'00', id = NULL")
+    base.execute('DROP TABLE labels')
+    base.commit()
+  for broken in (
+    lambda: index.search(np.zeros((1, 3), np.float32), 1),
+    lambda: index.item(0),
+    lambda: index.labels,
+  ):
+    with pytest.raises(UserError, match='is no table of images'):
+      broken()
   items.write_bytes(b'no database' * 100)
   with pytest.raises(UserError, match='is no table of images'):
     gallery.open_index(path)

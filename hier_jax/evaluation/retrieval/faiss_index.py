@@ -28,8 +28,9 @@ KINDS = 'flat', 'hnsw', 'ivfpq'
 _LINKS, _EF_MAKE, _EF_SEARCH = 32, 200, 128
 # Bytes that a vector is compressed to.
 _BYTES = 64
-# Of the cells that vectors are sorted into, the share that is searched.
-_PROBED = 1 / 8
+# Of the cells that vectors are sorted into, the share that is searched: a
+# lifted query and its neighbours are often in different ones.
+_PROBED = 1 / 2
 # Rows that an index learns from, for each of its cells.
 _PER_CELL = 64
 # FAISS wants so many to learn the 256 values of a byte.

@@ -232,7 +232,10 @@ def _restored(
       shapes = checkpoints.shapes(step)
       # One set of class proxies is `[C, d]`, several are `[C, centers, d]`.
       num_classes = shapes.get('params.loss.class_proxies', [1])[0]
-    state = state_lib.create(config, model, optimizer, num_classes)
+    # Nothing is drawn, nor compiled: the checkpoint has all of it.
+    state = jax.eval_shape(
+      lambda: state_lib.create(config, model, optimizer, num_classes)
+    )
     restored = checkpoints.restore(state, step)
     found = checkpoints.latest_step if step is None else step
     assert found is not None  # One was restored.
