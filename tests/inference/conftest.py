@@ -19,7 +19,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def colours(trained, monkeypatch):
+def colors(trained, monkeypatch):
   """Makes every data set that of the run."""
   monkeypatch.setattr(datasets, 'load', lambda name, **_: trained[1])
   return trained[1]

@@ -11,12 +11,12 @@ from hier_jax.training.run import from_checkpoint
 from tests.support import small_images
 
 
-def test_a_run(trained, colours):
+def test_a_run(trained, colors):
   made = collection.load(trained[0])
   want = from_checkpoint.read_task(trained[0]).queries
   np.testing.assert_array_equal(made.embeddings, want.embeddings)
   np.testing.assert_array_equal(made.proxies, want.proxies)
-  split = colours['test']
+  split = colors['test']
   assert made.ids[:2] == ('test/0', 'test/1') and len(made) == len(split)
   assert made.classes == tuple(split.names['label'])
   assert made.labels.tolist() == split.labels.tolist()
@@ -24,16 +24,16 @@ def test_a_run(trained, colours):
   assert made.taxonomy.classes == made.classes
   assert made.image(3).size == (8, 8) and made.c == 0.1
   assert made.metrics['recall@1'] > 0
-  assert made.title == 'run, step 3, on colours:test'
+  assert made.title == 'run, step 3, on colors:test'
   at = collection.load(trained[0] / 'checkpoints' / '3', split='train')
   assert at.ids[0] == 'train/0'
 
 
 def test_a_file_is_the_collection_of_what_was_embedded(
-  trained, colours, tmp_path
+  trained, colors, tmp_path
 ):
   opened = model.open_model(trained[0])
-  source = sources.open_source('colours:test')
+  source = sources.open_source('colors:test')
   found = embed.embed_images(opened, source)
   embedding_files.write(found.embedded, tmp_path / 'a.npz')
   made, want = collection.load(tmp_path / 'a.npz'), collection.load(trained[0])
@@ -61,7 +61,7 @@ def test_a_run_embeds_without_its_data_set(trained, monkeypatch, tmp_path):
   embedding_files.write(found.embedded, tmp_path / 'a.npz')
   made = collection.load(tmp_path / 'a.npz')
   assert made.taxonomy is None and made.proxies.shape == (24, 16)
-  assert made.image(0).getpixel((0, 0)) == small_images.COLOURS['blue']
+  assert made.image(0).getpixel((0, 0)) == small_images.COLORS['blue']
   (tmp_path / 'photos').rename(tmp_path / 'moved')
   with pytest.raises(UserError, match='if the images were moved'):
     made.image(0)

@@ -158,7 +158,7 @@ def test_neighbors_are_the_exact_ones(opened):
   x = planted.embeddings
   for item in 3, 50:
     page('store.set({selection: {kind: "node", node: given[0]}})', item)
-    far = [planted_trees.distance(x[item], other) for other in x]
+    far = [planted_trees.distance_of(x[item], other) for other in x]
     expected = np.argsort(far, kind='stable')
     expected = expected[expected != item][:5]
     rows = panel(page).locator('.neighbors button')
@@ -243,10 +243,10 @@ def test_lasso_makes_a_grid_and_a_table(opened):
     label = planted.labels[i]
     assert (group, name) == (f'group {label % 3}', f'class {label}')
     other = embeddings[planted.ids.index(nearest)]
-    far = planted_trees.distance(embeddings[i], other)
+    far = planted_trees.distance_of(embeddings[i], other)
     assert float(distance) == pytest.approx(far, rel=1e-6)
     assert float(radius) == pytest.approx(
-      planted_trees.distance(embeddings[i], np.zeros(2)), rel=1e-6
+      planted_trees.distance_of(embeddings[i], np.zeros(2)), rel=1e-6
     )
   assert not page.errors
 

@@ -31,7 +31,9 @@ def test_neighbors_are_the_nearest_of_all(c):
     unit = points / np.linalg.norm(points, axis=1, keepdims=True)
     expected = 1 - unit @ unit.T
   elif c:
-    pairs = [[planted_trees.distance(a, b, c) for b in points] for a in points]
+    pairs = [
+      [planted_trees.distance_of(a, b, c) for b in points] for a in points
+    ]
     expected = np.array(pairs)
   else:
     expected = np.linalg.norm(points[:, None] - points, axis=2)
@@ -161,10 +163,10 @@ def test_typical_items_are_the_nearest_to_their_proxy():
   for i, row in enumerate(proxy):
     below = tree.order[tree.start[n + i] :][: tree.size[n + i]]
     far = [
-      planted_trees.distance(planted.embeddings[j], planted.proxies[row])
+      planted_trees.distance_of(planted.embeddings[j], planted.proxies[row])
       for j in below
     ]
-    assert planted_trees.distance(
+    assert planted_trees.distance_of(
       planted.embeddings[typical[i]], planted.proxies[row]
     ) == pytest.approx(min(far))
     assert typical[i] in below

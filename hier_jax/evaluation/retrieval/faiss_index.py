@@ -29,7 +29,7 @@ _LINKS, _EF_MAKE, _EF_SEARCH = 32, 200, 128
 # Bytes that a vector is compressed to.
 _BYTES = 64
 # Of the cells that vectors are sorted into, the share that is searched: a
-# lifted query and its neighbours are often in different ones.
+# lifted query and its neighbors are often in different ones.
 _PROBED = 1 / 2
 # Rows that an index learns from, for each of its cells.
 _PER_CELL = 64
