@@ -89,7 +89,8 @@ def _of_run(path, split_name, data_dir, taxonomy) -> Collection:
     cache.Decoded(split).image,
     f'{run.workdir.name}, step {run.step}, on {split.name}',
     {
-      'model': f'{run.workdir}, step {run.step}',
+      # A page is sent on: where the run lies here is nobody's business.
+      'model': f'{run.workdir.name}, step {run.step}',
       'backbone': model.backbone,
       'image size': f'{model.image_size} pixels',
       'data': split.name,

@@ -25,6 +25,8 @@ def test_a_run(trained, colors):
   assert made.image(3).size == (8, 8) and made.c == 0.1
   assert made.metrics['recall@1'] > 0
   assert made.title == 'run, step 3, on colors:test'
+  # What is made of it is sent on.
+  assert str(trained[0].parent) not in str(made.info)
   at = collection.load(trained[0] / 'checkpoints' / '3', split='train')
   assert at.ids[0] == 'train/0'
 

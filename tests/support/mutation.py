@@ -137,12 +137,14 @@ def main():
   parser.add_argument('--sample', type=int, default=160)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--out', type=pathlib.Path, default='mutants.jsonl')
+  parser.add_argument('--part', default='0/1', help='1/2: each second mutant')
   options = parser.parse_args()
   out = options.out.resolve()
   lines = out.read_text().splitlines() if out.exists() else []
   known = {json.loads(line)['mutant']: json.loads(line) for line in lines}
   os.chdir(ROOT)
-  sample = drawn(options.sample, options.seed)
+  part, parts = map(int, options.part.split('/'))
+  sample = drawn(options.sample, options.seed)[part::parts]
   with tempfile.TemporaryDirectory() as folder:
     tracked = subprocess.check_output(['git', 'ls-files'], text=True)
     for name in tracked.splitlines():
