@@ -17,6 +17,7 @@ from hier_jax.cli import (
   report,
   search,
   train,
+  tree,
   verbs,
 )
 from hier_jax.errors import UserError, did_you_mean
@@ -30,6 +31,7 @@ VERBS = {
     evaluate,
     embed,
     search,
+    tree,
     explore,
     report,
     data,

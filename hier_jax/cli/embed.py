@@ -2,6 +2,8 @@
 
 import sys
 
+from absl import flags
+
 from hier_jax import paths
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError, plain
@@ -83,7 +85,7 @@ def open_model(values, name):
   )
 
 
-def whole(values, name):
+def whole(values: flags.FlagValues, name: str) -> int | None:
   """The value of a flag that takes a number of 1 or more, or None."""
   value = values[name].value
   if value is None:

@@ -191,6 +191,31 @@ def _upward(parent):
   return np.argsort(-depth, kind='stable')
 
 
+def levels(collection):
+  """Of each level, coarsest first, names and the code of each item `[n]`."""
+  if collection.labels is None:
+    return []
+  labels, taxonomy = collection.labels, collection.taxonomy
+  found = []
+  if taxonomy is not None:
+    for column in taxonomy.path.T[:-1]:
+      nodes, codes = np.unique(column, return_inverse=True)
+      names = [taxonomy.node_names[node] for node in nodes]
+      found.append((names, codes[labels]))
+  found.append((list(collection.classes), labels))
+  return found
+
+
+def rank(levels, n):
+  """What puts items of one class, subgroup and group beside each other."""
+  if not levels or not n:
+    return np.arange(n, dtype=float)
+  keys = [codes for _, codes in reversed(levels)]
+  found = np.empty(n)
+  found[np.lexsort(keys)] = np.arange(n)
+  return found
+
+
 def names(tree: Hierarchy, levels) -> tuple[list[str], np.ndarray]:
   """What inner nodes are called: what half of their items are, or more.
 

@@ -47,8 +47,8 @@ def build(
   """
   k = _checks.positive_int('k', k)
   x = np.asarray(collection.embeddings)
-  levels = _levels(collection)
-  made = _hierarchy.hierarchy(collection, tree, _rank(levels, len(x)))
+  levels = _hierarchy.levels(collection)
+  made = _hierarchy.hierarchy(collection, tree, _hierarchy.rank(levels, len(x)))
   index, far = _neighbors.nearest(x, k, c=collection.c, progress=progress)
   names, shares = _hierarchy.names(made, levels)
   flat, note = _layout.of_points(made, collection.c)
@@ -105,37 +105,12 @@ def build(
   return scene
 
 
-def _levels(collection):
-  """Of each level, coarsest first, names and the code of each item `[n]`."""
-  if collection.labels is None:
-    return []
-  labels, taxonomy = collection.labels, collection.taxonomy
-  found = []
-  if taxonomy is not None:
-    for column in taxonomy.path.T[:-1]:
-      nodes, codes = np.unique(column, return_inverse=True)
-      names = [taxonomy.node_names[node] for node in nodes]
-      found.append((names, codes[labels]))
-  found.append((list(collection.classes), labels))
-  return found
-
-
 def _level_names(collection):
   if collection.labels is None:
     return []
   if collection.taxonomy is None:
     return ['class']
   return [*collection.taxonomy.level_names[:-1], 'class']
-
-
-def _rank(levels, n):
-  """What puts items of one class, subgroup and group beside each other."""
-  rank = np.zeros(n)
-  if not levels or not n:
-    return np.arange(n, dtype=float)
-  keys = [codes for _, codes in reversed(levels)]
-  rank[np.lexsort(keys)] = np.arange(n)
-  return rank
 
 
 def _lengths(tree, c):
