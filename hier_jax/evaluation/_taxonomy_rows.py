@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from hier_jax.errors import UserError, listed
+from hier_jax.errors import UserError, listed, plain
 
 # Levels are counted in one byte.
 MAX_LEVELS = 255
@@ -16,7 +16,9 @@ def read_rows(path) -> tuple[list[str], list[list[str]]]:
     with open(path, newline='', encoding='utf-8-sig') as file:
       table = [[cell.strip() for cell in row] for row in csv.reader(file)]
   except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f'{path} cannot be read as CSV: {error}') from error
+    raise UserError(
+      f'{path} cannot be read as CSV: {plain(str(error))}'
+    ) from error
   lines = [(i, row) for i, row in enumerate(table, 1) if any(row)]
   if len(lines) < 2:
     raise UserError(

@@ -174,7 +174,9 @@ def _of_list(path, labels, root) -> Source:
   try:
     lines = path.read_text('utf-8-sig').splitlines()
   except (OSError, ValueError) as error:
-    raise UserError(f'{path} cannot be read as a list: {error}') from error
+    raise UserError(
+      f'{path} cannot be read as a list: {plain(str(error))}'
+    ) from error
   rows = [line.partition('\t') for line in lines if line.strip()]
   # A path that stands twice is one image.
   named = {name.strip(): label.strip() for name, _, label in rows}

@@ -13,7 +13,7 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from hier_jax.data.builders import base, contents, tables, walk
-from hier_jax.errors import UserError, shown
+from hier_jax.errors import UserError, plain, shown
 
 _TAXONOMY = 'taxonomy.csv'
 # Not for levels: fields of records, and the level of the classes themselves.
@@ -137,7 +137,9 @@ def _read_taxonomy(
     with path.open(encoding='utf-8-sig', newline='') as file:
       header, *rows = [[x.strip() for x in row] for row in csv.reader(file)]
   except (OSError, ValueError, csv.Error) as error:
-    raise UserError(f'{path} cannot be read as CSV: {error}') from error
+    raise UserError(
+      f'{path} cannot be read as CSV: {plain(str(error))}'
+    ) from error
   levels = header[1:]
   if not levels:
     raise UserError(

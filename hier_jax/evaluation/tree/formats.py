@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hier_jax import json_files, paths
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain
 from hier_jax.evaluation.tree.structure import Tree
 
 _FORMAT = 'hier_jax tree 1'
@@ -75,7 +75,7 @@ def read_json(path) -> Tree:
     return _of_records(data['nodes'], data['num_leaves'])
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(
-      f'{path} holds no whole tree ({type(error).__name__}: {error}); write it '
+      f'{path} holds no whole tree ({type(error).__name__}: {plain(str(error))}); write it '
       'again'
     ) from error
 

@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from hier_jax import npz_files, paths
-from hier_jax.errors import UserError, shown
+from hier_jax.errors import UserError, plain, shown
 from hier_jax.models.weights import torch_files
 
 __all__ = ['metadata', 'read', 'write']
@@ -149,7 +149,8 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
   except IsADirectoryError:
     raise UserError(f'{path} is a folder; expected {_KINDS}') from None
   except _DAMAGE as error:
-    reason = str(error) or type(error).__name__
+    # The reader may quote the damage.
+    reason = plain(str(error)) or type(error).__name__
     raise UserError(
       f'{path} cannot be read ({reason}): it is damaged, cut short or not'
       f' {_KINDS}'

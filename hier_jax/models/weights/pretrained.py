@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, plain
 from hier_jax.models import embedder, registry, resnet
 from hier_jax.models.weights import files, fitting, hub, layouts
 from hier_jax.models.weights.fitting import Loaded
@@ -262,7 +262,7 @@ def _local(path: pathlib.Path) -> Iterator[pathlib.Path]:
     # An object store's library raises errors of its own kinds.
     except Exception as error:
       raise UserError(
-        f'{path} cannot be read ({type(error).__name__}: {error}): check its'
+        f'{path} cannot be read ({type(error).__name__}: {plain(str(error))}): check its'
         ' name and your access to it'
       ) from error
     yield copy

@@ -174,3 +174,15 @@ def test_metadata_of_files_that_have_none(tmp_path):
   assert files.metadata(path) == {}
   with pytest.raises(UserError, match=r'gone\.npz does not exist'):
     files.metadata(tmp_path / 'gone.npz')
+
+
+def test_a_reason_that_quotes_the_damage_is_cut(tmp_path):
+  path = tmp_path / 'a.npz'
+  np.savez(path, **{'x' * 40: np.zeros(5_000, np.uint8)})
+  damaged = bytearray(path.read_bytes())
+  # The name in the first file's own header is as long as the data.
+  damaged[26:28] = (4_000).to_bytes(2, 'little')
+  path.write_bytes(damaged)
+  with pytest.raises(UserError, match='cannot be read') as raised:
+    files.read(path)['x' * 40]
+  assert len(str(raised.value)) < 500 + len(str(path))
