@@ -75,8 +75,8 @@ def read_json(path) -> Tree:
     return _of_records(data['nodes'], data['num_leaves'])
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(
-      f'{path} holds no whole tree ({type(error).__name__}: {plain(str(error))}); write it '
-      'again'
+      f'{path} holds no whole tree ({type(error).__name__}:'
+      f' {plain(str(error))}); write it again'
     ) from error
 
 

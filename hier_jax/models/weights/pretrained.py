@@ -262,8 +262,8 @@ def _local(path: pathlib.Path) -> Iterator[pathlib.Path]:
     # An object store's library raises errors of its own kinds.
     except Exception as error:
       raise UserError(
-        f'{path} cannot be read ({type(error).__name__}: {plain(str(error))}): check its'
-        ' name and your access to it'
+        f'{path} cannot be read ({type(error).__name__}:'
+        f' {plain(str(error))}): check its name and your access to it'
       ) from error
     yield copy
 
