@@ -1,6 +1,7 @@
 """Clipping, projecting, and the way of tangent vectors at 0 to the ball."""
 
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ def test_project_and_clip_leave_inner_points_alone():
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_project_leaves_no_point_outside_after_rounding(dtype):
+  if dtype == jnp.float16 and 'SSE4_2' in os.environ.get('XLA_FLAGS', ''):
+    pytest.skip('XLA cannot link its conversion of float16 for SSE4.2')
   rng = np.random.default_rng(6)
   x = (3 * exact_geometry.directions(rng, 500, 3)).astype(dtype)
   x = np.asarray(poincare.project(x, c=1.0), np.float32)
