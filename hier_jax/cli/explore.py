@@ -2,6 +2,8 @@
 
 import sys
 
+from absl import flags
+
 from hier_jax import paths
 from hier_jax.cli import embed as embed_verb
 from hier_jax.cli import verbs
@@ -18,7 +20,6 @@ def _define(values):
     values,
     out=f'HTML: Where to write the page; by default {_PAGE} in the workdir, or'
     ' beside the file with its name.',
-    split="SPLIT: Which images of a run's data set; by default test.",
   )
   verbs.choice_flag(
     values,
@@ -37,8 +38,14 @@ def _define(values):
     'N: Of more images so many are shown, evenly spaced; 20,000 by default,'
     ' with which the page is smooth.',
   )
+  define_collection(values)
+
+
+def define_collection(values: flags.FlagValues) -> None:
+  """Defines the flags of `collection.load`."""
   verbs.text_flags(
     values,
+    split="SPLIT: Which images of a run's data set; by default test.",
     taxonomy='CSV: A tree above the classes, as evaluate takes it; by default'
     ' that of the data set.',
     images="DIR: The folder of a file's images, if they were moved.",

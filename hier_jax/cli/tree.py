@@ -6,7 +6,7 @@ from absl import flags
 
 from hier_jax import paths
 from hier_jax.cli import embed as embed_verb
-from hier_jax.cli import verbs
+from hier_jax.cli import explore, verbs
 from hier_jax.errors import UserError
 
 __all__ = ['VERB']
@@ -19,7 +19,7 @@ _FIGURES = '.png', '.svg'
 def _define(values: flags.FlagValues) -> None:
   verbs.choice_flag(
     values,
-    'source',
+    'from',
     ('auto', 'proxies', 'linkage'),
     'SOURCE: What the tree is made of: the hierarchical proxies, complete'
     ' linkage, or auto (the default), the proxies where there are any.',
@@ -32,12 +32,8 @@ def _define(values: flags.FlagValues) -> None:
     values,
     out='FILE: Write the whole tree to this file too: .json, .nwk, .graphml or'
     ' .dot; or a picture of it: .png or .svg.',
-    split="SPLIT: Which images of a run's data set; by default test.",
-    taxonomy='CSV: A tree above the classes, as evaluate takes it; by default'
-    ' that of the data set.',
-    images="DIR: The folder of a file's images, if they were moved.",
-    data_dir='DIR: The folder of prepared data sets.',
   )
+  explore.define_collection(values)
 
 
 def _run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -54,6 +50,7 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
       values.out, inputs=inputs, suffixes=[*_TREES, *_FIGURES]
     )
   depth = embed_verb.whole(values, 'depth')
+  source = str(values['from'].value)
   # Heavy imports wait until the arguments are known to be right.
   import rich
 
@@ -71,13 +68,13 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     images=values.images,
     taxonomy=values.taxonomy,
   )
-  made = outline(loaded, source=values.source, depth=depth or _DEPTH)
+  made = outline(loaded, source=source, depth=depth or _DEPTH)
   print(made.note)
   rich.print(made.text)
   if out is None:
     return
   if out.suffix in _FIGURES:
-    figures.write(figures.icicle(loaded, source=values.source), out)
+    figures.write(figures.icicle(loaded, source=source), out)
   else:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_tree(made.tree, out)

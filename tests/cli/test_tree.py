@@ -36,7 +36,7 @@ def test_the_tree_is_printed_and_written(embeddings, capsys, suffix):
     (('a.npz', '--out', 'a.pdf'), '.svg'),
     (('a.npz', '--out', 'a.npz'), 'a.npz'),
     (('a.npz', '--depth', '0'), '0'),
-    (('a.npz', '--source', 'proxies'), 'no hierarchical proxies'),
+    (('a.npz', '--from', 'proxies'), 'no hierarchical proxies'),
     (('b.npz',), 'does not exist'),
   ],
 )
