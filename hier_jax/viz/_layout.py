@@ -82,7 +82,7 @@ def of_points(tree: Hierarchy, c: float | None) -> tuple[np.ndarray, str]:
   disk *= np.minimum(1, _LARGEST / np.maximum(norm, _LARGEST))
   if n < 3:
     return disk, _NOTE
-  rank, kept = projection._distortion(items, disk[:n], c, 0)
+  rank, kept = projection.distortion(items, disk[:n], c, 0)
   return disk, (
     f'Tangent PCA, magnified {scale:.2g} times: Spearman correlation of'
     f' distances {rank:.2f}, {100 * kept:.0f} % of the 10 nearest neighbors'
@@ -96,12 +96,9 @@ def _magnified(disk, n):
   if far == 0:
     return disk, 1.0
   scale = float(np.arctanh(_RADIUS) / np.arctanh(far))
-  return _rescaled(disk, lambda norm: np.tanh(scale * np.arctanh(norm))), scale
-
-
-def _rescaled(rows, function):
-  norm = np.linalg.norm(rows, axis=1, keepdims=True)
-  return rows * (function(norm) / np.where(norm > 0, norm, 1))
+  return projection.rescaled(
+    disk, lambda norm: np.tanh(scale * np.arctanh(norm))
+  ), scale
 
 
 def _midpoint(disk):

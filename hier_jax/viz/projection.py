@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks, _distances
+from hier_jax.evaluation.retrieval import _spaces
 
-__all__ = ['METHODS', 'Projection', 'project', 'tree_layout']
+__all__ = ['METHODS', 'Projection', 'distortion', 'project', 'rescaled']
 
 # Pairs for the correlation, anchors and neighbors for what is kept.
 _PAIRS, _ANCHORS, _NEIGHBORS = 20_000, 1_000, 10
@@ -121,13 +122,13 @@ def project(
     flat = _within(flat, len(x))
   disk = flat[: len(x)]
   return Projection(
-    disk, flat[len(x) :], method, *_distortion(rows[: len(x)], disk, c, seed)
+    disk, flat[len(x) :], method, *distortion(rows[: len(x)], disk, c, seed)
   )
 
 
 def _pca(x, rows, c, seed):
   del seed
-  tangent = _rescaled(rows, np.arctanh) if c else rows
+  tangent = rescaled(rows, np.arctanh) if c else rows
   base = tangent[: len(x)]
   # Directions of the variance; the origin, which is the root, stays.
   center = base.mean(0) if len(base) else 0.0
@@ -136,7 +137,7 @@ def _pca(x, rows, c, seed):
   flat = np.zeros((len(rows), 2))
   shift = 0.0 if c else center
   flat[:, : len(axes)] = (tangent - shift) @ axes.T
-  return _rescaled(flat, np.tanh) if c else flat
+  return rescaled(flat, np.tanh) if c else flat
 
 
 def _horopca(x, rows, c, seed):
@@ -164,8 +165,8 @@ def _cosne(x, rows, c, seed):
 def _umap(x, rows, c, seed):
   umap = _module('umap', 'umap-learn')
   _check_all_pairs(len(rows), 'umap')
-  metric = 'cosine' if c is None else 'hyperbolic' if c else 'euclidean'
-  gallery = _distances.Gallery(rows, metric, 1.0 if c else c)
+  distance, _ = _spaces.resolve(None, c)
+  gallery = _distances.Gallery(rows, distance, 1.0 if c else c)
   found = umap.UMAP(
     metric='precomputed',
     output_metric='hyperboloid',
@@ -213,7 +214,7 @@ def _check_all_pairs(n, method):
     )
 
 
-def _rescaled(rows, function):
+def rescaled(rows, function):
   """Rows whose norms a function has changed, each in its direction."""
   norm = np.linalg.norm(rows, axis=1, keepdims=True)
   return rows * (function(norm) / np.where(norm > 0, norm, 1))
@@ -231,18 +232,18 @@ def _within(rows, n):
   scale = np.quantile(norms, 0.95) if n else 0.0
   if scale == 0:
     return rows
-  return _rescaled(rows / scale * np.arctanh(_RADIUS), np.tanh)
+  return rescaled(rows / scale * np.arctanh(_RADIUS), np.tanh)
 
 
-def _distortion(x, disk, c, seed):
+def distortion(x, disk, c, seed):
   """`Projection.spearman` and `.kept`; NaN of fewer than three points."""
   n = len(x)
   if n < 3:
     return float('nan'), float('nan')
   draw = np.random.default_rng(seed)
-  metric = 'cosine' if c is None else 'hyperbolic' if c else 'euclidean'
+  distance, _ = _spaces.resolve(None, c)
   anchors = draw.permutation(n)[:_ANCHORS]
-  true = _distances.Gallery(x, metric, c).distances(x[anchors])
+  true = _distances.Gallery(x, distance, c).distances(x[anchors])
   flat = _distances.Gallery(disk, 'hyperbolic', 1.0).distances(disk[anchors])
   row, column = (
     draw.integers(len(anchors), size=_PAIRS),
@@ -263,34 +264,3 @@ def _nearest(distances, anchor, k):
   distances = distances.copy()
   distances[anchor] = np.inf
   return np.argpartition(distances, k - 1)[:k]
-
-
-def tree_layout(parent: ArrayLike, *, edge: float = 1.0) -> np.ndarray:
-  """Lays a tree out on the Poincare disk, the root at its center.
-
-  Each node gives its children equal shares of its angle by their leaves, at the
-  hyperbolic distance `edge`: wide trees fit, since the circumference grows
-  exponentially with the radius.
-
-  Args:
-    parent: int `[nodes]`, -1 for the root, as `evaluation.Tree.parent`.
-    edge: hyperbolic distance of a child from its parent's circle.
-
-  Returns:
-    float64 `[nodes, 2]`, of norm below 1.
-
-  References:
-    Lamping, Rao and Pirolli, CHI 1995; Sarkar, GD 2011.
-
-  Example:
-    >>> from hier_jax.viz import projection
-    >>> projection.tree_layout([2, 2, -1]).round(2).tolist()
-    [[0.0, 0.46], [-0.0, -0.46], [0.0, 0.0]]
-  """
-  from hier_jax.evaluation.tree.structure import Tree
-
-  tree = Tree(np.asarray(parent))
-  middle = 2 * np.pi * (tree.start + tree.size / 2) / max(tree.num_leaves, 1)
-  radius = np.tanh(edge * tree.depth / 2)
-  radius = np.minimum(radius, _LARGEST)
-  return radius[:, None] * np.stack([np.cos(middle), np.sin(middle)], axis=1)

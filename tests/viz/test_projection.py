@@ -97,22 +97,3 @@ def test_other_packages(method):
   assert np.isfinite(found.disk).all()
   if method != 'horopca':
     assert found.kept > 0.5
-
-
-def test_a_tree_is_laid_out_from_its_root():
-  # Leaves 0-3; nodes 4 and 5 above two each; the root 6.
-  disk = projection.tree_layout([4, 4, 5, 5, 6, 6, -1], edge=1.0)
-  origin = np.zeros(2)
-  np.testing.assert_array_equal(disk[6], origin)
-  np.testing.assert_allclose(distance(disk[4:6], origin), 1)
-  np.testing.assert_allclose(distance(disk[:4], origin), 2)
-  # Children stand on both sides of their parent, at equal distances.
-  np.testing.assert_allclose(
-    distance(disk[0], disk[4]), distance(disk[1], disk[4])
-  )
-  assert distance(disk[0], disk[4]) < distance(disk[0], disk[5])
-
-
-def test_deep_trees_stay_in_the_disk():
-  deep = np.array([*range(1, 200), -1])
-  assert np.linalg.norm(projection.tree_layout(deep), axis=1).max() < 1
