@@ -6,20 +6,24 @@ or the program as a user has it are marked `optimized`.
 """
 
 import os
+import pathlib
 import signal
 import tempfile
 import time
 
+# `JAX_PLATFORMS=cuda pytest -m accelerator` runs there what must hold there.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # With fewer threads than devices the collectives of fake devices deadlock.
 os.environ.setdefault('NPROC', '64')
-# For the tests' own programs as well as for those in processes of theirs.
-os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
-# These emitters double what compiling takes, and only XLA_FLAGS can choose
-# them: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest -m optimized`
-# compiles as users do.
-os.environ['XLA_FLAGS'] = (
-  f'--xla_cpu_use_fusion_emitters=false {os.environ.get("XLA_FLAGS", "")}'
-)
+if os.environ['JAX_PLATFORMS'] == 'cpu':
+  # For the tests' own programs as well as for those in processes of theirs.
+  os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+  # These emitters double what compiling takes, and only XLA_FLAGS can choose
+  # them: `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true pytest -m optimized`
+  # compiles as users do.
+  os.environ['XLA_FLAGS'] = (
+    f'--xla_cpu_use_fusion_emitters=false {os.environ.get("XLA_FLAGS", "")}'
+  )
 # Tests that train compile the same step again and again, also in processes of
 # their own, and beside each other: by a limit JAX locks the folder.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
@@ -33,7 +37,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 import jax
 import pytest
 
-jax.config.update('jax_num_cpu_devices', 4)
+_ON_CPU = os.environ['JAX_PLATFORMS'] == 'cpu'
+if _ON_CPU:
+  jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 # A shell that runs the tests in the background has all of them ignore it.
@@ -43,9 +49,35 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _LONG = 5
 
 
+# Folders and files of tests/ whose tests are `accelerator`'s, but for those of
+# several devices.
+_ON_ACCELERATORS = (
+  'evaluation/retrieval/test_metrics.py',
+  'evaluation/retrieval/test_ranking.py',
+  'losses/',
+  'models/test_resnet.py',
+  'models/test_transformer.py',
+  'models/test_vit.py',
+  'poincare/',
+  'test_layers.py',
+  'test_lorentz.py',
+  'test_mining.py',
+  'test_numerics.py',
+  'training/step/test_accelerator.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Marks what must hold on an accelerator as well."""
+  here = pathlib.Path(__file__).parent
+  for item in items:
+    if str(item.path.relative_to(here)).startswith(_ON_ACCELERATORS):
+      item.add_marker('accelerator')
+
+
 def pytest_runtest_setup(item):
   """Has programs optimized for tests that are marked so."""
-  quick = item.get_closest_marker('optimized') is None
+  quick = _ON_CPU and item.get_closest_marker('optimized') is None
   if jax.config.read('jax_disable_most_optimizations') != quick:
     jax.clear_caches()
     jax.config.update('jax_disable_most_optimizations', quick)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hier_jax.losses import _lca_picks, _sharding
+from hier_jax.losses import _lca_kernel, _lca_picks, _sharding
 from hier_jax.losses import _noise as noise_lib
 
 __all__ = ['Settings', 'lca_sums']
@@ -53,6 +53,17 @@ def _count(picks, weight, group, member, size):
   pick = jnp.where(weight > 0, pick, groups * size)
   count = jnp.zeros(groups * size, weight.dtype)
   return count.at[pick].add(weight, mode='drop').reshape(groups, size)
+
+
+def _group_sums(paid, apart, picks, weight, group, groups, size):
+  """The loss, the counts of picks and the number apart, of each group."""
+  numbers = jnp.arange(groups, dtype=jnp.int32)
+  member = group[None] == numbers[:, None]
+  used = _count(picks, weight, group, member, size)
+  loss, apart = (
+    jnp.sum(jnp.where(member, a[None], 0), 1) for a in (apart * paid, apart)
+  )
+  return loss, used, apart
 
 
 def _share(a, b, slope):
@@ -136,13 +147,10 @@ def _chunk(rows, weight, group, rates, temperature, margin, settings):
   by_rows = [
     by + c[:, None] * step for by, c in zip(by_rows, pull, strict=True)
   ]
-  groups = jnp.arange(len(settings.rows), dtype=jnp.int32)
-  member = group[None] == groups[:, None]
-  used = _count((lower, upper), weight, group, member, num_proxies)
-  loss, apart = (
-    jnp.sum(jnp.where(member, a[None], 0), 1) for a in (apart * paid, apart)
+  sums = _group_sums(
+    paid, apart, (lower, upper), weight, group, len(settings.rows), num_proxies
   )
-  return (loss, used, apart), [by_rows, *grads]
+  return sums, [by_rows, *grads]
 
 
 def _seeds(noise, triplets, settings):
@@ -185,6 +193,19 @@ def _one_pass(dist, triplets, noise, temperature, margin, settings):
     1,
   )
   weights = jnp.concatenate([t.weight for t in triplets])
+  if _lca_kernel.fits(dist, settings.estimator, given=seeds is None):
+    paid, picks, grad = _lca_kernel.triplet_gradients(
+      dist,
+      nodes,
+      weights,
+      seeds,
+      temperature,
+      margin,
+      shared_noise=settings.shared_noise,
+    )
+    apart = jnp.where(picks[0] != picks[1], weights, 0)
+    groups = jnp.asarray(group), len(triplets), num_proxies
+    return _group_sums(paid, apart, picks, weights, *groups), [grad]
   total = weights.shape[0]
   elements = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
   steps = max(1, -(-total * num_proxies // elements))

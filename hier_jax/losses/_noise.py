@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-__all__ = ['exponential_rates', 'triplet_seeds']
+__all__ = ['exponential_rates', 'rates_of', 'triplet_seeds']
 
 
 def triplet_seeds(
@@ -74,10 +74,14 @@ def exponential_rates(seeds: jax.Array, size: int) -> jax.Array:
   Returns:
     float32 `[t, size]`, at most 2^24.
   """
-  # One word for both start and step would fail a chi-square test.
-  start, step = seeds[:, :1], seeds[:, 1:] | 1
   place = lax.broadcasted_iota(jnp.uint32, (seeds.shape[0], size), 1)
-  bits = _mix(start + step * place)
+  return rates_of(seeds[:, :1], seeds[:, 1:], place)
+
+
+def rates_of(start: jax.Array, step: jax.Array, place: jax.Array) -> jax.Array:
+  """The rates at places uint32 of the generator of a seed; broadcasts."""
+  # One word for both start and step would fail a chi-square test.
+  bits = _mix(start + (step | 1) * place)
   # 23 bits and a half: neither 0 nor 1.
   uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
   return -1 / jnp.log(uniform)

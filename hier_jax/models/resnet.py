@@ -131,7 +131,11 @@ class ResNet(nn.Module):
       ValueError: the images are not float, as uint8 pixels are not.
     """
     check_normalized(images)
-    conv = functools.partial(_conv, dtype=self.dtype)
+    conv = functools.partial(
+      _conv,
+      dtype=self.dtype,
+      precision=numerics.product_precision(self.dtype),
+    )
     norm = functools.partial(
       nn.BatchNorm,
       use_running_average=self.frozen_stats or not train,

@@ -15,6 +15,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
+from hier_jax import numerics
+
 __all__ = ['Block', 'Dense', 'LayerNorm', 'attention', 'gelu', 'kernel_init']
 
 kernel_init = nn.initializers.truncated_normal(stddev=0.02)
@@ -34,7 +36,11 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = self.param('kernel', kernel_init, shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+    y = jnp.matmul(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      precision=numerics.product_precision(self.dtype),
+    )
     return y + bias.astype(self.dtype)[None]
 
 
@@ -154,7 +160,10 @@ def _attention(
 ) -> jax.Array:
   """Of `[b, h, n, d]`; divides what it weighs, d numbers a query."""
   product = functools.partial(
-    jnp.einsum, preferred_element_type=jnp.float32, optimize=False
+    jnp.einsum,
+    precision=numerics.product_precision(q.dtype),
+    preferred_element_type=jnp.float32,
+    optimize=False,
   )
   logits = product('...nd,...md->...nm', q, k)
   if count is not None:

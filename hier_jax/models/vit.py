@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
+from hier_jax import numerics
 from hier_jax.errors import UserError
 from hier_jax.models.pixels import check_normalized
 from hier_jax.models.transformer import Block, LayerNorm, kernel_init
@@ -276,7 +277,11 @@ class PatchEmbed(nn.Module):
     x = images.astype(self.dtype)
     x = x.reshape(b, height // p, p, width // p, p, channels)
     x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, p * p * channels)
-    x = x @ kernel.astype(self.dtype).reshape(-1, self.width)
+    x = jnp.matmul(
+      x,
+      kernel.astype(self.dtype).reshape(-1, self.width),
+      precision=numerics.product_precision(self.dtype),
+    )
     return (x + bias.astype(self.dtype)[None]).reshape(b, -1, self.width)
 
 

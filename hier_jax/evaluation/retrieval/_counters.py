@@ -126,9 +126,11 @@ def _count(values: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
   `[b]` each, low <= high. Both counts are added up in one number: one pass over
   the values takes half the time of two.
   """
-  # As a sum of whole parts of the tile: XLA makes one loop of it, where it
-  # would write the terms to memory first.
-  parts = jnp.split(values, max(1, values.shape[1] // _COLUMNS), axis=1)
+  # As a sum of whole parts of the tile: on CPU XLA makes one loop of it, where
+  # it would write the terms to memory first.
+  cut = jax.default_backend() == 'cpu'
+  num_parts = max(1, values.shape[1] // _COLUMNS) if cut else 1
+  parts = jnp.split(values, num_parts, axis=1)
   one, both = jnp.uint32(1), jnp.uint32((1 << _BITS) + 1)
   ahead = [
     jnp.where(

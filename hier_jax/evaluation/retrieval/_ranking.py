@@ -17,6 +17,10 @@ from hier_jax.evaluation.retrieval.lift import Lift
 
 _MIN_BLOCK = 8
 _MIN_TILE = 64
+# Queries and gallery rows at a time: on CPU what stays in the cores' caches,
+# elsewhere what keeps the device busy while the host launches what is next.
+_SIZES = {'cpu': (1024, 4096)}
+_SIZES_ELSEWHERE = 8192, 32768
 # Unit roundoff.
 _FLOAT32 = 2.0**-24
 
@@ -31,8 +35,8 @@ class Ranker:
     layout: Layout,
     *,
     best_only: bool,
-    block: int,
-    tile: int,
+    block: int | None,
+    tile: int | None,
     narrow: bool,
     devices: Sequence[jax.Device] | None,
   ):
@@ -43,14 +47,16 @@ class Ranker:
       gallery: `[m, d]`.
       layout: of queries and gallery.
       best_only: whether the best positive is enough.
-      block: queries at a time.
-      tile: gallery rows at a time, taken up to a power of two.
+      block: queries at a time; None for what suits the devices.
+      tile: gallery rows at a time, taken up to a power of two; None likewise.
       narrow: whether to be able to multiply in bfloat16.
       devices: what the gallery is spread over; None for all local ones.
     """
     self._lift, self._layout = lift, layout
-    self._best_only, self._block = best_only, max(_MIN_BLOCK, block)
     self._mesh = Mesh(np.array(devices or jax.local_devices()), (_tiles.AXIS,))
+    sizes = _SIZES.get(self._platform, _SIZES_ELSEWHERE)
+    block, tile = block or sizes[0], tile or sizes[1]
+    self._best_only, self._block = best_only, max(_MIN_BLOCK, block)
     rows = lift.gallery(gallery)
     in_tiles = lambda x: _in_tiles(x, layout.gallery, tile, self._mesh.size)
     error = in_tiles(lift.gallery_error(gallery)[:, None])[..., 0]
@@ -64,7 +70,11 @@ class Ranker:
   @property
   def on_cpu(self) -> bool:
     """Whether the devices are CPUs."""
-    return self._mesh.devices.flat[0].platform == 'cpu'
+    return self._platform == 'cpu'
+
+  @property
+  def _platform(self) -> str:
+    return self._mesh.devices.flat[0].platform
 
   def negatives_ahead(
     self, queries: np.ndarray, places: np.ndarray, *, narrow: bool = False

@@ -40,8 +40,8 @@ def retrieval_metrics(
   c: float | None = None,
   distance: str | None = None,
   ties: str = 'pessimistic',
-  block: int = 1024,
-  tile: int = 4096,
+  block: int | None = None,
+  tile: int | None = None,
   product: str = 'float32',
   devices: Sequence[jax.Device] | None = None,
   progress: bool = False,
@@ -70,8 +70,9 @@ def retrieval_metrics(
     ties: how equal distances rank: 'pessimistic' puts negatives first,
       'optimistic' positives; 'expected' is the mean over all orders of what
       ties; for 'mean' see `per_query`.
-    block: number of queries scored at a time.
-    tile: number of gallery rows scored at a time, rounded up to a power of two.
+    block: number of queries scored at a time; None for what suits the device.
+    tile: number of gallery rows scored at a time, rounded up to a power of two;
+      None likewise.
     product: 'float32', or 'bfloat16' to multiply in it first, with the same
       result.
     devices: devices that the gallery is spread over; None for all local

@@ -112,8 +112,8 @@ def per_query(
   recall_at: Sequence[int] = (),
   precision_at: Sequence[int] = (),
   best_only: bool = False,
-  block: int = 1024,
-  tile: int = 4096,
+  block: int | None = None,
+  tile: int | None = None,
   product: str = 'float32',
   devices: Sequence[jax.Device] | None = None,
   progress: bool = False,
@@ -155,8 +155,9 @@ def per_query(
     best_only: whether the rank of the best positive is enough; every other one
       costs a tenth of the matrix product or less. Not where ties are
       'expected'.
-    block: number of queries scored at a time.
-    tile: number of gallery rows scored at a time, rounded up to a power of two.
+    block: number of queries scored at a time; None for what suits the device.
+    tile: number of gallery rows scored at a time, rounded up to a power of two;
+      None likewise.
     product: 'bfloat16' multiplies in it first. The result is the same; what
       pays depends on the device and on how far positives and negatives are
       apart.
@@ -192,8 +193,10 @@ def per_query(
   """
   _check_option('ties', ties, _outcomes.TIES)
   _check_option('product', product, ('float32', 'bfloat16'))
-  block = _checks.positive_int('block', block)
-  tile = _checks.positive_int('tile', tile)
+  if block is not None:
+    block = _checks.positive_int('block', block)
+  if tile is not None:
+    tile = _checks.positive_int('tile', tile)
   wanted = _outcomes.Wanted(
     ties,
     [_checks.positive_int('K of recall_at', k) for k in recall_at],

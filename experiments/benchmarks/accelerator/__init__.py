@@ -1,0 +1,1 @@
+"""What a GPU takes for a step, for HIER's loss and for retrieval."""
