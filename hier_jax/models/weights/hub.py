@@ -2,6 +2,9 @@
 
 import importlib.util
 import pathlib
+import socket
+import urllib.parse
+import urllib.request
 
 from hier_jax.errors import UserError
 
@@ -44,6 +47,8 @@ def download(
   # The cache first: without network, a look at the hub takes half a minute of
   # retries, and published weights do not change.
   for local in (True, False):
+    if not local:
+      _check_reachable(repository)
     for name in FILES:
       try:
         return pathlib.Path(
@@ -53,11 +58,7 @@ def download(
         )
       except errors.LocalEntryNotFoundError as error:
         if not local:
-          raise UserError(
-            f'{repository} is not in the cache and the hub cannot be reached:'
-            f' connect to a network once, or fetch {FILES[0]} elsewhere and'
-            ' give its path'
-          ) from error
+          raise _unreachable(repository) from error
       except errors.EntryNotFoundError:
         continue
       except (errors.RepositoryNotFoundError, ValueError) as error:
@@ -74,4 +75,28 @@ def download(
   raise UserError(
     f'{repository} has none of {", ".join(FILES)}: fetch its weights elsewhere'
     ' and give the path of the file'
+  )
+
+
+def _check_reachable(repository: str) -> None:
+  """Raises UserError where the hub has no address: its client tries for long.
+
+  Behind a proxy only the proxy needs to know it.
+  """
+  from huggingface_hub import constants
+
+  address = urllib.parse.urlsplit(constants.ENDPOINT)
+  if constants.HF_HUB_OFFLINE or urllib.request.getproxies():
+    return
+  try:
+    socket.getaddrinfo(address.hostname, address.port or address.scheme)
+  except OSError as error:
+    raise _unreachable(repository) from error
+
+
+def _unreachable(repository: str) -> UserError:
+  return UserError(
+    f'{repository} is not in the cache and the hub cannot be reached: if a file'
+    ' is meant, check its path; else connect to a network once, or fetch'
+    f' {FILES[0]} elsewhere and give its path'
   )

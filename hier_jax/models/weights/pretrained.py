@@ -240,6 +240,9 @@ def _find(source: str | os.PathLike[str]) -> pathlib.Path | _Published:
   except UserError as error:
     if path.name == source:
       raise UserError(f'{source} is no file, and {error}') from None
+    if path.parent.is_dir():
+      # A file of that folder is meant, and no repository.
+      raise UserError(f'there is no file {source}: check its name') from None
     return _Published(source, None)
   repository = spec.hub if path.name == source else source
   if repository is None:

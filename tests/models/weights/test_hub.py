@@ -1,6 +1,8 @@
 """Weights from the hub's cache, and what is said without a network."""
 
+import socket
 import sys
+import urllib.request
 
 import pytest
 
@@ -56,6 +58,35 @@ def test_neither_cached_nor_reachable(tmp_path, offline):
     match=rf'{REPOSITORY} is not in the cache and the hub cannot be reached',
   ):
     hub.download(REPOSITORY, cache_dir=tmp_path)
+
+
+def test_a_hub_without_an_address_is_not_tried(tmp_path, monkeypatch):
+  """Its client would try again for half a minute."""
+  package = pytest.importorskip('huggingface_hub')
+  from huggingface_hub import constants, errors
+
+  def download(*_, local_files_only, **__):
+    assert local_files_only
+    raise errors.LocalEntryNotFoundError('not cached')
+
+  def unknown(*_):
+    raise socket.gaierror(-2, 'Name or service not known')
+
+  monkeypatch.setattr(package, 'hf_hub_download', download)
+  monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+  monkeypatch.setattr(urllib.request, 'getproxies', dict)
+  monkeypatch.setattr(socket, 'getaddrinfo', unknown)
+  with pytest.raises(UserError, match='check its path'):
+    hub.download(REPOSITORY)
+
+
+def test_a_misspelled_file_of_a_folder_is_no_repository(tmp_path, monkeypatch):
+  monkeypatch.setattr(hub, 'download', lambda *_, **__: pytest.fail('asked'))
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'weights').mkdir()
+  for source in ('weights/dinno', './dinno'):
+    with pytest.raises(UserError, match=f'no file {source}: check its name'):
+      pretrained.convert(source, tmp_path / 'a.safetensors')
 
 
 def test_names_that_the_hub_does_not_allow(tmp_path, offline):
