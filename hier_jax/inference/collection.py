@@ -10,7 +10,7 @@ from hier_jax.errors import UserError
 from hier_jax.evaluation import embedding_files
 from hier_jax.evaluation.collection import Collection
 from hier_jax.evaluation.taxonomy import Taxonomy
-from hier_jax.inference import pictures
+from hier_jax.inference import gallery, pictures
 
 __all__ = ['load']
 
@@ -27,7 +27,8 @@ def load(
 
   Args:
     path: a run's workdir or `WORKDIR/checkpoints/STEP`, whose test split is
-      embedded; or an .npz or .parquet of embeddings.
+      embedded; an .npz or .parquet of embeddings; or a .faiss that `embed`
+      wrote, all of which is read into memory.
     split: of a run's data set; None for 'test', or 'gallery' where there is
       none.
     data_dir: where prepared data sets lie; None for where the run, or whoever
@@ -112,7 +113,7 @@ def of_file(
   taxonomy: Taxonomy | None = None,
 ) -> Collection:
   """The collection of a file of embeddings; see `load`."""
-  found = embedding_files.read(path)
+  found = _read(path)
   about = found.about
   rows = np.asarray(found.embeddings)
   ids = found.ids
@@ -137,6 +138,12 @@ def of_file(
     str(about.get('title', paths.as_path(path).name)),
     {key: _shown(value) for key, value in about.items()},
   )
+
+
+def _read(path):
+  if paths.as_path(path).suffix == gallery.SUFFIX:
+    return gallery.open_index(path).embedded()
+  return embedding_files.read(path)
 
 
 def _classes(labels):

@@ -118,6 +118,26 @@ class Index:
       ).fetchone()
       return Item(_text(name), None if label is None else _text(label))
 
+  def embedded(self) -> Embedded:
+    """All that it holds, read into memory; an index has no proxies."""
+    with _naming(_items(self.path)):
+      rows = self._base.execute(
+        'SELECT id, name, embedding FROM items LEFT JOIN labels ON label ='
+        ' number WHERE row < ? ORDER BY row',
+        [len(self)],
+      ).fetchall()
+      names, labels, found = zip(*rows, strict=True) if rows else ((), (), ())
+      x = np.stack([np.frombuffer(one, '<f4') for one in found])
+      known = None not in labels
+      return Embedded(
+        x,
+        np.array([_text(name) for name in labels]) if known else None,
+        self.c,
+        None,
+        [_text(name) for name in names],
+        self.about,
+      )
+
   def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances `[n, k]` and rows `[n, k]`, the nearest first; -1 is none.
 
