@@ -40,7 +40,7 @@ ALLOWED = {
     'training/logs',
     'training/step',
   },
-  'training/report': {'training/config', 'training/logs'},
+  'training/report': {'training/config', 'training/logs', 'viz'},
   'training/run': {
     'data',
     'evaluation',

@@ -2,17 +2,13 @@
 
 import sys
 
-from absl import flags
-
 from hier_jax import paths
 from hier_jax.cli import verbs
-from hier_jax.errors import UserError, plain
+from hier_jax.errors import UserError
 
 __all__ = ['VERB']
 
 _KINDS = 'flat', 'hnsw', 'ivfpq'
-# Unreadable images that are named one by one.
-_NAMED = 20
 
 
 def _define(values):
@@ -81,31 +77,8 @@ def open_model(values, name):
   return model.open_model(
     name,
     architecture=values.architecture,
-    image_size=whole(values, 'image_size'),
+    image_size=verbs.whole(values, 'image_size'),
   )
-
-
-def whole(values: flags.FlagValues, name: str) -> int | None:
-  """The value of a flag that takes a number of 1 or more, or None."""
-  value = values[name].value
-  if value is None:
-    return None
-  if value != int(value) or value < 1:
-    raise UserError(f'--{name} is {value:g}; expected an integer of 1 or more')
-  return int(value)
-
-
-def say_unread(unread, total):
-  """Names on stderr the images that could not be read."""
-  for name, why in unread[:_NAMED]:
-    print(f'skipped {plain(name)}: {why}', file=sys.stderr)
-  if len(unread) > _NAMED:
-    print(f'skipped {len(unread) - _NAMED:,} more', file=sys.stderr)
-  if unread:
-    print(
-      f'{len(unread):,} of {total:,} images could not be read',
-      file=sys.stderr,
-    )
 
 
 def _run(values, arguments):
@@ -116,7 +89,7 @@ def _run(values, arguments):
       ' hier-jax embed --help'
     )
   name, where = arguments
-  batch_size = whole(values, 'batch_size')
+  batch_size = verbs.whole(values, 'batch_size')
   out = paths.as_path(values.out or _default_out(where))
   if values.index is not None and out.suffix != '.faiss':
     raise UserError(
@@ -155,7 +128,7 @@ def _run(values, arguments):
   except KeyboardInterrupt:
     print('\nwhat is done is kept: the same command goes on', file=sys.stderr)
     raise
-  say_unread(found.unread, len(source))
+  verbs.say_unread(found.unread, len(source))
   print(_summary(found, source, out, written))
 
 

@@ -1,36 +1,31 @@
 """`hier-jax explore`."""
 
+import pathlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from hier_jax import paths
-from hier_jax.cli import embed as embed_verb
-from hier_jax.cli import verbs
-from hier_jax.errors import UserError
+from hier_jax.cli import collections, verbs
 
-__all__ = ['VERB']
+if TYPE_CHECKING:
+  from hier_jax.evaluation.collection import Collection
+
+__all__ = ['VERB', 'default_out', 'write']
 
 _PAGE = 'explore.html'
-_K = 12
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     out=f'HTML: Where to write the page; by default {_PAGE} in the workdir, or'
     ' beside the file with its name.',
   )
-  verbs.choice_flag(
-    values,
-    'tree',
-    ('auto', 'proxies', 'linkage'),
-    'SOURCE: What the tree is made of: the hierarchical proxies, complete'
-    ' linkage, or auto (the default), the proxies where there are any.',
-    default='auto',
-  )
+  collections.define_source(values)
   verbs.number_flag(
-    values, 'k', f'K: Nearest neighbors of each image; {_K} by default.'
+    values, 'k', 'K: Nearest neighbors of each image; 12 by default.'
   )
   verbs.number_flag(
     values,
@@ -38,67 +33,37 @@ def _define(values):
     'N: Of more images so many are shown, evenly spaced; 20,000 by default,'
     ' with which the page is smooth.',
   )
-  define_collection(values)
+  collections.define(values)
 
 
-def define_collection(values: flags.FlagValues) -> None:
-  """Defines the flags of `collection.load`."""
-  verbs.text_flags(
-    values,
-    split="SPLIT: Which images of a run's data set; by default test.",
-    taxonomy='CSV: A tree above the classes, as evaluate takes it; by default'
-    ' that of the data set.',
-    images="DIR: The folder of a file's images, if they were moved.",
-    data_dir='DIR: The folder of prepared data sets.',
-  )
-
-
-def _run(values, arguments):
-  if not arguments:
-    raise UserError(
-      'explore needs the workdir of a run, WORKDIR/checkpoints/STEP or a file'
-      ' of embeddings; see hier-jax explore --help'
-    )
-  path = paths.as_path(arguments[0])
-  inputs = [path, *filter(None, [values.taxonomy])]
+def _run(values: flags.FlagValues, arguments: list[str]) -> None:
+  path, inputs = collections.named(values, arguments, 'explore')
   out = paths.check_output(
-    values.out or _beside(path), inputs=inputs, suffixes=['.html']
+    values.out or default_out(path), inputs=inputs, suffixes=['.html']
   )
-  k, limit = (embed_verb.whole(values, name) for name in ('k', 'limit'))
-  # Heavy imports wait until the arguments are known to be right.
-  from hier_jax.inference import collection
+  k, limit = (verbs.whole(values, name) for name in ('k', 'limit'))
+  loaded = collections.load(values, path)
+  options = {'k': k, 'limit': limit, 'tree': values['from'].value}
+  write(loaded, out, **{name: x for name, x in options.items() if x})
+
+
+def default_out(path: pathlib.Path) -> pathlib.Path:
+  """Where the page of a run or a file lies."""
+  return collections.beside(path, _PAGE, '.html')
+
+
+def write(collection: 'Collection', out: pathlib.Path, **options: Any) -> None:
+  """Writes a page and says where it lies."""
   from hier_jax.viz import explore
 
-  loaded = collection.load(
-    path,
-    split=values.split,
-    data_dir=values.data_dir,
-    images=values.images,
-    taxonomy=values.taxonomy,
-  )
-  explore.write(
-    loaded,
-    out,
-    k=k or _K,
-    tree=values.tree,
-    limit=limit or explore.LIMIT,
-    progress=sys.stderr.isatty(),
-  )
+  explore.write(collection, out, progress=sys.stderr.isatty(), **options)
   size = out.stat().st_size / 1e6
   print(f'page written to {out} ({size:.1f} MB): open it in a browser')
 
 
-def _beside(path):
-  """The page of a run lies in its workdir, that of a file beside it."""
-  if path.is_dir():
-    is_step = path.parent.name == 'checkpoints' and path.name.isdecimal()
-    return (path.parent.parent if is_step else path) / _PAGE
-  return path.with_suffix('.html')
-
-
 VERB = verbs.Verb(
   'explore',
-  ('explore WORKDIR[/checkpoints/STEP]|EMBEDDINGS [--out HTML] ...',),
+  (f'explore {collections.FORM} [--out HTML] ...',),
   'Write a page in which one walks the discovered hierarchy on the Poincare'
   ' disk: one HTML file that needs no server and no network.',
   _define,

@@ -15,6 +15,7 @@ def _define(values: flags.FlagValues) -> None:
     out='FOLDER: Write report.md, report.json and curves.png to this folder'
     ' too.',
   )
+  verbs.theme_flag(values, 'the curves')
 
 
 def _run(values: flags.FlagValues, folders: list[str]) -> None:
@@ -30,13 +31,13 @@ def _run(values: flags.FlagValues, folders: list[str]) -> None:
   found = runs.load(folders)
   print(output.as_markdown(summary.summarize(found)), flush=True)
   if values.out is not None:
-    output.write(found, values.out)
+    output.write(found, values.out, theme=values.theme)
     print(f'report written to {values.out}')
 
 
 VERB = verbs.Verb(
   'report',
-  ('report DIR... [--out FOLDER]',),
+  ('report DIR... [--out FOLDER [--theme dark]]',),
   'Compare finished runs over their seeds. DIR is a workdir or a folder of'
   ' workdirs.',
   _define,

@@ -43,8 +43,8 @@ def _run(values, arguments):
       f' {" ".join(arguments) or "nothing"}; see hier-jax search --help'
     )
   first, *images = arguments
-  k = embed_verb.whole(values, 'k') or _K
-  batch_size = embed_verb.whole(values, 'batch_size')
+  k = verbs.whole(values, 'k') or _K
+  batch_size = verbs.whole(values, 'batch_size')
   if values.out is not None:
     from hier_jax.viz import sheet
 
@@ -61,7 +61,7 @@ def _run(values, arguments):
     model, gallery, images, k=k, batch_size=batch_size
   )
   print(search.as_text(results), flush=True)
-  embed_verb.say_unread(unread, len(set(images)))
+  verbs.say_unread(unread, len(set(images)))
   if values.out is not None:
     opens = pictures.opener(
       gallery.about, images=values.images, data_dir=values.data_dir
@@ -175,7 +175,7 @@ def _embedded(values, model, batch_size):
   found = embed.embed_images(
     model, source, batch_size=batch_size, progress=sys.stderr.isatty()
   )
-  embed_verb.say_unread(found.unread, len(source))
+  verbs.say_unread(found.unread, len(source))
   return search.Rows(found.embedded)
 
 

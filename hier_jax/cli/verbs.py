@@ -5,26 +5,34 @@ The help of a flag that takes a value begins with a placeholder for that value:
 """
 
 import dataclasses
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from absl import flags
 
-from hier_jax.errors import UserError, did_you_mean
+from hier_jax.errors import UserError, did_you_mean, plain
+from hier_jax.viz.theme import THEMES
 
 __all__ = [
   'Verb',
   'choice_flag',
+  'choices_flag',
   'integers_flag',
   'number_flag',
+  'say_unread',
   'switch_flag',
   'text_flags',
+  'theme_flag',
   'usage',
+  'whole',
 ]
 
 _CONFIG = 'config.'
 _KEYS = 'hier_jax/training/config/default.py'
+# Unreadable images that are named one by one.
+_NAMED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +227,47 @@ def choice_flag(
   flags.DEFINE(_Choice(choices), name, default, text, values)
 
 
+def choices_flag(
+  values: flags.FlagValues, name: str, choices: Sequence[str], text: str
+) -> None:
+  """Defines a flag that takes some of a few words, None unless it is given."""
+  flags.DEFINE(_Choices(choices), name, None, text, values)
+
+
+def theme_flag(values: flags.FlagValues, what: str) -> None:
+  """Defines the flag that says on what paper figures are drawn."""
+  choice_flag(
+    values,
+    'theme',
+    tuple(THEMES),
+    f'THEME: Whether {what} are drawn for light (the default) or dark paper.',
+    default='light',
+  )
+
+
+def whole(values: flags.FlagValues, name: str) -> int | None:
+  """The value of a flag that takes a number of 1 or more, or None."""
+  value = values[name].value
+  if value is None:
+    return None
+  if value != int(value) or value < 1:
+    raise UserError(f'--{name} is {value:g}; expected an integer of 1 or more')
+  return int(value)
+
+
+def say_unread(unread: Sequence[tuple[str, str]], total: int) -> None:
+  """Names on stderr the images that could not be read: (name, reason)."""
+  for name, why in unread[:_NAMED]:
+    print(f'skipped {plain(name)}: {why}', file=sys.stderr)
+  if len(unread) > _NAMED:
+    print(f'skipped {len(unread) - _NAMED:,} more', file=sys.stderr)
+  if unread:
+    print(
+      f'{len(unread):,} of {total:,} images could not be read',
+      file=sys.stderr,
+    )
+
+
 class _Number(flags.ArgumentParser[float | None]):
   """Parses a number, or the word none where that has a meaning."""
 
@@ -261,3 +310,13 @@ class _Choice(flags.ArgumentParser[str]):
       either = f'{", ".join(others)} or {last}' if others else last
       raise ValueError(f'expected {either}')
     return argument
+
+
+class _Choices(flags.ArgumentParser[list[str]]):
+  """Parses words separated by commas."""
+
+  def __init__(self, choices: Sequence[str]) -> None:
+    self._choices = _Choice(choices)
+
+  def parse(self, argument: str) -> list[str]:
+    return [self._choices.parse(word) for word in argument.split(',')]

@@ -47,17 +47,21 @@ class Hierarchy:
     return self.order[first : first + self.size[node]]
 
 
-def hierarchy(collection: Collection, source: str, rank) -> Hierarchy:
+def hierarchy(collection: Collection, source: str | Hierarchy) -> Hierarchy:
   """The tree of a collection.
+
+  Items that have the same parent are ordered by class, and classes by what lies
+  above them.
 
   Args:
     collection: with checked embeddings.
-    source: one of `SOURCES`.
-    rank: `[n]`, what items that have the same parent are ordered by.
+    source: one of `SOURCES`; or a tree of it, which is returned.
 
   Raises:
     UserError: proxies are asked for where there are none.
   """
+  if isinstance(source, Hierarchy):
+    return source
   if source not in SOURCES:
     raise UserError(
       f'the source of the tree is {source!r}; expected one of {list(SOURCES)}'
@@ -77,7 +81,8 @@ def hierarchy(collection: Collection, source: str, rank) -> Hierarchy:
     if source == 'auto':
       note = f'There are no hierarchical proxies, so this is {note}'
     note = note[0].upper() + note[1:]
-  order, start, size = _ordered(parent, len(collection.embeddings), rank)
+  n = len(collection.embeddings)
+  order, start, size = _ordered(parent, n, _rank(levels(collection), n))
   return Hierarchy(
     parent.astype(np.int32), proxy.astype(np.int32), points, note,
     order, start, size,
@@ -206,7 +211,16 @@ def levels(collection):
   return found
 
 
-def rank(levels, n):
+def level_names(collection) -> list[str]:
+  """What the levels are called, coarsest first; none without labels."""
+  if collection.labels is None:
+    return []
+  if collection.taxonomy is None:
+    return ['class']
+  return [*collection.taxonomy.level_names[:-1], 'class']
+
+
+def _rank(levels, n):
   """What puts items of one class, subgroup and group beside each other."""
   if not levels or not n:
     return np.arange(n, dtype=float)

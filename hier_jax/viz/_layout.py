@@ -14,7 +14,14 @@ _WIDTH, _STEP, _STEPS, _AREA, _LONGEST = 0.3, 0.35, 20, 0.3, 14.0
 _LARGEST = 1 - 1e-6
 # 95 % of the items are nearer the center.
 _RADIUS = 0.9
-_NOTE = 'Neighbors and distances in the panel are those of the embeddings.'
+# What only takes two directions of many.
+_LINEAR = 'pca', 'horopca'
+_TITLES = {
+  'pca': 'Tangent PCA',
+  'horopca': 'HoroPCA',
+  'cosne': 'CO-SNE',
+  'umap': 'UMAP',
+}
 
 
 def of_tree(tree: Hierarchy) -> np.ndarray:
@@ -58,35 +65,63 @@ def _of_items(tree, radius):
   return radius[above] + _STEP + reach
 
 
-def of_points(tree: Hierarchy, c: float | None) -> tuple[np.ndarray, str]:
-  """Tangent PCA of items and proxies; other nodes amid their items.
+def of_points(
+  tree: Hierarchy, c: float | None, *, method: str = 'pca', seed: int = 0
+) -> tuple[np.ndarray, str]:
+  """A projection of items and proxies; other nodes amid their items.
 
   Two of many dimensions have a small part of the lengths, so that points crowd
-  at the origin: tangent vectors are magnified until 95 % of the items have norm
-  below .9 on the disk.
+  at the origin: after 'pca' and 'horopca' tangent vectors are magnified until
+  95 % of the items have norm below .9 on the disk.
+
+  Args:
+    tree: with the points.
+    c: of `projection.project`, as are method and seed.
+    method: one of `projection.METHODS`.
+    seed: of what is drawn.
 
   Returns:
     float64 `[nodes, 2]`, of norm below 1, and what to tell of it.
+
+  Raises:
+    UserError: see `projection.project`.
   """
   n = len(tree.order)
   disk = np.zeros((len(tree.parent), 2))
   if n < 2:
-    return disk, _NOTE
+    return disk, ''
   known = np.isfinite(tree.points[:, 0])
   items, also = tree.points[:n], tree.points[n:][known[n:]]
-  found = projection.project(items, also if len(also) else None, c=c)
-  disk[known], scale = _magnified(np.vstack([found.disk, found.also]), n)
+  found = projection.project(
+    items, also if len(also) else None, c=c, method=method,
+    seed=seed,
+  )  # fmt: skip
+  disk[known], scale = np.vstack([found.disk, found.also]), 1.0
+  if method in _LINEAR:
+    disk[known], scale = _magnified(disk[known], n)
   for node in np.flatnonzero(~known):
     disk[node] = _midpoint(disk[tree.leaves(int(node))])
   norm = np.linalg.norm(disk, axis=1, keepdims=True)
   disk *= np.minimum(1, _LARGEST / np.maximum(norm, _LARGEST))
   if n < 3:
-    return disk, _NOTE
-  rank, kept = projection.distortion(items, disk[:n], c, 0)
-  return disk, (
-    f'Tangent PCA, magnified {scale:.2g} times: Spearman correlation of'
-    f' distances {rank:.2f}, {100 * kept:.0f} % of the 10 nearest neighbors'
-    f' kept. {_NOTE}'
+    return disk, ''
+  name = _TITLES[method]
+  if f'{scale:.2g}' != '1':
+    name += f', magnified {scale:.2g} times'
+  return disk, f'{name}: {kept(tree, disk, c, seed)}.'
+
+
+def kept(tree: Hierarchy, disk: np.ndarray, c: float | None, seed: int) -> str:
+  """What a layout keeps of the distances of the items, for people."""
+  n = len(tree.order)
+  if n < 3:
+    return 'too few images to compare distances'
+  rank, share = projection.distortion(tree.points[:n], disk[:n], c, seed)
+  if np.isnan(rank):
+    return 'all distances are equal'
+  return (
+    f'Spearman correlation of distances {rank:.2f}, {100 * share:.0f} % of the'
+    ' 10 nearest neighbors kept'
   )
 
 

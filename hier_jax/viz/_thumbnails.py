@@ -5,8 +5,12 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tqdm
 from PIL import Image, ImageOps
+
+from hier_jax.errors import UserError
+from hier_jax.evaluation.collection import Collection
 
 # Side of a thumbnail by the number of items up to which it is used.
 _SIDES = ((96, 1_500), (64, 8_000), (48, 24_000), (32, 1 << 40))
@@ -37,7 +41,7 @@ def atlas(
   """
   sides = [side for side, most in _SIDES if len(order) <= most]
   bar = tqdm.tqdm(order, 'thumbnails', delay=3, disable=not progress)
-  tiles = [_tile(image(int(i)), sides[0]) for i in bar]
+  tiles = [tile(image(int(i)), sides[0]) for i in bar]
   for side in sides:
     pages = [
       _page(tiles[first : first + _COLUMNS**2], side)
@@ -49,7 +53,17 @@ def atlas(
   return {'side': side, 'columns': _COLUMNS, 'pages': encoded}
 
 
-def _tile(picture, side):
+def pixels(collection: Collection, item: int, side: int) -> np.ndarray | None:
+  """A thumbnail `[side, side, 3]` uint8, None where no picture can be read."""
+  if collection.image is None:
+    return None
+  try:
+    return np.asarray(tile(collection.image(item), side))
+  except UserError:
+    return None
+
+
+def tile(picture: Image.Image, side: int) -> Image.Image:
   """The middle of a picture, on white where it is transparent."""
   if picture.mode not in ('RGB', 'L'):
     picture = picture.convert('RGBA')
@@ -61,9 +75,9 @@ def _tile(picture, side):
 def _page(tiles, side):
   rows = -(-len(tiles) // _COLUMNS)
   page = Image.new('RGB', (_COLUMNS * side, rows * side), 'white')
-  for i, tile in enumerate(tiles):
-    tile = tile if tile.width == side else tile.resize((side, side))
-    page.paste(tile, (i % _COLUMNS * side, i // _COLUMNS * side))
+  for i, thumb in enumerate(tiles):
+    thumb = thumb if thumb.width == side else thumb.resize((side, side))
+    page.paste(thumb, (i % _COLUMNS * side, i // _COLUMNS * side))
   out = io.BytesIO()
   page.save(out, 'WEBP', quality=_QUALITY, method=4)
   return out.getvalue()

@@ -29,13 +29,18 @@ class Outline:
 
   Attributes:
     tree: over the items, which are called by their ids.
-    note: where the tree comes from, for people.
+    hierarchy: the same, as the figures take it in place of a source.
     text: a `rich` tree; `rich.print(text)` shows it.
   """
 
   tree: Tree
-  note: str
+  hierarchy: _hierarchy.Hierarchy
   text: rich.tree.Tree
+
+  @property
+  def note(self) -> str:
+    """Where the tree comes from, for people."""
+    return self.hierarchy.note
 
 
 def outline(
@@ -69,11 +74,9 @@ def outline(
   if not len(collection):
     raise UserError('there are no images to make a tree of')
   levels = _hierarchy.levels(collection)
-  made = _hierarchy.hierarchy(
-    collection, source, _hierarchy.rank(levels, len(collection))
-  )
+  made = _hierarchy.hierarchy(collection, source)
   tree = Tree(made.parent, names=collection.ids, proxy=made.proxy)
-  return Outline(tree, made.note, _text(collection, made, levels, depth))
+  return Outline(tree, made, _text(collection, made, levels, depth))
 
 
 def _text(

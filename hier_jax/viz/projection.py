@@ -251,7 +251,11 @@ def distortion(x, disk, c, seed):
   )
   other = anchors[row] != column
   row, column = row[other], column[other]
-  rank = scipy.stats.spearmanr(true[row, column], flat[row, column]).statistic
+  pairs = true[row, column], flat[row, column]
+  # Of equal distances there is no order.
+  rank = float('nan')
+  if all(np.ptp(far) > 0 for far in pairs):
+    rank = scipy.stats.spearmanr(*pairs).statistic
   k = min(_NEIGHBORS, n - 1)
   kept = [
     len(np.intersect1d(*(_nearest(row, anchor, k) for row in rows))) / k

@@ -18,6 +18,7 @@ from hier_jax.viz import _hierarchy, _layout, _neighbors, _thumbnails
 __all__ = ['build']
 
 VERSION = 1
+_NOTE = 'Neighbors and distances in the panel are those of the embeddings.'
 
 
 def build(
@@ -48,7 +49,7 @@ def build(
   k = _checks.positive_int('k', k)
   x = np.asarray(collection.embeddings)
   levels = _hierarchy.levels(collection)
-  made = _hierarchy.hierarchy(collection, tree, _hierarchy.rank(levels, len(x)))
+  made = _hierarchy.hierarchy(collection, tree)
   index, far = _neighbors.nearest(x, k, c=collection.c, progress=progress)
   names, shares = _hierarchy.names(made, levels)
   flat, note = _layout.of_points(made, collection.c)
@@ -64,7 +65,7 @@ def build(
     'levels': [
       {'name': name, 'names': list(texts), 'codes': _encoded(codes, 'i4')}
       for name, (texts, codes) in zip(
-        _level_names(collection), levels, strict=True
+        _hierarchy.level_names(collection), levels, strict=True
       )
     ],
     'tree': {
@@ -85,7 +86,7 @@ def build(
       },
       {
         'name': 'Embedding',
-        'note': note,
+        'note': f'{note} {_NOTE}'.strip(),
         'points': _encoded(flat, 'f4'),
       },
     ],
@@ -103,14 +104,6 @@ def build(
       collection.image, made.order.tolist(), progress=progress
     )
   return scene
-
-
-def _level_names(collection):
-  if collection.labels is None:
-    return []
-  if collection.taxonomy is None:
-    return ['class']
-  return [*collection.taxonomy.level_names[:-1], 'class']
 
 
 def _lengths(tree, c):

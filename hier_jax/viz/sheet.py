@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageOps, PngImagePlugin
 
 from hier_jax import paths
+from hier_jax.viz import theme as themes
 
 __all__ = ['SUFFIXES', 'Row', 'Tile', 'write_sheet']
 
@@ -87,6 +88,7 @@ def write_sheet(
   *,
   title: str,
   subtitle: str = '',
+  theme: str = 'light',
 ) -> None:
   """Writes a contact sheet, atomically.
 
@@ -96,15 +98,17 @@ def write_sheet(
       .png.
     title: what it is called.
     subtitle: a line below that.
+    theme: 'light' or 'dark', of a .png; an .html has that of its reader.
 
   Raises:
-    UserError: another suffix, or it cannot be written.
+    UserError: another suffix or theme, or it cannot be written.
   """
+  look = themes.named(theme)
   path = paths.check_output(path, suffixes=SUFFIXES)
   if path.suffix == '.html':
     paths.write_text(path, _page(rows, title, subtitle))
     return
-  sheet = _picture(rows)
+  sheet = _picture(rows, look)
   about = PngImagePlugin.PngInfo()
   about.add_itxt('Title', _clean(f'{title}. {subtitle}'))
   with paths.replacing(path) as temporary:
@@ -166,24 +170,24 @@ def _data(image):
   return f'data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}'
 
 
-def _picture(rows):
+def _picture(rows, look):
   lines = 1 + max(
     len(tile.lines) for row in rows for tile in (row.query, *row.found)
   )
   width, height = _THUMB + _MARGIN, _THUMB + _MARGIN + lines * _LINE
   columns = 1 + max(len(row.found) for row in rows)
   size = columns * width + 2 * _MARGIN, len(rows) * height + _MARGIN
-  sheet = Image.new('RGB', size, 'white')
+  sheet = Image.new('RGB', size, look.paper)
   draw = ImageDraw.Draw(sheet)
   for y, row in enumerate(rows):
     for x, tile in enumerate((row.query, *row.found)):
       # The query stands apart.
       corner = _MARGIN + x * width + (x > 0) * _MARGIN, _MARGIN + y * height
-      _draw_tile(sheet, draw, tile, corner)
+      _draw_tile(sheet, draw, tile, corner, look.ink)
   return sheet
 
 
-def _draw_tile(sheet, draw, tile, corner):
+def _draw_tile(sheet, draw, tile, corner, ink):
   left, top = corner
   word, _, color = _MARKS[tile.right]
   box = left, top, left + _THUMB - 1, top + _THUMB - 1
@@ -199,5 +203,5 @@ def _draw_tile(sheet, draw, tile, corner):
       text = f'{text[: _SHORT - 3]}...'
     # The font that Pillow brings knows no emoji.
     text = text.encode('latin-1', 'replace').decode('latin-1')
-    fill = color if i == len(tile.lines) else 'black'
+    fill = color if i == len(tile.lines) else ink
     draw.text((left, top + _THUMB + 2 + i * _LINE), text, fill=fill)

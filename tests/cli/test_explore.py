@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from hier_jax import cli
+from hier_jax.evaluation import embedding_files
+from hier_jax.inference import gallery
 from tests.support import planted_trees
 
 
@@ -31,7 +33,7 @@ def test_page_of_a_file_lies_beside_it(file, capsys):
 
 def test_options(file, tmp_path):
   out = tmp_path / 'new' / 'other.html'
-  assert run(file, '--out', out, '--tree=linkage', '--k=2', '--limit=9') == 0
+  assert run(file, '--out', out, '--from=linkage', '--k=2', '--limit=9') == 0
   text = out.read_text()
   assert 'omplete linkage of the centroids of the classes' in text
   assert '"k":2' in text and '9 of 17 images' in text
@@ -43,7 +45,7 @@ def test_options(file, tmp_path):
     ((), 'explore needs the workdir'),
     (('--out', 'page.pdf'), "ends with '.pdf'"),
     (('--k', '0'), '--k is 0'),
-    (('--tree', 'forest'), '--tree'),
+    (('--from', 'forest'), '--from'),
     (('--split', 'test'), 'no run'),
   ],
 )
@@ -61,3 +63,16 @@ def test_a_page_is_not_written_over_its_input(tmp_path, capsys):
   assert run(path, '--out', path) == 2
   assert 'is an input' in capsys.readouterr().err
   assert path.read_text() == 'mine'
+
+
+def test_an_index_has_a_page(file, tmp_path, monkeypatch):
+  pytest.importorskip('faiss')
+  embedded = embedding_files.read(file)
+  ids = [f'{i}.png' for i in range(len(embedded.embeddings))]
+  gallery.write(
+    embedded._replace(ids=ids), tmp_path / 'found.faiss', kind='flat'
+  )
+  assert run(tmp_path / 'found.faiss', '--out', tmp_path / 'a.html') == 0
+  text = (tmp_path / 'a.html').read_text()
+  assert '16.png' in text and '\\u003c3\\u003e' in text
+  assert 'There are no hierarchical proxies' in text

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hier_jax import cli
+from hier_jax.viz import _hierarchy
 
 
 @pytest.fixture
@@ -47,3 +48,14 @@ def test_a_mistake_is_one_line(
   assert run(*arguments) == 2
   error = capsys.readouterr().err
   assert message in error and error.count('\n') == 1
+
+
+def test_the_hierarchy_is_made_once(embeddings, monkeypatch):
+  made = []
+  real = _hierarchy._ordered
+  monkeypatch.setattr(
+    _hierarchy, '_ordered', lambda *args: made.append(1) or real(*args)
+  )
+  out = embeddings.parent / 'tree.png'
+  assert run(embeddings, '--out', out, '--theme', 'dark') == 0
+  assert len(made) == 1

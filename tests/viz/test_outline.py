@@ -1,4 +1,4 @@
-"""The hierarchy as text and as a figure."""
+"""The hierarchy as text."""
 
 import io
 import itertools
@@ -11,7 +11,6 @@ from hier_jax import evaluation
 from hier_jax.errors import UserError
 from hier_jax.evaluation.collection import Collection
 from hier_jax.evaluation.tree import formats
-from hier_jax.viz import figures
 from hier_jax.viz.outline import outline
 
 # Two proxies, two items about each, and the root between.
@@ -58,7 +57,7 @@ def test_the_most_typical_images_come_first():
   assert sorted(below) == ['2 images: fox, wolf', '2 images: lion, tiger']
 
 
-def test_names_are_text(tmp_path):
+def test_names_are_text():
   hostile = planted(
     classes=('[bold]x[/bold]', 'a\nb\x1b[31m'), title='$\\frac$ [red]'
   )
@@ -66,8 +65,6 @@ def test_names_are_text(tmp_path):
   assert len(lines) == 3
   assert any('[bold]x[/bold]' in line for line in lines)
   assert not any('\x1b' in line for line in lines)
-  figures.write(figures.icicle(hostile), tmp_path / 'a.svg')
-  assert (tmp_path / 'a.svg').read_text().rstrip().endswith('</svg>')
 
 
 def test_what_lies_deeper_is_counted():
@@ -80,27 +77,9 @@ def test_what_lies_deeper_is_counted():
   )
 
 
-def test_one_image_and_none():
+def test_one_image():
   one = Collection(ITEMS[:1], 1.0, ids=('lion',))
   assert 'lion' in '\n'.join(shown(outline(one).text))
-  with pytest.raises(UserError, match='two or more'):
-    figures.icicle(one)
-
-
-@pytest.mark.parametrize('dark', [False, True])
-def test_the_figure_is_as_wide_as_its_items(dark):
-  from PIL import Image
-
-  picture = lambda item: Image.new('RGB', (9, 5), (40 * item, 0, 0))
-  drawn = figures.icicle(planted(image=picture), dark=dark)
-  (axes,) = drawn.axes
-  assert axes.get_xlim() == (0, 4)
-  widths = sorted(
-    bar.get_width() for bar in axes.patches if bar.get_width() > 1
-  )
-  assert widths == [2, 2, 4]
-  # A picture of each node.
-  assert len(axes.artists) == 3
 
 
 def test_bad_input():

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hier_jax.errors import UserError, plain
+from hier_jax.errors import plain
 from hier_jax.training.logs import names
 from hier_jax.training.logs.records import Record
 from hier_jax.training.report import runs as runs_lib
+from hier_jax.viz import theme as themes
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -17,14 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ['figure']
 
-# Okabe and Ito's colors, dark ones first; where two print in the same gray,
-# dashes tell them apart.
-_COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+# Hues of the theme, those first that lines show best; where two print in the
+# same gray, dashes tell them apart.
+_HUES = (0, 5, 2, 3, 1, 4)
 _DASHES = ('-', '--', '-.', ':')
 
 
 def figure(
-  groups: Sequence[runs_lib.Group], metric: str, title: str
+  groups: Sequence[runs_lib.Group],
+  metric: str,
+  title: str,
+  *,
+  theme: str = 'light',
 ) -> 'Figure':
   """Loss and a retrieval metric by epoch: a line a group, a band of its seeds.
 
@@ -32,24 +37,26 @@ def figure(
     groups: of `runs.groups`.
     metric: a key of the evaluation records.
     title: what to call it.
+    theme: 'light' or 'dark'.
 
   Returns:
     A Matplotlib `Figure`, which no window knows.
 
   Raises:
-    UserError: Matplotlib is not installed.
+    UserError: an unknown theme, or Matplotlib is not installed.
   """
-  try:
-    from matplotlib import figure as figures
-  except ImportError as error:
-    raise UserError(
-      "curves need Matplotlib: pip install 'hier_jax[plots]'"
-    ) from error
-  drawn = figures.Figure(figsize=(9, 3.6), layout='constrained')
-  left, right = drawn.subplots(1, 2)
+  with themes.drawing(theme) as look:
+    return _drawn(groups, metric, title, look)
+
+
+def _drawn(
+  groups: Sequence[runs_lib.Group], metric: str, title: str, look: themes.Theme
+) -> 'Figure':
+  drawn = look.figure(9, 3.6)
+  left, right = look.axes(drawn, 1, 2)
   for i, group in enumerate(groups):
     style = {
-      'color': _COLORS[i % len(_COLORS)],
+      'color': look.hues[_HUES[i % len(_HUES)]],
       'linestyle': _DASHES[i % len(_DASHES)],
     }
     losses = [_losses(run) for run in group.runs]
@@ -61,13 +68,7 @@ def figure(
   right.set_ylabel(f'{title} on {_where(groups)} (%)')
   for axes in (left, right):
     axes.set_xlabel('epoch')
-    axes.spines[['top', 'right']].set_visible(False)
-  legend = drawn.legend(
-    loc='outside lower center', ncols=min(len(groups), 3), frameon=False
-  )
-  for text in legend.get_texts():
-    # $ is a dollar.
-    text.set_parse_math(False)
+  drawn.legend(loc='outside lower center', ncols=min(len(groups), 3))
   return drawn
 
 

@@ -10,6 +10,7 @@ from hier_jax.errors import plain
 from hier_jax.training.logs import names, progress
 from hier_jax.training.report import curves, summary
 from hier_jax.training.report import runs as runs_lib
+from hier_jax.viz import theme as themes
 
 __all__ = ['as_markdown', 'write']
 
@@ -144,22 +145,28 @@ def _escaped(cell: str) -> str:
   return html.escape(plain(cell), quote=False).replace('|', r'\|')
 
 
-def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike[str]) -> None:
+def write(
+  runs: Sequence[runs_lib.Run],
+  folder: str | os.PathLike[str],
+  *,
+  theme: str = 'light',
+) -> None:
   """Writes report.md, report.json and curves.png into a folder.
 
   Args:
     runs: of `runs.load`.
     folder: made if need be.
+    theme: 'light' or 'dark', of the curves.
 
   Raises:
-    UserError: Matplotlib is not installed.
+    UserError: an unknown theme, or Matplotlib is not installed.
     WriteError: the folder cannot be written to.
   """
   groups = runs_lib.groups(runs)
   # The first of those that all have: the lowest K of Recall@K.
   finished = [run for group in groups for run in group.runs]
   metric = summary.common_metrics(finished, names.TRAINED)[0]
-  figure = curves.figure(groups, metric, _title(metric))
+  figure = curves.figure(groups, metric, _title(metric), theme=theme)
   found = summary.summarize(runs)
   shown = (
     f'{as_markdown(found)}\n'
@@ -167,8 +174,6 @@ def write(runs: Sequence[runs_lib.Run], folder: str | os.PathLike[str]) -> None:
     'Lines are means over seeds; bands go from the lowest to the highest.\n'
   )
   folder = paths.as_path(folder)
-  with paths.replacing(folder / 'curves.png') as path:
-    # The library's version would make equal figures unequal files.
-    figure.savefig(path, format='png', dpi=150, metadata={'Software': None})
+  themes.write(figure, folder / 'curves.png')
   paths.write_text(folder / 'report.json', json.dumps(found, indent=2) + '\n')
   paths.write_text(folder / 'report.md', shown)

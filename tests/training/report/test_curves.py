@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib import colors
 
 from hier_jax.training.report import curves
 from hier_jax.training.report import runs as runs_lib
+from hier_jax.viz import theme as themes
 from tests.support import finished_runs
 
 
@@ -49,3 +51,13 @@ def test_runs_without_metrics_have_no_curve(three):
   loss, retrieval = curves.figure(groups, 'recall@1', 'R@1').axes
   for axes in (loss, retrieval):
     assert axes.lines[0].get_xydata().shape == (0, 2)
+
+
+def test_curves_have_a_theme(three):
+  groups = runs_lib.groups(runs_lib.load([three]))
+  drawn = curves.figure(groups, 'recall@1', 'R@1', theme='dark')
+  look = themes.THEMES['dark']
+  assert drawn.get_facecolor() == colors.to_rgba(look.paper)
+  loss, _ = drawn.axes
+  assert loss.yaxis.label.get_color() == look.ink
+  assert loss.lines[0].get_color() == look.hues[0]

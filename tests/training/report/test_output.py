@@ -51,5 +51,5 @@ def test_without_matplotlib_its_extra_is_named(three, monkeypatch, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_named(three, tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(UserError, match=r'file/curves.png cannot be written'):
+  with pytest.raises(UserError, match=r'file/curves.png lies below'):
     output.write(runs_lib.load([three]), tmp_path / 'file')
