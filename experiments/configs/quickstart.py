@@ -46,4 +46,5 @@ def get_config(preset=None):
   config.eval.every_epochs = 8
   config.eval.pixels = True
   config.checkpoint.every_epochs = 6
+  config.explore = True
   return config

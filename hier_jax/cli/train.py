@@ -1,5 +1,7 @@
 """`hier-jax train`."""
 
+import pathlib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -77,10 +79,41 @@ def _train(
   from hier_jax.training.run import loop, seeds
 
   with processes.joined(workdir):
-    if chosen is None:
-      loop.train(config, workdir)
+    if chosen is not None:
+      done = seeds.train(config, workdir, chosen)
+    elif loop.train(config, workdir) is not None:
+      done = [paths.as_path(workdir)]
     else:
-      seeds.train(config, workdir, chosen)
+      done = []
+    if config.explore and processes.index() == 0:
+      for folder in done:
+        _explore(folder, alone=processes.count() == 1)
+
+
+def _explore(workdir: pathlib.Path, *, alone: bool) -> None:
+  """Writes the page of a finished run, which it must not harm.
+
+  Of several processes none does: to read a checkpoint they would all be needed.
+  """
+  from hier_jax.cli import explore
+
+  out = explore.default_out(workdir)
+  if not alone:
+    print(f'to see what it has learned: hier-jax explore {workdir}')
+    return
+  print('writing the page of the images ...', flush=True)
+  try:
+    from hier_jax.inference import collection
+
+    explore.write(collection.load(workdir), out)
+  except Exception as error:
+    why = ' '.join(str(error).split())
+    print(
+      f'hier-jax: the run is finished, but {out} could not be written'
+      f' ({type(error).__name__}: {why}); to try again: hier-jax explore'
+      f' {workdir}',
+      file=sys.stderr,
+    )
 
 
 VERB = verbs.Verb(

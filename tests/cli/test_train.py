@@ -5,7 +5,8 @@ import json
 import pytest
 
 from hier_jax.training.config import checks
-from hier_jax.training.run import dry_run
+from hier_jax.training.run import dry_run, loop
+from hier_jax.viz import explore
 from tests.support.command_line import run
 
 
@@ -112,3 +113,47 @@ def test_optional_keys_take_none_and_their_own_type(
   assert run(*args[:4], '--config.data.train_view.scale=0.2,1.0') == 0
   found = json.loads(capsys.readouterr().out)
   assert found['data']['train_view']['scale'] == [0.2, 1.0]
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_page_however_often_it_is_called(
+  config_file, tmp_path, capsys, monkeypatch
+):
+  workdir = tmp_path / 'run'
+  args = ['train', '--config', config_file, '--workdir', workdir]
+  assert run(*args) == 0
+  assert not (workdir / 'explore.html').exists()
+  # It is finished: the page is all that is left to do.
+  assert run(*args, '--config.explore') == 0
+  page = workdir / 'explore.html'
+  assert f'page written to {page}' in capsys.readouterr().out
+  assert 'test color 3' in page.read_text()
+  page.unlink()
+  results = (workdir / 'results.json').read_bytes()
+
+  def fail(*_, **__):
+    raise ZeroDivisionError('two\nlines')
+
+  monkeypatch.setattr(explore, 'write', fail)
+  assert run(*args, '--config.explore') == 0
+  told = capsys.readouterr()
+  assert 'after training' in told.out
+  assert f'to try again: hier-jax explore {workdir}' in told.err
+  assert '(ZeroDivisionError: two lines)' in told.err
+  assert not page.exists()
+  assert (workdir / 'results.json').read_bytes() == results
+
+
+def test_a_run_that_was_stopped_has_no_page(
+  config_file, tmp_path, capsys, monkeypatch
+):
+  args = ['--config', config_file, '--workdir', tmp_path, '--config.explore']
+  monkeypatch.setattr(loop, 'train', lambda *_: None)
+  assert run('train', *args) == 0
+  assert 'page' not in capsys.readouterr().out
+  # One that has finished has, or it is said why not.
+  monkeypatch.setattr(loop, 'train', lambda *_: {})
+  assert run('train', *args) == 0
+  told = capsys.readouterr()
+  assert 'writing the page' in told.out
+  assert f'to try again: hier-jax explore {tmp_path}' in told.err

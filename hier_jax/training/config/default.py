@@ -49,6 +49,7 @@ FREE_KEYS = (
   # It acts through data.eval_resize.
   'data.eval_crop',
   'eval.batch_size',
+  'explore',
   'log_every',
   'model.remat',
   'nonfinite',
@@ -197,6 +198,8 @@ def default_config() -> ConfigDict:
     'parallel': 'pmap',
     # The logs for TensorBoard as well, in WORKDIR/tensorboard.
     'tensorboard': False,
+    # `hier-jax train` ends by writing the page of `hier-jax explore`.
+    'explore': False,
     # What a step does that is not finite: 'stop' the run or 'skip' its update.
     'nonfinite': 'stop',
     'eval': {

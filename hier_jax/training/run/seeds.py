@@ -1,6 +1,7 @@
 """The same config with several seeds."""
 
 import os
+import pathlib
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ __all__ = ['train']
 
 def train(
   config: ConfigDict, workdir: str | os.PathLike[str], seeds: Sequence[int]
-) -> None:
+) -> list[pathlib.Path]:
   """Trains with one seed after the other, or goes on, and prints their table.
 
   SIGTERM ends it, see `loop.train`.
@@ -25,6 +26,9 @@ def train(
     config: see `default.default_config`; its seed is not used.
     workdir: the runs are in its folders `seed0`, `seed1` and so on.
     seeds: each once.
+
+  Returns:
+    The workdirs of the runs that have finished.
 
   Raises:
     UserError: for seeds that are not such, a workdir that is itself that of a
@@ -41,11 +45,12 @@ def train(
       ' runs, choose another'
     )
   folders = [workdir / f'seed{seed}' for seed in seeds]
-  for seed, folder in zip(seeds, folders, strict=True):
+  for done, (seed, folder) in enumerate(zip(seeds, folders, strict=True)):
     trial = config.copy_and_resolve_references()
     trial.seed = seed
     if loop.train(trial, folder) is None:
-      return
+      return folders[:done]
   # The results are written by process 0, and others may not have them yet.
   if processes.index() == 0:
     print(output.as_markdown(summary.summarize(runs.load(folders))))
+  return folders
