@@ -154,7 +154,7 @@ def _edges(axes, made, places, look):
   n = len(made.order)
   nodes = np.flatnonzero(made.parent >= 0)
   # Of many they are but a ground.
-  thin, faint = np.clip(150 / n, 0.3, 1), np.clip(40 / n**0.5, 0.2, 0.8)
+  thin, faint = np.clip(150 / n, 0.3, 1), np.clip(20 / n**0.5, 0.2, 0.8)
   inner = nodes >= n
   for own, width, alpha in ((~inner, thin, faint), (inner, 1.4, 1.0)):
     lines = _arcs(places, nodes[own], made.parent[nodes[own]])
