@@ -73,8 +73,12 @@ def _draw(axes, collection, made, levels, kinds, look):
   colors = _colors(kinds, made, n, look)
   names, _ = _hierarchy.names(made, levels)
   typical = _hierarchy.representatives(made, collection.c)
-  strip = {'width': 1.0, 'bottom': depth[n:].max() + 1}
-  axes.bar(np.arange(n) + 0.5, 1, color=colors[made.order], **strip)
+  strip = colors[made.order]
+  starts = np.flatnonzero(np.any(np.diff(strip, axis=0, prepend=-1), axis=1))
+  axes.bar(
+    starts, 1, width=np.diff(starts, append=n), bottom=depth[n:].max() + 1,
+    align='edge', color=strip[starts],
+  )  # fmt: skip
   for node in range(n, len(made.parent)):
     start, size, top = made.start[node], made.size[node], depth[node]
     axes.bar(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -25,9 +26,16 @@ def test_the_figure_is_as_wide_as_its_items(theme):
   (axes,) = drawn.axes
   n = len(made)
   assert axes.get_xlim() == (0, n)
-  widths = sorted(bar.get_width() for bar in bars(drawn))
   tree = outline.outline(made).hierarchy
-  assert widths == sorted([*[1] * n, *tree.size[n:].tolist()])
+  *strip, _ = sorted(bars(drawn), key=lambda bar: -bar.get_y())
+  lowest = strip[0].get_y()
+  # Below is a bar for each run of items of one color, above one for each node.
+  strip = [bar for bar in strip if bar.get_y() == lowest]
+  assert sum(bar.get_width() for bar in strip) == n
+  groups = made.taxonomy.path[made.labels[tree.order], 0]
+  assert len(strip) == 1 + np.count_nonzero(np.diff(groups))
+  widths = [bar.get_width() for bar in bars(drawn) if bar.get_y() < lowest]
+  assert sorted(widths) == sorted(tree.size[n:].tolist())
   # A picture of each node.
   assert len(axes.artists) == len(tree.parent) - n
 
