@@ -21,6 +21,7 @@ from hier_jax.losses import _checks, _hier_triplets, _sharding
 from hier_jax.losses._lca import lca_losses
 from hier_jax.losses._threefry import unrolled
 from hier_jax.poincare import _arguments
+from hier_jax.poincare._distances import dist_matrix_of
 
 __all__ = ['hier', 'init_hier_proxies']
 
@@ -63,9 +64,9 @@ def _geometry(c, clip_radius):
   """How tangent vectors become nodes, and the distance between nodes."""
   if c is None:
     cosine = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    return numerics.unit, lambda x, y: 1 - cosine(x, y.T)
+    return numerics.unit, lambda x, y, moving=None: 1 - cosine(x, y.T)
   embed = functools.partial(poincare.to_ball, c=c, clip_radius=clip_radius)
-  return embed, functools.partial(poincare.dist_matrix, c=c)
+  return embed, functools.partial(dist_matrix_of, c=c)
 
 
 def _monitor(drawn, c, clip_radius, axis_name):
@@ -96,19 +97,24 @@ def _monitor(drawn, c, clip_radius, axis_name):
     root = jnp.maximum(jnp.sqrt(jnp.asarray(c, radius.dtype)), 1e-9)
     edge = jnp.tanh(root * (1 - 2**-7) * clip_radius) / root
     shares['clipped'] = radius > edge
-  where = jax.scipy.linalg.block_diag(*real) > 0
-  values = jnp.stack([a.astype(radius.dtype) for a in shares.values()])
-  mean = functools.partial(_sharding.masked_mean, axis_name=axis_name)
-  means = jax.vmap(jax.vmap(mean, (0, None)), (None, 0))(values, where)
+  # Sums as products of matrices: each other one is kernels of its own on a CPU.
+  product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+  where = jax.scipy.linalg.block_diag(*real).astype(radius.dtype)
+  values = [a.astype(radius.dtype) for a in shares.values()]
+  *sums, counts = _sharding.total(
+    product(jnp.stack([*values, jnp.ones_like(radius)]), where.T), axis_name
+  )
   stats = {
-    f'{name}/{share}': means[i, j]
+    f'{name}/{share}': summed[i] / jnp.maximum(counts[i], 1)
     for i, name in enumerate(drawn)
-    for j, share in enumerate(shares)
+    for summed, share in zip(sums, shares, strict=True)
   }
   (term, *_, triplets), _ = drawn.values()
+  weight = triplets.weight.astype(radius.dtype)
   alike = term.classes[triplets.anchor] == term.classes[triplets.positive]
-  alike = alike.astype(radius.dtype)
-  stats['data/same_class'] = mean(alike, triplets.weight > 0)
+  both = jnp.stack([alike.astype(radius.dtype), jnp.ones_like(weight)])
+  alike, count = _sharding.total(product(both, weight), axis_name)
+  stats['data/same_class'] = alike / jnp.maximum(count, 1)
   return stats
 
 
@@ -242,6 +248,7 @@ def hier(
     aux |= {f'{name}/{key}': stat for key, stat in stats.items()}
   loss = sum(loss for loss, _ in losses)
   # Nodes that no triplet names are seen by no loss.
+  # Not of a maximum, which XLA takes over NaN on a CPU.
   lost = _sharding.total(jnp.sum(jnp.isnan(z)), axis_name) > 0
   loss = jnp.where(lost | jnp.any(jnp.isnan(rho)), jnp.nan, loss)
   return loss, jax.tree.map(lax.stop_gradient, aux)

@@ -56,13 +56,24 @@ def terms(z, labels, rho, distance, few, axis_name):
     own = rank * share + places(share)
   mine = lambda a: jnp.take(a, own, axis=0, mode='clip')
   near = lambda dist: jnp.exp(-lax.stop_gradient(dist))
-  dist = None
-  if few(z.shape[0], nodes.shape[0]) or few(share, rho.shape[0]):
-    among = distance(*map(lax.stop_gradient, (mine(rho), rho)))
-  else:
-    dist = distance(jnp.concatenate([nodes, rho]), rho)
+  still = lambda *points: map(lax.stop_gradient, points)
+  named = few(z.shape[0], nodes.shape[0]) or few(share, rho.shape[0])
+  everyone, proxies, dist = jnp.concatenate([nodes, rho]), rho.shape[0], None
+  if named:
+    among = distance(*still(mine(rho), rho))
+  elif devices > 1:
+    dist = distance(everyone, rho)
     among = mine(dist[nodes.shape[0] :])
-  among_data = distance(*map(lax.stop_gradient, (z, nodes)))
+  if named or devices > 1:
+    among_data = distance(*still(z, nodes))
+  else:
+    # Those of the proxies to the data are not used, but one program compiles in
+    # half the time of two.
+    columns = jnp.concatenate([rho, lax.stop_gradient(nodes)])
+    dist = distance(everyone, columns, moving=proxies)
+    among = dist[len(nodes) :, :proxies]
+    among_data = dist[: len(nodes), proxies:]
+    dist = dist[:, :proxies]
   found = {
     'data': Term(nodes, classes, near(among_data) + same, rank * z.shape[0]),
     'proxy': Term(rho, None, near(among), rank * share),
@@ -95,13 +106,14 @@ def draw(keys, terms, k, axis_name, per_anchor, self_negatives):
     for term in terms
   ]
   sizes = [count.size for _, count in mined]
-  rows = [t.first + places(m) for t, m in zip(terms, sizes, strict=True)]
-  fold_in = jax.vmap(jax.random.fold_in, (None, 0))
-  keys = [fold_in(key, row) for key, row in zip(keys, rows, strict=True)]
+  rows = jnp.concatenate(
+    [t.first + places(m) for t, m in zip(terms, sizes, strict=True)]
+  )
+  keys = jnp.stack(keys)[np.repeat(np.arange(len(sizes)), sizes)]
   neighbors, count = map(jnp.concatenate, zip(*mined, strict=True))
   triplets = mining.draw_triplets(
-    jnp.concatenate(keys),
-    jnp.concatenate(rows),
+    jax.vmap(jax.random.fold_in)(keys, rows),
+    rows,
     neighbors,
     count,
     np.repeat([term.nodes.shape[0] for term in terms], sizes),

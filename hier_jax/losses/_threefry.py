@@ -42,7 +42,8 @@ def _counters(shape: Sequence[int]) -> jax.Array:
 
 def _keys(key: jax.Array, low: jax.Array) -> jax.Array:
   # XLA would make a key anew wherever one that is derived from it is made, and
-  # the work doubles in each round of each of them.
+  # the work doubles in each round of each of them; numbers wherever they are
+  # used.
   return lax.optimization_barrier(jnp.stack(_threefry(key, low), -1))
 
 
@@ -55,7 +56,8 @@ def _fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
 
 
 def _bits(key: jax.Array, width: int, shape: Sequence[int]) -> jax.Array:
-  high, low = _threefry(key, _counters(shape))
+  words = _keys(key, _counters(shape))
+  high, low = words[..., 0], words[..., 1]
   if width == 64:
     return high.astype(jnp.uint64) << 32 | low.astype(jnp.uint64)
   return (high ^ low).astype(f'uint{width}')

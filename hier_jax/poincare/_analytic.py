@@ -78,11 +78,11 @@ def _lambert(itemsize):
   return [[float(a / below[0]) for a in p] for p in (above, below)]
 
 
-def times_tanhc(u, s):
-  """Product u tanh(r) / r, s = r^2 >= 0 broadcast against u.
+def tanhc_steps(s):
+  """tanh(r) / r of s = r^2 >= 0 as near, part, far.
 
-  Lambert's continued fraction 1 / (1 + s/(3 + s/(5 + ...))) for s < 2, whose
-  small part is added to u last: that costs one rounding.
+  It is 1 - part where `near`, and `far` elsewhere. Lambert's continued fraction
+  1 / (1 + s/(3 + s/(5 + ...))) for s < 2.
   """
   near = s < 2
   small, large = jnp.where(near, s, 0), jnp.where(near, 2, s)
@@ -91,6 +91,15 @@ def times_tanhc(u, s):
   decay = jnp.exp(-2 * r)
   far = (1 - 2 * decay / (1 + decay)) / r
   part = small * below / (above + small * below)
+  return near, part, far
+
+
+def times_tanhc(u, s):
+  """Product u tanh(r) / r, s = r^2 >= 0 broadcast against u.
+
+  The small part of it is added to u last: that costs one rounding.
+  """
+  near, part, far = tanhc_steps(s)
   return jnp.where(near, u - u * part, u * far)
 
 

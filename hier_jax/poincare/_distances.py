@@ -64,30 +64,33 @@ def _scaled(x, y, c):
   return x * inverse, y * inverse, c * unit * unit, unit
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _all_pairs(x, y, c, backward):
-  return _all_pairs_fwd(x, y, c, backward)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _all_pairs(x, y, c, backward, moving):
+  return _all_pairs_fwd(x, y, c, backward, moving)[0]
 
 
-def _all_pairs_fwd(x, y, c, backward):
+def _all_pairs_fwd(x, y, c, backward, moving):
   del backward
   x, y, c, unit = _scaled(x, y, c)
   # At once: a loop over both compiles in half the time of two.
   ab, error = _rounding.gap_and_error(jnp.concatenate([x, y]), c)
   (a, b), (error_a, error_b) = (jnp.split(v, [len(x)]) for v in (ab, error))
-  gaps = a[:, None], b[None]
-  q = _pairwise.sqdist(x, y) / (gaps[0] * gaps[1])
+  q = _pairwise.sqdist(x, y) / (a[:, None] * b[None])
   length = _analytic.arc(q, c, error_a[:, None] + error_b[None])
-  return unit * length, (x, y, c, q, length, gaps, unit)
+  own = slice(moving)
+  gaps = a[:, None], b[None, own]
+  residuals = x, y[own], c, q[:, own], length[:, own], gaps, unit
+  return unit * length, residuals
 
 
-def _all_pairs_bwd(backward, residuals, g):
+def _all_pairs_bwd(backward, moving, residuals, g):
   """Closed form, holding a few n x m matrices where AD would hold a dozen.
 
   dL/d|x_i - y_j|^2 = g d'(q) / (a_i b_j), dL/da_i = -sum_j g d'(q) q / a_i.
   Lengths and points are in a unit, which their derivatives do not have.
   """
   x, y, c, q, length, gaps, unit = residuals
+  fixed, g = g.shape[1] - len(y), g[:, :moving]
   by_q, by_c = _analytic.arc_slopes(q, c, length)
   h = g * by_q
   # 1 - c|.|^2 is constant on its floor.
@@ -101,15 +104,20 @@ def _all_pairs_bwd(backward, residuals, g):
   grad_c = jnp.sum(g * by_c) + sum(
     jnp.sum(push * numerics.dot(z, z)) for push, z in ((push_x, x), (push_y, y))
   )
+  grad_y = jnp.pad(grad_y, ((0, fixed), (0, 0)))
   return grad_x, grad_y, grad_c * unit * unit * unit
 
 
 _all_pairs.defvjp(_all_pairs_fwd, _all_pairs_bwd)
 
 
-@_arguments.op('x', 'y', axes=2, static=('backward',))
-def _dist_matrix(x, y, *, c, backward):
-  pairs = functools.partial(_all_pairs, backward=backward)
+@_arguments.op('x', 'y', axes=2, static=('backward', 'moving'))
+def dist_matrix_of(x, y, *, c, backward='auto', moving=None):
+  """`dist_matrix` whose gradient is that of the first `moving` rows of y alone.
+
+  The distances to the rest of y have none. None moves all.
+  """
+  pairs = lambda x, y, c: _all_pairs(x, y, c, backward, moving)
   signature = '(n,d),(m,d),()->(n,m)'
   return jnp.vectorize(pairs, signature=signature)(x, y, c)
 
@@ -161,7 +169,7 @@ def dist_matrix(
       'dist_matrix takes [n, d] and [m, d], with any leading dimensions, got'
       f' {x.shape} and {y.shape}'
     )
-  return _dist_matrix(x, y, c=c, backward=backward)
+  return dist_matrix_of(x, y, c=c, backward=backward)
 
 
 @_arguments.op('x', 'p', vectors=('normal',), static=('signed',))

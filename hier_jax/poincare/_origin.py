@@ -230,6 +230,104 @@ def riemannian_gradient(
 CLIP_RADIUS = 2.3
 
 
+def _radial_steps(size, power, c, clip_radius):
+  """What makes y `[..., d]` of length `size` the point y a - (y a) b.
+
+  Args:
+    size: `[..., 1]`, in a unit of length that is `power`.
+    power: `[..., 1]`.
+    c: curvature `[..., 1]`.
+    clip_radius: number, or None.
+
+  Returns:
+    a, b and the derivative by `size` of the point's length, but for its factor
+    1 - c|point|^2; all `[..., 1]`.
+  """
+  factor, stretch, norm = power, power, power * size
+  if clip_radius is not None:
+    slack = _SLACK * (1 / power)
+    over = size + slack
+    longer, short = power * over > clip_radius, clip_radius / over
+    factor = jnp.where(longer, short, factor)
+    shrunk = short * short * slack * (1 / clip_radius)
+    stretch = jnp.where(longer, shrunk, power)
+    norm = factor * size
+  room = _rounding.radius(c[..., 0])
+  limit = lax.stop_gradient(_SATURATED * room)
+  far = norm > limit
+  safe = jnp.where(size > 0, size, 1)
+  factor = jnp.where(far, limit / safe, factor)
+  norm = jnp.minimum(jnp.where(far, limit, norm), jnp.finfo(size.dtype).max)
+  near, part, rest = _analytic.tanhc_steps(c * norm * norm)
+  norm = jnp.where(near, norm - norm * part, norm * rest)
+  room = (1 - _MARGIN) * room
+  outside = norm > room
+  room = jnp.where(outside, room, 1)
+  factor = jnp.where(near, factor, factor * rest)
+  return (
+    jnp.where(outside, room / safe, factor),
+    jnp.where(outside | ~near, 0, part),
+    jnp.where(outside | far, 0, stretch),
+  )
+
+
+def _radial_slopes(size, power, c, clip_radius):
+  """`_radial_steps`, and what their backward pass multiplies by.
+
+  The derivative of tanh is 1 - tanh^2, that of the metric.
+
+  Returns:
+    a and b; the derivative of the point by u across u; and what that along u
+    has more, as a factor of y <y, .>. Both of these are divided by the metric.
+  """
+  a, b, stretch = _radial_steps(size, power, c, clip_radius)
+  across = a - a * b
+  gap = 1 - c * (across * size) ** 2
+  inverse = gap * gap / 4 * (1 / power)
+  sq = jnp.where(size > 0, size * size, 1)
+  return a, b, across * inverse, (stretch * gap - across) / sq * inverse
+
+
+def _at_once(columns):
+  """Columns `[..., 1]`, made in one kernel.
+
+  XLA would make one of each quotient, and on a CPU the number of kernels is
+  most of what a program costs to compile.
+  """
+  columns = lax.optimization_barrier(jnp.concatenate(columns, -1))
+  return jnp.split(columns, columns.shape[-1], -1)
+
+
+@jax.custom_vjp
+def _to_ball(u, c, clip_radius):
+  return _to_ball_fwd(u, c, clip_radius)[0]
+
+
+def _to_ball_fwd(u, c, clip_radius):
+  y, power = numerics.scaled(u)
+  size = numerics.sqrt(numerics.dot(y, y))
+  a, b, across, along = _at_once(_radial_slopes(size, power, c, clip_radius))
+  tangent = y * a
+  residuals = y, size, power, c, clip_radius, across, along
+  return tangent - tangent * b, residuals
+
+
+def _to_ball_bwd(residuals, g):
+  y, size, power, c, clip_radius, across, along = residuals
+  radial = numerics.dot(g, y)
+
+  def factor(c, clip_radius):
+    a, b, _ = _radial_steps(size, power, c, clip_radius)
+    gap = lax.stop_gradient(1 - c * ((a - a * b) * size) ** 2)
+    return (a - a * b) * (gap * gap / 4)
+
+  _, vjp = jax.vjp(factor, c, clip_radius)
+  return g * across + y * (radial * along), *vjp(radial)
+
+
+_to_ball.defvjp(_to_ball_fwd, _to_ball_bwd)
+
+
 @_arguments.op(vectors=('u',))
 def to_ball(
   u: Float[ArrayLike, '*#batch d'],
@@ -260,21 +358,6 @@ def to_ball(
     [1.  4.6]
   """
   # All of it is radial: the norm is taken once, and u multiplied at the end.
-  y, power = numerics.scaled(u)
-  size = numerics.sqrt(numerics.dot(y, y))
-  factor, norm = power, power * size
-  if clip_radius is not None:
-    over = size + _SLACK / power
-    factor = jnp.where(power * over > clip_radius, clip_radius / over, power)
-    norm = factor * size
-  room = _rounding.radius(c)
-  limit = lax.stop_gradient(_SATURATED * room)
-  far = norm > limit
-  factor = jnp.where(far, limit / jnp.where(far, size, 1), factor)
-  norm = jnp.minimum(jnp.where(far, limit, norm), jnp.finfo(u.dtype).max)
-  s = c[..., None] * norm * norm
-  x, norm = (_analytic.times_tanhc(v, s) for v in (y * factor, norm))
-  room = (1 - _MARGIN) * room
-  outside = norm > room
-  room, norm = jnp.where(outside, room, 1), jnp.where(outside, norm, 1)
-  return riemannian_gradient(jnp.where(outside, x * (room / norm), x), c=c)
+  shape = u.shape[:-1]
+  c = jnp.broadcast_to(c, shape)[..., None]
+  return _to_ball(u, c, clip_radius)

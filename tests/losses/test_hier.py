@@ -417,8 +417,11 @@ def test_memory_of_value_and_gradient():
   z, v = jnp.ones((180, 128)), jnp.ones((512, 128))
   labels, key = jnp.zeros(180, jnp.int32), jax.random.key(0)
   lowered = jax.jit(jax.value_and_grad(f, (0, 1))).lower(z, v, labels, key)
-  analysis = lowered.compile().memory_analysis()
-  assert analysis.temp_size_in_bytes <= 48e6
+  compiled = lowered.compile()
+  assert compiled.memory_analysis().temp_size_in_bytes <= 48e6
+  # On a CPU it takes as long to compile as it has kernels.
+  if jax.default_backend() == 'cpu':
+    assert compiled.as_text().count(' fusion(') < 200
 
 
 def test_key_and_temperature_are_arguments_of_a_program():

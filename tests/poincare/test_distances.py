@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hier_jax import poincare
+from hier_jax.poincare import _distances
 from tests.support import derivatives, exact_geometry
 
 REGIMES = [*exact_geometry.REGIMES, 'close']
@@ -23,6 +24,25 @@ def value_and_gradients(g, x, y, c, backward='auto'):
 
 def gradients(*args, **options):
   return jax.device_get(value_and_gradients(*args, **options)[1])
+
+
+def test_fixed_columns_have_distances_and_no_gradient():
+  x, y = 0.5 * np.random.default_rng(4).standard_normal((2, 12, 3))
+  x, y, fixed = (a.astype(np.float32) for a in (x, y[:7], y[7:]))
+
+  @jax.jit
+  def both(x, y):
+    all_of = lambda x, y: _distances.dist_matrix_of(
+      x, jnp.concatenate([y, fixed]), c=0.1, moving=len(y)
+    )
+    moving = lambda x, y: poincare.dist_matrix(x, y, c=0.1)
+    slopes = lambda f: jax.grad(lambda *p: jnp.sum(f(*p) ** 2), (0, 1))(x, y)
+    return all_of(x, y), slopes(all_of), slopes(moving)
+
+  d, got, want = both(x, y)
+  expected = poincare.dist_matrix(x, np.concatenate([y, fixed]), c=0.1)
+  np.testing.assert_allclose(d, expected, rtol=1e-6)
+  chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-5)
 
 
 of_known_curvature = jax.jit(functools.partial(poincare.dist_matrix, c=0.1))
