@@ -21,6 +21,7 @@ __all__ = [
   'as_path',
   'check_output',
   'is_remote',
+  'making_folder',
   'replacing',
   'write_text',
   'writing',
@@ -219,6 +220,34 @@ def replacing(
         _sync(place.parent)
     finally:
       temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def making_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """A new folder to write files in, which has its name only at the end.
+
+  Where the block raises, nothing is left. Parents are made.
+
+  Args:
+    path: the folder, which is not there, or empty; not remote.
+
+  Raises:
+    WriteError: it cannot be written, or holds something.
+  """
+  path = as_path(path)
+  with writing(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
+    temporary.mkdir()
+    try:
+      yield temporary
+      for file in temporary.iterdir():
+        _sync(file)
+      temporary.replace(path)
+      with contextlib.suppress(OSError):
+        _sync(path.parent)
+    finally:
+      shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _made(temporary: pathlib.Path, target: pathlib.Path) -> int:

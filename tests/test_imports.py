@@ -56,6 +56,7 @@ ALLOWED = {
   'inference': {
     'data',
     'evaluation',
+    'layers',
     'models',
     'models/weights',
     'training/distributed',

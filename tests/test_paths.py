@@ -177,3 +177,21 @@ def test_folders_that_cannot_be_synced_are_no_failure(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'fsync', synced)
   paths.write_text(tmp_path / 'a', 'b')
   assert (tmp_path / 'a').read_text() == 'b'
+
+
+def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
+  with paths.making_folder(tmp_path / 'a' / 'b') as folder:
+    (folder / 'x').write_text('1')
+    assert not (tmp_path / 'a' / 'b').exists()
+  assert (tmp_path / 'a' / 'b' / 'x').read_text() == '1'
+  with (
+    pytest.raises(RuntimeError),
+    paths.making_folder(tmp_path / 'c') as folder,
+  ):
+    (folder / 'x').write_text('2')
+    raise RuntimeError
+  with pytest.raises(paths.WriteError, match='a/b cannot be written'):  # noqa: SIM117
+    with paths.making_folder(tmp_path / 'a' / 'b') as folder:
+      (folder / 'x').write_text('3')
+  assert (tmp_path / 'a' / 'b' / 'x').read_text() == '1'
+  assert [file.name for file in tmp_path.iterdir()] == ['a']

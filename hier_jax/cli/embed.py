@@ -1,10 +1,16 @@
 """`hier-jax embed`."""
 
 import sys
+from typing import TYPE_CHECKING
+
+from absl import flags
 
 from hier_jax import paths
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from hier_jax.inference.model import Model
 
 __all__ = ['VERB']
 
@@ -51,6 +57,17 @@ def _define(values):
 
 def define_model(values):
   """Flags that say how a model is opened, and how it works."""
+  define_backbone(values)
+  verbs.number_flag(
+    values,
+    'batch_size',
+    'N: Images at a time; by default 32 for each CPU device, 128 for each GPU'
+    ' or TPU.',
+  )
+
+
+def define_backbone(values: flags.FlagValues) -> None:
+  """Flags that say how a model is opened."""
   verbs.text_flags(
     values,
     architecture="NAME: The backbone's name, where a file of weights does not"
@@ -62,16 +79,10 @@ def define_model(values):
     "PIXELS: The side of a pretrained backbone's images; by default that of its"
     ' name, and 224 for DINOv2.',
   )
-  verbs.number_flag(
-    values,
-    'batch_size',
-    'N: Images at a time; by default 32 for each CPU device, 128 for each GPU'
-    ' or TPU.',
-  )
 
 
-def open_model(values, name):
-  """Opens the model that the flags of `define_model` tell of."""
+def open_model(values: flags.FlagValues, name: str) -> 'Model':
+  """Opens the model that the flags of `define_backbone` tell of."""
   from hier_jax.inference import model
 
   return model.open_model(

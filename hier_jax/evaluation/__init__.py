@@ -10,7 +10,7 @@ from hier_jax.evaluation.retrieval.lift import Lift, lift
 from hier_jax.evaluation.retrieval.metrics import retrieval_metrics
 from hier_jax.evaluation.retrieval.nearest import nearest
 from hier_jax.evaluation.retrieval.per_query import PerQuery, per_query
-from hier_jax.evaluation.statistics import bootstrap_ci, paired_test
+from hier_jax.evaluation.statistics import bootstrap_ci, paired_test, wilson
 from hier_jax.evaluation.table import format_table
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.formats import write_tree
@@ -40,6 +40,7 @@ __all__ = [
   'proxy_tree',
   'read_faiss',
   'retrieval_metrics',
+  'wilson',
   'write_faiss',
   'write_tree',
 ]

@@ -8,6 +8,7 @@ for itself is too sure; `clusters` draws whole classes.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -180,6 +181,46 @@ def paired_test(
   p_value = _sign_flip_p(sums, num_resamples, seed)
   counted = int(sizes.sum())
   return PairedTest(float(sums.sum() / counted), low, high, p_value, counted)
+
+
+def wilson(
+  mean: float, num_values: int, *, confidence: float = 0.95
+) -> Interval:
+  """A confidence interval where only a mean of values in [0, 1] is known.
+
+  Wilson's interval of 0s and 1s, as Recall@K has them. Other values vary less
+  about the same mean: for them it is at least as wide as need be. Values
+  are taken for independent.
+
+  Args:
+    mean: of the values, in [0, 1].
+    num_values: how many there are.
+    confidence: confidence level of the interval, in (0, 1).
+
+  Raises:
+    UserError: there are no values, or the mean is none of values in [0, 1].
+
+  References:
+    Wilson, Probable inference, the law of succession, and statistical
+    inference, JASA 22, 1927.
+
+  Example:
+    >>> from hier_jax import evaluation
+    >>> found = evaluation.wilson(0.5, 100)
+    >>> print(f'{found.low:.3f} {found.high:.3f}')
+    0.404 0.596
+  """
+  _check_options(confidence, 1)
+  _checks.positive_int('num_values', num_values)
+  if not 0 <= mean <= 1:
+    raise UserError(f'`mean` is {mean}; expected that of values in [0, 1]')
+  z = float(stats.norm.ppf((1 + confidence) / 2))
+  share = z * z / num_values
+  center = (mean + share / 2) / (1 + share)
+  spread = mean * (1 - mean) / num_values + share / (4 * num_values)
+  half = z * math.sqrt(spread) / (1 + share)
+  low, high = max(center - half, 0.0), min(center + half, 1.0)
+  return Interval(float(mean), low, high, num_values)
 
 
 def _check_options(confidence: float, num_resamples: int) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 from hier_jax import paths
 from hier_jax.data.transforms import EvalView
 from hier_jax.errors import UserError, did_you_mean
+from hier_jax.inference import stored_model
 from hier_jax.models import embedder, registry
 from hier_jax.models.weights import pretrained
 from hier_jax.training.distributed import mapping
-from hier_jax.training.run import from_checkpoint
+from hier_jax.training.run import from_checkpoint, plan
 from hier_jax.training.step import train_step
 
 __all__ = ['Model', 'open_model']
@@ -46,6 +47,10 @@ class Model:
     data: of a run, the name of its data set and where that lies, None for the
       usual place; else None.
     note: what a person is told of the weights.
+    module: what `embed` applies.
+    variables: its parameters and running statistics.
+    settings: of a run, its config.model; else None.
+    run: the run that it was opened from, or None.
   """
 
   name: str
@@ -57,6 +62,10 @@ class Model:
   digest: str
   data: tuple[str, str | None] | None = None
   note: str = ''
+  module: embedder.Embedder | None = None
+  variables: Any = None
+  settings: Mapping[str, Any] | None = None
+  run: from_checkpoint.Trained | None = None
 
 
 def open_model(
@@ -68,9 +77,9 @@ def open_model(
   """Opens a model.
 
   Args:
-    name: the workdir of a run, `WORKDIR/checkpoints/STEP`, a file of weights
-      (see `pretrained.load`), or the name of a backbone whose weights the hub
-      has.
+    name: the workdir of a run, `WORKDIR/checkpoints/STEP`, a .safetensors that
+      `hier-jax export` made of one, a file of weights (see `pretrained.load`),
+      or the name of a backbone whose weights the hub has.
     architecture: the backbone's name, where a file of weights does not tell it.
     image_size: side of the images that a backbone is given, pixels; None for
       that of its name, and 224 for DINOv2. A run has its own.
@@ -80,29 +89,76 @@ def open_model(
   """
   path = paths.as_path(name)
   if not path.is_dir():
-    return _backbone(name, architecture, image_size)
-  if image_size is not None or architecture is not None:
-    raise UserError(
-      f'{path} is a folder, and a run has an image size and an architecture of'
-      ' its own: leave out --image_size and --architecture'
-    )
+    stored = stored_model.read(path)
+    if stored is None:
+      return _backbone(name, architecture, image_size)
+    _check_own(path, 'an exported run', architecture, image_size)
+    return _exported(name, stored)
+  _check_own(path, 'a run', architecture, image_size)
   run = from_checkpoint.open_run(path)
-  settings, data = run.config.model, run.config.data
-  made = _made(
-    str(name),
+  data = run.config.data
+  made = _of_settings(
+    name,
     run.embed,
     run.variables,
     run.view,
-    settings.c,
     run.proxies,
-    is_run=True,
+    run.config.model.to_dict(),
     model=os.path.abspath(run.workdir / 'checkpoints' / str(run.step)),
     title=f'{run.workdir.name}, step {run.step}',
-    backbone=settings.backbone,
-    mean=list(settings.mean),
-    std=list(settings.std),
   )
-  return dataclasses.replace(made, data=(data.name, data.data_dir))
+  return dataclasses.replace(
+    made,
+    data=(data.name, data.data_dir),
+    module=plan.create_model(run.config.model),
+    run=run,
+  )
+
+
+def _check_own(path, what, architecture, image_size):
+  """Raises UserError where options of a backbone are given for another."""
+  if image_size is not None or architecture is not None:
+    raise UserError(
+      f'{path} is {what}, which has an image size and an architecture of its'
+      ' own: leave out --image_size and --architecture'
+    )
+
+
+def _exported(name, stored: stored_model.Stored) -> Model:
+  """The model of a file that `stored_model.write` wrote."""
+  module = plan.create_model(stored.settings)
+  embed = mapping.map_embed(train_step.make_embed(module))
+  made = _of_settings(
+    name,
+    functools.partial(embed, stored.variables),
+    stored.variables,
+    stored.view,
+    stored.proxies,
+    stored.settings,
+    model=os.path.abspath(paths.as_path(name)),
+    title=stored.title,
+  )
+  return dataclasses.replace(made, module=module)
+
+
+def _of_settings(
+  name, embed, variables, view, proxies, settings, **about
+) -> Model:
+  """A run's model, or a copy of it, which has the same digest."""
+  made = _made(
+    str(name),
+    embed,
+    variables,
+    view,
+    settings['c'],
+    proxies,
+    is_run=True,
+    **about,
+    backbone=settings['backbone'],
+    mean=list(settings['mean']),
+    std=list(settings['std']),
+  )
+  return dataclasses.replace(made, settings=settings)
 
 
 class _NoHead(nn.Module):
@@ -147,7 +203,9 @@ def _backbone(name, architecture, image_size) -> Model:
     mean=list(spec.mean),
     std=list(spec.std),
   )
-  return dataclasses.replace(made, note=f'{name}: {loaded.summary()}')
+  return dataclasses.replace(
+    made, note=f'{name}: {loaded.summary()}', module=whole
+  )
 
 
 def _check_known(name):
@@ -206,4 +264,6 @@ def _made(
     found.update(np.ascontiguousarray(leaf).data)
   digest = found.hexdigest()[:32]
   about['digest'] = digest
-  return Model(name, embed, view, c, proxies, about, digest)
+  return Model(
+    name, embed, view, c, proxies, about, digest, variables=variables
+  )

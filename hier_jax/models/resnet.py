@@ -166,8 +166,11 @@ class ResNet(nn.Module):
     x = conv(self.stem_width, size, stride, name='conv1')(images)
     x = nn.relu(norm(name='bn1')(x))
     if not patch:
-      x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+      x = self._max_pool(x)
     return x
+
+  def _max_pool(self, x: jax.Array) -> jax.Array:
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
   def _pool(self, x: jax.Array) -> jax.Array:
     if self.pool not in _POOLS:

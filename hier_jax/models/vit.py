@@ -136,7 +136,8 @@ class ViT(nn.Module):
     x = self._embed(images)
     tokens = {'embed': x}
     count = x.shape[1]
-    x = jnp.pad(x, ((0, 0), (0, -count % self._multiple()), (0, 0)))
+    if missing := -count % self._multiple():
+      x = jnp.pad(x, ((0, 0), (0, missing), (0, 0)))
     # Static: lengths decide shapes.
     block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
     for i in range(self.depth):
@@ -204,7 +205,7 @@ class ViT(nn.Module):
     patches = PatchEmbed(
       self.width, self.patch_size, dtype=self.dtype, name='patch_embed'
     )(images)
-    b = len(patches)
+    b = patches.shape[0]
     first = [self._tokens('cls_token', b, 1)]
     if self.distilled:
       first.append(self._tokens('dist_token', b, 1))
@@ -243,15 +244,14 @@ class ViT(nn.Module):
     return height // p, width // p
 
   def _pool(self, x: jax.Array, train: bool) -> jax.Array:
-    parts = self.split_tokens(x)
-    token = parts['class'][:, 0]
+    token = x[:, 0]
     if self.deit_token == 'mean' or (
       self.deit_token == 'official' and not train
     ):
-      token = (token + parts['distillation'][:, 0]) / 2
+      token = (token + x[:, 1]) / 2
     if self.pool == 'token':
       return token
-    mean = parts['patches'].mean(axis=1)
+    mean = x[:, self._prefix + self.num_registers :].mean(axis=1)
     return mean if self.pool == 'mean' else jnp.concatenate([token, mean], 1)
 
 

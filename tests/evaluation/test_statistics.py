@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.statistics import bootstrap_ci, paired_test
+from hier_jax.evaluation.statistics import bootstrap_ci, paired_test, wilson
 
 NAN = float('nan')
 
@@ -162,3 +163,21 @@ def test_a_run_and_itself():
 def test_bad_input(call, message):
   with pytest.raises(UserError, match=message):
     call()
+
+
+@pytest.mark.parametrize(
+  ('hits', 'count'), [(0, 5), (3, 10), (50, 100), (999, 1000), (7, 7)]
+)
+def test_wilson_is_that_of_a_proportion(hits, count):
+  found = wilson(hits / count, count, confidence=0.9)
+  wanted = stats.binomtest(hits, count).proportion_ci(0.9, method='wilson')
+  np.testing.assert_allclose((found.low, found.high), wanted, atol=1e-12)
+  assert found.mean == hits / count and found.num_values == count
+
+
+@pytest.mark.parametrize(
+  ('mean', 'count'), [(1.5, 3), (float('nan'), 3), (0.5, 0)]
+)
+def test_wilson_of_what_is_no_mean(mean, count):
+  with pytest.raises(UserError, match='expected'):
+    wilson(mean, count)

@@ -20,7 +20,7 @@ from hier_jax.data.builders import (
 )
 from hier_jax.errors import UserError, shown
 
-__all__ = ['create', 'is_bundled', 'place']
+__all__ = ['create', 'is_bundled', 'license_of', 'place']
 
 _BUILDERS: dict[str, type[base.ImageBuilder]] = {
   'emoji': emoji.Emoji,
@@ -73,6 +73,15 @@ def place(name: str, data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
 def is_bundled(name: str) -> bool:
   """Whether the images come with the package."""
   return _parse(name)[0].MANUAL_DOWNLOAD_INSTRUCTIONS is None
+
+
+def license_of(name: str) -> str:
+  """What a data set's images may be used for; '' where that is not known.
+
+  Raises:
+    UserError: for an unknown name.
+  """
+  return _parse(name)[0].license
 
 
 def _parse(name: str) -> tuple[type[base.ImageBuilder], base.ImageConfig]:

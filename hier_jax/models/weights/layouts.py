@@ -254,7 +254,8 @@ def _big_vision(
 _ours = functools.partial(
   Layout,
   prefix=r'(?<=^params/)backbone/|(?<=^batch_stats/)backbone/',
-  dropped=r'params/head/.*',
+  # Hierarchical proxies are those of an exported run.
+  dropped=r'params/head/.*|hier_proxies',
 )
 _torch = functools.partial(
   Layout,

@@ -24,6 +24,7 @@ __all__ = [
   'identify',
   'is_file',
   'load',
+  'local',
   'save',
 ]
 
@@ -59,7 +60,7 @@ def load(
   """
   path, named = _resolve(source, cache_dir)
   backbone = model.backbone if isinstance(model, embedder.Embedder) else model
-  with _local(path) as file:
+  with local(path) as file:
     weights, layout, told = _open(file)
     loaded = fitting.fit(weights, layout, backbone, path)
   loaded = loaded._replace(architecture=told or named)
@@ -85,6 +86,7 @@ def save(
   variables: Mapping[str, Any],
   *,
   architecture: str,
+  about: Mapping[str, str] | None = None,
 ) -> None:
   """Writes variables under our own paths, as .safetensors.
 
@@ -92,12 +94,14 @@ def save(
     path: of the .safetensors to write.
     variables: of a backbone or of an `Embedder`.
     architecture: the backbone's name, which the file then tells.
+    about: what else its metadata say, text by name.
 
   Raises:
     UserError: there is no such backbone, or the path cannot be written or has
       another suffix.
   """
-  _write(path, _flat(variables), architecture, format=_FORMAT)
+  told = {**(about or {}), 'format': _FORMAT}
+  _write(path, _flat(variables), architecture, **told)
 
 
 def export(
@@ -191,7 +195,7 @@ def identify(
     UserError: as `load`, or more than one backbone has such arrays.
   """
   path, named = _resolve(source, cache_dir)
-  with _local(path) as file:
+  with local(path) as file:
     return _identified(file, architecture or named, image_size, path)
 
 
@@ -253,7 +257,7 @@ def _find(source: str | os.PathLike[str]) -> pathlib.Path | _Published:
 
 
 @contextlib.contextmanager
-def _local(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def local(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """The file where it is local, else a copy that is there for the block."""
   if not paths.is_remote(path):
     yield path

@@ -21,7 +21,7 @@ from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.models import embedder
 from hier_jax.training.config import checks
 from hier_jax.training.distributed import mapping
-from hier_jax.training.logs import records
+from hier_jax.training.logs import names, records
 from hier_jax.training.run import embedding, inputs, plan
 from hier_jax.training.run import workdir as workdirs
 from hier_jax.training.run.checkpoint import Checkpoints
@@ -29,7 +29,15 @@ from hier_jax.training.step import optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 
-__all__ = ['Trained', 'home', 'is_run', 'open_run', 'read_task', 'taxonomy']
+__all__ = [
+  'Trained',
+  'evaluations',
+  'home',
+  'is_run',
+  'open_run',
+  'read_task',
+  'taxonomy',
+]
 
 
 class Trained(NamedTuple):
@@ -251,6 +259,32 @@ def _metrics(workdir: pathlib.Path, step: int) -> dict[str, float]:
   ]
   row = logged[-1] if logged else {}
   return {key: x for key, x in row.items() if isinstance(x, float)}
+
+
+def evaluations(run: Trained) -> dict[str, dict[str, Any]]:
+  """What a run's records say of this checkpoint, and of what it had to beat.
+
+  Returns:
+    Name -> record of `MetricsLog`, with its metrics and counts. The checkpoint
+    is the last, of kind 'eval' on test classes or, where only those are there,
+    'validation'; its baselines are before it. {} where it was not evaluated.
+  """
+  found = records.read(run.workdir / 'metrics.jsonl')
+  own = [
+    record
+    for kind in (names.VALIDATION, 'eval')
+    for record in found
+    if record.get('kind') == kind
+    and record.get('checkpoint', record['step']) == run.step > 0
+  ]
+  if not own:
+    return {}
+  rows = {
+    record['name']: record
+    for record in found
+    if record.get('kind') == 'eval' == own[-1]['kind'] and record['step'] == 0
+  }
+  return rows | {f'step {run.step}': own[-1]}
 
 
 def _proxies(

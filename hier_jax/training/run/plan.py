@@ -1,7 +1,8 @@
 """All that a run needs, made and checked before anything is compiled."""
 
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -74,9 +75,9 @@ class Plan(NamedTuple):
     )
 
 
-def create_model(settings: ConfigDict) -> models.Embedder:
+def create_model(settings: Mapping[str, Any]) -> models.Embedder:
   """The `models.Embedder` of config.model, to be mapped over devices."""
-  options = settings.to_dict()
+  options = dict(settings)
   options['dtype'] = np.dtype(options['dtype'])
   return models.create(**options, axis_name=mapping.AXIS)
 

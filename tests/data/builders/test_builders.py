@@ -330,3 +330,10 @@ def test_folder_names_are_checked():
     folder.Folder.config('a b')
   with pytest.raises(UserError, match='expected folder/NAME'):
     builders.place('folder', None)
+
+
+def test_the_license_of_a_data_set_is_known_without_it():
+  assert 'ATTRIBUTION.md' in builders.license_of('emoji/subgroup')
+  assert builders.license_of('folder/mine') == 'that of your images'
+  with pytest.raises(UserError, match='unknown data set'):
+    builders.license_of('none')

@@ -1,5 +1,6 @@
 """A run's data set, as its checkpoint embeds it."""
 
+import json
 import os
 
 import pytest
@@ -44,3 +45,27 @@ def test_a_moved_run_is_evaluated_with_data_that_was_moved(
     UserError, match=r'not prepared. If the data .*--data_dir'
   ):
     from_checkpoint.read_task('moved', data_dir='/nowhere')
+
+
+def test_evaluations_are_those_of_the_checkpoint(tmp_path):
+  rows = [
+    {'kind': 'eval', 'step': 0, 'name': 'raw pixels'},
+    {'kind': 'train', 'step': 4},
+    {'kind': 'validation', 'step': 4, 'name': 'step 4'},
+    {'kind': 'validation', 'step': 8, 'name': 'step 8'},
+    {'kind': 'eval', 'step': 8, 'name': 'step 8'},
+    {'kind': 'eval', 'step': 8, 'name': 'best', 'checkpoint': 4},
+    {'kind': 'validation', 'step': 12, 'name': 'step 12'},
+  ]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  (tmp_path / 'metrics.jsonl').write_text(text)
+
+  def at(step):
+    run = from_checkpoint.Trained(tmp_path, step, *[None] * 5)
+    return from_checkpoint.evaluations(run)
+
+  assert at(8) == {'raw pixels': rows[0], 'step 8': rows[4]}
+  assert at(4) == {'raw pixels': rows[0], 'step 4': rows[5]}
+  # What was validated alone has no baselines: those are of test classes.
+  assert at(12) == {'step 12': rows[6]}
+  assert at(16) == at(0) == {}
