@@ -385,7 +385,7 @@ def test_retrieval_is_the_same(dtype, many):
 def test_the_nearest_proxy_is_picked_most_often():
   """Rates that are negative never pick it."""
   dist = np.float32([[0.3, 0.3, 0.1]])
-  number = 200_000
+  number = 50_000
   triplets = triplets_lib.Triplets(
     *np.zeros((3, number), np.int32), weight=np.ones(number, np.float32)
   )

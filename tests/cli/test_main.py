@@ -15,6 +15,7 @@ from tests.support import places
 from tests.support.command_line import run
 
 
+@pytest.mark.slow
 def test_evaluate_and_report_say_what_train_printed(
   config_file, tmp_path, capsys
 ):

@@ -90,8 +90,11 @@ def _small_chunks(monkeypatch):
   monkeypatch.setattr(_lca_sums, 'CHUNK', {'cpu': 17 * 400})
 
 
-@pytest.mark.parametrize('jit', [False, True], ids=['eager', 'jit'])
-@pytest.mark.parametrize('normalize_by', ['all', 'valid'])
+@pytest.mark.parametrize(
+  ('normalize_by', 'jit'),
+  [('all', False), ('valid', True)],
+  ids=['all-eager', 'valid-jit'],
+)
 def test_lca_matches_float64_oracle(normalize_by, jit):
   dist, triplets, noise = random_case()
   f = lambda dist: losses.lca(
@@ -169,8 +172,8 @@ def test_soft_picks_have_the_gradient_of_their_loss(normalize_by):
   loss, grad = jax.jit(jax.value_and_grad(f))(dist)
   with jax.enable_x64(True):
     wide = jnp.asarray(dist, jnp.float64)
-    plain = lambda dist: soft_loss(dist, triplets, **options)
-    value, want = jax.value_and_grad(plain)(wide)
+    plain = jax.jit(lambda dist: soft_loss(dist, triplets, **options))
+    value, want = jax.jit(jax.value_and_grad(plain))(wide)
     step = 1e-6 * np.eye(15).reshape(15, 5, 3)
     slopes = [float(plain(wide + h) - plain(wide - h)) / 2e-6 for h in step]
   np.testing.assert_allclose(loss, value, rtol=1e-5)
@@ -180,19 +183,23 @@ def test_soft_picks_have_the_gradient_of_their_loss(normalize_by):
 
 def test_noise_of_both_picks_can_be_shared():
   dist, triplets, noise = random_case()
-  # So warm that the noise alone decides.
-  f = lambda shared, noise=None: losses.lca(
-    jax.random.key(0),
-    dist,
-    triplets,
-    gumbel=noise,
-    temperature=1e4,
-    shared_noise=shared,
-  )
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def f(shared, noise=None):
+    # So warm that the noise alone decides.
+    return losses.lca(
+      jax.random.key(0),
+      dist,
+      triplets,
+      gumbel=noise,
+      temperature=1e4,
+      shared_noise=shared,
+    )
+
   chex.assert_trees_all_close(
     f(True, noise), f(False, noise[[0, 0]]), rtol=1e-6
   )
-  separate, shared = (f(shared)[1]['collision_rate'] for shared in (0, 1))
+  separate, shared = (f(s)[1]['collision_rate'] for s in (False, True))
   assert separate < 0.1 < 0.99 < shared
 
 
@@ -201,8 +208,10 @@ def test_weight_zero_is_as_if_absent():
   keep = np.random.default_rng(1).random(500) < 0.4
   part = jax.tree.map(lambda a: a[keep], triplets)
   masked = triplets._replace(weight=keep.astype(np.float32))
-  f = jax.value_and_grad(
-    lambda d, t, noise: losses.lca(None, d, t, gumbel=noise)[0]
+  f = jax.jit(
+    jax.value_and_grad(
+      lambda d, t, noise: losses.lca(None, d, t, gumbel=noise)[0]
+    )
   )
   got, want = f(dist, masked, noise), f(dist, part, noise[:, keep])
   jax.tree.map(
@@ -257,6 +266,7 @@ def repeated(count, seed=3, proxies=6):
   )
 
 
+@pytest.mark.slow
 def test_picks_follow_the_softmax_of_the_distances():
   """LCA frequencies of a million draws against softmax(-max(d_i, d_j) / t)."""
   count, temperature = 500_000, 0.2
@@ -406,7 +416,7 @@ def test_no_gradient_by_temperature_and_margin():
     temperature=temperature,
     margin=margin,
   )[0]
-  assert jax.grad(f, (0, 1))(0.1, 0.1) == (0, 0)
+  assert jax.jit(jax.grad(f, (0, 1)))(0.1, 0.1) == (0, 0)
 
 
 def test_bad_input_is_named():

@@ -130,12 +130,14 @@ def test_gradients_agree_with_differences(oracle):
 def test_rows_that_do_not_count_have_no_gradient(oracle):
   loss, z, labels, proxies = case(oracle)
   where = np.arange(24) < 10
-  f = jax.value_and_grad(
-    lambda z, labels, where: loss(z, labels, proxies, where=where)
+  f = jax.jit(
+    jax.value_and_grad(
+      lambda z, labels, where: loss(z, labels, proxies, where=where)
+    )
   )
   value, gradient = f(z, labels, where)
   np.testing.assert_allclose(
-    value, loss(z[:10], labels[:10], proxies), rtol=1e-6
+    value, jax.jit(loss)(z[:10], labels[:10], proxies), rtol=1e-6
   )
   assert not np.any(gradient[10:])
   # Labels outside the classes do not count either; nor does an empty batch.
@@ -157,7 +159,7 @@ def test_aligned_rows_and_large_scales_are_finite(oracle):
     'normalized_softmax': {'temperature': 1e-3},
     'proxy_nca_pp': {'temperature': 1e-3},
   }.get(oracle.__name__, {'scale': 1000.0})
-  f = jax.value_and_grad(functools.partial(loss, **scale), (0, 2))
+  f = jax.jit(jax.value_and_grad(functools.partial(loss, **scale), (0, 2)))
   for z in (first[labels], -first[labels], 0 * first[labels]):
     chex.assert_tree_all_finite(f(z, labels, proxies))
 
@@ -190,8 +192,8 @@ def test_soft_triple_matches_official_vectors(name):
 
 def test_soft_triple_regularizer():
   _, z, labels, centers = case(soft_triple)
-  f = lambda weight: losses.soft_triple(
-    z, labels, centers, center_weight=weight
+  f = jax.jit(
+    lambda weight: losses.soft_triple(z, labels, centers, center_weight=weight)
   )
   w = unit(centers)
   pairs = [(0, 1), (0, 2), (1, 2)]
@@ -200,8 +202,10 @@ def test_soft_triple_regularizer():
     f(0.2) - f(0.0), 0.2 * total / (7 * 3 * 2), rtol=1e-4
   )
   merged = jnp.ones((2, 3, 4))
-  gradient = jax.grad(
-    lambda w: losses.soft_triple(z[:, :4], labels % 2, w, center_weight=0.2)
+  gradient = jax.jit(
+    jax.grad(
+      lambda w: losses.soft_triple(z[:, :4], labels % 2, w, center_weight=0.2)
+    )
   )(merged)
   chex.assert_tree_all_finite(gradient)
 
@@ -213,7 +217,7 @@ def test_arc_face_falls_with_the_angle():
   proxies = jnp.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
   label = jnp.zeros(1, int)
   loss = lambda z: losses.arc_face(z[None], label, proxies, scale=5.0)
-  assert np.all(np.diff(jax.vmap(loss)(z)) > -1e-6)
+  assert np.all(np.diff(jax.jit(jax.vmap(loss))(z)) > -1e-6)
 
 
 def test_centers_are_drawn_for_each_class():

@@ -67,11 +67,18 @@ def assert_finite(tree):
     assert np.all(np.isfinite(np.asarray(leaf, np.float64)))
 
 
-@each_operation
-def test_derivatives_agree_with_differences(name):
+@pytest.mark.parametrize(
+  ('name', 'order'),
+  [
+    *((name, 1) for name in OPS if name not in ('log0', 'dist')),
+    ('log0', 2),
+    ('dist', 2),
+    pytest.param('logmap', 2, marks=pytest.mark.slow),
+  ],
+)
+def test_derivatives_agree_with_differences(name, order):
   kinds, op, _ = OPS[name]
   args = arguments(kinds, np.random.default_rng(3), 3, 4, 0.7, 'mid')
-  order = 2 if name in ('log0', 'dist', 'logmap') else 1
   derivatives.check(
     lambda c, *args: op(*args, c=c), np.float32(0.7), *args, order=order
   )
@@ -82,8 +89,14 @@ def test_any_leading_dimensions_and_one_curvature_a_point(name):
   kinds, op, _ = OPS[name]
   args = arguments(kinds, np.random.default_rng(4), 6, 3, 1.0, 'head')
   c = np.linspace(0.2, 1, 6, dtype=np.float32)
-  each = jax.jit(jax.vmap(lambda c, *args: op(*args, c=c)))(c, *args)
-  grid = op(*(a.reshape(2, 3, *a.shape[1:]) for a in args), c=c.reshape(2, 3))
+
+  @jax.jit
+  def both(c, *args):
+    shaped = [a.reshape(2, 3, *a.shape[1:]) for a in args]
+    each = jax.vmap(lambda c, *args: op(*args, c=c))(c, *args)
+    return each, op(*shaped, c=c.reshape(2, 3))
+
+  each, grid = both(c, *args)
   np.testing.assert_allclose(
     grid.reshape(each.shape), each, rtol=1e-5, atol=1e-6
   )

@@ -118,14 +118,20 @@ def test_command_exports_the_gallery(tmp_path, capsys):
   assert faiss_index.read_faiss(tmp_path / 'g.faiss').index.ntotal == 270
 
 
-@pytest.mark.parametrize('kind', faiss_index.KINDS)
-@pytest.mark.parametrize('mapped', [False, True])
-def test_kinds_find_the_nearest(tmp_path, kind, mapped):
-  rng = np.random.default_rng(0)
+@pytest.fixture(scope='module', params=faiss_index.KINDS)
+def written(request, tmp_path_factory):
+  """A kind, the points of an index of it, and its file."""
+  kind, rng = request.param, np.random.default_rng(0)
   x = rng.standard_normal((10_000 if kind == 'ivfpq' else 300, 6))
   x /= 1.1 * np.linalg.norm(x, axis=1, keepdims=True)
-  path = tmp_path / 'a.faiss'
+  path = tmp_path_factory.mktemp(kind) / 'a.faiss'
   evaluation.write_faiss(x, path, c=1.0, kind=kind)
+  return kind, x, path
+
+
+@pytest.mark.parametrize('mapped', [False, True])
+def test_kinds_find_the_nearest(written, mapped):
+  kind, x, path = written
   index = evaluation.read_faiss(path, mapped=mapped)
   queries = x[:20] * 0.9
   scores, rows = index.search(queries, 100)

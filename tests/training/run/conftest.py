@@ -1,5 +1,6 @@
 """What runs in these tests train on, and with."""
 
+import jax
 import pytest
 
 from hier_jax.data import datasets
@@ -22,7 +23,16 @@ def programs(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _forget_large_programs():
-  """Leaves out what tests/conftest.py does: here programs are shared.
+  """Leaves out what tests/conftest.py does: here programs are shared."""
 
-  A module of these tests has few enough to keep them all until its end.
-  """
+
+@pytest.fixture(autouse=True, scope='module')
+def _forget_programs():
+  """Leaves that out too: the modules of this folder share programs."""
+
+
+@pytest.fixture(autouse=True, scope='package')
+def _forget_programs_of_runs():
+  """Frees them after the folder, which has few enough to keep them all."""
+  yield
+  jax.clear_caches()

@@ -136,6 +136,7 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_data_sets_own_validation_split_is_used(tmp_path, colors):
   colors['train'], colors['val'] = datasets.hold_out(colors['train'], 4)
   config = training_data.config(

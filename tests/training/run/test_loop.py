@@ -60,10 +60,8 @@ def losses_on(devices, backbone, steps=8):
   return np.array(found)
 
 
-@pytest.mark.parametrize(
-  'backbone',
-  ['vit_test_patch4', pytest.param('resnet_test', marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('backbone', ['vit_test_patch4', 'resnet_test'])
 def test_losses_do_not_depend_on_the_number_of_devices(backbone):
   one, four = losses_on(1, backbone), losses_on(4, backbone)
   np.testing.assert_allclose(four, one, rtol=1e-5)
@@ -88,6 +86,7 @@ def assert_same_run(a, b, config):
   assert all(jax.tree.leaves(same))
 
 
+@pytest.mark.slow
 def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
   tmp_path, monkeypatch
 ):

@@ -1,5 +1,6 @@
 """Every metric loss a config can name, alone and with HIER."""
 
+import functools
 import inspect
 
 import chex
@@ -73,8 +74,9 @@ def test_options_of_hier_are_those_of_its_signature():
   assert not {*ball, 'axis_name'} & set(hier)
 
 
-@pytest.mark.parametrize('name', objective.LOSSES)
-def test_every_loss_trains_its_rows_and_parameters(name):
+@functools.cache
+def traced(name):
+  """Value and gradients of a loss alone, and what its config makes of it."""
   config = training_data.config(
     **{'loss.metric': name, 'loss.hier_weight': 0.0}
   )
@@ -83,9 +85,14 @@ def test_every_loss_trains_its_rows_and_parameters(name):
   params = params_of(config)
   del params['hierarchical_proxies']
   f = lambda z, params: loss_of(config, jax.random.key(0), z, labels, params)
-  (value, aux), grads = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))(
-    z, params
-  )
+  f = jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))
+  return f.trace(z, params), z, params
+
+
+@pytest.mark.parametrize('name', objective.LOSSES)
+def test_every_loss_trains_its_rows_and_parameters(name):
+  program, z, params = traced(name)
+  (value, aux), grads = program.lower().compile()(z, params)
   assert set(aux) == {'loss', 'metric'}
   chex.assert_tree_all_finite((value, grads))
   assert all(jnp.any(g != 0) for g in jax.tree.leaves(grads))
@@ -110,11 +117,12 @@ def test_sum_of_metric_and_hier(name):
   params = params_of(config)
   total, aux = jax.jit(lambda z, p: f(z, labels, p, None))(z, params)
   metric = {
-    'proxy_anchor': lambda: losses.proxy_anchor(
+    'proxy_anchor': lambda z: losses.proxy_anchor(
       z, labels, params['class_proxies']
     ),
-    'hyp': lambda: losses.hyp(z, labels, c=0.1),
-  }[name]()
+    'hyp': lambda z: losses.hyp(z, labels, c=0.1),
+  }[name]
+  metric = jax.jit(metric)(z)
   np.testing.assert_allclose(aux['metric'], metric, rtol=1e-6)
   hier, stats = jax.jit(
     lambda z, v: losses.hier(
@@ -126,10 +134,28 @@ def test_sum_of_metric_and_hier(name):
   assert {f'hier/{key}' for key in stats} < set(aux)
 
 
+HIGHEST = (jax.lax.Precision.HIGHEST,) * 2
+
+
+def precisions(jaxpr):
+  """Those of a jaxpr's products."""
+  return {
+    eqn.params['precision']
+    for eqn in equations(jaxpr)
+    if eqn.primitive.name == 'dot_general'
+  }
+
+
 @pytest.mark.parametrize('name', objective.LOSSES)
-def test_no_product_of_head_and_losses_has_a_lower_precision(name):
-  config = training_data.config(**{'loss.metric': name})
-  head = layers.BallHead(DIM)
+def test_no_product_of_a_loss_has_a_lower_precision(name):
+  # Some have no product at all.
+  assert precisions(traced(name)[0].jaxpr.jaxpr) <= {HIGHEST}
+
+
+@pytest.mark.parametrize('c', [0.1, None])
+def test_no_product_of_head_and_hier_has_a_lower_precision(c):
+  config = training_data.config(**{'loss.metric': 'sup_con', 'model.c': c})
+  head = layers.BallHead(DIM, c=c)
   features = np.zeros((ROWS, 8), np.float32)
   variables = head.init(jax.random.key(0), features)
   labels = np.arange(ROWS, dtype=np.int32) // 2
@@ -139,17 +165,10 @@ def test_no_product_of_head_and_losses_has_a_lower_precision(name):
     key = jax.random.key(0)
     return loss_of(config, key, z, labels, params)[0]
 
-  traced = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(
+  jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(
     variables, params_of(config), features
   )
-  found = [
-    eqn.params['precision']
-    for eqn in equations(traced.jaxpr)
-    if eqn.primitive.name == 'dot_general'
-  ]
-  highest = jax.lax.Precision.HIGHEST
-  assert found
-  assert set(found) == {(highest, highest)}
+  assert precisions(jaxpr.jaxpr) == {HIGHEST}
 
 
 def equations(jaxpr):
