@@ -57,7 +57,8 @@ from PIL import Image
 {snippet}
 
 def view(path):  # a file -> uint8 [{size}, {size}, 3]
-  image = Image.open(path).convert('RGBA')  # transparency is laid on white
+  image = Image.open(path, formats=('JPEG', 'PNG', 'WEBP')).convert('RGBA')
+  # Transparency is laid on white.
   image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
   sides = [{resize} * side // min(image.size) for side in image.size]
   image = image.convert('RGB').resize(sides, Image.Resampling.BICUBIC)

@@ -52,6 +52,7 @@ def digest():
   return found.hexdigest()
 
 
+@pytest.mark.slow
 def test_a_step_in_bfloat16_is_near_one_in_float32():
   (wide,), _ = steps(1)
   (narrow,), params = steps(1, **{'model.dtype': 'bfloat16'})
