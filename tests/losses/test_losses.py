@@ -39,6 +39,7 @@ def test_regularized_has_the_options_of_hier_and_their_defaults():
     for name, p in of(losses.hier).items()
     if p.kind is p.KEYWORD_ONLY
   }
+  assert losses.regularized.__name__ == 'regularized'
   own = of(losses.regularized)
   assert {name: own[name].default for name in shared} == shared
   # Though HIER is left out.
