@@ -5,10 +5,14 @@ import io
 import numpy as np
 from PIL import Image
 
+from hier_jax import models
 from hier_jax.data.datasets import Split
 from hier_jax.training.config.default import default_config
+from hier_jax.training.distributed import mapping
 from hier_jax.training.run.inputs import Inputs
 from hier_jax.training.step import optim
+from hier_jax.training.step import state as state_lib
+from hier_jax.training.step import train_step as step_lib
 
 
 def _png(rng, color, noise):
@@ -74,3 +78,17 @@ def inputs(made, split):
   """Those of a config that trains on a split."""
   size = made.model.image_size
   return Inputs(made.data, split, seed=made.seed, image_size=size)
+
+
+def made_step(**overrides):
+  """Config, per-device step and first state, and a batch of 16 images."""
+  chosen = config(**overrides)
+  model = models.create(**chosen.model.to_dict(), axis_name=mapping.AXIS)
+  made = optimizer(chosen)
+  state = state_lib.create(chosen, model, made, num_classes=16)
+  rng = np.random.default_rng(0)
+  batch = {
+    'image': rng.integers(0, 256, (16, 8, 8, 3)).astype(np.uint8),
+    'label': rng.permutation(16)[:8].repeat(2).astype(np.int32),
+  }
+  return chosen, step_lib.make_train_step(chosen, model, made), state, batch

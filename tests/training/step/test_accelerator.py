@@ -10,31 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from hier_jax import models
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import state as state_lib
-from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
 
 
-def _made(**settings):
-  """A step with HIER, its first state, and a batch."""
-  config = training_data.config(**settings)
-  model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
-  optimizer = training_data.optimizer(config)
-  state = state_lib.create(config, model, optimizer, num_classes=16)
-  rng = np.random.default_rng(0)
-  batch = {
-    'image': rng.integers(0, 256, (16, 8, 8, 3)).astype(np.uint8),
-    'label': rng.permutation(16)[:8].repeat(2).astype(np.int32),
-  }
-  step = step_lib.make_train_step(config, model, optimizer)
-  return step, state, batch
-
-
 def steps(count, **settings):
-  """Metrics of each step, and the parameters after the last one."""
-  step, state, batch = _made(**settings)
+  """Metrics of each step with HIER, and the parameters after the last one."""
+  _, step, state, batch = training_data.made_step(**settings)
   step = mapping.map_step(step, devices=jax.local_devices()[:1])
   found = []
   for _ in range(count):
@@ -67,7 +49,8 @@ def test_a_step_in_bfloat16_is_near_one_in_float32():
 @pytest.mark.parametrize('backbone', ['vit_test_patch4', 'resnet_test'])
 def test_products_of_float32_keep_its_digits(backbone):
   # Accelerators round them to TF32 or bfloat16 unless a program says not to.
-  step, state, batch = _made(**{'model.backbone': backbone})
+  settings = {'model.backbone': backbone}
+  _, step, state, batch = training_data.made_step(**settings)
   mapped = jax.vmap(step, (None, 0), axis_name=mapping.AXIS)
   one_device = jax.tree.map(lambda a: a[None], batch)
   program = jax.jit(mapped).lower(state, one_device).as_text()

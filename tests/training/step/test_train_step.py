@@ -5,26 +5,13 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from hier_jax import models
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import state as state_lib
-from hier_jax.training.step import train_step as step_lib
 from tests.support import training_data
 
 
 def _made(**settings):
   """Config, step and first state without HIER, and a batch."""
-  config = training_data.config(**{'loss.hier_weight': 0.0, **settings})
-  model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
-  optimizer = training_data.optimizer(config)
-  state = state_lib.create(config, model, optimizer, num_classes=16)
-  rng = np.random.default_rng(0)
-  batch = {
-    'image': rng.integers(0, 256, (16, 8, 8, 3)).astype(np.uint8),
-    'label': rng.permutation(16)[:8].repeat(2).astype(np.int32),
-  }
-  step = step_lib.make_train_step(config, model, optimizer)
-  return config, step, state, batch
+  return training_data.made_step(**{'loss.hier_weight': 0.0, **settings})
 
 
 def _losses(devices, drop_path, steps=3):
