@@ -1,5 +1,6 @@
 """`hier-jax embed`."""
 
+import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,16 @@ from hier_jax.cli import verbs
 from hier_jax.errors import UserError
 
 if TYPE_CHECKING:
+  from hier_jax.inference.embed import Embeddings
   from hier_jax.inference.model import Model
+  from hier_jax.inference.sources import Source
 
 __all__ = ['VERB']
 
 _KINDS = 'flat', 'hnsw', 'ivfpq'
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     out='FILE: The .npz, .parquet or .faiss to write: embeddings with all that'
@@ -55,7 +58,7 @@ def _define(values):
   )
 
 
-def define_model(values):
+def define_model(values: flags.FlagValues) -> None:
   """Flags that say how a model is opened, and how it works."""
   define_backbone(values)
   verbs.number_flag(
@@ -92,7 +95,7 @@ def open_model(values: flags.FlagValues, name: str) -> 'Model':
   )
 
 
-def _run(values, arguments):
+def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   if len(arguments) < 2:
     raise UserError(
       'embed needs a MODEL and a SOURCE of images, such as hier-jax embed'
@@ -143,7 +146,7 @@ def _run(values, arguments):
   print(_summary(found, source, out, written))
 
 
-def _default_out(where):
+def _default_out(where: str) -> str:
   match = where.rpartition(':')
   if match[1] and '/' not in match[2]:
     return f'{match[0].replace("/", "-")}-{match[2]}.npz'
@@ -151,7 +154,9 @@ def _default_out(where):
   return f'{name if name.replace("*", "") else "embeddings"}.npz'
 
 
-def _summary(found, source, out, total):
+def _summary(
+  found: 'Embeddings', source: 'Source', out: pathlib.Path, total: int
+) -> str:
   rows, labels = found.embedded.embeddings, found.embedded.labels
   classes = (
     'no labels' if labels is None else f'{len(set(labels.tolist())):,} classes'

@@ -2,18 +2,25 @@
 
 import sys
 import zipfile
+from typing import TYPE_CHECKING
+
+from absl import flags
 
 from hier_jax import paths
 from hier_jax.cli import embed as embed_verb
 from hier_jax.cli import verbs
 from hier_jax.errors import UserError, plain
 
+if TYPE_CHECKING:
+  from hier_jax.inference.model import Model
+  from hier_jax.inference.search import Gallery
+
 __all__ = ['VERB']
 
 _K = 10
 
 
-def _define(values):
+def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     gallery='FOLDER|FILE: The images to search: whatever embed takes as SOURCE,'
@@ -35,7 +42,7 @@ def _define(values):
   embed_verb.define_model(values)
 
 
-def _run(values, arguments):
+def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   if len(arguments) < 2:
     raise UserError(
       'search needs a MODEL or an INDEX and one IMAGE or more, such as hier-jax'
@@ -77,7 +84,9 @@ def _run(values, arguments):
     print(f'contact sheet written to {values.out}')
 
 
-def _model_and_gallery(values, first, batch_size):
+def _model_and_gallery(
+  values: flags.FlagValues, first: str, batch_size: int | None
+) -> tuple['Model', 'Gallery']:
   """The model, and the images to search."""
   if _is_gallery(first):
     if values.gallery is not None:
@@ -116,18 +125,17 @@ def _model_and_gallery(values, first, batch_size):
   return model, _embedded(values, model, batch_size)
 
 
-def _sized(values, gallery):
+def _sized(values: flags.FlagValues, gallery: 'Gallery') -> flags.FlagValues:
   """The flags, with the image size and the backbone of a gallery's model."""
   about = gallery.about
   if about.get('is_run') is False:
-    if values.image_size is None:
-      values.image_size = about.get('image_size')
-    if values.architecture is None:
-      values.architecture = about.get('backbone')
+    # What the command line says goes before.
+    values.set_default('image_size', about.get('image_size'))
+    values.set_default('architecture', about.get('backbone'))
   return values
 
 
-def _is_gallery(name):
+def _is_gallery(name: str) -> bool:
   """Whether this is a file of embeddings or an index."""
   path = paths.as_path(name)
   if path.suffix in ('.faiss', '.parquet'):
@@ -141,7 +149,7 @@ def _is_gallery(name):
     return True
 
 
-def _read_gallery(name):
+def _read_gallery(name: str) -> 'Gallery':
   if paths.as_path(name).suffix == '.faiss':
     from hier_jax.inference import gallery
 
@@ -152,7 +160,9 @@ def _read_gallery(name):
   return search.Rows(embedding_files.read(name))
 
 
-def _embedded(values, model, batch_size):
+def _embedded(
+  values: flags.FlagValues, model: 'Model', batch_size: int | None
+) -> 'Gallery':
   """A gallery that is embedded now."""
   from hier_jax.inference import embed, search, sources
 
