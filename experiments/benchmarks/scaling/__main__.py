@@ -13,6 +13,8 @@ import os
 # With fewer threads than devices the collectives of fake devices deadlock.
 os.environ.setdefault('NPROC', '64')
 
+import jax
+
 from experiments.benchmarks.common import report
 from experiments.benchmarks.scaling import (
   cases,
@@ -45,6 +47,8 @@ def main():
     compiling.compile_once(**args.compile_once)
     return
   sizes = report.chosen(args, _QUICK if args.quick else cases.Sizes())
+  # Every section asks JAX for its devices, after which their number is fixed.
+  jax.config.update('jax_num_cpu_devices', sizes.fake)
   report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 
