@@ -17,9 +17,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from hier_jax.losses import _lca_picks
 from hier_jax.losses import _noise as noise_lib
 
-__all__ = ['fits', 'triplet_gradients']
+__all__ = ['SWITCH', 'fits', 'triplet_gradients']
 
 SWITCH = 'HIER_JAX_LCA_KERNEL'
 # Triplets of a program, one after the other, and places of a row to a warp.
@@ -53,11 +54,6 @@ def fits(dist: jax.Array, estimator: str, given: bool) -> bool:
 
 def _first_largest(values: jax.Array, lanes: jax.Array) -> jax.Array:
   return jnp.min(jnp.where(values == jnp.max(values), lanes, values.size))
-
-
-def _share(a: jax.Array, b: jax.Array, slope: jax.Array) -> jax.Array:
-  """What of the slope of max(a, b) is a's, half of it where they are equal."""
-  return slope * jnp.where(a > b, 1.0, jnp.where(a < b, 0.0, 0.5))
 
 
 def _kernel(
@@ -120,10 +116,9 @@ def _kernel(
     return noisy, picked
 
   def slope(noisy: jax.Array, v: jax.Array) -> jax.Array:
-    """Derivative by distances / temperature of softmax(log noisy) . v."""
+    """Derivative of softmax(log noisy) . v by the logits."""
     scale = 1 / jnp.sum(noisy)
-    mean = jnp.sum(noisy * v) * scale
-    return noisy * ((mean - v) * scale) / temperature
+    return noisy * ((v - jnp.sum(noisy * v) * scale) * scale)
 
   def one(n: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     anchor, summed = carry
@@ -153,20 +148,16 @@ def _kernel(
       moved = [d - a for d, a in zip(rows, to_pick, strict=True)]
       return pull[0] * moved[0] + pull[1] * moved[1] + pull[2] * moved[2]
 
-    by_near = slope(noisy_near, v(to_lower))
-    by_far = slope(noisy_far, -v(to_upper))
-    to_k = _share(d_k, near, by_far)
-    by_near += by_far - to_k
-    to_j = _share(d_j, d_i, by_near)
+    slopes = slope(noisy_near, v(to_lower)), slope(noisy_far, -v(to_upper))
+    by_i, by_j, by_k = _lca_picks.by_rows(rows, temperature, *slopes)
     step = jnp.where(lanes == lower, 1.0, 0.0)
     step -= jnp.where(lanes == upper, 1.0, 0.0)
-    # A pull of 0 of all three leaves nothing to add.
-    add(j, to_j + pull[1] * step, counts)
-    add(k, to_k + pull[2] * step, counts)
+    add(j, by_j + pull[1] * step, counts)
+    add(k, by_k + pull[2] * step, counts)
     changed = i != anchor
     add(anchor, summed, changed & (anchor >= 0))
     summed = jnp.where(changed, 0.0, summed)
-    summed += by_near - to_j + pull[0] * step
+    summed += by_i + pull[0] * step
     return i, summed
 
   start = jnp.int32(-1), jnp.zeros(lanes.shape, jnp.float32)

@@ -15,6 +15,7 @@ from hier_jax import numerics
 __all__ = [
   'ESTIMATORS',
   'along',
+  'by_rows',
   'coincide',
   'dense',
   'num_draws',
@@ -124,3 +125,19 @@ def pick(farthest, temperature, rates, estimator):
   if estimator == 'gumbel':
     return picked, functools.partial(_slope, noisy)
   return picked, functools.partial(rao_slope, weight, picked, rates)
+
+
+def _share(a, b, slope):
+  """What of the slope of max(a, b) is a's, half of it where they are equal."""
+  return slope * (0.5 * ((a > b).astype(a.dtype) + (a >= b)))
+
+
+def by_rows(rows, temperature, by_near, by_far):
+  """From derivatives by the logits, -distance / t, to those by rows."""
+  d_i, d_j, d_k = rows
+  near = jnp.maximum(d_i, d_j)
+  by_near, by_far = -by_near / temperature, -by_far / temperature
+  to_k = _share(d_k, near, by_far)
+  by_near += by_far - to_k
+  to_j = _share(d_j, d_i, by_near)
+  return by_near - to_j, to_j, to_k

@@ -69,22 +69,6 @@ def _group_sums(paid, apart, picks, weight, group, groups, size):
   return loss, used, apart
 
 
-def _share(a, b, slope):
-  """What of the slope of max(a, b) is a's, half of it where they are equal."""
-  return slope * (0.5 * ((a > b).astype(a.dtype) + (a >= b)))
-
-
-def _by_rows(rows, temperature, by_near, by_far):
-  """From derivatives by the logits, -distance / t, to those by rows."""
-  d_i, d_j, d_k = rows
-  near = jnp.maximum(d_i, d_j)
-  by_near, by_far = -by_near / temperature, -by_far / temperature
-  to_k = _share(d_k, near, by_far)
-  by_near += by_far - to_k
-  to_j = _share(d_j, d_i, by_near)
-  return by_near - to_j, to_j, to_k
-
-
 def _chunk(rows, weight, group, rates, temperature, margin, settings):
   """Losses of some triplets and their derivatives.
 
@@ -139,9 +123,9 @@ def _chunk(rows, weight, group, rates, temperature, margin, settings):
     )
     if settings.by_apart:
       slopes = -slope_near(closer[0]), -slope_far(closer[1])
-      grads.append(_by_rows(rows, temperature, *slopes))
+      grads.append(_lca_picks.by_rows(rows, temperature, *slopes))
   slopes = slope_near(by_lower), slope_far(by_upper)
-  by_rows = _by_rows(rows, temperature, *slopes)
+  by_rows = _lca_picks.by_rows(rows, temperature, *slopes)
   num_proxies = near.shape[1]
   one_hot = functools.partial(
     _lca_picks.dense, size=num_proxies, dtype=near.dtype
