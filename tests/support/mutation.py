@@ -4,9 +4,10 @@
     python -m tests.support.mutation --sample 160 --seed 0 --out mutants.jsonl
 
 changes one operator, comparison, constant or decorator at a time in a copy of
-the tree and runs the tests of that module, then the others of its room. All
-places of the source are drawn alike. What survived is printed. The same command
-continues after an interruption.
+the tree and runs the tests of that module, then the others of its room, each
+time the quickest first. All places of the source are drawn alike. What survived
+is printed, and what ran out of time. The same command continues after an
+interruption.
 """
 
 import argparse
@@ -16,6 +17,9 @@ import json
 import os
 import pathlib
 import random
+import re
+import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,8 +31,9 @@ from cosmic_ray.work_db import WorkDB
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROOMS = 'hier_jax/losses', 'hier_jax/poincare', 'hier_jax/mining.py'
-# Seconds.
+# Seconds, and bytes: a mutant may ask for more than there is.
 TIMEOUT = 900
+MEMORY = 8 * 2**30
 # Where a module's own file of tests is called otherwise, what is tried first.
 FIRST = {
   '_batch': 'test_pairwise',
@@ -108,27 +113,30 @@ def drawn(size, seed):
 
 
 def tests_of(path):
-  """The tests of a module first, then those of its room."""
+  """The tests of a module, then those of its room."""
   room = pathlib.Path('tests') / path.parent.relative_to('hier_jax')
   name = FIRST.get(path.stem, f'test_{path.stem.strip("_")}')
   own = room / f'{name}.py'
-  if own.exists():
-    yield str(own)
-  if path.parent.name != 'hier_jax':
-    yield str(room)
+  rooms = [] if path.parent.name == 'hier_jax' else [room]
+  return [str(tests) for tests in [own, *rooms] if tests.exists()]
+
+
+def command(tests):
+  """What runs tests."""
+  return (
+    f'{sys.executable} -m pytest -x -q -o addopts= -m "not slow" --tb=no -rfE'
+    f' -p no:cacheprovider -p tests.support.quickest_first {" ".join(tests)}'
+  )
 
 
 def outcome(mutation):
-  """Which tests killed a mutant, or '', and its diff."""
-  for tests in tests_of(mutation.module_path):
-    command = (
-      f'{sys.executable} -m pytest -x -q -o addopts= -m "not slow"'
-      f' -p no:cacheprovider {tests}'
-    )
-    result = mutate_and_test([mutation], command, TIMEOUT)
-    if result.is_killed:
-      return tests, result.diff
-  return '', result.diff
+  """Which test killed a mutant, 'timeout' or '', and its diff."""
+  tests = command(tests_of(mutation.module_path))
+  result = mutate_and_test([mutation], tests, TIMEOUT)
+  if not result.is_killed:
+    return '', result.diff
+  failed = re.search(r'^(?:FAILED|ERROR) (\S+)', result.output, re.MULTILINE)
+  return failed[1] if failed else result.output[-200:], result.diff
 
 
 def main():
@@ -140,6 +148,7 @@ def main():
   parser.add_argument('--part', default='0/1', help='1/2: each second mutant')
   options = parser.parse_args()
   out = options.out.resolve()
+  seconds = out.with_suffix('.seconds.json')
   lines = out.read_text().splitlines() if out.exists() else []
   known = {json.loads(line)['mutant']: json.loads(line) for line in lines}
   os.chdir(ROOT)
@@ -158,6 +167,11 @@ def main():
       'JAX_COMPILATION_CACHE_DIR': f'{folder}/programs',
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
     }
+    os.environ['QUICKEST_FIRST'] = str(seconds)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    rooms = {tests_of(module)[-1] for module in modules()}
+    if not seconds.exists():
+      subprocess.run(shlex.split(command(sorted(rooms))), check=True)
     for mutation in sample:
       line, column = mutation.start_pos
       where = f'{mutation.module_path}:{line}:{column}'
@@ -167,12 +181,17 @@ def main():
         known[name] = {'mutant': name, 'killer': killer, 'diff': diff}
         with out.open('a') as file:
           file.write(json.dumps(known[name]) + '\n')
-      print(f'{known[name]["killer"] or "SURVIVED":40} {name}', flush=True)
+      print(f'{known[name]["killer"] or "SURVIVED":60} {name}', flush=True)
   os.chdir(ROOT)
-  survivors = [found for found in known.values() if not found['killer']]
-  for found in survivors:
-    print(found['mutant'], found['diff'], sep='\n')
-  print(f'{len(known)} mutants, {len(survivors)} survived')
+  for found in known.values():
+    if found['killer'] in ('', 'timeout'):
+      print(found['mutant'], found['diff'], sep='\n')
+  count = lambda killer: sum(
+    found['killer'] == killer for found in known.values()
+  )
+  print(
+    f'{len(known)} mutants, {count("")} survived, {count("timeout")} timeouts'
+  )
 
 
 if __name__ == '__main__':
