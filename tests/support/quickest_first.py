@@ -3,7 +3,8 @@
     QUICKEST_FIRST=seconds.json pytest -p tests.support.quickest_first FILE...
 
 writes what each test took where seconds.json does not exist, and sorts by it
-where it does. Tests of the first file that is named stay before all others.
+where it does. Tests of the first file that is named stay before all others, of
+which the long ones are left out.
 """
 
 import collections
@@ -12,6 +13,8 @@ import os
 import pathlib
 
 _SECONDS = pathlib.Path(os.environ['QUICKEST_FIRST'])
+# Seconds.
+_LONG = 0.5
 _took = collections.Counter()
 
 
@@ -19,9 +22,10 @@ def pytest_collection_modifyitems(config, items):
   """Sorts."""
   if _SECONDS.exists():
     known = json.loads(_SECONDS.read_text())
-    first = config.args[0]
-    others = lambda item: not item.nodeid.startswith(first)
-    items.sort(key=lambda item: (others(item), known.get(item.nodeid, 0)))
+    own = lambda item: item.nodeid.startswith(config.args[0])
+    seconds = lambda item: known.get(item.nodeid, 0)
+    items[:] = [i for i in items if own(i) or seconds(i) < _LONG]
+    items.sort(key=lambda item: (not own(item), seconds(item)))
 
 
 def pytest_runtest_logreport(report):
