@@ -4,9 +4,9 @@
     python -m tests.support.mutation --sample 160 --seed 0 --out mutants.jsonl
 
 changes one operator, comparison, constant or decorator at a time in a copy of
-the tree and runs the tests of that module, then the quick ones of its room, each
-time the quickest first. All places of the source are drawn alike. What survived
-is printed, and what ran out of time. The same command continues after an
+the tree and runs the tests of that module, then the quick ones of its room, the
+quickest first. All places of the source are drawn alike. What survived is
+printed, and what ran out of time. The same command continues after an
 interruption.
 """
 
