@@ -66,6 +66,25 @@ def test_points_outside_their_ball_are_named(f):
   assert np.min(np.abs(radii - radius)) < 1e-5
 
 
+@pytest.mark.parametrize(
+  'f',
+  [
+    lambda x, c: poincare.dist(x, -x, c=c),
+    lambda x, c: poincare.midpoint(jnp.stack([x, -x], 1), c=c),
+  ],
+  ids=['points', 'sets of points'],
+)
+def test_each_point_is_inside_the_ball_of_its_own_curvature(f):
+  x, c = jnp.array([[2.5, 0.0], [0.0, 0.2]]), jnp.array([0.1, 10.0])
+  with hier_jax.debug_checks():
+    assert np.isfinite(f(x, c)).all()
+  with (
+    pytest.raises(ValueError, match='is no point of the ball'),
+    hier_jax.debug_checks(),
+  ):
+    jax.block_until_ready(f(x, c[::-1]))
+
+
 def no_number(z):
   return z.at[3, 2].set(jnp.nan)
 
