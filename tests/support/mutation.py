@@ -4,10 +4,10 @@
     python -m tests.support.mutation --sample 160 --seed 0 --out mutants.jsonl
 
 changes one operator, comparison, constant or decorator at a time in a copy of
-the tree and runs the tests of that module, then the quick ones of its room, the
-quickest first. All places of the source are drawn alike. What survived is
-printed, and what ran out of time. The same command continues after an
-interruption.
+the tree and runs the tests that reach its statement, the quickest first: those
+of its module, and the quick ones of its room. All places of the source are
+drawn alike. What survived is printed, and what ran out of time. The same
+command continues after an interruption.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 
+import coverage
 from cosmic_ray.commands import init
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import WorkDB
@@ -34,6 +35,8 @@ ROOMS = 'hier_jax/losses', 'hier_jax/poincare', 'hier_jax/mining.py'
 # Seconds, and bytes: a mutant may ask for more than there is.
 TIMEOUT = 900
 MEMORY = 8 * 2**30
+# Seconds of a test that only its own module's mutants are worth.
+LONG = 0.5
 # Where a module's own file of tests is called otherwise, what is tried first.
 FIRST = {
   '_batch': 'test_pairwise',
@@ -112,30 +115,84 @@ def drawn(size, seed):
   return [draw.choice(sorted(places[place], key=order)) for place in chosen]
 
 
-def tests_of(path):
-  """The tests of a module, then those of its room."""
+def room_of(path):
+  """Where the tests of a module's room are, and the file of its own."""
   room = pathlib.Path('tests') / path.parent.relative_to('hier_jax')
   name = FIRST.get(path.stem, f'test_{path.stem.strip("_")}')
   own = room / f'{name}.py'
-  rooms = [] if path.parent.name == 'hier_jax' else [room]
-  return [str(tests) for tests in [own, *rooms] if tests.exists()]
+  return (own if path.parent.name == 'hier_jax' else room), own
 
 
-def command(tests):
+def pytest_command(*options):
   """What runs tests."""
-  return (
-    f'{sys.executable} -m pytest -x -q -o addopts= -m "not slow" --tb=no -rfE'
-    f' -p no:cacheprovider -p tests.support.quickest_first {" ".join(tests)}'
-  )
+  fixed = '-m pytest -x -q -o addopts= -p no:cacheprovider --tb=no -rfE'
+  return [sys.executable, *fixed.split(), '-m', 'not slow', *options]
 
 
-def outcome(mutation):
+def record(out):
+  """Runs all tests that there are, and writes what each takes and reaches."""
+  rooms = sorted({str(room_of(module)[0]) for module in modules()})
+  os.environ['COVERAGE_FILE'] = str(out / 'coverage')
+  options = '--cov=hier_jax', '--cov-context=test', '--cov-report='
+  times = '--durations=0', '--durations-min=0', '-vv'
+  command = pytest_command(*options, *times, *rooms)
+  found = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+  print(found.stdout.splitlines()[-1], flush=True)
+  (out / 'durations').write_text(found.stdout)
+
+
+def statement(path, line):
+  """The lines of the shortest statement of a file that has a line."""
+  nodes = ast.walk(ast.parse((ROOT / path).read_text()))
+  spans = [
+    range(node.lineno, node.end_lineno + 1)
+    for node in nodes
+    if isinstance(node, ast.stmt) and not hasattr(node, 'body')
+  ]
+  return min((s for s in spans if line in s), key=len, default=[line])
+
+
+class Reached:
+  """The tests that reach a line, the quickest first."""
+
+  def __init__(self, out):
+    self._data = coverage.CoverageData(str(out / 'coverage'))
+    self._data.read()
+    self._files = {
+      mutated_path: name
+      for name in self._data.measured_files()
+      for mutated_path in modules()
+      if name.endswith(f'/{mutated_path}')
+    }
+    self._seconds = collections.Counter()
+    line = re.compile(r'^([\d.]+)s (?:setup|call|teardown) +(\S.*)$', re.M)
+    for seconds, test in line.findall((out / 'durations').read_text()):
+      self._seconds[test] += float(seconds)
+
+  def __call__(self, mutation):
+    path = mutation.module_path
+    contexts = self._data.contexts_by_lineno(self._files[path])
+    lines = statement(path, mutation.start_pos[0])
+    reached = {test for line in lines for test in contexts.get(line, ())}
+    own = str(room_of(path)[1])
+    tests = {test.rpartition('|')[0] for test in reached} - {''}
+    # What a module does when it is imported is of no test.
+    tests = tests or set(self._seconds)
+    quick = [
+      test
+      for test in tests
+      if test.startswith(own) or self._seconds[test] < LONG
+    ]
+    return sorted(quick, key=lambda test: self._seconds[test])
+
+
+def outcome(mutation, tests):
   """Which test killed a mutant, 'timeout' or '', and its diff."""
-  tests = command(tests_of(mutation.module_path))
-  result = mutate_and_test([mutation], tests, TIMEOUT)
+  command = shlex.join(pytest_command(*tests))
+  result = mutate_and_test([mutation], command, TIMEOUT)
   if not result.is_killed:
     return '', result.diff
-  failed = re.search(r'^(?:FAILED|ERROR) (\S+)', result.output, re.MULTILINE)
+  failed = re.search(r'^(?:FAILED|ERROR) (\S+)', result.output, re.M)
   return failed[1] if failed else result.output[-200:], result.diff
 
 
@@ -148,7 +205,7 @@ def main():
   parser.add_argument('--part', default='0/1', help='1/2: each second mutant')
   options = parser.parse_args()
   out = options.out.resolve()
-  seconds = out.with_suffix('.seconds.json')
+  recorded = out.with_suffix('.recorded')
   lines = out.read_text().splitlines() if out.exists() else []
   known = {json.loads(line)['mutant']: json.loads(line) for line in lines}
   os.chdir(ROOT)
@@ -167,17 +224,17 @@ def main():
       'JAX_COMPILATION_CACHE_DIR': f'{folder}/programs',
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
     }
-    os.environ['QUICKEST_FIRST'] = str(seconds)
+    if not recorded.exists():
+      recorded.mkdir()
+      record(recorded)
+    reached = Reached(recorded)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    rooms = {tests_of(module)[-1] for module in modules()}
-    if not seconds.exists():
-      subprocess.run(shlex.split(command(sorted(rooms))), check=True)
     for mutation in sample:
       line, column = mutation.start_pos
       where = f'{mutation.module_path}:{line}:{column}'
       name = f'{where} {mutation.operator_name} {mutation.occurrence}'
       if name not in known:
-        killer, diff = outcome(mutation)
+        killer, diff = outcome(mutation, reached(mutation))
         known[name] = {'mutant': name, 'killer': killer, 'diff': diff}
         with out.open('a') as file:
           file.write(json.dumps(known[name]) + '\n')
