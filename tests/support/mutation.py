@@ -4,10 +4,9 @@
     python -m tests.support.mutation --sample 160 --seed 0 --out mutants.jsonl
 
 changes one operator, comparison, constant or decorator at a time in a copy of
-the tree and runs the tests that reach its statement, the quickest first: those
-of its module, and the quick ones of its room. All places of the source are
-drawn alike. What survived is printed, and what ran out of time. The same
-command continues after an interruption.
+the tree and runs the tests of its room that reach its statement, the quickest
+first. All places of the source are drawn alike. What survived is printed, and
+what ran out of time. The same command continues after an interruption.
 """
 
 import argparse
@@ -35,23 +34,6 @@ ROOMS = 'hier_jax/losses', 'hier_jax/poincare', 'hier_jax/mining.py'
 # Seconds, and bytes: a mutant may ask for more than there is.
 TIMEOUT = 900
 MEMORY = 8 * 2**30
-# Seconds of a test that only its own module's mutants are worth.
-LONG = 0.5
-# Where a module's own file of tests is called otherwise, what is tried first.
-FIRST = {
-  '_batch': 'test_pairwise',
-  '_checks': 'test_losses',
-  '_compose': 'test_losses',
-  '_gyro': 'test_operations',
-  '_hier_triplets': 'test_hier',
-  '_lca_picks': 'test_lca',
-  '_lca_sums': 'test_lca',
-  '_origin': 'test_operations',
-  '_riemannian': 'test_operations',
-  '_triplet': 'test_pairwise',
-  '_uniform': 'test_distributions',
-  'wrapped_normal': 'test_distributions',
-}
 # An operator gives way to another of its family: `x | y` of floats dies at once
 # and proves nothing.
 FAMILIES = [
@@ -116,11 +98,9 @@ def drawn(size, seed):
 
 
 def room_of(path):
-  """Where the tests of a module's room are, and the file of its own."""
+  """Where the tests of a module are."""
   room = pathlib.Path('tests') / path.parent.relative_to('hier_jax')
-  name = FIRST.get(path.stem, f'test_{path.stem.strip("_")}')
-  own = room / f'{name}.py'
-  return (own if path.parent.name == 'hier_jax' else room), own
+  return room / f'test_{path.stem}.py' if path.stem == 'mining' else room
 
 
 def pytest_command(*options):
@@ -131,7 +111,7 @@ def pytest_command(*options):
 
 def record(out):
   """Runs all tests that there are, and writes what each takes and reaches."""
-  rooms = sorted({str(room_of(module)[0]) for module in modules()})
+  rooms = sorted({str(room_of(module)) for module in modules()})
   os.environ['COVERAGE_FILE'] = str(out / 'coverage')
   options = '--cov=hier_jax', '--cov-context=test', '--cov-report='
   times = '--durations=0', '--durations-min=0', '-vv'
@@ -174,16 +154,9 @@ class Reached:
     contexts = self._data.contexts_by_lineno(self._files[path])
     lines = statement(path, mutation.start_pos[0])
     reached = {test for line in lines for test in contexts.get(line, ())}
-    own = str(room_of(path)[1])
     tests = {test.rpartition('|')[0] for test in reached} - {''}
     # What a module does when it is imported is of no test.
-    tests = tests or set(self._seconds)
-    quick = [
-      test
-      for test in tests
-      if test.startswith(own) or self._seconds[test] < LONG
-    ]
-    return sorted(quick, key=lambda test: self._seconds[test])
+    return sorted(tests or self._seconds, key=lambda test: self._seconds[test])
 
 
 def outcome(mutation, tests):
