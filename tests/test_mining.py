@@ -165,7 +165,9 @@ def test_wrong_shapes_are_named():
   ):
     mining.reciprocal_neighbors(LINE[0], 2)
   neighbors, count = mining.reciprocal_neighbors(LINE, 2)
-  with pytest.raises(ValueError, match=r'\(5, 2\) and count \(4,\), expected'):
-    mining.sample_triplets(
-      jax.random.key(0), neighbors, count[1:], 5, per_anchor=1
-    )
+  for rows, counts in ((5, 4), (4, 5)):
+    message = rf'\({rows}, 2\) and count \({counts},\), expected'
+    with pytest.raises(ValueError, match=message):
+      mining.sample_triplets(
+        jax.random.key(0), neighbors[:rows], count[:counts], 5, per_anchor=1
+      )

@@ -172,3 +172,31 @@ def test_it_lowers_for_cuda(proxies):
     *(jax.ShapeDtypeStruct(*shape) for shape in shapes), shared_noise=False
   ).lower(lowering_platforms=('cuda',))
   assert 'triton' in lowered.as_text()
+
+
+def test_it_is_taken_only_where_it_fits(monkeypatch):
+  class Nvidia:
+    device_kind = 'NVIDIA H100'
+
+  flags = {_lca_kernel.SWITCH: '1', 'XLA_FLAGS': ''}
+  for name, value in flags.items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(jax, 'devices', lambda: [Nvidia])
+  dist = jax.ShapeDtypeStruct((2**14, 2**13), jnp.float32)
+  fits = _lca_kernel.fits
+  assert fits(dist, 'gumbel', given=False)
+  wide = jax.ShapeDtypeStruct((4, 2**13 + 1), jnp.float32)
+  assert not fits(wide, 'gumbel', given=False)
+  assert not fits(dist.update(dtype=jnp.float64), 'gumbel', given=False)
+  assert not fits(dist, 'softmax', given=False)
+  assert not fits(dist, 'gumbel', given=True)
+  for name, value in (
+    (_lca_kernel.SWITCH, '0'),
+    ('XLA_FLAGS', '--xla_gpu_deterministic_ops=true'),
+  ):
+    with monkeypatch.context() as other:
+      other.setenv(name, value)
+      assert not fits(dist, 'gumbel', given=False)
+  monkeypatch.setattr(Nvidia, 'device_kind', 'AMD Instinct')
+  assert not fits(dist, 'gumbel', given=False)

@@ -121,3 +121,11 @@ def test_labels_that_jax_would_cut_are_named(dtype):
     losses.sup_con(z, labels)
   small = np.unique(labels, return_inverse=True)[1].astype(dtype)
   assert losses.sup_con(z, small) == losses.sup_con(z, small.astype(np.int32))
+
+
+def test_the_default_curvature_is_the_same_for_all():
+  defaults = {
+    name: inspect.signature(getattr(losses, name)).parameters['c'].default
+    for name in ('hier', 'hyp', 'regularized')
+  }
+  assert defaults == dict.fromkeys(defaults, 0.1)
