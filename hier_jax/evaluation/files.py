@@ -13,8 +13,8 @@ from hier_jax.evaluation import _checks
 from hier_jax.evaluation.embedding_files import Embedded, read
 from hier_jax.evaluation.hierarchy import graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
-from hier_jax.evaluation.retrieval import faiss_index
-from hier_jax.evaluation.retrieval.metrics import RECALL_AT, retrieval_metrics
+from hier_jax.evaluation.retrieval import faiss_index, rankings
+from hier_jax.evaluation.retrieval.metrics import RECALL_AT
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree import purity
 from hier_jax.evaluation.tree.proxies import proxy_tree
@@ -100,7 +100,7 @@ def metrics(
     progress: whether to show bars on stderr, after some seconds.
 
   Returns:
-    `retrieval_metrics` with `METRICS`, and 'c', None for cosine. Where the
+    `rankings.both` with `METRICS`, and 'c', None for cosine. Where the
     queries come with proxies and c > 0, 'proxies/num', and 'proxies/used',
     '/perplexity' and '/at_root', the `purity.Usage` of their `proxy_tree`.
     With a gallery
@@ -126,7 +126,7 @@ def metrics(
   if labels is None:
     raise UserError('the queries have no labels; expected the class of each')
   found: dict[str, float | int | str | None] = {'c': c}
-  found |= retrieval_metrics(x, labels, metrics=METRICS, **options)
+  found |= rankings.both(x, labels, metrics=METRICS, **options)
   if task.gallery is not None:
     found['num_in_gallery'] = _checks.num_shared(x, task.gallery.embeddings)
   tree = None
@@ -218,6 +218,14 @@ def _leads(found: Mapping[str, Any]) -> Any:
     f'{found["num_queries"]} queries, by {found["distance"]}; ties '
     f'{found["ties"]}, on which {found["num_tied"]} queries depend.'
   )
+  mine = f'{found["map@r"]:.4f}'
+  cosine = f'{rankings.by_cosine(found).get("map@r", found["map@r"]):.4f}'
+  if cosine != mine:
+    by = 'cosine' if cosine > mine else 'hyperbolic distance'
+    yield (
+      f'The better ranking is by {by}: MAP@R is {mine} by hyperbolic distance'
+      f' and {cosine} by cosine (--c none).'
+    )
   if found.get('hierarchy/ties', found['ties']) != found['ties']:
     yield (
       f'Metrics of the hierarchy have ties {found["hierarchy/ties"]}: they know'

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hier_jax.evaluation.retrieval import rankings
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT, metric_keys
+
+_STAR = ' *'
 
 
 def format_table(
@@ -12,10 +15,13 @@ def format_table(
 ) -> str:
   """An aligned plain-text table, a line a system, in per cent.
 
-  Its caption says by what distance and with what ties, where the rows know.
+  Its caption says by what distance and with what ties, where the rows know. A
+  system that was ranked by cosine too has a line for that where the two differ,
+  and the line with the higher MAP@R a star.
 
   Args:
-    rows: maps the name of each system to its result of `retrieval_metrics`.
+    rows: maps the name of each system to its result of `retrieval_metrics` or
+      of `rankings.both`.
     recall_at: the K of the columns R@K; the last column is MAP@R.
 
   Returns:
@@ -37,7 +43,7 @@ def format_table(
   keys = metric_keys(recall_at)
   lines = [titles]
   for name, metrics in rows.items():
-    lines.append([name, *(f'{100 * metrics[key]:.1f}' for key in keys)])
+    lines += _lines(name, metrics, keys)
   first, *widths = (
     max(map(len, column)) for column in zip(*lines, strict=True)
   )
@@ -45,7 +51,25 @@ def format_table(
     '  '.join([name.ljust(first), *map(str.rjust, values, widths)])
     for name, *values in lines
   ]
-  return '\n'.join([*text, *_caption(rows)])
+  starred = any(name.endswith(_STAR) for name, *_ in lines)
+  note = ['* the better of the two rankings, by MAP@R.'] if starred else []
+  return '\n'.join([*text, *_caption(rows), *note])
+
+
+def _lines(name, metrics, keys):
+  """The line of a system, or its two where the rankings differ."""
+  cells = lambda row: [f'{100 * row[key]:.1f}' for key in keys]
+  mine, cosine = cells(metrics), rankings.by_cosine(metrics)
+  if not cosine or cells(cosine) == mine:
+    return [[name, *mine]]
+  stars = ['', _STAR] if cosine['map@r'] > metrics['map@r'] else [_STAR, '']
+  names = name, f'{name}, by cosine'
+  return [
+    [f'{name}{star}', *line]
+    for name, star, line in zip(
+      names, stars, [mine, cells(cosine)], strict=True
+    )
+  ]
 
 
 def _caption(rows):

@@ -1,6 +1,7 @@
 """Embeddings in files, through the command line and back."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -51,7 +52,11 @@ def test_metrics_are_those_of_the_arrays(data):
   want = retrieval.retrieval_metrics(
     *arrays['query'], c=1.0, recall_at=(1, 3), metrics=files.METRICS
   )
-  assert got == {'c': 1.0} | want
+  # All rows are of one length: there is but one ranking.
+  means = ('recall@1', 'recall@3', *files.METRICS)
+  cosine = {f'cosine/{key}': pytest.approx(want[key]) for key in means}
+  assert got == {'c': 1.0} | want | cosine
+  assert 'better ranking' not in files.as_lines(got)
   x, labels = arrays['gallery']
   task = files.read_task(folder / 'query.npz', folder / 'gallery.npz')
   got = files.metrics(task)
@@ -295,6 +300,21 @@ def test_ties_are_those_asked_for(data):
     '20 queries, by cosine; ties expected, on which 0 queries depend.',
     '3 queries hold items that float32 cannot tell apart; these count as ties.',
   ]
+
+
+def test_the_better_ranking_of_points_of_the_ball_is_said(tmp_path):
+  # Each class lies in one direction, and near the other one at each radius.
+  directions = np.array([[1, 0], [math.cos(0.2), math.sin(0.2)]])
+  x = np.repeat(directions, 2, axis=0) * [[0.1], [0.9], [0.1], [0.9]]
+  np.savez(tmp_path / 'x.npz', embeddings=x, labels=[0, 0, 1, 1], c=1.0)
+  found = files.metrics(files.read_task(tmp_path / 'x.npz'))
+  assert (found['map@r'], found['cosine/map@r']) == (0, 1)
+  assert (
+    'The better ranking is by cosine: MAP@R is 0.0000 by hyperbolic distance'
+    ' and 1.0000 by cosine (--c none).'
+  ) in files.as_lines(found)
+  alone = files.metrics(files.read_task(tmp_path / 'x.npz').with_c(None))
+  assert alone['map@r'] == 1 and 'cosine/map@r' not in alone
 
 
 def test_a_dictionary_is_no_taxonomy(data):

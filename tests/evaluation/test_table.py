@@ -25,3 +25,21 @@ def test_format_table():
     'a: in per cent, by cosine; ties expected.',
     'b, c: in per cent, by hyperbolic, c = 0.1; ties pessimistic.',
   ]
+
+
+def test_the_better_of_two_rankings_has_a_star():
+  row = {'recall@1': 0.5, 'map@r': 0.25, 'cosine/recall@1': 0.6}
+  worse, better = {'cosine/map@r': 0.2}, {'cosine/map@r': 0.3}
+  how = {'distance': 'hyperbolic, c = 0.1', 'ties': 'pessimistic'}
+  rows = {'a': row | worse | how, 'b': row | better | how}
+  assert format_table(rows, [1]).split('\n') == [
+    '                 R@1  MAP@R',
+    'a *             50.0   25.0',
+    'a, by cosine    60.0   20.0',
+    'b               50.0   25.0',
+    'b, by cosine *  60.0   30.0',
+    'In per cent, by hyperbolic, c = 0.1; ties pessimistic.',
+    '* the better of the two rankings, by MAP@R.',
+  ]
+  same = row | {'cosine/recall@1': 0.5001, 'cosine/map@r': 0.25} | how
+  assert len(format_table({'a': same}, [1]).split('\n')) == 3

@@ -22,16 +22,14 @@ def scores_of_levels(
   count = upto[:, :, -1]
   pairs, gain = _sums(at, upto, ranks)
   by_level: Sequence[np.ndarray] = _by_level(at, ranks, pairs, gain)
-  if drop_same_class and depth > 1:
-    # What stands ahead of the first other item has rank 0 and is no item here.
-    kept = np.maximum(ranks - upto[:, -1], 1)
-    at = at[:, :-1]
-    kin = _by_level(at, kept, *_sums(at, upto[:, :-1], kept))
+  kin = _of_kin(at, upto, ranks)
+  if drop_same_class:
     by_level = [
       np.concatenate([x, y[:, -1:]], 1)
       for x, y in zip(kin, by_level, strict=True)
     ]
   rank, ap, level_ndcg, num_positives = by_level
+  _, kin_ap, _, num_kin = kin
   return (
     _h_ap(pairs, count, alpha),
     _asi(upto, count, ranks),
@@ -40,7 +38,21 @@ def scores_of_levels(
     ap,
     level_ndcg,
     num_positives.astype(np.int32),
+    kin_ap,
+    num_kin.astype(np.int32),
   )
+
+
+def _of_kin(
+  at: np.ndarray, upto: np.ndarray, ranks: np.ndarray
+) -> tuple[np.ndarray, ...]:
+  """`_by_level` at all levels but the last, without the items of that one."""
+  if at.shape[1] == 1:
+    return (np.zeros((len(at), 0)),) * 4
+  # What stands ahead of the first other item has rank 0 and is no item here.
+  kept = np.maximum(ranks - upto[:, -1], 1)
+  at = at[:, :-1]
+  return _by_level(at, kept, *_sums(at, upto[:, :-1], kept))
 
 
 def _sums(

@@ -36,6 +36,9 @@ class GradedPerQuery(NamedTuple):
     ap: `[n, L]`, AP over the whole ranking of the items at that level.
     level_ndcg: `[n, L]`, NDCG where items at that level gain 1, others 0.
     num_positives: `[n, L]` int32, items that the gallery holds at that level.
+    kin_ap: `[n, L - 1]`, as `ap` at all levels but the last, with the items of
+      the query's own class taken out of the ranking.
+    num_kin: `[n, L - 1]` int32, items of other classes at that level.
   """
 
   h_ap: np.ndarray
@@ -45,6 +48,8 @@ class GradedPerQuery(NamedTuple):
   ap: np.ndarray
   level_ndcg: np.ndarray
   num_positives: np.ndarray
+  kin_ap: np.ndarray
+  num_kin: np.ndarray
 
   def values(
     self, level_names: Sequence[str], recall_at: Sequence[int]
@@ -59,8 +64,9 @@ class GradedPerQuery(NamedTuple):
 
     Returns:
       Key of `hierarchy_metrics` -> float64 `[n]`: 'h_ap', 'asi', 'ndcg' and
-      '<level>/recall@K', '<level>/map', '<level>/ndcg'. NaN where the query has
-      no positive and does not count.
+      '<level>/recall@K', '<level>/map', '<level>/ndcg', and at all levels but
+      the last '<level>/map_other_classes'. NaN where the query has no positive
+      and does not count.
     """
 
     def counted(values, level):
@@ -75,6 +81,9 @@ class GradedPerQuery(NamedTuple):
         values[f'{name}/recall@{k}'] = counted(found, level)
       values[f'{name}/map'] = counted(self.ap[:, level], level)
       values[f'{name}/ndcg'] = counted(self.level_ndcg[:, level], level)
+    kin = zip(self.kin_ap.T, self.num_kin.T, level_names[:-1], strict=True)
+    for ap, num, name in kin:
+      values[f'{name}/map_other_classes'] = np.where(num > 0, ap, np.nan)
     return values
 
 

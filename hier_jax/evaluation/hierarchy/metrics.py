@@ -80,6 +80,9 @@ def hierarchy_metrics(
     '<level>/recall@K', '<level>/map', '<level>/ndcg' of every level: means over
     the queries with a positive there, '<level>/num_without_positive' the others
     (with `drop_same_class` those without kin of another class);
+    '<level>/map_other_classes' of every level but the last: '<level>/map' with
+    the items of the query's own class taken out of the ranking, where they hide
+    what is known of their kin;
     'distance_spearman', see `distance_correlation`;
     'radius_depth', 'radius_depth_shuffled' and 'radius_depth_items', see
     `radius_depth`;

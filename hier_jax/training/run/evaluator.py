@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from hier_jax.data import transforms
 from hier_jax.data.datasets import Split
 from hier_jax.evaluation import baselines
-from hier_jax.evaluation.retrieval import metrics as retrieval
+from hier_jax.evaluation.retrieval import rankings
 from hier_jax.training.logs import names, selection
 from hier_jax.training.logs.records import MetricsLog
 from hier_jax.training.run import embedding
@@ -175,7 +175,7 @@ class Evaluator:
   ) -> dict[str, Any]:
     (queries, labels), *others = embedded
     gallery, gallery_labels = others[0] if others else (None, None)
-    return retrieval.retrieval_metrics(
+    return rankings.both(
       queries,
       labels,
       gallery=gallery,

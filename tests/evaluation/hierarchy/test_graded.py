@@ -59,6 +59,7 @@ def asi(levels):
 def oracle(far, labels, gallery_labels, own, alpha=1.0, drop=False, sign=1):
   """A dict of lists: the metrics of each query by sorting the gallery."""
   rows = {key: [] for key in (*GRADED, 'rank', 'ap', 'level_ndcg', 'num')}
+  rows['kin_ap'], rows['num_kin'] = [], []
   for i, label in enumerate(labels):
     items = [
       (far[i][j], sign * common(label, other))
@@ -74,6 +75,10 @@ def oracle(far, labels, gallery_labels, own, alpha=1.0, drop=False, sign=1):
     rows['ndcg'].append(dcg(gains) / best if any_relevant else 0)
     for key in ('rank', 'ap', 'level_ndcg', 'num'):
       rows[key].append([])
+    others = [x for x in levels if x != 3]
+    hits = [[x >= level for x in others] for level in (1, 2)]
+    rows['kin_ap'].append([ap(found) if any(found) else 0 for found in hits])
+    rows['num_kin'].append([sum(found) for found in hits])
     for level in (1, 2, 3):
       kept = [x for x in levels if not (drop and level < 3 and x == 3)]
       hits = [x >= level for x in kept]
@@ -86,12 +91,13 @@ def oracle(far, labels, gallery_labels, own, alpha=1.0, drop=False, sign=1):
 
 
 def assert_matches(result, expected):
-  for key in (*GRADED, 'ap', 'level_ndcg'):
+  for key in (*GRADED, 'ap', 'level_ndcg', 'kin_ap'):
     np.testing.assert_allclose(
       getattr(result, key), expected[key], rtol=1e-12, atol=1e-15, err_msg=key
     )
   np.testing.assert_array_equal(result.rank, expected['rank'])
   np.testing.assert_array_equal(result.num_positives, expected['num'])
+  np.testing.assert_array_equal(result.num_kin, expected['num_kin'])
   assert result.rank.dtype == result.num_positives.dtype == np.int32
 
 
@@ -265,6 +271,7 @@ def test_one_level_is_average_precision():
   result = graded_per_query(x, y, flat, drop_same_class=True)
   np.testing.assert_allclose(result.h_ap, result.ap[:, 0], rtol=1e-13)
   np.testing.assert_allclose(result.ndcg, result.level_ndcg[:, 0], rtol=1e-13)
+  assert not any('other_classes' in key for key in result.values(['id'], [1]))
 
 
 def test_as_scikit_learn():
@@ -303,6 +310,9 @@ def test_values_of_each_query():
   np.testing.assert_array_equal(values['group/recall@2'], [1, 1, 1, nan, nan])
   np.testing.assert_array_equal(np.isnan(values['h_ap']), [0, 0, 0, 0, 1])
   np.testing.assert_array_equal(values['class/map'][:2], [1, 1])
+  kin = [key for key in values if key.endswith('map_other_classes')]
+  assert kin == ['top/map_other_classes', 'group/map_other_classes']
+  np.testing.assert_array_equal(np.isnan(values[kin[0]]), [0, 0, 0, 0, 1])
 
 
 def test_memory_is_of_a_block_not_of_all_pairs():

@@ -50,6 +50,9 @@ def test_all_metrics(distance, c):
     expected[f'{name}/map'] = np.mean(result.ap[mine, level])
     expected[f'{name}/ndcg'] = np.mean(result.level_ndcg[mine, level])
     expected[f'{name}/num_without_positive'] = np.sum(~mine)
+    if name != 'class':
+      others = result.kin_ap[result.num_kin[:, level] > 0, level]
+      expected[f'{name}/map_other_classes'] = np.mean(others)
   # The class that is a top itself has no kin.
   assert expected['top/num_without_positive'] == np.sum(y == 8) > 0
   expected['distance_spearman'] = distance_correlation(x, y, TAXONOMY, **space)

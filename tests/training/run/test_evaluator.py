@@ -80,7 +80,7 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
   tmp_path, monkeypatch, capsys
 ):
   scores = iter([0.2, 0.5, 0.3, 0.5, 0.4, 0.9])
-  ranked = evaluator.retrieval.retrieval_metrics
+  ranked = evaluator.rankings.both
 
   def judged(embeddings, labels, **settings):
     found = ranked(embeddings, labels, **settings)
@@ -88,7 +88,7 @@ def test_the_best_on_held_out_classes_is_kept_and_tested(
       found['map@r'] = next(scores)
     return found
 
-  monkeypatch.setattr(evaluator.retrieval, 'retrieval_metrics', judged)
+  monkeypatch.setattr(evaluator.rankings, 'both', judged)
   config = training_data.config(
     **{
       'epochs': 9,

@@ -1,0 +1,50 @@
+"""Points of the ball ranked by both of their distances: hyperbolic and cosine.
+
+The metric losses train directions, so a ranking by direction alone may be the
+better one wherever the embeddings' radii differ.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hier_jax.evaluation.retrieval.metrics import retrieval_metrics
+
+__all__ = ['BY_COSINE', 'both', 'by_cosine']
+
+# What the keys of the ranking by cosine begin with.
+BY_COSINE = 'cosine/'
+
+
+def both(
+  embeddings: Any, labels: Any, *, c: float | None, **options: Any
+) -> dict[str, float | int | str]:
+  """`retrieval_metrics` and, for points of the ball, the same by cosine.
+
+  Args:
+    embeddings: queries `[n, d]`.
+    labels: classes of the queries `[n]`.
+    c: curvature, as in `retrieval_metrics`.
+    **options: of `retrieval_metrics`.
+
+  Returns:
+    What `retrieval_metrics` returns; where c > 0 also each mean by cosine, as
+    'cosine/<key>'.
+
+  Raises:
+    UserError: as `retrieval_metrics`.
+  """
+  found = retrieval_metrics(embeddings, labels, c=c, **options)
+  if not c:
+    return found
+  cosine = retrieval_metrics(embeddings, labels, c=None, **options)
+  means = {k: v for k, v in cosine.items() if isinstance(v, float)}
+  return found | {f'{BY_COSINE}{key}': value for key, value in means.items()}
+
+
+def by_cosine(metrics: Mapping[str, Any]) -> dict[str, Any]:
+  """The means of the ranking by cosine among what `both` returns."""
+  return {
+    key.removeprefix(BY_COSINE): value
+    for key, value in metrics.items()
+    if key.startswith(BY_COSINE)
+  }
