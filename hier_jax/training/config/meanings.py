@@ -91,8 +91,8 @@ _MODEL = {
   ),
   'model.deit_token': Meaning(
     "features of a distilled ViT: 'cls' for the class token, 'mean' of class"
-    " and distillation token, 'official' for the former in training and the latter"
-    " in evaluation; None for 'cls'"
+    " and distillation token, 'official' for the former in training and the"
+    " latter in evaluation; None for 'cls'"
   ),
   'model.drop_path': Meaning(
     'rate at which the last block of a ViT leaves out its branches (stochastic'
