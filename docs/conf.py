@@ -52,12 +52,16 @@ default_role = 'py:obj'
 add_module_names = False
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
-autodoc_default_options = {'members': True, 'show-inheritance': False}
+autodoc_default_options = {'members': True}
 maximum_signature_line_length = 68
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+# Signatures say the types.
+napoleon_attr_annotations = False
+# 'stop' is what one types.
+smartquotes = False
 
 online = tags.has('online') or 'READTHEDOCS' in os.environ  # noqa: F821
 intersphinx_mapping = (

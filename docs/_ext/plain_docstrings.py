@@ -54,6 +54,15 @@ def prepared(lines: Iterable[str]) -> Iterator[str]:
       yield line if _in_example(lines, i) else escaped(line)
 
 
+def readable(signature: str) -> str:
+  """A signature with array types by the names that users import."""
+  text = re.sub(r'~?\bjaxlib\.[\w.]*\bArray(Impl)?\b', 'Array', signature)
+  text = re.sub(r'~?\bnumpy\.(ndarray)\b', r'\1', text)
+  text = re.sub(r'~?\bjaxtyping\.(\w+)', r'\1', text)
+  alike = r"(\w+)\[Array, ('[^']*')\] \| \1\[ndarray, \2\]"
+  return re.sub(alike, r'\1[ArrayLike, \2]', text)
+
+
 def _in_example(lines: list[str], i: int) -> bool:
   """Whether a line is what an example prints."""
   for line in reversed(lines[:i]):
@@ -68,6 +77,11 @@ def _process(app, what, name, obj, options, lines) -> None:
   lines[:] = prepared(lines)
 
 
+def _sign(app, what, name, obj, options, signature, returned):
+  """Makes the types of a signature readable."""
+  return tuple(text and readable(text) for text in (signature, returned))
+
+
 def _skip(app, what, name, obj, skip, options) -> bool | None:
   """Leaves out the fields of named tuples, which their class describes."""
   doc = getattr(obj, '__doc__', None) or ''
@@ -77,5 +91,6 @@ def _skip(app, what, name, obj, skip, options) -> bool | None:
 def setup(app) -> dict[str, bool]:
   """Reads docstrings before napoleon does."""
   app.connect('autodoc-process-docstring', _process, priority=400)
+  app.connect('autodoc-process-signature', _sign)
   app.connect('autodoc-skip-member', _skip)
   return {'parallel_read_safe': True}

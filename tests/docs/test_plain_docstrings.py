@@ -48,3 +48,13 @@ def test_sections_and_examples_are_left_to_napoleon():
     '  |',
     '',
   ]
+
+
+def test_types_of_arrays_have_the_names_that_users_import():
+  signature = (
+    "(z: ~jaxtyping.Float[jaxlib._jax.Array, 'b d'] | "
+    "~jaxtyping.Float[numpy.ndarray, 'b d'], *, c: float = 0.1)"
+  )
+  wanted = "(z: Float[ArrayLike, 'b d'], *, c: float = 0.1)"
+  assert plain_docstrings.readable(signature) == wanted
+  assert plain_docstrings.readable('jaxlib._jax.Array') == 'Array'
