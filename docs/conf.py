@@ -60,8 +60,8 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 # Signatures say the types.
 napoleon_attr_annotations = False
-# 'stop' is what one types.
-smartquotes = False
+# Dashes but no curly quotes: 'stop' is what one types.
+smartquotes_action = 'D'
 
 online = tags.has('online') or 'READTHEDOCS' in os.environ  # noqa: F821
 intersphinx_mapping = (
