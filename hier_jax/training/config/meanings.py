@@ -83,7 +83,7 @@ _MODEL = {
     "mean of the pixels, one a color in 0..1; None for the backbone's own"
   ),
   'model.std': Meaning(
-    "standard deviation of the pixels likewise; None for the backbone's own"
+    "standard deviation of the pixels, one a color; None for the backbone's own"
   ),
   'model.pool': Meaning(
     "what the features are: 'token', 'mean' or 'token_mean' of a ViT, 'avg',"
