@@ -68,6 +68,23 @@ def test_forms_name_verbs_and_flags(page):
       assert flag in known or flag == 'config', form
 
 
+@pytest.mark.parametrize('page', pages.pages(), ids=name)
+def test_config_flags_name_keys(page):
+  from hier_jax.training.config import default as config_lib
+
+  flags = re.findall(r'--config\.[\w.]+(?:=[^\s`\]]*)?', page.read_text())
+  keys = config_lib.flatten(config_lib.default_config())
+  given = {}
+  for flag in flags:
+    key, _, value = flag.removeprefix('--config.').partition('=')
+    if key.isupper() or '.OPTION' in key:
+      continue
+    assert key.rstrip('.') in keys, flag
+    if value and not value.isupper():
+      given[key] = value.strip('"\'')
+  cli.VERBS['train'].parse([f'--config.{k}={v}' for k, v in given.items()])
+
+
 @pytest.mark.parametrize('words', CONFIGS, ids=' '.join)
 def test_config_of_a_command_is_one(words):
   from hier_jax.training.config import files
