@@ -28,10 +28,10 @@ extensions = [
   'sphinx.ext.autodoc',
   'sphinx.ext.autosummary',
   'sphinx.ext.intersphinx',
-  'sphinx.ext.mathjax',
   'sphinx.ext.napoleon',
   'sphinx_copybutton',
   # Ours, in _ext.
+  'mathml',
   'plain_docstrings',
   'repository_pages',
   'tables',
@@ -76,6 +76,7 @@ intersphinx_mapping = (
   else {}
 )
 
+html_math_renderer = 'mathml'
 html_theme = 'furo'
 html_title = f'hier_jax {release}'
 html_static_path = ['_static']
