@@ -11,6 +11,7 @@ from tests.support import places
 PAGES = [
   *places.ROOT.glob('*.md'),
   *(places.ROOT / 'docs').glob('*.md'),
+  *(places.ROOT / 'docs' / 'api').glob('*.md'),
   *(places.ROOT / 'experiments').rglob('*.md'),
 ]
 

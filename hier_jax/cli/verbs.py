@@ -8,7 +8,7 @@ import dataclasses
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -16,6 +16,7 @@ from hier_jax.errors import UserError, did_you_mean, plain
 from hier_jax.viz.theme import THEMES
 
 __all__ = [
+  'Flag',
   'Verb',
   'choice_flag',
   'choices_flag',
@@ -33,6 +34,20 @@ _CONFIG = 'config.'
 _KEYS = 'hier_jax/training/config/default.py'
 # Unreadable images that are named one by one.
 _NAMED = 20
+
+
+class Flag(NamedTuple):
+  """A flag as its help shows it.
+
+  Attributes:
+    name: without the dashes.
+    placeholder: what stands for its value, '' where it takes none.
+    text: what it is for.
+  """
+
+  name: str
+  placeholder: str
+  text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +110,15 @@ class Verb:
 
   def help(self) -> str:
     """The text of `hier-jax VERB --help`."""
-    values = self._flags()
     lines = ['usage:', usage([self]), '', 'flags:']
-    for name in values:
-      placeholder, text = _parts(values[name])
+    for name, placeholder, text in self.shown_flags():
       lines += [f'  --{name} {placeholder}'.rstrip(), _indented(text)]
     return '\n'.join(lines)
+
+  def shown_flags(self) -> list[Flag]:
+    """The verb's flags, but for those of `define_more`."""
+    values = self._flags()
+    return [Flag(name, *_parts(values[name])) for name in values]
 
   def _flags(self) -> flags.FlagValues:
     values = flags.FlagValues()

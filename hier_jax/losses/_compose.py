@@ -75,9 +75,10 @@ def regularized(
 
   Returns:
     (loss, aux): the weighted sum, a scalar; aux is a dict of scalars:
-      'metric': the metric loss, without its weight.
-      'hier': HIER's loss, without its weight; left out with `hier_weight` 0.
-      'hier/<name>': what `hier` monitors; left out likewise.
+
+    - 'metric': the metric loss, without its weight.
+    - 'hier': HIER's loss, without its weight; left out with `hier_weight` 0.
+    - 'hier/<name>': what `hier` monitors; left out likewise.
 
   References:
     HIER (CVPR 2023, arXiv 2212.14258).

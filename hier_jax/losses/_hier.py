@@ -176,12 +176,13 @@ def hier(
   Returns:
     (loss, aux): the loss, a scalar; aux is a dict of scalars for monitoring,
     without gradient, each of the first seven under 'data/' and 'proxy/':
-      'collision_rate', 'lca_perplexity', 'lca_used': see `lca`.
-      'anchors': share of nodes that are anchors.
-      'no_neighbors': share of nodes without any reciprocal neighbor.
-      'radius': mean norm of the nodes.
-      'clipped': share of nodes on the clip sphere; not without a clip.
-      'data/same_class': share of positives of their anchor's class.
+
+    - 'collision_rate', 'lca_perplexity', 'lca_used': see `lca`.
+    - 'anchors': share of nodes that are anchors.
+    - 'no_neighbors': share of nodes without any reciprocal neighbor.
+    - 'radius': mean norm of the nodes.
+    - 'clipped': share of nodes on the clip sphere; not without a clip.
+    - 'data/same_class': share of positives of their anchor's class.
 
   Raises:
     ValueError: for an unknown option, k beyond the batch or the proxies, or

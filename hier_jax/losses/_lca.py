@@ -72,9 +72,10 @@ def lca(
   Returns:
     (loss, aux): the loss, a scalar, is differentiable (reverse mode, once) in
     `dist`; aux is a dict of scalars without gradient:
-      'collision_rate': share of triplets whose picks coincide.
-      'lca_perplexity': exp of the entropy of the picks, at most P.
-      'lca_used': number of proxies picked at all.
+
+    - 'collision_rate': share of triplets whose picks coincide.
+    - 'lca_perplexity': exp of the entropy of the picks, at most P.
+    - 'lca_used': number of proxies picked at all.
 
   Raises:
     ValueError: for an unknown `estimator` or `normalize_by`, neither a key nor

@@ -88,9 +88,10 @@ def lifted_structure(
 ) -> Float[Array, '']:
   """Lifted structured loss.
 
-  1/2 the mean over positive pairs of [J]+^2,
-  J_ij = d_ij + log(sum_{k not of i} e^(margin - d_ik)
-                    + sum_{l not of j} e^(margin - d_jl)),
+  1/2 the mean over positive pairs of [J]+^2, where
+
+    J_ij = d_ij + log(sum_{k not of i} e^(margin - d_ik)
+                      + sum_{l not of j} e^(margin - d_jl)),
 
   i and l among the batch's rows, j and k also among the memory's.
 
@@ -327,8 +328,10 @@ def circle(
   """Circle loss, of cosines s.
 
   The mean over rows with positives and negatives of
-  log(1 + sum_n e^(scale [s_n + margin]+ (s_n - margin))
-          sum_p e^(-scale [1 + margin - s_p]+ (s_p - 1 + margin))),
+
+    log(1 + sum_n e^(scale [s_n + margin]+ (s_n - margin))
+            sum_p e^(-scale [1 + margin - s_p]+ (s_p - 1 + margin))),
+
   the weights [.]+ not differentiated.
 
   Args:

@@ -11,7 +11,11 @@ from hier_jax.training.step import objective
 from tests.support import places
 
 FOLDER = places.ROOT / 'experiments' / 'configs'
-OURS = {'quickstart': [None], 'emoji': ['vit_tiny', 'resnet_thin_wide']}
+OURS = {
+  'quickstart': [None],
+  'emoji': ['vit_tiny', 'resnet_thin_wide'],
+  'folder': [None, 'dino_vits16'],
+}
 PAPER = 'cub', 'cars', 'sop', 'inshop'
 
 

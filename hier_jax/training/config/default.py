@@ -2,8 +2,8 @@
 
 A config file under experiments/configs returns `default_config()` with other
 values; it can neither add a key nor leave one out. A key that belongs to others
-is None by default, and `resolve` derives it from them. `checks` checks
-values.
+is None by default, and `resolve` derives it from them. `meanings` says what
+each key means, and `checks` checks values.
 """
 
 import contextlib
@@ -91,20 +91,15 @@ def default_config() -> ConfigDict:
   optional = config_dict.placeholder
   config = {
     'seed': 0,
-    # What the backbone begins with: None for drawn weights, 'hub' for those
-    # published under its name, else what `models.pretrained.load` takes.
     'pretrained': optional(str),
     'model': {
       'backbone': 'vit_tiny_patch4',
       'image_size': 32,
       'embedding_dim': 128,
-      # Curvature of the ball; 0 for Euclidean space, None for the unit sphere.
       **objective.ball_options(),
       'last_norm': True,
       'radial_scale': optional(float),
       'dtype': 'bfloat16',
-      # None in what follows: as the backbone has it, whose weights expect
-      # pixels of that mean and standard deviation.
       'mean': optional(tuple),
       'std': optional(tuple),
       'pool': optional(str),
@@ -118,13 +113,11 @@ def default_config() -> ConfigDict:
       'metric_weight': 1.0,
       'hier_weight': 0.5,
       **_loss_options(),
-      # Rows of past batches that the metric loss compares with, from a step on.
       'memory': {'size': 0, 'start_step': 0},
       'num_proxies': 512,
       'hier': objective.hier_options(),
     },
     'optim': {
-      # A group's rate is lr * batch_size / 180 * scales[group] * schedule.
       'lr': 5e-6,
       'scales': {
         'backbone': 1.0,
@@ -141,36 +134,24 @@ def default_config() -> ConfigDict:
       'b1': 0.9,
       'b2': 0.999,
       'adam_eps': 1e-4,
-      # Of the gradient of backbone and head, before it is clipped: the authors'
-      # program on n devices has 1 / n.
       'grad_scale': 1.0,
       'clip_value': optional(float),
       'clip_norm': optional(float),
-      # Decay of the exponential moving average (EMA) of the parameters. With
-      # one, the EMA is what is evaluated.
       'ema_decay': optional(float),
     },
     'data': {
       'name': 'emoji',
       'data_dir': optional(str),
       'batch_size': 180,
-      # Rows of a device that are embedded at a time, None for all: a batch of
-      # any size in the memory of so many rows, for a forward pass more.
       'micro_batch': optional(int),
       'images_per_class': 2,
-      # How classes meet in a batch, see `data.sampler`; 'hierarchical' takes
-      # them from so many groups of a level, None for the coarsest.
       'sampler': 'class',
       'level': optional(str),
       'groups': 1,
       'num_threads': 2,
-      # Larger images are shrunk to it before training views are made.
       'short_side': optional(int),
-      # Decoded images on disk: 'off', 'auto' where they fit, or a folder.
       'cache': 'off',
-      # Larger images are refused before they are decoded.
       'max_megapixels': transforms.MAX_MEGAPIXELS,
-      # Crops are resized and flipped on the devices.
       'device_views': False,
       'train_view': {
         'scale': (0.2, 1.0),
@@ -186,38 +167,24 @@ def default_config() -> ConfigDict:
         'channel_shuffle': 0.0,
         'brightness': 0.0,
       },
-      # Evaluation views are cut out of the center of an image whose short side
-      # was resized to it, of which they are so large a share: None for
-      # model.image_size / eval_crop.
       'eval_resize': optional(int),
       'eval_crop': 1.0,
     },
     'epochs': 100,
     'log_every': 10,
-    # How the step is mapped over devices: 'pmap' or 'shard_map'.
     'parallel': 'pmap',
-    # The logs for TensorBoard as well, in WORKDIR/tensorboard.
     'tensorboard': False,
-    # `hier-jax train` ends by writing the page of `hier-jax explore`.
     'explore': False,
-    # What a step does that is not finite: 'stop' the run or 'skip' its update.
     'nonfinite': 'stop',
     'eval': {
       'every_epochs': 10,
-      # None: about 500, as many on each device.
       'batch_size': optional(int),
       'recall_at': (1, 2, 4, 8),
       'pixels': False,
-      # One training class in so many is kept from training, for validation;
-      # not where the data set has a split 'val' of its own. With either the
-      # test split is evaluated at the end alone, for the last state and for
-      # the first of those that validate best.
       'hold_out': optional(int),
       'select': 'map@r',
-      # The run ends after so many evaluations without a better one.
       'patience': optional(int),
     },
-    # So many of the latest are kept, and the one that validates best.
     'checkpoint': {'every_epochs': 1, 'keep': 2},
   }
   return config_dict.create(**config).lock()

@@ -13,7 +13,7 @@ from hier_jax.training.config import default as config_lib
 from hier_jax.training.distributed import mapping
 from hier_jax.training.step import finite, objective
 
-__all__ = ['check', 'check_choice']
+__all__ = ['allowed', 'check', 'check_choice']
 
 _RELATIONS = {
   'above': operator.gt,
@@ -112,6 +112,29 @@ def check(flat: Mapping[str, Any]) -> None:
   _check_bounds(flat)
   for key, allowed in _CHOICES.items():
     check_choice(flat, key, allowed)
+
+
+def allowed(key: str) -> str:
+  """What a key's value may be beyond its type, in words; '' for anything.
+
+  Args:
+    key: dotted key.
+
+  Example:
+    >>> from hier_jax.training.config import values
+    >>> values.allowed('optim.b1')
+    'at least 0, below 1'
+  """
+  if key in _CHOICES:
+    return ', '.join(map(repr, _CHOICES[key]))
+  bounds = [
+    f'{relation} {bound}'
+    for (relation, bound), patterns in _BOUNDS.items()
+    if any(fnmatch.fnmatch(key, pattern) for pattern in patterns)
+  ]
+  _, words = _ITEMS.get(key, _NUMBERS)
+  default = config_lib.flatten(config_lib.default_config())[key]
+  return ', '.join([words, *bounds] if isinstance(default, tuple) else bounds)
 
 
 def _check_types(flat: Mapping[str, Any]) -> None:
