@@ -73,7 +73,7 @@ def cone_energy(
   which the paper stops, psi stays pi / 2.
 
   Ganea, Becigneul and Hofmann, "Hyperbolic Entailment Cones for Learning
-  Hierarchical Embeddings" (ICML 2018, arXiv 1804.01882), equations 26, 28, 33.
+  Hierarchical Embeddings" (ICML 2018, arXiv 1804.01882).
 
   Args:
     x: `[n, d]` points of the ball, the children.
@@ -84,6 +84,14 @@ def cone_energy(
   Returns:
     `[n, P]`, from 0 to pi. At x = p, and of p at the origin, Xi counts as
     pi / 2.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import ancestors
+    >>> x, p = jnp.array([[0.9, 0.0], [-0.9, 0.0]]), jnp.array([[0.5, 0.0]])
+    >>> energy = ancestors.cone_energy(x, p, 1.0)
+    >>> [f'{float(e):.1f}' for e in energy[:, 0]]  # Behind p it is pi - psi.
+    ['0.0', '3.0']
   """
   root = jnp.sqrt(jnp.asarray(c, x.dtype))
   x, p = x * root, p * root
@@ -122,6 +130,14 @@ def balancing_bias(
 
   Returns:
     `[P]`, without gradient, at most 0.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import ancestors
+    >>> logits = jnp.log(jnp.array([[0.8, 0.2], [0.8, 0.2]]))
+    >>> bias = ancestors.balancing_bias(logits, jnp.ones(2))
+    >>> [f'{float(b):.2f}' for b in jnp.exp(bias)]
+    ['0.25', '1.00']
   """
   logits = lax.stop_gradient(logits)
   share = jnp.where(weight > 0, jnp.log(jnp.maximum(weight, 1e-30)), -_FAR)
@@ -240,6 +256,18 @@ def picked_loss(
 
   Raises:
     ValueError: for an unknown estimator or hinge.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import mining
+    >>> from experiments.study import ancestors
+    >>> cost = jnp.array([[0.0, 1.0], [0.0, 1.0], [0.2, 0.1]])
+    >>> triplet = mining.Triplets(*jnp.arange(3)[:, None], weight=jnp.ones(1))
+    >>> loss, _ = ancestors.picked_loss(
+    ...   None, cost, triplet, margin=1.5, estimator='argmax', barred=True
+    ... )
+    >>> print(f'{float(loss):.1f}')  # .5 + .5 + 1.4: two picks.
+    2.4
   """
   for name, value, known in (
     ('estimator', estimator, ESTIMATORS),

@@ -82,6 +82,12 @@ def class_means(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: for features or labels of other shapes, a feature that is not
       finite, or a class without a row.
+
+  Example:
+    >>> import numpy as np
+    >>> from experiments.study import controls
+    >>> controls.class_means(np.diag([2.0, 5.0]), np.array([0, 0])).tolist()
+    [[0.5, 0.5]]
   """
   features, labels = np.asarray(features, np.float64), np.asarray(labels)
   if features.ndim != 2 or labels.shape != features.shape[:1]:
@@ -166,6 +172,13 @@ def true_levels(*columns: np.ndarray) -> np.ndarray:
 
   Raises:
     ValueError: for columns of different lengths.
+
+  Example:
+    >>> import numpy as np
+    >>> from experiments.study import controls
+    >>> group, subgroup = np.array([3, 3, 7]), np.array([0, 1, 0])
+    >>> controls.true_levels(group, subgroup).tolist()
+    [[0, 0, 0], [0, 1, 1], [1, 2, 2]]
   """
   if len({np.shape(column) for column in columns}) != 1:
     shapes = ', '.join(str(np.shape(column)) for column in columns)
@@ -191,8 +204,8 @@ def level_sup_con(
   """SupCon at each level: sum_l weight_l SupCon(z, node_l) / sum_l weight_l.
 
   HiMulCon of Zhang et al., "Use All The Labels: A Hierarchical Multi-Label
-  Contrastive Learning Framework" (CVPR 2022, arXiv 2204.13207), equation 3, the
-  weights being given.
+  Contrastive Learning Framework" (CVPR 2022, arXiv 2204.13207), the weights
+  being given.
 
   Args:
     z: `[b, d]` embeddings.
@@ -207,6 +220,17 @@ def level_sup_con(
 
   Raises:
     ValueError: for another number of weights than levels.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from hier_jax import losses
+    >>> from experiments.study import controls
+    >>> z, labels = jnp.eye(3), jnp.array([0, 0, 1])
+    >>> loss = controls.level_sup_con(
+    ...   z, labels, jnp.array([[0], [1]]), weights=(5.0,)
+    ... )
+    >>> bool(loss == losses.sup_con(z, labels))
+    True
   """
   if len(weights) != levels.shape[1]:
     raise ValueError(
@@ -248,6 +272,16 @@ def happier(
 
   Returns:
     the loss, a scalar.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import controls
+    >>> levels = jnp.array([[0, 0], [0, 1], [1, 2]])
+    >>> loss = controls.happier(
+    ...   jnp.eye(3), jnp.arange(3), levels, jnp.eye(3), cluster_weight=0.0
+    ... )
+    >>> print(f'{float(loss):.3f}')  # All scores tie.
+    0.500
   """
   ranking = losses.hap(z, jnp.asarray(levels)[labels], alpha=alpha)
   clusters = losses.normalized_softmax(
@@ -270,7 +304,8 @@ def relational_distillation(
 
   s the cosine, or minus the distance. The term of Roth et al., "Simultaneous
   Similarity-based Self-Distillation for Deep Metric Learning" (S2SD, ICML 2021,
-  arXiv 2009.08348), of class proxies and a teacher of classes here.
+  arXiv 2009.08348), here of class proxies and a teacher of classes, without the
+  pairs of a point with itself.
 
   Args:
     points: `[n, d]` class proxies or embeddings.
@@ -284,6 +319,13 @@ def relational_distillation(
 
   Raises:
     ValueError: for a teacher of another shape than `[n, n]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import controls
+    >>> loss = controls.relational_distillation(jnp.eye(3), jnp.eye(3))
+    >>> print(f'{float(loss):.1f}')  # All others are alike for both.
+    0.0
   """
   n = points.shape[0]
   if teacher.shape != (n, n):

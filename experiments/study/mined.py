@@ -37,6 +37,12 @@ def distances(x: jax.Array, y: jax.Array, c: ArrayLike | None) -> jax.Array:
 
   Returns:
     `[n, m]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import mined
+    >>> mined.distances(jnp.eye(2), jnp.eye(2), None).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
   """
   if c is None:
     return 1 - jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
@@ -56,6 +62,13 @@ def similarity_of(points: jax.Array, c: ArrayLike | None) -> jax.Array:
 
   Returns:
     `[n, n]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import mined
+    >>> similarity = mined.similarity_of(jnp.eye(2), None)
+    >>> print(f'{float(similarity[0, 1]):.3f}')  # exp(-1).
+    0.368
   """
   points = lax.stop_gradient(numerics.widened(points))
   return jnp.exp(-distances(points, points, c))
@@ -102,6 +115,11 @@ def expected_relatives(
 
   Returns:
     a number from 0 to width - 1.
+
+  Example:
+    >>> from experiments.study import mined
+    >>> mined.expected_relatives(5, batch_classes=61, num_classes=121)
+    2.0
   """
   return (width - 1) * (batch_classes - 1) / (num_classes - 1)
 
@@ -119,6 +137,14 @@ def reciprocal_neighbors(
   Returns:
     neighbors: int32 `[n, k_max]`, ascending, padded with n.
     count: int32 `[n]`, how many neighbors each row has.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import mined
+    >>> similarity = jnp.array([[1, 0.9, 0.1], [0.9, 1, 0.2], [0.1, 0.2, 1]])
+    >>> neighbors, _ = mined.reciprocal_neighbors(similarity, 2, k_max=3)
+    >>> neighbors.tolist()  # Padding: n = 3.
+    [[1, 3, 3], [0, 3, 3], [3, 3, 3]]
   """
   n = similarity.shape[0]
   _, nearest = lax.top_k(similarity, k_max)
@@ -179,6 +205,13 @@ def nodes_of(
 
   Raises:
     ValueError: for a similarity of another shape than `[n, n]`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import mined
+    >>> nodes = mined.nodes_of(jnp.eye(2), jnp.array([0, 0]), c=None)
+    >>> print(f'{float(nodes.similarity[0, 1]):.3f}')  # exp(-1) + 1.
+    1.368
   """
   points, labels = numerics.widened(z), jnp.asarray(labels)
   real = jnp.ones(labels.shape, bool)
@@ -229,6 +262,17 @@ def mine(
 
   Raises:
     ValueError: for k_max outside 1..m.
+
+  Example:
+    >>> import jax
+    >>> from experiments.study import mined
+    >>> group = jax.numpy.arange(8) % 2
+    >>> similarity = (group[:, None] == group[None]) + jax.numpy.eye(8)
+    >>> triplets, count = mined.mine(
+    ...   jax.random.key(0), similarity, 4, k_max=6, per_anchor=5, anchors=8
+    ... )
+    >>> bool((group[triplets.positive] == group[triplets.anchor]).all())
+    True
   """
   if not 1 <= k_max <= anchors:
     raise ValueError(

@@ -35,6 +35,13 @@ def init_proxies(
 
   Returns:
     float32 `[P, d]`.
+
+  Example:
+    >>> import jax
+    >>> from experiments.study import proxies
+    >>> v = proxies.init_proxies(jax.random.key(0), 512, 128, init_scale=0.1)
+    >>> print(f'{float(jax.numpy.linalg.norm(v, axis=1).mean()):.2f}')
+    0.21
   """
   return init_scale * losses.init_hier_proxies(
     key, num_proxies, dim, clip_radius=clip_radius
@@ -56,6 +63,12 @@ def embedded(
 
   Returns:
     `[P, d]` points of the ball; rows of length 1 where c is None.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import proxies
+    >>> proxies.embedded(jnp.array([[0.0, 5.0]]), c=None).tolist()
+    [[0.0, 1.0]]
   """
   v = numerics.widened(hier_proxies)
   if c is None:
@@ -84,6 +97,13 @@ def proxy_usage(
 
   Returns:
     `[P]` of sum 1, without gradient.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import proxies
+    >>> usage = proxies.proxy_usage(jnp.eye(2), jnp.eye(2), c=None)
+    >>> usage.tolist()
+    [0.5, 0.5]
   """
   z, v = (lax.stop_gradient(numerics.widened(a)) for a in (z, hier_proxies))
   cost = mined.distances(z, embedded(v, c=c, clip_radius=clip_radius), c)
@@ -105,7 +125,7 @@ def reseed(
   A proxy of usage below threshold / P gets the tangent vector of a row of the
   batch times `shrink`, so that it lies farther inside than the row, and the
   usage 1 / P. Random restarts of dead codes: Dhariwal et al., "Jukebox" (2020,
-  arXiv 2005.00341), section 3.1. The optimizer's moments of such a proxy stay.
+  arXiv 2005.00341). The optimizer's moments of such a proxy stay.
 
   Args:
     key: PRNG key.

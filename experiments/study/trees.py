@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from hier_jax import lorentz, losses, numerics
+from hier_jax import lorentz, losses, numerics, poincare
 
 __all__ = [
   'dasgupta',
   'hierarchical_proxy_anchor',
   'lca_depth',
+  'leaves',
   'level_means',
   'random_triples',
 ]
@@ -24,7 +25,7 @@ def lca_depth(x: jax.Array, y: jax.Array, *, c: ArrayLike) -> jax.Array:
   """Distance from the origin to the geodesic from x to y: d(0, x v y).
 
   HypHC's lowest common ancestor of two leaves is the point of their geodesic
-  next to the origin (Chami et al., NeurIPS 2020, section 4.1). In the Klein
+  next to the origin (Chami et al., NeurIPS 2020, section 4). In the Klein
   model geodesics are straight, and points are the farther from the origin the
   longer they are: the nearest point of a segment in closed form. It is an end
   of the geodesic where that runs away from the origin; HypHC's program takes
@@ -55,6 +56,32 @@ def lca_depth(x: jax.Array, y: jax.Array, *, c: ArrayLike) -> jax.Array:
   return lorentz.klein_dist(nearest, jnp.zeros_like(nearest), c=c)
 
 
+def leaves(
+  class_proxies: jax.Array, radius: ArrayLike, *, c: ArrayLike
+) -> jax.Array:
+  """Class proxies as leaves of one radius: exp0(radius p / |p|).
+
+  HypHC's program puts its leaves at one radius as well.
+
+  Args:
+    class_proxies: `[C, d]`, of which only directions count in the losses.
+    radius: length of the tangent vectors, such as the mean of the data's; may
+      be traced.
+    c: curvature.
+
+  Returns:
+    `[C, d]` points of the ball.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import trees
+    >>> trees.leaves(jnp.array([[0.0, 9.0]]), 2.0, c=0.0).tolist()
+    [[0.0, 2.0]]
+  """
+  direction = numerics.unit(numerics.widened(class_proxies))
+  return poincare.exp0(radius * direction, c=c)
+
+
 def random_triples(key: jax.Array, number: int, n: int) -> jax.Array:
   """Triples of three different rows of n, all equally likely.
 
@@ -68,6 +95,12 @@ def random_triples(key: jax.Array, number: int, n: int) -> jax.Array:
 
   Raises:
     ValueError: for n below 3.
+
+  Example:
+    >>> import jax
+    >>> from experiments.study import trees
+    >>> sorted(trees.random_triples(jax.random.key(0), 1, 3)[0].tolist())
+    [0, 1, 2]
   """
   if n < 3:
     raise ValueError(f'triples of {n} rows asked for: at least 3 are needed')
@@ -162,6 +195,12 @@ def level_means(
 
   Returns:
     `[num_nodes, d]`, differentiable; 0 for a node without classes.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import trees
+    >>> trees.level_means(2 * jnp.eye(2), jnp.array([0, 0]), 1).tolist()
+    [[0.5, 0.5]]
   """
   member = jax.nn.one_hot(level, num_nodes, axis=0, dtype=class_proxies.dtype)
   total = jnp.matmul(
@@ -206,6 +245,21 @@ def hierarchical_proxy_anchor(
 
   Raises:
     ValueError: for another number of levels, nodes or weights.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import trees
+    >>> levels = jnp.array([[0, 0], [0, 1]])  # One node above two classes.
+    >>> loss = trees.hierarchical_proxy_anchor(
+    ...   jnp.eye(2),
+    ...   jnp.arange(2),
+    ...   jnp.eye(2),
+    ...   levels,
+    ...   num_nodes=(1, 2),
+    ...   weights=(0.5, 1.0),
+    ... )
+    >>> print(loss.shape)
+    ()
   """
   if not levels.shape[1] == len(num_nodes) == len(weights):
     raise ValueError(

@@ -193,6 +193,7 @@ def hier_star(
   triplets_per_anchor: int = 50,
   estimator: str = 'gumbel',
   proxy_term: ArrayLike = 1.0,
+  proxy_k: ArrayLike | None = None,
   order: ArrayLike = 0.0,
   gamma: ArrayLike = 0.25,
   cone: ArrayLike = 0.0,
@@ -229,6 +230,7 @@ def hier_star(
     triplets_per_anchor: number of triplets of each anchor.
     estimator: 'gumbel', 'softmax' or 'argmax', see `losses.lca`.
     proxy_term: weight of the proxies' own triplets; may be traced.
+    proxy_k: k of these triplets, up to `k_max`; None for k.
     order: weight of `ancestors.order_factor`; may be traced.
     gamma: its margin; may be traced.
     cone: weight of `ancestors.cone_energy`; may be traced.
@@ -299,7 +301,11 @@ def hier_star(
   aux['data/same_class'] = _same_class(nodes.labels, triplets)
   if not _off(proxy_term):
     among, more = _proxy_term(
-      of_proxies, anchors, costs, picks, (k, largest, triplets_per_anchor)
+      of_proxies,
+      anchors,
+      costs,
+      picks,
+      (k if proxy_k is None else proxy_k, largest, triplets_per_anchor),
     )
     loss, aux = loss + proxy_term * among, aux | more
   return _poisoned(loss, z, rho, similarity), aux

@@ -25,7 +25,7 @@ def balanced_weight(
   Times it, loss_b has a gradient by the embeddings as long as that of loss_a,
   whatever the scale of either; a lambda on top says how much longer. Esser,
   Rombach and Ommer, "Taming Transformers" (VQGAN, CVPR 2021, arXiv 2012.09841),
-  equation 7.
+  weigh their adversarial loss so, by the last layer's gradients.
 
   Args:
     loss_a: the loss that sets the scale, of z alone.

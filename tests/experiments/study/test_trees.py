@@ -15,7 +15,7 @@ from hier_jax import losses, poincare
 KEY = jax.random.key(0)
 
 
-def leaves(n, c, seed=1):
+def random_points(n, c, seed=1):
   u = jax.random.normal(jax.random.key(seed), (n, 3))
   return poincare.to_ball(u, c=c, clip_radius=None)
 
@@ -29,7 +29,7 @@ def nearest_of_many(x, y, c):
 
 @pytest.mark.parametrize('c', [0.5, 1.0])
 def test_depth_is_the_least_distance_of_the_geodesic_from_0(c):
-  x, y = leaves(6, c), leaves(6, c, seed=2)
+  x, y = random_points(6, c), random_points(6, c, seed=2)
   # One geodesic runs away from the origin: its end is nearest.
   y = y.at[0].set(x[0] * 1.05)
   got = jax.jit(trees.lca_depth)(x, y, c=c)
@@ -52,11 +52,20 @@ def test_depth_of_one_radius_is_the_papers():
 
 
 def test_depth_has_the_gradient_of_differences():
-  x, y = leaves(2, 1.0)
+  x, y = random_points(2, 1.0)
   f = lambda x: trees.lca_depth(x, y, c=1.0)
   chex.assert_numerical_grads(f, (x,), order=1, atol=1e-2, rtol=1e-2)
   same = jax.grad(lambda x: trees.lca_depth(x, x, c=1.0))(x)
   chex.assert_tree_all_finite(same)
+
+
+def test_leaves_are_of_one_radius_in_the_proxies_directions():
+  proxies = jax.random.normal(KEY, (4, 3))
+  got = np.asarray(jax.jit(trees.leaves)(proxies, 1.5, c=0.4))
+  unit = np.asarray(proxies)
+  unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+  want = unit * np.tanh(np.sqrt(0.4) * 1.5) / np.sqrt(0.4)
+  np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
 def test_triples_are_of_three_rows_each_as_likely():
@@ -70,7 +79,7 @@ def test_triples_are_of_three_rows_each_as_likely():
 
 
 def test_dasgupta_matches_float64():
-  z = leaves(7, 0.5)
+  z = random_points(7, 0.5)
   rng = np.random.default_rng(0)
   w = rng.uniform(size=(7, 7))
   w = (w + w.T) / 2
