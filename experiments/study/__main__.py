@@ -24,6 +24,7 @@ import time
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 from experiments.study import (
+  added,
   arms,
   features,
   records,
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument('--regime', choices=list(regimes.REGIMES), default='a128')
     made.add_argument(
       '--arms', nargs='+', required=True, metavar='BASE+ADDED',
-      help=f'BASE of {", ".join(arms.BASES)}; ADDED of {", ".join(arms.ADDED)}',
+      help=f'BASE: {", ".join(arms.BASES)}; ADDED: {", ".join(added.ADDED)}',
     )  # fmt: skip
     made.add_argument('--features', type=pathlib.Path, default=CACHE)
     made.add_argument('--results', type=pathlib.Path, default=HERE / 'results')

@@ -1,7 +1,7 @@
 """The arms of the study: a base loss, and what is added to it.
 
-An arm is an entry of `BASES` with an entry of `ADDED`, written 'base+added';
-'base+alone' adds nothing. A new arm is one more entry.
+An arm is an entry of `BASES` with an entry of `added.ADDED`, written
+'base+added'; 'base+alone' adds nothing. A new arm is one more entry.
 """
 
 from __future__ import annotations
@@ -10,26 +10,16 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
-import numpy as np
 
 from experiments.study import spaces
+from experiments.study.added import ADDED, Added
 from experiments.study.spaces import Space
 from hier_jax import losses
 from hier_jax.errors import UserError, did_you_mean
 
-__all__ = ['ADDED', 'BASES', 'SHARED', 'Added', 'Arm', 'Base', 'arm']
+__all__ = ['BASES', 'BATCH_SIZE', 'SHARED', 'Arm', 'Base', 'arm']
 
-# A hyperparameter's values, traced or, where static, plain.
-Values = Mapping[str, jax.Array | float | int | str]
-Arrays = dict[str, jax.Array]
-
-# The curvature of HIER's paper.
-CURVATURE = 0.1
 BATCH_SIZE = 180
-# Triplets of an anchor. HIER draws 50: the loss is a mean over them, so that
-# fewer estimate the same with more noise, at a fraction of the cost.
-TRIPLETS = 4
-
 # Searched for every arm.
 SHARED: Space = {
   'lr': spaces.log(1e-4, 1e-1, 1e-3),
@@ -56,27 +46,6 @@ class Base:
   space: Space
   proxies: bool = False
   static: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Added:
-  """What is added to a metric loss.
-
-  Attributes:
-    loss: (key, z, labels, params, values, c, context) -> scalar.
-    space: its hyperparameters.
-    init: (key, dim, values) -> its parameters.
-    context: (features of the training images, their labels, each class's
-      subgroup) -> arrays that the loss takes; of what no image of another
-      class tells.
-    c: curvature of the whole arm; None for cosine.
-  """
-
-  loss: Callable[..., jax.Array] | None = None
-  space: Space = dataclasses.field(default_factory=dict)
-  init: Callable[..., Arrays] = lambda key, dim, values: {}
-  context: Callable[..., dict[str, np.ndarray]] = lambda x, labels, group: {}
-  c: float | None = CURVATURE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,38 +147,5 @@ BASES: Mapping[str, Base] = {
   'multi_similarity': Base(
     _multi_similarity,
     {'beta': spaces.log(2, 64, 50), 'epsilon': spaces.linear(0, 0.3, 0.1)},
-  ),
-}
-
-
-def _hier_proxies(key, dim, values):
-  """Proxies as published, or that many times shorter."""
-  proxies = losses.init_hier_proxies(key, values['num_proxies'], dim)
-  return {'hier_proxies': proxies * values.get('init_scale', 1.0)}
-
-
-def _official(key, z, labels, params, values, c, context):
-  del context
-  loss, _ = losses.hier(
-    key,
-    z,
-    labels,
-    params['hier_proxies'],
-    c=c,
-    triplets_per_anchor=TRIPLETS,
-  )
-  return values['weight'] * loss
-
-
-ADDED: Mapping[str, Added] = {
-  'alone': Added(),
-  'official': Added(
-    _official,
-    {
-      'weight': spaces.choice(0.5, default=0.5),
-      'num_proxies': spaces.choice(512, default=512, static=True),
-      'added_lr': spaces.log(1e-4, 1e-1, 1e-2),
-    },
-    _hier_proxies,
   ),
 }

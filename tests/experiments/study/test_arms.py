@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.study import added as added_lib
 from experiments.study import arms, spaces
 from hier_jax.errors import UserError
 
@@ -17,7 +18,7 @@ def test_unknown_arm():
     arms.arm('sup_con')
 
 
-@pytest.mark.parametrize('added', list(arms.ADDED))
+@pytest.mark.parametrize('added', list(added_lib.ADDED))
 def test_base_space_is_part_of_every_arm(added):
   for base in arms.BASES:
     arm = arms.arm(f'{base}+{added}')
@@ -42,7 +43,7 @@ def test_base_loss_takes_traced_values(base):
 
   def loss(values):
     return entry.loss(
-      z, LABELS, proxies, {**values, 'images_per_class': 2}, arms.CURVATURE
+      z, LABELS, proxies, {**values, 'images_per_class': 2}, added_lib.CURVATURE
     )
 
   values = {k: jnp.float32(v) for k, v in spaces.defaults(entry.space).items()}
