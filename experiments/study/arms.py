@@ -17,7 +17,7 @@ from experiments.study.spaces import Space
 from hier_jax import losses
 from hier_jax.errors import UserError, did_you_mean
 
-__all__ = ['BASES', 'BATCH_SIZE', 'SHARED', 'Arm', 'Base', 'arm']
+__all__ = ['BASES', 'BATCH_SIZE', 'PLANNED', 'SHARED', 'Arm', 'Base', 'arm']
 
 BATCH_SIZE = 180
 # Searched for every arm.
@@ -149,3 +149,13 @@ BASES: Mapping[str, Base] = {
     {'beta': spaces.log(2, 64, 50), 'epsilon': spaces.linear(0, 0.3, 0.1)},
   ),
 }
+
+# Of every base loss, and of those two that have all controls.
+_CORE = 'alone', 'official', 'hier_star', 'triplet'
+_CONTROLLED = 'proxy_anchor', 'sup_con'
+# The arms of each regime.
+PLANNED = tuple(
+  f'{base}+{added}'
+  for base in BASES
+  for added in (ADDED if base in _CONTROLLED else _CORE)
+)

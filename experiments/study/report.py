@@ -10,14 +10,16 @@ import numpy as np
 
 from experiments.benchmarks.common import report as tables
 from experiments.study import (
+  arms,
   comparisons,
   figures,
   folds,
   intervals,
   records,
+  regimes,
   search,
 )
-from experiments.study.comparisons import Comparison, Lines
+from experiments.study.comparisons import Comparison, Group, Lines
 from experiments.study.metrics import KIN
 from experiments.study.records import Job
 from hier_jax import paths
@@ -120,31 +122,56 @@ def _verdict(lines: Lines, found: Sequence[Comparison]) -> str:
 
 
 def _progress(lines: Lines) -> str:
-  rows = []
-  for group in sorted({(j.regime, j.split) for j in lines}):
-    for arm in comparisons.arms_of(lines, group):
-      target = search.Target(*group, arm)
-      of = [v for j, v in lines.items() if (j.regime, j.split) == group]
-      of = [line for line in of if line['arm'] == arm]
-      tests = sum(line['fold'] == folds.TEST for line in of)
-      hours = sum(line['cpu_s'] for line in of) / 3600
-      rows.append(
-        [
-          f'{group[1]}, {group[0]}, {arm}',
-          str(len(of) - tests),
-          'yes' if _over(target, lines) else 'no',
-          str(tests),
-          f'{hours:.2f}',
-          str(sum(line['diverged'] for line in of)),
-        ]
-      )
-  heading = 'split, regime, arm', 'runs on folds', 'selected', 'test runs'
+  """How much of the plan is done: of each regime, then of each arm."""
+  groups = sorted({(j.regime, j.split) for j in lines})
+  begun = {group: comparisons.arms_of(lines, group) for group in groups}
+  planned = [(regime, 'B') for regime in regimes.REGIMES]
+  of_regimes = []
+  for group in dict.fromkeys([*planned, *groups]):
+    there = begun.get(group, [])
+    of_regimes.append(
+      [
+        f'{group[1]}, {group[0]}',
+        str(len(arms.PLANNED)),
+        str(len(there)),
+        str(sum(_over(search.Target(*group, arm), lines) for arm in there)),
+        str(sum(bool(_tests(lines, group, arm)) for arm in there)),
+      ]
+    )
+  of_arms = [_of_arm(lines, g, arm) for g in groups for arm in begun[g]]
   total = sum(line['cpu_s'] for line in lines.values()) / 3600
+  heading = 'split, regime', 'arms planned', 'begun', 'selected', 'tested'
+  first = tables.table(heading, of_regimes)
+  heading = 'split, regime, arm', 'runs on folds', 'selected', 'test runs'
+  second = tables.table((*heading, 'CPU hours', 'diverged'), of_arms)
   return (
-    f'{len(lines)} runs, {total:.2f} CPU hours. An arm without a test run has '
-    'not been tested; arms of the plan that are not listed have not begun.\n\n'
-    + tables.table((*heading, 'CPU hours', 'diverged'), rows)
+    f'{len(lines)} runs, {total:.2f} CPU hours. The regimes b1, b3 and c of the'
+    ' plan and its second data set are not built.\n\n'
+    f'{first}\n\n{second}'
   )
+
+
+def _tests(lines: Lines, group: Group, arm: str) -> list[dict]:
+  where = (*group, arm)
+  return [
+    line
+    for job, line in lines.items()
+    if (job.regime, job.split, job.arm) == where and job.fold == folds.TEST
+  ]
+
+
+def _of_arm(lines: Lines, group: Group, arm: str) -> list[str]:
+  where = (*group, arm)
+  of = [v for j, v in lines.items() if (j.regime, j.split, j.arm) == where]
+  tests = len(_tests(lines, group, arm))
+  return [
+    f'{group[1]}, {group[0]}, {arm}',
+    str(len(of) - tests),
+    'yes' if _over(search.Target(*where), lines) else 'no',
+    str(tests),
+    f'{sum(line["cpu_s"] for line in of) / 3600:.2f}',
+    str(sum(line['diverged'] for line in of)),
+  ]
 
 
 def _over(target: search.Target, lines: Lines) -> bool:
