@@ -31,7 +31,8 @@ class Search:
   Attributes:
     points: of a round, each on the first fold.
     kept: how many of them go on to the other folds.
-    width: side of the second round's box, as a share of the space's.
+    width: side of the second round's box, as a share of the space's; that of
+      the third is half as wide.
     front: values of the scale that the front's line is drawn through.
   """
 
@@ -72,14 +73,15 @@ class Target:
 def pending(target: Target, found: Found, search: Search = SEARCH) -> list[Job]:
   """Jobs that can be run now; none once the search is over.
 
-  The first round of the base loss alone comes before all others.
+  The first two rounds, of the base loss alone, come before all others.
   """
   first = _first_round(target.alone, search)
-  jobs = _round_jobs(target.alone, first, found, search)
-  if not jobs:
-    second = _second_round(target, found, search)
-    jobs = _round_jobs(target, second, found, search)
-  return jobs
+  if jobs := _round_jobs(target.alone, first, found, search):
+    return jobs
+  second = _second_round(target.alone, found, search)
+  if jobs := _round_jobs(target.alone, second, found, search):
+    return jobs
+  return _round_jobs(target, _third_round(target, found, search), found, search)
 
 
 def chosen(
@@ -96,9 +98,9 @@ def chosen(
       f' selected yet: {len(waiting)} runs or more are missing; run `python -m'
       ' experiments.study search` first'
     )
-  points = _second_round(target, found, search)
+  points = _third_round(target, found, search)
   if target == target.alone:
-    points = _first_round(target, search) + points
+    points += _two_rounds(target, found, search)
   point, ranking, _ = _best(target, points, found)
   return point, ranking
 
@@ -161,25 +163,42 @@ def _first_round(target: Target, search: Search) -> list[Point]:
   return [spaces.defaults(space), *drawn]
 
 
-def _second_round(target: Target, found: Found, search: Search) -> list[Point]:
-  """Points about the best one of the base loss alone.
+def _second_round(alone: Target, found: Found, search: Search) -> list[Point]:
+  """The base loss alone, about the best point of the first round."""
+  center, *_ = _best(alone, _first_round(alone, search), found)
+  drawn = spaces.sobol(
+    arms.arm(alone.arm).space,
+    search.points - 1,
+    seed=_seed(alone, 2),
+    center=center,
+    width=search.width,
+  )
+  return [center, *drawn]
+
+
+def _two_rounds(alone: Target, found: Found, search: Search) -> list[Point]:
+  return _first_round(alone, search) + _second_round(alone, found, search)
+
+
+def _third_round(target: Target, found: Found, search: Search) -> list[Point]:
+  """Points about the best one of the base loss alone, for every arm alike.
 
   The first has what is added at its defaults. Half of the points have the
   hyperparameters of the base loss as they are, where anything is added.
   """
   arm = arms.arm(target.arm)
   alone = target.alone
-  center, *_ = _best(alone, _first_round(alone, search), found)
+  center, *_ = _best(alone, _two_rounds(alone, found, search), found)
   number = search.points - 1
   same = number // 2 if arm.added.space else 0
   base = [center] * same + spaces.sobol(
     arm.base_space,
     number - same,
-    seed=_seed(alone, 2),
+    seed=_seed(alone, 3),
     center=center,
-    width=search.width,
+    width=search.width / 2,
   )
-  added = spaces.sobol(arm.added.space, number, seed=_seed(target, 3))
+  added = spaces.sobol(arm.added.space, number, seed=_seed(target, 4))
   first = center | spaces.defaults(arm.added.space)
   return [first, *(b | a for b, a in zip(base, added, strict=True))]
 

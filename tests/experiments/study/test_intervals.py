@@ -1,3 +1,5 @@
+import doctest
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,8 @@ def test_holm_by_hand():
   found = intervals.holm(np.array([0.01, 0.04, 0.03, 0.005]))
   np.testing.assert_allclose(found, [0.03, 0.06, 0.06, 0.02])
   np.testing.assert_allclose(intervals.holm(np.array([0.6, 0.7])), [1, 1])
+
+
+def test_examples_hold():
+  found = doctest.testmod(intervals)
+  assert found.attempted and not found.failed

@@ -1,3 +1,5 @@
+import doctest
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,8 @@ def test_box_lies_about_the_center_and_inside():
 def test_empty_space():
   assert spaces.sobol({}, 2, seed=0) == [{}, {}]
   assert spaces.defaults(SPACE) == {'alpha': 32, 'delta': 0.1, 'images': 2}
+
+
+def test_examples_hold():
+  found = doctest.testmod(spaces)
+  assert found.attempted and not found.failed
