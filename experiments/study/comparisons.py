@@ -1,0 +1,197 @@
+"""Comparisons of the runs: differences of arms, and the front."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.study import folds, intervals, records, search
+from experiments.study.metrics import KIN, PRIMARY
+from experiments.study.records import Job
+from experiments.study.spaces import Point
+from hier_jax.errors import UserError
+
+__all__ = [
+  'Comparison',
+  'adjusted',
+  'arms_of',
+  'by_arm',
+  'claim',
+  'compare',
+  'fronts',
+  'on_folds',
+]
+
+# What the claim is made of: an arm, and what it is compared with.
+CLAIMED, AGAINST = 'hier_star', ('alone', 'triplet')
+# The least gains over the base loss alone, in points.
+LEAST = {'map@r': 1.0, KIN: 2.0}
+Group = tuple[str, str]
+Lines = Mapping[Job, dict]
+
+
+class Comparison(NamedTuple):
+  """The test of an arm against another.
+
+  Attributes:
+    regime: its name.
+    split: 'A' or 'B'.
+    arm: its name.
+    against: name of the other.
+    metric: a key of a line's values.
+    seeds: how many both have.
+    difference: the arm less the other, in points.
+    claimed: whether it belongs to the claim, and is corrected for.
+  """
+
+  regime: str
+  split: str
+  arm: str
+  against: str
+  metric: str
+  seeds: int
+  difference: intervals.Difference
+  claimed: bool
+
+
+def compare(lines: Lines) -> list[Comparison]:
+  """Every tested arm against its base loss alone, and what the claim needs."""
+  tested = by_arm(lines, lambda job: job.fold == folds.TEST)
+  found = []
+  for (regime, split, arm), of_arm in tested.items():
+    base, _, added = arm.partition('+')
+    for other in AGAINST if added == CLAIMED else AGAINST[:1]:
+      against = f'{base}+{other}'
+      of_other = tested.get((regime, split, against))
+      if against == arm or of_other is None:
+        continue
+      seeds = sorted(set(of_arm) & set(of_other))
+      for metric in PRIMARY:
+        difference = _difference(of_other, of_arm, seeds, metric)
+        claimed = added == CLAIMED and split == 'B'
+        found.append(
+          Comparison(
+            regime, split, arm, against, metric, len(seeds), difference, claimed
+          )
+        )
+  return found
+
+
+def adjusted(found: Sequence[Comparison]) -> dict[Comparison, float]:
+  """Holm's p value of every comparison that belongs to the claim."""
+  claimed = [c for c in found if c.claimed]
+  p_values = np.array([c.difference.p_value for c in claimed])
+  return dict(zip(claimed, intervals.holm(p_values).tolist(), strict=True))
+
+
+def claim(
+  lines: Lines, found: Sequence[Comparison]
+) -> dict[tuple[str, str], list[str]]:
+  """What each regime and base loss lack for the claim.
+
+  Args:
+    lines: job -> line.
+    found: of `compare`.
+
+  Returns:
+    (regime, base) of every tested HIER* on split B -> what it lacks; nothing
+    where it has all that the plan asks for.
+  """
+  p_values = adjusted(found)
+  lacking: dict = {}
+  for comparison, p_value in p_values.items():
+    base, _, against = comparison.against.partition('+')
+    lacks = lacking.setdefault((comparison.regime, base), [])
+    least = LEAST[comparison.metric] if against == AGAINST[0] else 0.0
+    difference = comparison.difference
+    if difference.mean < least or difference.low <= 0 or p_value >= 0.05:
+      lacks.append(
+        f'{comparison.metric} {difference.mean:+.2f} over {against}, Holm p'
+        f' {p_value:.3f}'
+      )
+  tested = by_arm(lines, lambda job: job.fold == folds.TEST)
+  for (regime, base), lacks in lacking.items():
+    made = {c.against for c in p_values if c.regime == regime}
+    lacks += [
+      f'a test of {other}' for other in AGAINST if f'{base}+{other}' not in made
+    ]
+    of = tested[regime, 'B', f'{base}+{CLAIMED}'].values()
+    for name in ('dp_subgroup', 'lca_triplets'):
+      gain = [
+        line['trees'][f'proxy_{name}'] - line['trees'][name]
+        for line in of
+        if f'proxy_{name}' in line['trees']
+      ]
+      if not gain or np.mean(gain) <= 0:
+        lacks.append(f'a tree of the proxies above average linkage by {name}')
+  return lacking
+
+
+def fronts(lines: Lines) -> dict[str, dict[str, list[tuple[float, float]]]]:
+  """Hierarchy against retrieval on the folds.
+
+  Returns:
+    title -> name of a line or an arm -> (MAP@R, mAP-subgroup) of each of its
+    points, in %; 'BASE over its scale' is the line.
+  """
+  found: dict = collections.defaultdict(dict)
+  for group in sorted({(j.regime, j.split) for j in lines}):
+    for arm in arms_of(lines, group):
+      target = search.Target(*group, arm)
+      base = arm.partition('+')[0]
+      title = f'Split {group[1]}, {group[0]}, {base}'
+      try:
+        point, ranking = search.chosen(target, lines)
+      except UserError:
+        continue
+      found[title][arm] = [on_folds(target, point, lines, ranking)]
+      if target == target.alone:
+        jobs = search.front_jobs(target, lines)
+        points = [dict(job.point) for job in jobs[:: folds.FOLDS]]
+        if all(job in lines for job in jobs):
+          found[title][f'{base} over its scale'] = [
+            on_folds(target, p, lines, ranking) for p in points
+          ]
+  return dict(found)
+
+
+def on_folds(
+  target: search.Target, point: Point, lines: Lines, ranking: str
+) -> tuple[float, float]:
+  """MAP@R and mAP-subgroup of a point, means over the folds, in %."""
+  found = [
+    lines[target.job(point, f)]['metrics'][ranking] for f in range(folds.FOLDS)
+  ]
+  retrieval, kin = (
+    100 * float(np.mean([m[name] for m in found])) for name in PRIMARY
+  )
+  return retrieval, kin
+
+
+def _difference(first, second, seeds, metric) -> intervals.Difference:
+  stack = lambda of: np.stack(
+    [records.floats(of[seed]['per_class'][metric]) for seed in seeds]
+  )
+  counts = np.array(first[seeds[0]]['counts'])
+  found = intervals.paired_difference(
+    stack(first), stack(second), counts, resamples=intervals.RESAMPLES
+  )
+  ends = (100 * value for value in found[:3])
+  return intervals.Difference(*ends, found.p_value)
+
+
+def by_arm(lines: Lines, taken) -> dict[tuple[str, str, str], dict[int, dict]]:
+  """(regime, split, arm) -> seed -> line."""
+  found: dict = collections.defaultdict(dict)
+  for job, line in lines.items():
+    if taken(job):
+      found[job.regime, job.split, job.arm][job.seed] = line
+  return dict(sorted(found.items()))
+
+
+def arms_of(lines: Lines, group: Group) -> list[str]:
+  """The arms of a regime and split that have lines."""
+  return sorted({j.arm for j in lines if (j.regime, j.split) == group})

@@ -1,0 +1,133 @@
+"""Runs as lines of JSON: what was asked, and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from hier_jax import json_files, paths
+from hier_jax.errors import UserError
+
+__all__ = ['Job', 'Lines', 'ints', 'read']
+
+# A per-class value is kept in ten-thousandths.
+SCALE = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A run that is asked for.
+
+  Attributes:
+    regime: its name.
+    split: 'A' or 'B'.
+    arm: its name.
+    point: a value of every hyperparameter, sorted by name.
+    fold: 0 to 4, or 'test'.
+    seed: of the run.
+    why: 'search', 'test' or 'front'.
+  """
+
+  regime: str
+  split: str
+  arm: str
+  point: tuple[tuple[str, float | int | str], ...]
+  fold: int | str
+  seed: int
+  why: str = dataclasses.field(default='search', compare=False)
+
+  @classmethod
+  def of(
+    cls, regime: str, split: str, arm: str, point: Mapping, fold, seed, why
+  ) -> Job:
+    """A job of a point as a dictionary."""
+    return cls(
+      regime, split, arm, tuple(sorted(point.items())), fold, seed, why
+    )
+
+  @classmethod
+  def of_line(cls, line: Mapping) -> Job:
+    """The job that a line answers."""
+    names = 'regime', 'split', 'arm', 'point', 'fold', 'seed', 'why'
+    return cls.of(*(line[name] for name in names))
+
+
+class Lines:
+  """The lines of a file; a run that is there is not run again.
+
+  Attributes:
+    path: the file.
+    found: job -> line.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Reads what is there.
+
+    Raises:
+      UserError: the file cannot be read or written, or holds other things.
+    """
+    self.path = paths.check_output(path, suffixes=['.jsonl'])
+    self.found = {Job.of_line(line): line for line in read([self.path])}
+
+  def add(self, job: Job, outcome: Mapping) -> dict:
+    """Appends a line at once, whole or, after a crash, in a part that is cut.
+
+    Raises:
+      WriteError: the file cannot be written.
+    """
+    line = {**dataclasses.asdict(job), 'point': dict(job.point), **outcome}
+    text = json.dumps(line, separators=(',', ':')) + '\n'
+    with paths.writing(self.path):
+      self.path.parent.mkdir(parents=True, exist_ok=True)
+      with self.path.open('ab+') as file:
+        whole = _whole(self.path.read_bytes())
+        file.truncate(whole)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    self.found[job] = line
+    return line
+
+
+def read(files: Iterable[pathlib.Path]) -> list[dict]:
+  """The lines of some files; one that a crash has cut off is left out.
+
+  Raises:
+    UserError: a line that is none of a run.
+  """
+  found = []
+  for path in files:
+    if not path.exists():
+      continue
+    data = path.read_bytes()
+    for number, text in enumerate(data[: _whole(data)].splitlines(), 1):
+      try:
+        line = json_files.parse(text)
+        Job.of_line(line)
+      except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+          f'line {number} of {path} is none of a run ({error!r}); expected what'
+          ' `python -m experiments.study search` writes: restore the file'
+        ) from error
+      found.append(line)
+  return found
+
+
+def ints(values: np.ndarray) -> list[int | None]:
+  """Values in [0, 1] as ten-thousandths; None for NaN."""
+  return [None if np.isnan(v) else round(SCALE * v) for v in values.tolist()]
+
+
+def floats(values: list[int | None]) -> np.ndarray:
+  """What `ints` made, float64 with NaN for None."""
+  return np.array([np.nan if v is None else v / SCALE for v in values])
+
+
+def _whole(data: bytes) -> int:
+  """Bytes up to the end of the last whole line."""
+  return data.rfind(b'\n') + 1

@@ -1,0 +1,166 @@
+"""Runs a job: trains, embeds, measures."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import hier_jax
+from experiments.benchmarks.common import report
+from experiments.study import arms, folds, metrics, records, regimes, training
+from experiments.study.features import PARTS, Features
+from experiments.study.records import Job
+
+__all__ = ['RANKINGS', 'Runner', 'ranked_alike']
+
+RANKINGS = 'cosine', 'hyperbolic'
+_PACKAGES = 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy'
+
+
+class Runner:
+  """Holds the features, on the device, and runs jobs with them.
+
+  Attributes:
+    features: the data.
+    about: what every line says of the machine and the packages.
+  """
+
+  def __init__(self, features: Features):
+    """Standardizes each part of the features by image, and moves them."""
+    self.features = features
+    self.about = {
+      'processor': report.machine(),
+      'versions': (
+        f'hier_jax {hier_jax.__version__}, {report.versions(_PACKAGES)}'
+      ),
+      'features': features.about['features_sha256'][:12],
+      'weights': features.about['weights_sha256'][:12],
+    }
+    self._x = jnp.asarray(standardized(features.x))
+
+  def run(self, job: Job, ranking: str | None = None) -> dict:
+    """What a job comes to.
+
+    Args:
+      job: what is asked for.
+      ranking: by which the values of each class and the trees are kept, as
+        those of a test are; None for neither.
+
+    Returns:
+      'metrics': ranking -> metric -> mean, 'trees', 'per_class', 'counts',
+      'steps', 'loss', 'diverged', 'cpu_s' and `about`. A diverged run has 0
+      for every metric.
+    """
+    start = time.process_time()
+    part, trained, z = self._trained(job)
+    c = arms.arm(job.arm).added.c
+    labels = self.features.labels[part.held]
+    finite = bool(np.isfinite(z).all())
+    if not finite:
+      # Every item is at the same place, which ranks worst.
+      z = np.zeros_like(z)
+    values = {
+      name: metrics.of_run(z, labels, self.features.subgroup, of)
+      for name, of in _spaces(z, c).items()
+    }
+    outcome = {
+      'metrics': {name: _means(v) for name, v in _both(values, c).items()},
+      'steps': trained.steps,
+      'loss': round(trained.loss, 5) if finite else None,
+      'diverged': not finite,
+    }
+    if ranking is not None:
+      outcome |= self._details(job, trained, z, labels, values, ranking)
+    seconds = time.process_time() - start
+    return outcome | {'cpu_s': round(seconds, 2), **self.about}
+
+  def _trained(self, job: Job):
+    """The part of the data, the trained arm, and the held out embeddings."""
+    regime = regimes.regime(job.regime)
+    part = folds.part(self.features, job.split, job.fold, regime.images)
+    arm, point = arms.arm(job.arm), dict(job.point)
+    run = training.Run(
+      self._x,
+      part.train,
+      part.train_labels,
+      self.features.subgroup[part.train_classes],
+      regime.epochs,
+    )
+    trained = training.train(arm, point, run, dim=regime.dim, seed=job.seed)
+    program = training.program_of(
+      arm, point, regime.dim, len(part.train_classes)
+    )
+    return (
+      part,
+      trained,
+      training.embed(program, trained.params, self._x[part.held]),
+    )
+
+  def _details(self, job, trained, z, labels, values, ranking):
+    """Values of each class and of trees, by one ranking."""
+    arm = arms.arm(job.arm)
+    regime = regimes.regime(job.regime)
+    program = training.program_of(arm, dict(job.point), regime.dim, 1)
+    c = arm.added.c if ranking == 'hyperbolic' else None
+    trees = metrics.of_trees(z, labels, self.features.subgroup, c)
+    proxies = training.ball_proxies(program, trained.params)
+    if proxies is not None and np.isfinite(proxies).all():
+      trees |= metrics.of_proxies(
+        z, labels, self.features.subgroup, arm.added.c, proxies
+      )
+    chosen = _both(values, arm.added.c)[ranking]
+    per_class = metrics.of_classes(chosen, labels)
+    return {
+      'ranking': ranking,
+      'trees': {name: round(value, 5) for name, value in trees.items()},
+      'per_class': {k: records.ints(v) for k, v in per_class.items()},
+      'counts': np.unique(labels, return_counts=True)[1].tolist(),
+    }
+
+
+def standardized(x: np.ndarray) -> np.ndarray:
+  """Each part of each row with mean 0 and variance 1, float32 `[n, F]`."""
+  parts = np.split(x, len(PARTS), axis=1)
+  mean = [p.mean(1, keepdims=True) for p in parts]
+  std = [p.std(1, keepdims=True) for p in parts]
+  columns = zip(parts, mean, std, strict=True)
+  return np.concatenate([(p - m) / s for p, m, s in columns], 1)
+
+
+def ranked_alike(z: np.ndarray) -> bool:
+  """Whether all rows are as long, so that cosines rank as distances do."""
+  length = np.linalg.norm(z.astype(np.float64), axis=1)
+  return bool(np.ptp(length) <= 1e-5 * length.max())
+
+
+def _spaces(z: np.ndarray, c: float | None) -> dict[str, float | None]:
+  """Rankings that differ, with their curvatures."""
+  found: dict[str, float | None] = {'cosine': None}
+  if c is not None and not ranked_alike(z):
+    found['hyperbolic'] = c
+  return found
+
+
+def _both(values: dict, c: float | None) -> dict:
+  """Values by each ranking, where cosine stands for both."""
+  if c is None:
+    return values
+  return {name: values.get(name, values['cosine']) for name in RANKINGS}
+
+
+def _means(values: dict[str, np.ndarray]) -> dict[str, float]:
+  return {k: round(float(np.nanmean(v)), 6) for k, v in values.items()}
+
+
+def share_programs():
+  """Keeps compiled programs in a folder, for the next process.
+
+  `JAX_COMPILATION_CACHE_DIR` names another.
+  """
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    jax.config.update('jax_compilation_cache_dir', 'runs/study/programs')
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)

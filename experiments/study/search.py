@@ -1,0 +1,259 @@
+"""Selection: which points are tried, on which folds, and which one is taken.
+
+All is a function of the lines that are there, so that a search that stops goes
+on where it was, and two readers of the same lines choose the same point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.study import arms, folds, metrics, spaces
+from experiments.study.records import Job
+from experiments.study.runner import RANKINGS
+from experiments.study.spaces import Point
+from hier_jax.errors import UserError
+
+__all__ = ['SEARCH', 'TEST_SEEDS', 'Search', 'chosen', 'front_jobs', 'pending']
+
+TEST_SEEDS = 5
+Found = Mapping[Job, dict]
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """How hard every arm is searched.
+
+  Attributes:
+    points: of a round, each on the first fold.
+    kept: how many of them go on to the other folds.
+    width: side of the second round's box, as a share of the space's; that of
+      the third is half as wide.
+    front: values of the scale that the front's line is drawn through.
+  """
+
+  points: int = 24
+  kept: int = 5
+  width: float = 0.5
+  front: int = 6
+
+
+SEARCH = Search()
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """What is searched.
+
+  Attributes:
+    regime: its name.
+    split: 'A' or 'B'.
+    arm: its name.
+  """
+
+  regime: str
+  split: str
+  arm: str
+
+  @property
+  def alone(self) -> Target:
+    """The arm of the base loss alone."""
+    base = self.arm.partition('+')[0]
+    return dataclasses.replace(self, arm=f'{base}+alone')
+
+  def job(self, point: Point, fold, seed: int = 0, why='search') -> Job:
+    """A job of this target."""
+    return Job.of(self.regime, self.split, self.arm, point, fold, seed, why)
+
+
+def pending(target: Target, found: Found, search: Search = SEARCH) -> list[Job]:
+  """Jobs that can be run now; none once the search is over.
+
+  The first two rounds, of the base loss alone, come before all others.
+  """
+  first = _first_round(target.alone, search)
+  if jobs := _round_jobs(target.alone, first, found, search):
+    return jobs
+  second = _second_round(target.alone, found, search)
+  if jobs := _round_jobs(target.alone, second, found, search):
+    return jobs
+  return _round_jobs(target, _third_round(target, found, search), found, search)
+
+
+def chosen(
+  target: Target, found: Found, search: Search = SEARCH
+) -> tuple[Point, str]:
+  """The point of an arm, and the ranking that is primary for it.
+
+  Raises:
+    UserError: its search is not over.
+  """
+  if waiting := pending(target, found, search):
+    raise UserError(
+      f'{target.arm} of regime {target.regime}, split {target.split} is not'
+      f' selected yet: {len(waiting)} runs or more are missing; run `python -m'
+      ' experiments.study search` first'
+    )
+  points = _third_round(target, found, search)
+  if target == target.alone:
+    points += _two_rounds(target, found, search)
+  point, ranking, _ = _best(target, points, found)
+  return point, ranking
+
+
+def front_jobs(
+  target: Target, found: Found, search: Search = SEARCH
+) -> list[Job]:
+  """The base loss alone at its point, with other scales, on all folds."""
+  alone = target.alone
+  point, _ = chosen(alone, found, search)
+  scale, dimension = next(iter(arms.arm(alone.arm).base.space.items()))
+  places = np.linspace(0, 1, search.front)
+  return [
+    alone.job(point | {scale: dimension.at(place)}, fold, why='front')
+    for place in places.tolist()
+    for fold in range(folds.FOLDS)
+  ]
+
+
+def test_jobs(target: Target, found: Found, search: Search = SEARCH):
+  """The jobs of the test, once selection is over, and their ranking.
+
+  Raises:
+    UserError: selection is not over, or another point has been tested: a test
+      is made once.
+  """
+  point, ranking = chosen(target, found, search)
+  jobs = [
+    target.job(point, folds.TEST, seed, 'test') for seed in range(TEST_SEEDS)
+  ]
+  others = [
+    job
+    for job in found
+    if job.fold == folds.TEST
+    and (job.regime, job.split, job.arm)
+    == (target.regime, target.split, target.arm)
+    and job.point != jobs[0].point
+  ]
+  if others:
+    raise UserError(
+      f'{target.arm} was tested at {dict(others[0].point)}, and selection now'
+      f' takes {point}; a test is made once: restore the lines that it was'
+      ' selected by'
+    )
+  return jobs, ranking
+
+
+def score(lines: Sequence[Mapping], ranking: str) -> float:
+  """The criterion: MAP@R and mAP-subgroup, their mean over runs."""
+  values = [
+    np.mean([line['metrics'][ranking][name] for name in metrics.PRIMARY])
+    for line in lines
+  ]
+  return float(np.mean(values))
+
+
+def _first_round(target: Target, search: Search) -> list[Point]:
+  space = arms.arm(target.arm).space
+  drawn = spaces.sobol(space, search.points - 1, seed=_seed(target, 1))
+  return [spaces.defaults(space), *drawn]
+
+
+def _second_round(alone: Target, found: Found, search: Search) -> list[Point]:
+  """The base loss alone, about the best point of the first round."""
+  center, *_ = _best(alone, _first_round(alone, search), found)
+  drawn = spaces.sobol(
+    arms.arm(alone.arm).space,
+    search.points - 1,
+    seed=_seed(alone, 2),
+    center=center,
+    width=search.width,
+  )
+  return [center, *drawn]
+
+
+def _two_rounds(alone: Target, found: Found, search: Search) -> list[Point]:
+  return _first_round(alone, search) + _second_round(alone, found, search)
+
+
+def _third_round(target: Target, found: Found, search: Search) -> list[Point]:
+  """Points about the best one of the base loss alone, for every arm alike.
+
+  The first has what is added at its defaults. Half of the points have the
+  hyperparameters of the base loss as they are, where anything is added.
+  """
+  arm = arms.arm(target.arm)
+  alone = target.alone
+  center, *_ = _best(alone, _two_rounds(alone, found, search), found)
+  number = search.points - 1
+  same = number // 2 if arm.added.space else 0
+  base = [center] * same + spaces.sobol(
+    arm.base_space,
+    number - same,
+    seed=_seed(alone, 3),
+    center=center,
+    width=search.width / 2,
+  )
+  added = spaces.sobol(arm.added.space, number, seed=_seed(target, 4))
+  first = center | spaces.defaults(arm.added.space)
+  return [first, *(b | a for b, a in zip(base, added, strict=True))]
+
+
+def _round_jobs(
+  target: Target, points: list[Point], found: Found, search: Search
+) -> list[Job]:
+  """Those of a round's next rung that are not there."""
+  rung = _missing([target.job(p, 0) for p in points], found)
+  if rung:
+    return rung
+  kept = _ranked(target, points, found)[: search.kept]
+  others = range(1, folds.FOLDS)
+  return _missing([target.job(p, f) for p in kept for f in others], found)
+
+
+def _missing(jobs: list[Job], found: Found) -> list[Job]:
+  return list(dict.fromkeys(job for job in jobs if job not in found))
+
+
+def _ranked(target: Target, points: list[Point], found: Found) -> list[Point]:
+  """Points by the first fold, the best first, each once."""
+  scores = {}
+  for point in points:
+    line = found[target.job(point, 0)]
+    best = max(score([line], r) for r in RANKINGS if r in line['metrics'])
+    scores[target.job(point, 0)] = best, point
+  ordered = sorted(scores.values(), key=lambda item: -item[0])
+  return [point for _, point in ordered]
+
+
+def _best(
+  target: Target, points: list[Point], found: Found
+) -> tuple[Point, str, float]:
+  """The best of the points that were run on all folds, by its best ranking."""
+  best: tuple[Point, str, float] | None = None
+  for point in points:
+    jobs = [target.job(point, fold) for fold in range(folds.FOLDS)]
+    if any(job not in found for job in jobs):
+      continue
+    lines = [found[job] for job in jobs]
+    for ranking in RANKINGS:
+      if ranking not in lines[0]['metrics']:
+        continue
+      value = score(lines, ranking)
+      if best is None or value > best[2]:
+        best = point, ranking, value
+  if best is None:
+    raise UserError(
+      f'no point of {target.arm} was run on all folds; run `python -m'
+      ' experiments.study search` first'
+    )
+  return best
+
+
+def _seed(target: Target, number: int) -> int:
+  """The same for the same arm in every regime's round, whatever Python."""
+  return zlib.crc32(f'{target.arm} {number}'.encode())

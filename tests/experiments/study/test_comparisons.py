@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from experiments.study import comparisons, folds
+from experiments.study.records import Job
+from tests.support import small_study
+
+KIN = 'map_subgroup'
+ARMS = 'alone', 'triplet', 'hier_star'
+
+
+def lines_of(gains, trees=0.1, split='B', regime='a128'):
+  """Test lines of SupCon's arms; gain of each in points of both metrics."""
+  rng = np.random.default_rng(0)
+  found = {}
+  for seed in range(5):
+    level = rng.uniform(3000, 5000, 40) + rng.normal(0, 20)
+    for arm, (retrieval, kin) in gains.items():
+      name = f'sup_con+{arm}'
+      job = Job.of(regime, split, name, {}, folds.TEST, seed, 'test')
+      noise = rng.normal(0, 30, (2, 40))
+      line = small_study.outcome(0.5, ranking='cosine', counts=[5] * 40)
+      line['per_class'] = {
+        'map@r': (level + 100 * retrieval + noise[0]).astype(int).tolist(),
+        KIN: (level + 100 * kin + noise[1]).astype(int).tolist(),
+      }
+      line['trees'] = {'dp_subgroup': 0.4, 'lca_triplets': 0.4}
+      if arm == 'hier_star':
+        line['trees'] |= {
+          'proxy_dp_subgroup': 0.4 + trees,
+          'proxy_lca_triplets': 0.4 + trees,
+        }
+      found[job] = line
+  return found
+
+
+def lacks(*args, **more):
+  lines = lines_of(*args, **more)
+  return comparisons.claim(lines, comparisons.compare(lines))
+
+
+WINNER = {'alone': (0, 0), 'triplet': (0.5, 1), 'hier_star': (2, 3)}
+
+
+def test_differences_are_of_the_lines():
+  found = comparisons.compare(lines_of(WINNER))
+  told = {(c.arm, c.against, c.metric): c.difference.mean for c in found}
+  star = 'sup_con+hier_star'
+  wanted = {
+    (star, 'sup_con+alone', 'map@r'): 2,
+    (star, 'sup_con+alone', KIN): 3,
+    (star, 'sup_con+triplet', 'map@r'): 1.5,
+    (star, 'sup_con+triplet', KIN): 2,
+    ('sup_con+triplet', 'sup_con+alone', 'map@r'): 0.5,
+    ('sup_con+triplet', 'sup_con+alone', KIN): 1,
+  }
+  assert told == {k: pytest.approx(v, abs=0.2) for k, v in wanted.items()}
+  assert {c.arm for c in found if c.claimed} == {star}
+  assert all(c.seeds == 5 for c in found)
+
+
+def test_claim_that_is_won():
+  assert lacks(WINNER) == {('a128', 'sup_con'): []}
+
+
+@pytest.mark.parametrize(
+  ('gains', 'trees', 'what'),
+  [
+    ({'hier_star': (0.6, 3)}, 0.1, 'map@r +0.'),
+    ({'hier_star': (2, 1.4)}, 0.1, 'map_subgroup +1.'),
+    ({'triplet': (3, 1)}, 0.1, 'over triplet'),
+    ({}, -0.1, 'dp_subgroup'),
+  ],
+)
+def test_claim_that_is_lost(gains, trees, what):
+  (found,) = lacks(WINNER | gains, trees).values()
+  assert any(what in lack for lack in found)
+
+
+def test_claim_needs_the_triplet():
+  gains = {k: v for k, v in WINNER.items() if k != 'triplet'}
+  assert lacks(gains) == {('a128', 'sup_con'): ['a test of triplet']}
+
+
+def test_split_a_is_exploration():
+  assert lacks(WINNER, split='A') == {}

@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments.study import __main__ as study
+from experiments.study import features, intervals, runner, search
+from tests.support import small_study
+
+ARMS = ['--arms', 'sup_con+alone', '--split', 'B', '--regime', 'a128']
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+  """Options for a folder with results, whose runs cost nothing."""
+  ran = []
+
+  class Runner:
+    def __init__(self, data):
+      del data
+
+    def run(self, job, ranking):
+      ran.append(job)
+      rng = np.random.default_rng(len(ran))
+      classes = {
+        k: rng.integers(0, 9000, 6).tolist()
+        for k in ('map@r', 'map_subgroup', 'recall@1', 'r_precision')
+      }
+      more = {'ranking': ranking, 'trees': {}, 'counts': [5] * 6}
+      more['per_class'] = classes
+      return small_study.outcome(rng.uniform(), **more if ranking else {})
+
+  monkeypatch.setattr(features, 'read', lambda path: None)
+  monkeypatch.setattr(runner, 'Runner', Runner)
+  monkeypatch.setattr(runner, 'share_programs', lambda: None)
+  monkeypatch.setattr(intervals, 'RESAMPLES', 100)
+  monkeypatch.setattr(search, 'SEARCH', search.Search(points=4, kept=2))
+  for name in ('pending', 'chosen', 'test_jobs', 'front_jobs'):
+    whole = getattr(search, name)
+    small = search.SEARCH
+    monkeypatch.setattr(
+      search, name, lambda t, f, s=small, whole=whole: whole(t, f, s)
+    )
+  return ['--results', str(tmp_path)], ran
+
+
+def lines(options):
+  return [
+    json.loads(line)
+    for path in sorted(study.pathlib.Path(options[1]).glob('*.jsonl'))
+    for line in path.read_text().splitlines()
+  ]
+
+
+def test_search_that_is_over_runs_nothing_again(place):
+  options, ran = place
+  assert study.main(['search', *ARMS, *options]) == 0
+  number = len(ran)
+  assert number == len(set(ran)) == len(lines(options)) > 10
+  assert study.main(['search', *ARMS, *options]) == 0
+  assert len(ran) == number
+
+
+def test_search_goes_on_where_it_stopped(place):
+  options, ran = place
+  study.main(['search', *ARMS, *options])
+  whole = list(ran)
+  path = next(study.pathlib.Path(options[1]).glob('*.jsonl'))
+  kept = path.read_text().splitlines(keepends=True)[:5]
+  path.write_text(''.join(kept) + '{"regime":"a1')
+  ran.clear()
+  study.main(['search', *ARMS, *options])
+  assert not set(ran) & set(whole[:5])
+
+
+def test_no_time_runs_nothing(place):
+  options, ran = place
+  assert study.main(['search', *ARMS, *options, '--minutes', '0']) == 0
+  assert not ran
+
+
+def test_test_needs_selection(place, capsys):
+  options, ran = place
+  assert study.main(['test', *ARMS, *options]) == 2
+  assert 'not selected yet' in capsys.readouterr().err and not ran
+
+
+def test_report_tells_what_was_run(place, tmp_path):
+  options, ran = place
+  both = ['--arms', 'sup_con+alone', 'sup_con+official']
+  study.main(['search', *both, *options])
+  study.main(['front', *ARMS, *options])
+  study.main(['test', *both, *options])
+  out = tmp_path / 'RESULTS.md'
+  assert study.main(['report', *options, '--out', str(out)]) == 0
+  text = out.read_text()
+  assert f'{len(ran)} runs' in text and 'Nothing yet about the claim' in text
+  assert 'sup_con+official less sup_con+alone' in text
+  assert (tmp_path / 'front.png').exists() and 'forest.png' in text
+  assert study.main(['report', *options, '--out', str(out)]) == 0
+  assert out.read_text() == text
+
+
+def test_report_of_nothing(tmp_path, capsys):
+  options = ['--results', str(tmp_path), '--out', str(tmp_path / 'a.md')]
+  assert study.main(['report', *options]) == 2
+  assert 'holds no runs' in capsys.readouterr().err
+
+
+def test_unknown_arm_is_told(place, capsys):
+  options, _ = place
+  assert study.main(['search', '--arms', 'sup_con', *options]) == 2
+  assert 'unknown' in capsys.readouterr().err

@@ -1,0 +1,135 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from experiments.study import arms, folds, search, spaces
+from experiments.study.search import Search, Target
+from hier_jax.errors import UserError
+from tests.support import small_study
+
+SMALL = Search(points=8, kept=3)
+ALONE = Target('tiny', 'B', 'proxy_anchor+alone')
+OTHER = Target('tiny', 'B', 'proxy_anchor+official')
+
+
+def answer(job):
+  """A run that likes an alpha of 8."""
+  alpha = dict(job.point)['alpha']
+  return small_study.outcome(1 / (1 + abs(alpha - 8)))
+
+
+def finish(target, found, answered=answer):
+  """Runs a search to its end; returns the jobs in their order."""
+  order = []
+  while jobs := search.pending(target, found, SMALL):
+    for job in jobs:
+      assert job not in found
+      found[job] = answered(job)
+      order.append(job)
+  return order
+
+
+def test_rounds_halve_and_every_arm_has_as_many_runs():
+  found = {}
+  first = finish(ALONE, found)
+  # Rounds 2 and 3 begin with the best point so far, which has been run.
+  rung, rest = SMALL.points, SMALL.kept * (folds.FOLDS - 1)
+  assert 2 * (rung + rest) < len(first) <= 3 * (rung + rest)
+  assert {job.fold for job in first[:rung]} == {0}
+  assert {job.fold for job in first[rung : rung + rest]} == {1, 2, 3, 4}
+  assert len(finish(OTHER, found)) == rung + rest
+
+
+def test_arm_with_something_added_has_the_point_of_the_base_loss():
+  found = {}
+  order = finish(OTHER, found)
+  base = arms.arm(ALONE.arm).space
+  # Two rounds of the base loss alone are all that it waits for.
+  alone = [dict(job.point) for job in order if job.arm == ALONE.arm]
+  tried = [point for point in alone if alone.count(point) == folds.FOLDS]
+  best = min(tried, key=lambda p: abs(p['alpha'] - 8))
+  jobs = [job for job in order if job.arm == OTHER.arm and job.fold == 0]
+  points = [{k: dict(job.point)[k] for k in base} for job in jobs]
+  assert sum(p == best for p in points) == 1 + (SMALL.points - 1) // 2
+  added = arms.arm(OTHER.arm).added.space
+  assert {k: dict(jobs[0].point)[k] for k in added} == spaces.defaults(added)
+
+
+def test_every_arm_is_searched_about_the_same_point():
+  found = {}
+  finish(OTHER, found)
+  before = set(found)
+  finish(ALONE, found)
+  last = [dict(job.point) for job in found if job not in before]
+  first = next(dict(job.point) for job in found if job.arm == OTHER.arm)
+  for point in last:
+    assert abs(np.log(point['alpha'] / first['alpha'])) <= np.log(32) / 4 + 1e-3
+
+
+def test_other_arms_wait_for_the_base_loss():
+  jobs = search.pending(OTHER, {}, SMALL)
+  assert {job.arm for job in jobs} == {ALONE.arm}
+
+
+def test_chosen_point_is_the_best_over_all_folds():
+  found = {}
+  finish(ALONE, found)
+  point, ranking = search.chosen(ALONE, found, SMALL)
+  tried = [dict(job.point)['alpha'] for job in found]
+  assert point['alpha'] == min(tried, key=lambda a: abs(a - 8))
+  assert ranking == 'cosine'
+
+
+def test_selection_does_not_see_lines_of_the_test():
+  found = {}
+  finish(ALONE, found)
+  before = search.chosen(ALONE, found, SMALL)
+  worst = min(
+    found.items(), key=lambda item: item[1]['metrics']['cosine']['map@r']
+  )
+  for seed in range(5):
+    job = ALONE.job(dict(worst[0].point), folds.TEST, seed, 'test')
+    found[job] = small_study.outcome(1.0)
+  assert search.chosen(ALONE, found, SMALL) == before
+  assert not search.pending(ALONE, found, SMALL)
+  with pytest.raises(UserError, match='a test is made once'):
+    search.test_jobs(ALONE, found, SMALL)
+
+
+def test_no_test_before_selection():
+  with pytest.raises(UserError, match='not selected yet'):
+    search.test_jobs(ALONE, {}, SMALL)
+
+
+def test_tests_are_of_the_chosen_point_and_five_seeds():
+  found = {}
+  finish(ALONE, found)
+  jobs, _ = search.test_jobs(ALONE, found, SMALL)
+  point, _ = search.chosen(ALONE, found, SMALL)
+  assert [job.seed for job in jobs] == [0, 1, 2, 3, 4]
+  assert all(dict(job.point) == point for job in jobs)
+  assert {job.fold for job in jobs} == {folds.TEST}
+
+
+def test_ranking_that_selection_prefers():
+  found = {}
+  metrics = {
+    'cosine': {'map@r': 0.1, 'map_subgroup': 0.1},
+    'hyperbolic': {'map@r': 0.2, 'map_subgroup': 0.1},
+  }
+  finish(ALONE, found, lambda _: small_study.outcome(0, metrics=metrics))
+  assert search.chosen(ALONE, found, SMALL)[1] == 'hyperbolic'
+
+
+def test_front_varies_the_scale_alone_on_folds():
+  found = {}
+  finish(ALONE, found)
+  jobs = search.front_jobs(OTHER, found, SMALL)
+  point, _ = search.chosen(ALONE, found, SMALL)
+  assert len(jobs) == SMALL.front * folds.FOLDS
+  assert {job.fold for job in jobs} == set(range(folds.FOLDS))
+  assert {job.arm for job in jobs} == {ALONE.arm}
+  for job, key in itertools.product(jobs, point):
+    assert key == 'alpha' or dict(job.point)[key] == point[key]
+  assert {dict(job.point)['alpha'] for job in jobs} >= {2.0, 64.0}
