@@ -1,0 +1,1 @@
+"""What HIER adds to a tuned loss: the study that PLAN.md lays down."""
