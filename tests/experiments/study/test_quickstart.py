@@ -42,6 +42,7 @@ def test_stages_of_a_trial_are_the_backbones_while_it_runs():
   assert resnet.VARIANTS['resnet_thin'] == before
 
 
+@pytest.mark.slow
 def test_trial_validates_on_classes_that_it_does_not_train_on(monkeypatch):
   made = training_data.splits()
   asked = []
