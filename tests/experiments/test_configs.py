@@ -2,8 +2,11 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from hier_jax.data import transforms
 from hier_jax.errors import UserError
 from hier_jax.training.config import checks, presets
 from hier_jax.training.config import default as config_lib
@@ -41,6 +44,24 @@ def test_every_file_is_listed():
 )
 def test_preset_is_valid(name, preset):
   checks.validate(get_config(name, preset))
+
+
+def test_quickstart_shrinks_images_without_changing_its_views():
+  config = get_config('quickstart', None)
+  side, view = config.model.image_size, config.data.train_view
+  assert (config.data.short_side, config.data.cache) == (side, 'auto')
+  # The whole of an image, a square of 40 pixels, is resized either way.
+  assert view.scale is None
+  pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+  image = Image.fromarray(pixels)
+  options = view.to_dict() | {'affine': transforms.Affine(**view.affine)}
+  made = transforms.TrainView(side, **options)
+  for seed in range(5):
+    want, got = (
+      made(shown, np.random.default_rng(seed))
+      for shown in (image, transforms.shrink(image, side))
+    )
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize('name', [*OURS, *PAPER])

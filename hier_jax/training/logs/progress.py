@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO, TypeVar
 
 import tqdm
@@ -49,12 +49,26 @@ class Clock:
     finally:
       self._seconds[part] += time.monotonic() - began
 
-  def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yields the batches; the time until each is there is that of 'data'."""
+  def waiting(
+    self,
+    batches: Iterable[Batch],
+    busy: Callable[[], bool] = lambda: False,
+  ) -> Iterator[Batch]:
+    """Yields the batches, and counts the time until each is there.
+
+    That is time of 'data', an upper bound of what the devices waited. While
+    they are still at an earlier step it costs nothing, and is time of 'step'.
+
+    Args:
+      batches: an iterable.
+      busy: whether the devices are at a step, asked when a batch is there.
+    """
     batches = iter(batches)
     while True:
-      with self.spent('data'):
-        batch = next(batches, None)
+      began = time.monotonic()
+      batch = next(batches, None)
+      part = 'step' if busy() else 'data'
+      self._seconds[part] += time.monotonic() - began
       if batch is None:
         return
       yield batch

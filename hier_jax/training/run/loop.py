@@ -135,6 +135,7 @@ class _Run:
     # Step 0 needs no saving: a run without a checkpoint begins with it.
     self.step = self.saved = int(state.step)
     self.total_steps, self.compiled = plan.total_steps, False
+    self._metrics: step_lib.Metrics = {}
     self.steps_per_epoch = plan.inputs.sampler.steps_per_epoch
     step = step_lib.make_train_step(config, plan.model, plan.optimizer)
     self.train_step = mapping.map_step(
@@ -200,9 +201,9 @@ class _Run:
     # It may have been interrupted in its last evaluation.
     self._stop_early()
     self._evaluate_due()
-    for batch in self.clock.waiting(self._batches()):
+    for batch in self.clock.waiting(self._batches(), self._is_busy):
       with self.clock.spent('step' if self.compiled else 'compile'):
-        metrics = self._step(batch)
+        metrics = self._metrics = self._step(batch)
       self.step += 1
       self.recorder.record(self.step, metrics, is_last=self._is_last())
       is_best = self._evaluate_due()
@@ -214,6 +215,14 @@ class _Run:
         self.recorder.write_timing()
         break
       self._stop_if_asked()
+
+  def _is_busy(self) -> bool:
+    """Whether the devices are still at the last step, which runs by itself."""
+    # JAX's type of its arrays leaves the method out.
+    return not all(
+      metric.is_ready()  # type: ignore[attr-defined]
+      for metric in self._metrics.values()
+    )
 
   def _batches(self) -> Iterator[dict[str, jax.Array]]:
     return self.inputs.batches(self.step, self.total_steps - self.step)

@@ -81,3 +81,19 @@ def test_clock_splits_each_period(monkeypatch):
   last = clock.lap(6)
   assert 'images_per_second' not in last
   assert [last['seconds'], last['share/evaluation']] == [2.0, 1.0]
+
+
+def test_wait_beside_a_running_step_is_no_wait_for_data(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+  busy = iter([False, True, True, False])
+
+  def batches():
+    for seconds in (1, 2, 4):
+      now[0] += seconds
+      yield seconds
+
+  clock = progress.Clock(step=0, batch_size=1)
+  assert list(clock.waiting(batches(), lambda: next(busy))) == [1, 2, 4]
+  found = clock.lap(3)
+  assert (found['share/data'], found['share/step']) == (1 / 7, 6 / 7)

@@ -167,6 +167,33 @@ def test_records_and_results(tmp_path, capsys, monkeypatch):
   assert f'{100 * rows["after training"]["recall@1"]:.1f}' in table
 
 
+def test_clock_asks_whether_the_devices_are_busy(tmp_path, monkeypatch):
+  """What a step takes is no wait for data: it runs beside the loader."""
+  ready, asked = [], []
+  waiting = progress.Clock.waiting
+
+  def told(clock, batches, busy):
+    return waiting(clock, batches, lambda: asked.append(busy()) or asked[-1])
+
+  class Metrics(dict):
+    def values(self):
+      return [self]
+
+    def is_ready(self):
+      return ready[-1]
+
+  class Run(loop._Run):
+    def _step(self, batch):
+      ready.append(self.step % 2 == 0)
+      return Metrics(super()._step(batch))
+
+  monkeypatch.setattr(progress.Clock, 'waiting', told)
+  monkeypatch.setattr(loop, '_Run', Run)
+  loop.train(training_data.config(epochs=2), tmp_path / 'run')
+  # Before step 1 there is none, then odd ones are ready.
+  assert asked == [False, False, True, False, True, False]
+
+
 def test_begins_with_pretrained_weights(tmp_path, capsys):
   path = tmp_path / 'weights.safetensors'
   config = training_data.config(epochs=1, pretrained=str(path))
@@ -185,7 +212,7 @@ def test_begins_with_pretrained_weights(tmp_path, capsys):
   assert 'pretrained weights: ' in capsys.readouterr().out
   assert loop.train(config, tmp_path / 'run') == rows
   assert 'pretrained weights: ' not in capsys.readouterr().out
-  without = loop.train(training_data.config(epochs=1), tmp_path / 'without')
+  without = loop.train(training_data.config(epochs=2), tmp_path / 'without')
   assert without['before training'] != rows['before training']
   with pytest.raises(UserError, match='is no file'):
     loop.train(
