@@ -1,34 +1,38 @@
-"""Every config file resolves and passes the checks."""
+"""Every config of the package resolves and passes the checks."""
 
-import importlib.util
+import importlib
 
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.training.config import checks, presets
+from hier_jax.training.config import checks, files, presets
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.step import objective
 from tests.support import places
 
-FOLDER = places.ROOT / 'experiments' / 'configs'
 OURS = {'quickstart': [None], 'emoji': ['vit_tiny', 'resnet_thin_wide']}
 PAPER = 'cub', 'cars', 'sop', 'inshop'
 
 
-def load(name):
-  spec = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def get_config(name, preset):
-  return load(name).get_config(*(() if preset is None else (preset,)))
+  return files.load(name if preset is None else f'{name}:{preset}')
 
 
-def test_every_file_is_listed():
-  found = {path.stem for path in FOLDER.glob('*.py')}
-  assert found == {*OURS, *PAPER} and set(presets.DATA) == {*PAPER, 'emoji'}
+def test_every_config_is_listed():
+  assert set(files.names()) == {*OURS, *PAPER}
+  assert set(presets.DATA) == {*PAPER, 'emoji'}
+
+
+def test_files_of_experiments_are_the_configs_of_these_names():
+  folder = places.ROOT / 'experiments' / 'configs'
+  assert {path.stem for path in folder.glob('*.py')} == set(files.names())
+  for name in files.names():
+    shown = importlib.import_module(f'experiments.configs.{name}')
+    module = importlib.import_module(f'hier_jax.configs.{name}')
+    assert shown.get_config is module.get_config
+    assert shown.__doc__ == module.__doc__
+  path = str(folder / 'cub.py:resnet50')
+  assert files.load(path).to_dict() == get_config('cub', 'resnet50').to_dict()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def test_preset_is_valid(name, preset):
 @pytest.mark.parametrize('name', [*OURS, *PAPER])
 def test_unknown_preset_is_named(name):
   with pytest.raises(UserError, match="unknown preset 'huge'"):
-    load(name).get_config('huge')
+    get_config(name, 'huge')
 
 
 # RECIPE.md 7, written out: epochs, warm-up, evaluation every, weight decay,
