@@ -18,7 +18,7 @@ COPY . .
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim
-# The requirement that brings JAX, and the extras of hier_jax (docs/extras.md).
+# The requirement that brings JAX, and the extras of hier_jax (setup.cfg).
 ARG JAX=jax
 ARG EXTRAS=evaluation,gs,plots
 # setup.cfg bounds the versions.
