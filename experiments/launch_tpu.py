@@ -1,7 +1,7 @@
 r"""Trains on a Cloud TPU: the machine, the source, the log, and an end to it.
 
     python experiments/launch_tpu.py --zone=us-west4-a --bucket=BUCKET -- \
-      --config experiments/configs/emoji.py:vit_tiny \
+      --config emoji:vit_tiny \
       --workdir /mnt/hier_jax/runs/emoji
 
 requests a machine, waits for it, copies the files that git knows, installs

@@ -12,7 +12,7 @@ __all__ = [
   'models',
   'poincare',
 ]
-__version__ = '0.2.0'
+__version__ = '0.3.0'
 
 
 def __getattr__(name: str) -> object:

@@ -22,6 +22,7 @@ ALLOWED = {
   'data': set(),
   'evaluation': set(),
   'viz': {'evaluation'},
+  'configs': {'training/config'},
   'training': set(),
   'training/distributed': set(),
   'training/logs': set(),

@@ -182,7 +182,7 @@ def _presets() -> str:
     step = row.resnet
     rows.append(
       [
-        f'`{name}.py`',
+        f'`{name}`',
         row.epochs,
         row.warmup_epochs,
         row.eval_every,

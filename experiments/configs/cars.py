@@ -1,8 +1,3 @@
 """HIER on Cars-196, as the paper's table has it."""
 
-from hier_jax.training.config import presets
-
-
-def get_config(preset='dino_vits16'):
-  """Config of a preset, see `presets`."""
-  return presets.get_config('cars', preset)
+from hier_jax.configs.cars import get_config as get_config

@@ -1,8 +1,3 @@
 """HIER on Stanford Online Products, as the paper's table has it."""
 
-from hier_jax.training.config import presets
-
-
-def get_config(preset='dino_vits16'):
-  """Config of a preset, see `presets`."""
-  return presets.get_config('sop', preset)
+from hier_jax.configs.sop import get_config as get_config

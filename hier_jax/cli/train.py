@@ -20,8 +20,9 @@ __all__ = ['VERB']
 def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
-    config='FILE[:PRESET]: A Python file whose get_config(PRESET) returns the'
-    ' config. --config.KEY=VALUE changes one key of it;'
+    config='NAME|FILE[:PRESET]: A config of hier_jax (cars, cub, emoji, folder,'
+    ' inshop, quickstart or sop), or a Python file whose get_config(PRESET) returns'
+    ' one. --config.KEY=VALUE changes one key of it;'
     ' hier_jax/training/config/default.py lists all keys.',
     workdir='DIR: The folder of this run alone, created if it does not exist.'
     ' With --seeds, the folder of all the runs.',
@@ -48,7 +49,7 @@ def _define_keys(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues, _: list[str]) -> None:
-  missing = [] if values.config else ['--config FILE[:PRESET]']
+  missing = [] if values.config else ['--config NAME|FILE[:PRESET]']
   if values.workdir is None and not values.dry_run:
     missing.append('--workdir DIR')
   if missing:
@@ -119,9 +120,9 @@ def _explore(workdir: pathlib.Path, *, alone: bool) -> None:
 VERB = verbs.Verb(
   'train',
   (
-    'train --config FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]'
+    'train --config NAME|FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]'
     ' [--seeds 0,1,2]',
-    'train --config FILE[:PRESET] --dry_run [--workdir DIR]'
+    'train --config NAME|FILE[:PRESET] --dry_run [--workdir DIR]'
     ' [--config.KEY=VALUE ...]',
   ),
   'Train a model, or continue the run that DIR holds.',

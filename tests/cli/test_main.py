@@ -61,13 +61,16 @@ def test_evaluate_and_report_say_what_train_printed(
   [
     (['nonsense'], "unknown verb 'nonsense'; expected one of train, evaluate"),
     (['trian'], "unknown verb 'trian'; did you mean 'train'?"),
-    (['train'], 'train needs --config FILE[:PRESET] and --workdir DIR; see'),
-    (['train', '--dry_run'], 'train needs --config FILE[:PRESET]; see'),
+    (
+      ['train'],
+      'train needs --config NAME|FILE[:PRESET] and --workdir DIR; see',
+    ),
+    (['train', '--dry_run'], 'train needs --config NAME|FILE[:PRESET]; see'),
     (['train', '--config', 'no.py'], 'train needs --workdir DIR; see'),
     (['train', '--workdir', 'x', '--config', 'no.py'], 'no.py cannot be read'),
     (
       ['train', '--config', '--workdir', 'x'],
-      '--config has no value: expected FILE[:PRESET], but --workdir follows;',
+      '--config has no value: expected NAME|FILE[:PRESET], but --workdir',
     ),
     (
       ['train', '--config', 'a.py', '--workdir', ''],
@@ -142,7 +145,9 @@ def test_outputs_are_checked_before_anything_is_read(
 
 def test_help(capsys):
   assert run('--help') == 0
-  assert 'train --config FILE[:PRESET] --workdir DIR' in capsys.readouterr().out
+  assert (
+    'train --config NAME|FILE[:PRESET] --workdir DIR' in capsys.readouterr().out
+  )
   assert run() == 2
   assert capsys.readouterr().out.startswith('usage: hier-jax VERB')
 

@@ -1,32 +1,25 @@
-"""The training step of a config file, as `hier-jax train` makes it."""
-
-import importlib.util
+"""The training step of a config, as `hier-jax train` makes it."""
 
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks.common import report
 from hier_jax.training.config import default as config_lib
+from hier_jax.training.config import files
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import inputs, plan
 from hier_jax.training.step import objective, optim
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 
-CONFIGS = report.ROOT / 'experiments' / 'configs'
-
 
 def config_of(name, *preset):
-  """The config of a file of experiments/configs.
+  """The config that `hier-jax train --config NAME[:PRESET]` trains.
 
   Args:
-    name: of the file.
+    name: of the config.
     *preset: of its `get_config`.
   """
-  spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return config_lib.resolve(module.get_config(*preset))
+  return config_lib.resolve(files.load(':'.join([name, *preset])))
 
 
 def loss(config, key, z, labels, params, *, axis_name=None):

@@ -79,9 +79,8 @@ def moments(seed, phases=child.PHASES):
 
 def command(workdir):
   """Arguments of `hier-jax`."""
-  config = report.ROOT / 'experiments' / 'configs' / 'emoji.py'
   settings = [f'--config.{key}={value}' for key, value in _SETTINGS.items()]
-  return ['train', f'--config={config}', f'--workdir={workdir}', *settings]
+  return ['train', '--config=emoji', f'--workdir={workdir}', *settings]
 
 
 def start(workdir, moment=None):

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-from experiments.benchmarks.common import engine, report
+from experiments.benchmarks.common import report
 from experiments.benchmarks.step import step_cases
 
 
@@ -55,7 +55,7 @@ class _Run:
     self.process = subprocess.Popen(
       [
         *(sys.executable, '-m', 'hier_jax', 'train'),
-        f'--config={engine.CONFIGS / "quickstart.py"}',
+        '--config=quickstart',
         f'--workdir={workdir}',
         '--config.log_every=1',
         '--config.eval.pixels=False',

@@ -1,6 +1,6 @@
 """The config: every key with its default.
 
-A config file under experiments/configs returns `default_config()` with other
+A config under hier_jax/configs returns `default_config()` with other
 values; it can neither add a key nor leave one out. A key that belongs to others
 is None by default, and `resolve` derives it from them. `meanings` says what
 each key means, and `checks` checks values.

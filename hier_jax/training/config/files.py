@@ -1,4 +1,4 @@
-"""Config files, and flags for the keys of a config."""
+"""Configs by name or file, and flags for the keys of a config."""
 
 import pathlib
 import re
@@ -10,12 +10,15 @@ from absl import flags
 from ml_collections import config_dict
 from ml_collections.config_flags import config_path, tuple_parser
 
+import hier_jax
 from hier_jax import paths
-from hier_jax.errors import UserError
+from hier_jax.errors import UserError, did_you_mean
 from hier_jax.training.config import default as config_lib
 
-__all__ = ['define_keys', 'given_keys', 'load']
+__all__ = ['define_keys', 'given_keys', 'load', 'names']
 
+# The configs that come with the package, one module each.
+_FOLDER = pathlib.Path(hier_jax.__file__).with_name('configs')
 _WANTED = 'expected a Python file with a function get_config(preset=None)'
 _PREFIX = 'config.'
 _PARSERS: dict[type, flags.ArgumentParser[Any]] = {
@@ -29,18 +32,38 @@ _PARSERS: dict[type, flags.ArgumentParser[Any]] = {
 _KEY = re.compile(r'(?:Key )?["\'](\w+)["\']')
 
 
+def names() -> list[str]:
+  """Names of the configs that come with the package, sorted.
+
+  Example:
+    >>> from hier_jax.training.config import files
+    >>> files.names()
+    ['cars', 'cub', 'emoji', 'inshop', 'quickstart', 'sop']
+  """
+  return sorted(
+    path.stem for path in _FOLDER.glob('*.py') if path.stem != '__init__'
+  )
+
+
 def load(text: str) -> config_dict.ConfigDict:
-  """Runs a config file.
+  """Makes the config of a name or of a file.
 
   Args:
-    text: `FILE` or `FILE:PRESET`; PRESET is the argument of its `get_config`.
+    text: `NAME` or `FILE`, and perhaps `:PRESET`, the argument of its
+      `get_config`. NAME is one of `names`; a file of the same name is `./NAME`.
 
   Raises:
-    UserError: the file cannot be read, is no Python, fails (the line is named),
-      or makes something else than a config with the keys of `default_config`.
+    UserError: the name is unknown, or the file cannot be read, is no Python,
+      fails (the line is named), or makes something else than a config with the
+      keys of `default_config`.
+
+  Example:
+    >>> from hier_jax.training.config import files
+    >>> files.load('cub:resnet50').model.embedding_dim
+    512
   """
   name, colon, preset = text.partition(':')
-  path = paths.as_path(name)
+  path = _path(name)
   code = _compiled(path)
   module = types.ModuleType('config')
   module.__file__ = str(path)
@@ -67,6 +90,20 @@ def load(text: str) -> config_dict.ConfigDict:
     )
   config_lib.check_keys(config_lib.flatten(config))
   return config
+
+
+def _path(name: str) -> pathlib.Path:
+  """The file that a config's name or path stands for."""
+  if name in names():
+    return _FOLDER / f'{name}.py'
+  path = paths.as_path(name)
+  # A lone word that is no file was meant as a name.
+  if name == path.name and not path.suffix and not path.exists():
+    raise UserError(
+      f'unknown config {name!r}{did_you_mean(name, names())}; expected one of'
+      f' {", ".join(names())}, or the path of a file'
+    )
+  return path
 
 
 def _compiled(path: pathlib.Path) -> types.CodeType:

@@ -66,6 +66,33 @@ def test_a_preset_that_get_config_does_not_take(tmp_path):
     files.load(f'{path}:short')
 
 
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('quikstart', "unknown config 'quikstart'; did you mean 'quickstart'.; e"),
+    ('cubs:dino_vits16', "unknown config 'cubs'; did you mean 'cub'.; expecte"),
+    ('zzz', 'expected one of cars, .*, sop, or the path of a file'),
+    ('', 'a path is empty'),
+  ],
+)
+def test_a_name_that_is_none_is_answered_with_those_that_are(
+  tmp_path, monkeypatch, name, message
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=message):
+    files.load(name)
+
+
+def test_a_name_goes_before_a_file(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  body = 'def get_config():\n  c = default_config()\n  c.epochs = 3\n  return c'
+  for name in ('quickstart', 'mine'):
+    write(tmp_path / name, HEAD + body)
+  assert files.load('quickstart').epochs == 24
+  assert files.load('./quickstart').epochs == 3
+  assert files.load('mine').epochs == 3
+
+
 @pytest.mark.parametrize('name', ['gone.py', '.'])
 def test_a_file_that_is_none_is_named(tmp_path, monkeypatch, name):
   monkeypatch.chdir(tmp_path)

@@ -11,7 +11,6 @@ from hier_jax.training.run import program_cache
 from tests.support import places
 
 ROOT = places.ROOT
-QUICKSTART = ROOT / 'experiments' / 'configs' / 'quickstart.py'
 # A step on two devices, whose state is donated; prints bits and events.
 START = """
 import collections, jax, numpy as np
@@ -170,6 +169,6 @@ def test_train_keeps_its_programs(monkeypatch, capsys):
     raise UserError('called')
 
   monkeypatch.setattr(program_cache, 'keep_programs', called)
-  argv = ['hier-jax', 'train', f'--config={QUICKSTART}', '--dry_run']
+  argv = ['hier-jax', 'train', '--config=quickstart', '--dry_run']
   assert cli.main(argv) == 2
   assert capsys.readouterr().err == 'hier-jax: error: called\n'

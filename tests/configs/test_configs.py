@@ -1,6 +1,6 @@
-"""Every config file resolves and passes the checks."""
+"""Every config of the package resolves and passes the checks."""
 
-import importlib.util
+import importlib
 
 import numpy as np
 import pytest
@@ -8,12 +8,11 @@ from PIL import Image
 
 from hier_jax.data import transforms
 from hier_jax.errors import UserError
-from hier_jax.training.config import checks, presets
+from hier_jax.training.config import checks, files, presets
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.step import objective
 from tests.support import places
 
-FOLDER = places.ROOT / 'experiments' / 'configs'
 OURS = {
   'quickstart': [None],
   'emoji': ['vit_tiny', 'resnet_thin_wide'],
@@ -22,20 +21,25 @@ OURS = {
 PAPER = 'cub', 'cars', 'sop', 'inshop'
 
 
-def load(name):
-  spec = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def get_config(name, preset):
-  return load(name).get_config(*(() if preset is None else (preset,)))
+  return files.load(name if preset is None else f'{name}:{preset}')
 
 
-def test_every_file_is_listed():
-  found = {path.stem for path in FOLDER.glob('*.py')}
-  assert found == {*OURS, *PAPER} and set(presets.DATA) == {*PAPER, 'emoji'}
+def test_every_config_is_listed():
+  assert set(files.names()) == {*OURS, *PAPER}
+  assert set(presets.DATA) == {*PAPER, 'emoji'}
+
+
+def test_files_of_experiments_are_the_configs_of_these_names():
+  folder = places.ROOT / 'experiments' / 'configs'
+  assert {path.stem for path in folder.glob('*.py')} == set(files.names())
+  for name in files.names():
+    shown = importlib.import_module(f'experiments.configs.{name}')
+    module = importlib.import_module(f'hier_jax.configs.{name}')
+    assert shown.get_config is module.get_config
+    assert shown.__doc__ == module.__doc__
+  path = str(folder / 'cub.py:resnet50')
+  assert files.load(path).to_dict() == get_config('cub', 'resnet50').to_dict()
 
 
 @pytest.mark.parametrize(
@@ -64,10 +68,15 @@ def test_quickstart_shrinks_images_without_changing_its_views():
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize('name', [*OURS, *PAPER])
+@pytest.mark.parametrize('name', sorted({*OURS, *PAPER} - {'folder'}))
 def test_unknown_preset_is_named(name):
   with pytest.raises(UserError, match="unknown preset 'huge'"):
-    load(name).get_config('huge')
+    get_config(name, 'huge')
+
+
+def test_unknown_backbone_of_a_folder_is_named():
+  with pytest.raises(UserError, match="'huge'"):
+    checks.validate(get_config('folder', 'huge'))
 
 
 # RECIPE.md 7, written out: epochs, warm-up, evaluation every, weight decay,

@@ -1,0 +1,1 @@
+"""Configs by name: `hier-jax train --config NAME[:PRESET]` runs NAME.py."""

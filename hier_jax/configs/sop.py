@@ -1,0 +1,10 @@
+"""HIER on Stanford Online Products, as the paper's table has it."""
+
+from ml_collections import ConfigDict
+
+from hier_jax.training.config import presets
+
+
+def get_config(preset: str = 'dino_vits16') -> ConfigDict:
+  """Config of a preset, see `presets`."""
+  return presets.get_config('sop', preset)
