@@ -244,17 +244,12 @@ def hier(
     key, key_draw, key_noise = jax.random.split(key, 3)
     draws.append(key_draw)
     noise.append(key_noise)
+  some = None
   if anchors < rho.shape[0]:
-    data, dist = _hier_triplets.data_term(
-      z, labels, rho, distance, few, axis_name
-    )
     some = _hier_drawn.draw(key, rho, anchors, k, c, _distance, axis_name)
-    terms = {'data': data, 'proxy': some.term}
-    mined = [_hier_triplets.mine(data, k, axis_name), some.mined]
-  else:
-    terms, dist = _hier_triplets.terms(z, labels, rho, distance, few, axis_name)
-    mined = [_hier_triplets.mine(t, k, axis_name) for t in terms.values()]
-    some = None
+  terms, mined, dist = _hier_triplets.mined_terms(
+    z, labels, rho, distance, few, k, axis_name, some
+  )
   found = _hier_triplets.draw(
     draws,
     terms.values(),
@@ -264,12 +259,7 @@ def hier(
   )
   drawn = dict(zip(terms, found, strict=True))
   aux = _monitor(drawn, c, clip_radius, axis_name)
-  if some is None:
-    named, dist = _hier_triplets.distances(found, rho, distance, dist)
-  else:
-    named, dist = _hier_triplets.distances(found[:1], rho, distance, dist)
-    named.append((some.index, found[1].triplets))
-    dist = jnp.concatenate([dist, some.dist])
+  named, dist = _hier_triplets.distances(found, rho, distance, dist, some)
   (data, _), (among, _) = named
   if exclude_self_lca:
     node = jnp.concatenate([jnp.full_like(data, -1), among])

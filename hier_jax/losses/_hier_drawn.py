@@ -48,14 +48,14 @@ class Drawn(NamedTuple):
   Attributes:
     term: `_hier_triplets.Term` of the anchors.
     mined: `_hier_triplets.Mined` of this device's share of the anchors.
-    index: int32 `[R]`, the proxies of the rows: those that negatives are drawn
+    proxies: int32 `[R]`, those of the rows: those that negatives are drawn
       from, the anchors, those that are needed besides, and P for no proxy.
     dist: `[R, P]`, distances of these proxies to all; of P, zeros.
   """
 
   term: _hier_triplets.Term
   mined: _hier_triplets.Mined
-  index: jax.Array
+  proxies: jax.Array
   dist: jax.Array
 
 

@@ -15,10 +15,9 @@ __all__ = [
   'Drawn',
   'Mined',
   'Term',
-  'data_term',
   'distances',
   'draw',
-  'mine',
+  'mined_terms',
   'places',
   'terms',
 ]
@@ -53,7 +52,7 @@ def _data(z, labels, axis_name):
   return nodes, classes, (labels[:, None] == classes[None]).astype(z.dtype)
 
 
-def data_term(z, labels, rho, distance, few, axis_name):
+def _data_term(z, labels, rho, distance, few, axis_name):
   """The data alone, see `terms`; and their distances `[B, P]` or None."""
   rank, devices = _sharding.position(axis_name)
   nodes, classes, same = _data(z, labels, axis_name)
@@ -123,23 +122,48 @@ class Mined(NamedTuple):
     rows: int32 `[m]`, those of the nodes themselves.
     neighbors: int32 `[m, k]`, ascending, as `mining.reciprocal_neighbors` has
       them.
-    count: int32 `[m]`, how many each node has.
+    number: int32 `[m]`, how many each node has.
     total: number of rows, from which negatives are drawn.
   """
 
   rows: jax.Array
   neighbors: jax.Array
-  count: jax.Array
+  number: jax.Array
   total: int
 
 
-def mine(term, k, axis_name):
+def _mine(term, k, axis_name):
   """The reciprocal neighbors of a term's nodes, whose rows are the nodes."""
   neighbors, count = mining.reciprocal_neighbors(
     term.similarity, k, first=term.first, axis_name=axis_name
   )
   rows = term.first + places(count.size)
   return Mined(rows, neighbors, count, term.nodes.shape[0])
+
+
+def mined_terms(z, labels, rho, distance, few, k, axis_name, some=None):
+  """The terms and their neighbors.
+
+  Args:
+    z: see `terms`, as what follows.
+    labels: see `terms`.
+    rho: see `terms`.
+    distance: see `terms`.
+    few: see `terms`.
+    k: number of nearest neighbors that make reciprocal ones.
+    axis_name: see `terms`.
+    some: `_hier_drawn.Drawn` where not all proxies are anchors.
+
+  Returns:
+    name -> `Term`; `Mined` of each; and distances as `terms` returns them, of
+    the data alone where some proxies are drawn.
+  """
+  if some is None:
+    found, dist = terms(z, labels, rho, distance, few, axis_name)
+    return found, [_mine(t, k, axis_name) for t in found.values()], dist
+  data, dist = _data_term(z, labels, rho, distance, few, axis_name)
+  mined = [_mine(data, k, axis_name), some.mined]
+  return {'data': data, 'proxy': some.term}, mined, dist
 
 
 class Drawn(NamedTuple):
@@ -171,7 +195,7 @@ def draw(keys, terms, mined, per_anchor, self_negatives):
   Returns:
     `Drawn` of each term.
   """
-  sizes = [found.count.size for found in mined]
+  sizes = [found.number.size for found in mined]
   rows, neighbors, count = (
     jnp.concatenate(a) for a in list(zip(*mined, strict=True))[:3]
   )
@@ -187,9 +211,9 @@ def draw(keys, terms, mined, per_anchor, self_negatives):
   )
   drawn, first = [], 0
   for term, found in zip(terms, mined, strict=True):
-    share = slice(first, first + found.count.size * per_anchor)
+    share = slice(first, first + found.number.size * per_anchor)
     own = mining.Triplets(*(a[share] for a in triplets))
-    drawn.append(Drawn(term, found.neighbors, found.count, own))
+    drawn.append(Drawn(term, found.neighbors, found.number, own))
     first = share.stop
   return drawn
 
@@ -219,19 +243,24 @@ def _named(drawn):
   )
 
 
-def distances(drawn, rho, distance, dist):
+def distances(drawn, rho, distance, dist, some=None):
   """Distances of the nodes that triplets name to the proxies.
 
   Args:
     drawn: of each term.
     rho: `[P, d]`.
     distance: of all pairs.
-    dist: as `terms` returns it.
+    dist: as `mined_terms` returns it.
+    some: as `mined_terms` takes it.
 
   Returns:
     for each term, the index `[r]` of these nodes, and the triplets as places in
     it; and the distances `[R, P]` of the nodes of all terms.
   """
+  if some is not None:
+    named, dist = distances(drawn[:1], rho, distance, dist)
+    named.append((some.proxies, drawn[1].triplets))
+    return named, jnp.concatenate([dist, some.dist])
   if dist is not None:
     return [(places(d.term.nodes.shape[0]), d.triplets) for d in drawn], dist
   named = [_named(d) for d in drawn]

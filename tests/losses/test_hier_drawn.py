@@ -42,7 +42,7 @@ def test_neighbors_are_those_among_all_proxies_to_the_bit(
 
   for seed in range(5):
     (want, number), dist, found = both(jax.random.key(seed), rho)
-    index = np.append(found.index, count)
+    index = np.append(found.proxies, count)
     rows, neighbors, size, _ = found.mined
     anchors = index[rows]
     assert len(set(anchors)) == drawn

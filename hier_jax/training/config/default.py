@@ -51,6 +51,7 @@ FREE_KEYS = (
   'eval.batch_size',
   'explore',
   'log_every',
+  'loss.shard_classes',
   'model.remat',
   'nonfinite',
   'parallel',
@@ -114,6 +115,9 @@ def default_config() -> ConfigDict:
       'metric_weight': 1.0,
       'hier_weight': 0.5,
       **{name: _typed(objective.options(name)) for name in objective.LOSSES},
+      # Whether each device holds the proxies of its share of the classes, and
+      # not of all: where there are many. It needs parallel='shard_map'.
+      'shard_classes': False,
       # Rows of past batches that the metric loss compares with, from a step on.
       'memory': {'size': 0, 'start_step': 0},
       'num_proxies': 512,
