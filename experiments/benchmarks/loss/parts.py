@@ -152,6 +152,10 @@ def by_anchors(sizes):
     ]
     for c, share in zip(found, anchors, strict=True)
   ]
+  times = sizes.growth[-1] // sizes.growth[0]
+  usual = next(c for c in found if c.name == f'{sizes.growth[-1]}, the default')
+  what = f'HIER, value and gradient: P = {sizes.growth[-1]:,} over'
+  what = f'{what} P = {sizes.growth[0]}'
   heading = ['P, anchors', 'ms', 'its ratio', 'ratio of CPU time']
   heading += ['temporaries, MB', 'compile, s', 'anchors of those drawn']
   return [
@@ -160,4 +164,14 @@ def by_anchors(sizes):
     f' {tables.rounds(found)} The default is all of up to 512 proxies, and 256'
     ' drawn of more (`proxy_anchors`). CPU time, of all rounds, does not count'
     ' what other programs of the machine take.',
+    report.Figure(
+      f'{what}, time',
+      f'{timing.ratio(usual, base)} times',
+      f'at most {times} times',
+    ),
+    report.Figure(
+      f'{what}, CPU time',
+      f'{timing.short(busy(usual) / busy(base))} times',
+      f'at most {times} times',
+    ),
   ]
