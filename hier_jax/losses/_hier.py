@@ -17,7 +17,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
 from hier_jax import numerics, poincare
-from hier_jax.losses import _checks, _hier_triplets, _sharding
+from hier_jax.losses import (
+  _checks,
+  _hier_drawn,
+  _hier_triplets,
+  _sharding,
+)
 from hier_jax.losses._lca import lca_losses
 from hier_jax.losses._threefry import unrolled
 from hier_jax.poincare import _arguments
@@ -60,13 +65,20 @@ def init_hier_proxies(
   return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
 
 
+def _distance(x, y, c, moving=None):
+  """Of all pairs; see `dist_matrix_of`."""
+  if c is None:
+    return 1 - jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
+  return dist_matrix_of(x, y, c=c, moving=moving)
+
+
 def _geometry(c, clip_radius):
   """How tangent vectors become nodes, and the distance between nodes."""
+  distance = functools.partial(_distance, c=c)
   if c is None:
-    cosine = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    return numerics.unit, lambda x, y, moving=None: 1 - cosine(x, y.T)
+    return numerics.unit, distance
   embed = functools.partial(poincare.to_ball, c=c, clip_radius=clip_radius)
-  return embed, functools.partial(dist_matrix_of, c=c)
+  return embed, distance
 
 
 def _monitor(drawn, c, clip_radius, axis_name):
@@ -130,6 +142,7 @@ def hier(
   margin: Real[ArrayLike, ''] = 0.1,
   k: int = 20,
   triplets_per_anchor: int = 50,
+  proxy_anchors: int | None = None,
   estimator: str = 'gumbel',
   shared_noise: bool = False,
   self_negatives: bool = False,
@@ -142,6 +155,17 @@ def hier(
   Triplets of the batch and triplets of the proxies themselves are drawn from
   reciprocal nearest neighbors (`mining.sample_triplets`), and each pays
   `lca`.
+
+  Of many proxies N are drawn as anchors, without replacement and the same on
+  all devices. Their neighbors are those among all proxies, exactly; their
+  negatives are drawn from N others, which are drawn apart from them. So loss
+  and gradient have the expectation that they have with all proxies as anchors:
+  the anchors of the draw are any of all anchors, and its negatives any of all
+  proxies. This holds of `normalize_by` 'all', which divides by the number of
+  triplets of the draw, given that there is one: of A anchors none is drawn with
+  a chance of C(P - A, N) / C(P, N) < (1 - A / P)^N, and the proxy term is 0
+  then. 'valid' divides by a number that depends on the picks too, and the
+  expectation is off by O(1 / N), as that of any ratio.
 
   Args:
     key: PRNG key; the same on all devices.
@@ -160,6 +184,9 @@ def hier(
     k: number of nearest neighbors that make reciprocal ones, the row itself
       included.
     triplets_per_anchor: number of triplets that each anchor draws.
+    proxy_anchors: number N of proxies that are drawn as anchors a step, which
+      makes time and memory grow linearly with P; P or more for all proxies.
+      None for all of up to 512 proxies, and 256 of more. See below.
     estimator: 'gumbel', 'gumbel_rao', 'softmax' or 'argmax', see `lca`.
     shared_noise: see `lca`.
     self_negatives: see `mining.sample_triplets`.
@@ -178,15 +205,17 @@ def hier(
     without gradient, each of the first seven under 'data/' and 'proxy/':
 
     - 'collision_rate', 'lca_perplexity', 'lca_used': see `lca`.
-    - 'anchors': share of nodes that are anchors.
+    - 'anchors': share of nodes that are anchors; as all that follows, of the
+      proxies drawn.
     - 'no_neighbors': share of nodes without any reciprocal neighbor.
     - 'radius': mean norm of the nodes.
     - 'clipped': share of nodes on the clip sphere; not without a clip.
     - 'data/same_class': share of positives of their anchor's class.
 
   Raises:
-    ValueError: for an unknown option, k beyond the batch or the proxies, or
-      `exclude_self_lca` of fewer than four proxies.
+    ValueError: for an unknown option, k beyond the batch or the proxies,
+      `exclude_self_lca` of fewer than four proxies, or `proxy_anchors` of which
+      there are no more than k.
 
   Example:
     >>> import jax
@@ -204,29 +233,34 @@ def hier(
       f'exclude_self_lca leaves no ancestor among {hier_proxies.shape[0]}'
       ' proxies: at least 4 are needed'
     )
+  anchors = _hier_drawn.number(proxy_anchors, hier_proxies.shape[0], k)
   z, labels = numerics.widened(z), jnp.asarray(labels)
   embed, distance = _geometry(c, clip_radius)
   if c is not None:
     _arguments.check_inside('z', z, c)
   rho = embed(numerics.widened(hier_proxies))
   few = lambda m, n: m * (1 + k + triplets_per_anchor) < n
-  terms, dist = _hier_triplets.terms(z, labels, rho, distance, few, axis_name)
   key, draws, noise = unrolled(key), [], []
-  for _ in terms:
+  for _ in ('data', 'proxy'):
     key, key_draw, key_noise = jax.random.split(key, 3)
     draws.append(key_draw)
     noise.append(key_noise)
+  some = None
+  if anchors < rho.shape[0]:
+    some = _hier_drawn.draw(key, rho, anchors, k, c, _distance, axis_name)
+  terms, mined, dist = _hier_triplets.mined_terms(
+    z, labels, rho, distance, few, k, axis_name, some
+  )
   found = _hier_triplets.draw(
     draws,
     terms.values(),
-    k,
-    axis_name,
+    mined,
     per_anchor=triplets_per_anchor,
     self_negatives=self_negatives,
   )
   drawn = dict(zip(terms, found, strict=True))
   aux = _monitor(drawn, c, clip_radius, axis_name)
-  named, dist = _hier_triplets.distances(found, rho, distance, dist)
+  named, dist = _hier_triplets.distances(found, rho, distance, dist, some)
   (data, _), (among, _) = named
   if exclude_self_lca:
     node = jnp.concatenate([jnp.full_like(data, -1), among])

@@ -11,7 +11,16 @@ from jax import lax
 from hier_jax import mining
 from hier_jax.losses import _sharding
 
-__all__ = ['Drawn', 'Term', 'distances', 'draw', 'places', 'terms']
+__all__ = [
+  'Drawn',
+  'Mined',
+  'Term',
+  'distances',
+  'draw',
+  'mined_terms',
+  'places',
+  'terms',
+]
 
 places = functools.partial(jnp.arange, dtype=jnp.int32)
 
@@ -23,14 +32,41 @@ class Term(NamedTuple):
     nodes: `[n, d]`.
     classes: int `[n]`, or None.
     similarity: `[m, n]`, similarities of this device's nodes to all, without
-      a gradient.
+      a gradient; None where they are mined already.
     first: index of the first of this device's nodes.
   """
 
   nodes: jax.Array
   classes: jax.Array | None
-  similarity: jax.Array
+  similarity: jax.Array | None
   first: jax.Array | int
+
+
+def _near(dist):
+  return jnp.exp(-lax.stop_gradient(dist))
+
+
+def _data(z, labels, axis_name):
+  """All devices' embeddings and labels, and pairs of a class `[b, B]`."""
+  nodes, classes = (_sharding.gather(a, axis_name) for a in (z, labels))
+  return nodes, classes, (labels[:, None] == classes[None]).astype(z.dtype)
+
+
+def _data_term(z, labels, rho, distance, few, axis_name):
+  """The data alone, see `terms`; and their distances `[B, P]` or None."""
+  rank, devices = _sharding.position(axis_name)
+  nodes, classes, same = _data(z, labels, axis_name)
+  others, dist = lax.stop_gradient(nodes), None
+  if devices == 1:
+    columns = jnp.concatenate([rho, others])
+    dist = distance(nodes, columns, moving=rho.shape[0])
+    dist, among = jnp.split(dist, [rho.shape[0]], axis=1)
+  else:
+    among = distance(lax.stop_gradient(z), others)
+    if not few(z.shape[0], nodes.shape[0]):
+      dist = distance(nodes, rho)
+  first = rank * z.shape[0]
+  return Term(nodes, classes, _near(among) + same, first), dist
 
 
 def terms(z, labels, rho, distance, few, axis_name):
@@ -49,13 +85,11 @@ def terms(z, labels, rho, distance, few, axis_name):
     proxies, to the proxies, or None where triplets name few of them.
   """
   rank, devices = _sharding.position(axis_name)
-  nodes, classes = (_sharding.gather(a, axis_name) for a in (z, labels))
-  same = (labels[:, None] == classes[None]).astype(z.dtype)
+  nodes, classes, same = _data(z, labels, axis_name)
   own, share = places(rho.shape[0]), -(-rho.shape[0] // devices)
   if devices > 1:
     own = rank * share + places(share)
   mine = lambda a: jnp.take(a, own, axis=0, mode='clip')
-  near = lambda dist: jnp.exp(-lax.stop_gradient(dist))
   still = lambda *points: map(lax.stop_gradient, points)
   named = few(z.shape[0], nodes.shape[0]) or few(share, rho.shape[0])
   everyone, proxies, dist = jnp.concatenate([nodes, rho]), rho.shape[0], None
@@ -75,10 +109,61 @@ def terms(z, labels, rho, distance, few, axis_name):
     among_data = dist[: len(nodes), proxies:]
     dist = dist[:, :proxies]
   found = {
-    'data': Term(nodes, classes, near(among_data) + same, rank * z.shape[0]),
-    'proxy': Term(rho, None, near(among), rank * share),
+    'data': Term(nodes, classes, _near(among_data) + same, rank * z.shape[0]),
+    'proxy': Term(rho, None, _near(among), rank * share),
   }
   return found, dist
+
+
+class Mined(NamedTuple):
+  """Neighbors of a device's m nodes, as rows.
+
+  Attributes:
+    rows: int32 `[m]`, those of the nodes themselves.
+    neighbors: int32 `[m, k]`, ascending, as `mining.reciprocal_neighbors` has
+      them.
+    number: int32 `[m]`, how many each node has.
+    total: number of rows, from which negatives are drawn.
+  """
+
+  rows: jax.Array
+  neighbors: jax.Array
+  number: jax.Array
+  total: int
+
+
+def _mine(term, k, axis_name):
+  """The reciprocal neighbors of a term's nodes, whose rows are the nodes."""
+  neighbors, count = mining.reciprocal_neighbors(
+    term.similarity, k, first=term.first, axis_name=axis_name
+  )
+  rows = term.first + places(count.size)
+  return Mined(rows, neighbors, count, term.nodes.shape[0])
+
+
+def mined_terms(z, labels, rho, distance, few, k, axis_name, some=None):
+  """The terms and their neighbors.
+
+  Args:
+    z: see `terms`, as what follows.
+    labels: see `terms`.
+    rho: see `terms`.
+    distance: see `terms`.
+    few: see `terms`.
+    k: number of nearest neighbors that make reciprocal ones.
+    axis_name: see `terms`.
+    some: `_hier_drawn.Drawn` where not all proxies are anchors.
+
+  Returns:
+    name -> `Term`; `Mined` of each; and distances as `terms` returns them, of
+    the data alone where some proxies are drawn.
+  """
+  if some is None:
+    found, dist = terms(z, labels, rho, distance, few, axis_name)
+    return found, [_mine(t, k, axis_name) for t in found.values()], dist
+  data, dist = _data_term(z, labels, rho, distance, few, axis_name)
+  mined = [_mine(data, k, axis_name), some.mined]
+  return {'data': data, 'proxy': some.term}, mined, dist
 
 
 class Drawn(NamedTuple):
@@ -86,7 +171,7 @@ class Drawn(NamedTuple):
 
   Attributes:
     term: its n nodes.
-    neighbors: int32 `[m, k]` of `mining.reciprocal_neighbors`.
+    neighbors: int32 `[m, k]`, as they were mined.
     number: int32 `[m]` of neighbors that are real.
     triplets: `Triplets` of m t places, rows of the nodes.
   """
@@ -97,34 +182,38 @@ class Drawn(NamedTuple):
   triplets: mining.Triplets
 
 
-def draw(keys, terms, k, axis_name, per_anchor, self_negatives):
-  """The triplets of all terms, drawn at once: they compile once."""
-  mined = [
-    mining.reciprocal_neighbors(
-      term.similarity, k, first=term.first, axis_name=axis_name
-    )
-    for term in terms
-  ]
-  sizes = [count.size for _, count in mined]
-  rows = jnp.concatenate(
-    [t.first + places(m) for t, m in zip(terms, sizes, strict=True)]
+def draw(keys, terms, mined, per_anchor, self_negatives):
+  """The triplets of all terms, drawn at once: they compile once.
+
+  Args:
+    keys: PRNG key of each term.
+    terms: `Term`s.
+    mined: `Mined` of each term.
+    per_anchor: number of triplets of an anchor.
+    self_negatives: see `mining.sample_triplets`.
+
+  Returns:
+    `Drawn` of each term.
+  """
+  sizes = [found.number.size for found in mined]
+  rows, neighbors, count = (
+    jnp.concatenate(a) for a in list(zip(*mined, strict=True))[:3]
   )
   keys = jnp.stack(keys)[np.repeat(np.arange(len(sizes)), sizes)]
-  neighbors, count = map(jnp.concatenate, zip(*mined, strict=True))
   triplets = mining.draw_triplets(
     jax.vmap(jax.random.fold_in)(keys, rows),
     rows,
     neighbors,
     count,
-    np.repeat([term.nodes.shape[0] for term in terms], sizes),
+    np.repeat([found.total for found in mined], sizes),
     per_anchor,
     self_negatives,
   )
   drawn, first = [], 0
-  for term, (near, number) in zip(terms, mined, strict=True):
-    share = slice(first, first + number.size * per_anchor)
+  for term, found in zip(terms, mined, strict=True):
+    share = slice(first, first + found.number.size * per_anchor)
     own = mining.Triplets(*(a[share] for a in triplets))
-    drawn.append(Drawn(term, near, number, own))
+    drawn.append(Drawn(term, found.neighbors, found.number, own))
     first = share.stop
   return drawn
 
@@ -154,19 +243,24 @@ def _named(drawn):
   )
 
 
-def distances(drawn, rho, distance, dist):
+def distances(drawn, rho, distance, dist, some=None):
   """Distances of the nodes that triplets name to the proxies.
 
   Args:
     drawn: of each term.
     rho: `[P, d]`.
     distance: of all pairs.
-    dist: as `terms` returns it.
+    dist: as `mined_terms` returns it.
+    some: as `mined_terms` takes it.
 
   Returns:
     for each term, the index `[r]` of these nodes, and the triplets as places in
     it; and the distances `[R, P]` of the nodes of all terms.
   """
+  if some is not None:
+    named, dist = distances(drawn[:1], rho, distance, dist)
+    named.append((some.proxies, drawn[1].triplets))
+    return named, jnp.concatenate([dist, some.dist])
   if dist is not None:
     return [(places(d.term.nodes.shape[0]), d.triplets) for d in drawn], dist
   named = [_named(d) for d in drawn]

@@ -29,18 +29,21 @@ def _less(
   return jnp.where(own, similarity - margin, similarity)
 
 
-def _cross_entropy(
-  logits: jax.Array, labels: ArrayLike, where: jax.Array, axis_name: str | None
-) -> jax.Array:
+def _cross_entropy(logits: jax.Array, seen: _proxy.Classified) -> jax.Array:
   """Mean of -log softmax(logits)[label] over the rows that count.
 
   Those are the rows where `where` is true and the label is in 0..C-1; without
   any the result is 0.
   """
-  own = _proxy.own_class(labels, logits.shape[1])
-  counts = where & jnp.any(own, 1)
-  nll = jax.nn.logsumexp(logits, 1) - jnp.sum(jnp.where(own, logits, 0), 1)
-  return _sharding.masked_mean(nll, counts, axis_name)
+  own = jnp.sum(jnp.where(seen.own, logits, 0), 1)
+  if seen.real is None:
+    total = jax.nn.logsumexp(logits, 1)
+  else:
+    own = _sharding.total(own, seen.class_axis)
+    total = _sharding.logsumexp(
+      logits, seen.real[None], axis_name=seen.class_axis
+    )
+  return _sharding.masked_mean(total - own, seen.known, seen.row_axis)
 
 
 def _center_similarity(z: ArrayLike, centers: jax.Array) -> jax.Array:
@@ -57,6 +60,7 @@ def normalized_softmax(
   *,
   temperature: float = 0.05,
   where: Bool[ArrayLike, ' b'] | None = None,
+  num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> Float[Array, '']:
   """Normalized softmax: cross-entropy over cosines s / temperature.
@@ -68,6 +72,8 @@ def normalized_softmax(
     proxies: `[C, d]`, one a class; only their directions count.
     temperature: divisor of the cosines, sigma of the paper.
     where: bool `[b]`, the rows that count; None for all.
+    num_classes: number of all classes where they are spread over the devices,
+      see `proxy_anchor`; None where each device has all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -86,9 +92,9 @@ def normalized_softmax(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e).
     0.313
   """
-  where = _proxy.rows_that_count(z, labels, proxies, where)
-  logits = cosine_similarity(z, proxies) / temperature
-  return _cross_entropy(logits, labels, where, axis_name)
+  seen = _proxy.classified(z, labels, proxies, where, num_classes, axis_name)
+  logits = cosine_similarity(seen.z, proxies) / temperature
+  return _cross_entropy(logits, seen)
 
 
 def proxy_nca_pp(
@@ -98,6 +104,7 @@ def proxy_nca_pp(
   *,
   temperature: float = 1 / 9,
   where: Bool[ArrayLike, ' b'] | None = None,
+  num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> Float[Array, '']:
   """ProxyNCA++: cross-entropy over -|x - p|^2 / temperature of unit vectors.
@@ -109,6 +116,8 @@ def proxy_nca_pp(
     proxies: `[C, d]`, one a class; only their directions count.
     temperature: divisor of the squared distances, T of the paper.
     where: bool `[b]`, the rows that count; None for all.
+    num_classes: number of all classes where they are spread over the devices,
+      see `proxy_anchor`; None where each device has all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -134,6 +143,7 @@ def proxy_nca_pp(
     proxies,
     temperature=temperature / 2,
     where=where,
+    num_classes=num_classes,
     axis_name=axis_name,
   )
 
@@ -146,6 +156,7 @@ def cos_face(
   scale: float = 64.0,
   margin: float = 0.35,
   where: Bool[ArrayLike, ' b'] | None = None,
+  num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> Float[Array, '']:
   """CosFace: cross-entropy over scale s, with scale (s - margin) for the class.
@@ -159,6 +170,8 @@ def cos_face(
     margin: what the cosine to the row's own class is reduced by, m of the
       paper.
     where: bool `[b]`, the rows that count; None for all.
+    num_classes: number of all classes where they are spread over the devices,
+      see `proxy_anchor`; None where each device has all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -177,10 +190,9 @@ def cos_face(
     >>> print(f'{float(loss):.3f}')  # Both logits are 0: log(2).
     0.693
   """
-  where = _proxy.rows_that_count(z, labels, proxies, where)
-  own = _proxy.own_class(labels, proxies.shape[0])
-  similarity = _less(cosine_similarity(z, proxies), margin, own)
-  return _cross_entropy(scale * similarity, labels, where, axis_name)
+  seen = _proxy.classified(z, labels, proxies, where, num_classes, axis_name)
+  similarity = _less(cosine_similarity(seen.z, proxies), margin, seen.own)
+  return _cross_entropy(scale * similarity, seen)
 
 
 def _turn(cosine: jax.Array, angle: ArrayLike) -> jax.Array:
@@ -198,9 +210,8 @@ def _turn(cosine: jax.Array, angle: ArrayLike) -> jax.Array:
 
 
 def _arc_logits(
-  similarity: jax.Array, labels: ArrayLike, scale: ArrayLike, margin: ArrayLike
+  similarity: jax.Array, own: jax.Array, scale: ArrayLike, margin: ArrayLike
 ) -> jax.Array:
-  own = _proxy.own_class(labels, similarity.shape[1])
   return jnp.where(own, _turn(similarity, margin), similarity) * scale
 
 
@@ -212,6 +223,7 @@ def arc_face(
   scale: float = 64.0,
   margin: float = 0.5,
   where: Bool[ArrayLike, ' b'] | None = None,
+  num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> Float[Array, '']:
   """ArcFace: cross-entropy over scale cos(theta), + margin for the class.
@@ -228,6 +240,8 @@ def arc_face(
     margin: angle in radians that is added to theta of the row's own class, m
       of the paper.
     where: bool `[b]`, the rows that count; None for all.
+    num_classes: number of all classes where they are spread over the devices,
+      see `proxy_anchor`; None where each device has all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -247,10 +261,9 @@ def arc_face(
     >>> print(f'{float(loss):.3f}')  # log(2).
     0.693
   """
-  where = _proxy.rows_that_count(z, labels, proxies, where)
-  similarity = cosine_similarity(z, proxies)
-  logits = _arc_logits(similarity, labels, scale, margin)
-  return _cross_entropy(logits, labels, where, axis_name)
+  seen = _proxy.classified(z, labels, proxies, where, num_classes, axis_name)
+  similarity = cosine_similarity(seen.z, proxies)
+  return _cross_entropy(_arc_logits(similarity, seen.own, scale, margin), seen)
 
 
 def sub_center_arc_face(
@@ -261,6 +274,7 @@ def sub_center_arc_face(
   scale: float = 64.0,
   margin: float = 0.5,
   where: Bool[ArrayLike, ' b'] | None = None,
+  num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> Float[Array, '']:
   """Sub-center ArcFace: ArcFace over the nearest of a class's K centers.
@@ -274,6 +288,8 @@ def sub_center_arc_face(
     margin: angle in radians that is added to theta of the row's own class, m
       of the paper.
     where: bool `[b]`, the rows that count; None for all.
+    num_classes: number of all classes where they are spread over the devices,
+      see `proxy_anchor`; None where each device has all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -294,10 +310,11 @@ def sub_center_arc_face(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e), of the cosines 1 and 0.
     0.313
   """
-  where = _proxy.rows_that_count(z, labels, centers, where, centers=True)
-  similarity = numerics.largest(_center_similarity(z, centers), 2)
-  logits = _arc_logits(similarity, labels, scale, margin)
-  return _cross_entropy(logits, labels, where, axis_name)
+  seen = _proxy.classified(
+    z, labels, centers, where, num_classes, axis_name, centers=True
+  )
+  similarity = numerics.largest(_center_similarity(seen.z, centers), 2)
+  return _cross_entropy(_arc_logits(similarity, seen.own, scale, margin), seen)
 
 
 def soft_triple(
@@ -310,6 +327,7 @@ def soft_triple(
   margin: float = 0.01,
   center_weight: float | Float[Array, ''] = 0.0,
   where: Bool[ArrayLike, ' b'] | None = None,
+  num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> Float[Array, '']:
   """SoftTriple: cross-entropy over the softly nearest of K centers a class.
@@ -333,6 +351,8 @@ def soft_triple(
     center_weight: weight of the regularizer, tau of the paper (0.2 there; 0 in
       HIER's program).
     where: bool `[b]`, the rows that count; None for all.
+    num_classes: number of all classes where they are spread over the devices,
+      see `proxy_anchor`; None where each device has all.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
@@ -353,19 +373,20 @@ def soft_triple(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e), of the cosines 1 and 0.
     0.313
   """
-  where = _proxy.rows_that_count(z, labels, centers, where, centers=True)
-  similarity = _center_similarity(z, centers)
+  seen = _proxy.classified(
+    z, labels, centers, where, num_classes, axis_name, centers=True
+  )
+  similarity = _center_similarity(seen.z, centers)
   share = jax.nn.softmax(similarity / temperature, 2)
   relaxed = jnp.sum(share * similarity, 2)
-  own = _proxy.own_class(labels, centers.shape[0])
-  logits = scale * _less(relaxed, margin, own)
-  loss = _cross_entropy(logits, labels, where, axis_name)
+  logits = scale * _less(relaxed, margin, seen.own)
+  loss = _cross_entropy(logits, seen)
   if isinstance(center_weight, (int, float)) and center_weight == 0:
     return loss
-  return loss + center_weight * _spread(centers)
+  return loss + center_weight * _spread(centers, seen)
 
 
-def _spread(centers: jax.Array) -> jax.Array:
+def _spread(centers: jax.Array, seen: _proxy.Classified) -> jax.Array:
   """Mean over classes of sum_{i < j} |w_i - w_j| / (K (K - 1)), unit w."""
   classes, number, _ = centers.shape
   if number == 1:
@@ -374,4 +395,8 @@ def _spread(centers: jax.Array) -> jax.Array:
   i, j = np.triu_indices(number, 1)
   sq = jnp.sum((unit[:, i] - unit[:, j]) ** 2, -1)
   # No slope between centers that have merged.
-  return jnp.sum(numerics.sqrt(sq)) / (classes * number * (number - 1))
+  length = numerics.sqrt(sq)
+  if seen.real is None:
+    return jnp.sum(length) / (classes * number * (number - 1))
+  of_class = jnp.sum(length, 1) / (number * (number - 1))
+  return _sharding.masked_mean(of_class, seen.real, seen.class_axis)

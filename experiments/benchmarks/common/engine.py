@@ -1,5 +1,7 @@
 """The training step of a config, as `hier-jax train` makes it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -7,7 +9,7 @@ from hier_jax.training.config import default as config_lib
 from hier_jax.training.config import files
 from hier_jax.training.distributed import mapping
 from hier_jax.training.run import inputs, plan
-from hier_jax.training.step import objective, optim
+from hier_jax.training.step import objective, optim, shards
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 
@@ -42,16 +44,22 @@ class Engine:
   Args:
     config: the whole config.
     num_classes: of the training split.
+    devices: over which its class proxies are spread, where the config says so.
 
   Attributes:
     model: that is trained.
     step: per-device function of state and batch.
     state: shapes and types of the state.
     batch: shapes and types of this process's batch.
+    specs: of the state, for `mapping.map_step`; None where devices share all.
   """
 
-  def __init__(self, config, num_classes=100):
+  def __init__(self, config, num_classes=100, devices=1):
     self.config, self._num_classes = config, num_classes
+    self._shards = norm = None
+    if config.loss.shard_classes:
+      self._shards = shards.Shards(num_classes, devices)
+      norm = functools.partial(shards.norm, axis_name=mapping.AXIS)
     self.model = plan.create_model(config.model)
     # Any length of an epoch makes the same program.
     self._optimizer = optim.optimizer(
@@ -59,9 +67,16 @@ class Engine:
       batch_size=config.data.batch_size,
       steps_per_epoch=30,
       epochs=config.epochs,
+      norm=norm,
     )
-    self.step = step_lib.make_train_step(config, self.model, self._optimizer)
+    self.step = step_lib.make_train_step(
+      config,
+      self.model,
+      self._optimizer,
+      self._shards and self._shards.num_classes,
+    )
     self.state = jax.eval_shape(self.init)
+    self.specs = self._shards and self._shards.specs(self.state)
     self.batch = inputs.batch_shapes(
       config.data.batch_size, config.model.image_size
     )
@@ -69,7 +84,11 @@ class Engine:
   def init(self):
     """The state at step 0."""
     return state_lib.create(
-      self.config, self.model, self._optimizer, self._num_classes
+      self.config,
+      self.model,
+      self._optimizer,
+      self._num_classes,
+      self._shards,
     )
 
   def draw(self, seed=0):
@@ -82,6 +101,7 @@ class Engine:
 
   def compile(self, **options):
     """The step, compiled; options are those of `mapping.compile_step`."""
+    options = {'by': self.config.parallel, 'specs': self.specs} | options
     return mapping.compile_step(self.step, self.state, self.batch, **options)
 
 

@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import datetime
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -82,6 +84,42 @@ def write_section(page: pathlib.Path, script: str, text: str):
   page.write_text(f'{head}{begin}\n\n{text}\n\n{_END}{tail}', 'utf-8')
 
 
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """What `python -m experiments.benchmarks.summary` shows of a benchmark.
+
+  Attributes:
+    what: was measured, unique on its page.
+    measured: with its unit.
+    target: what it should be; empty for what has none.
+    device: on which.
+    date: of the measurement, or of the page that holds it, 'YYYY-MM-DD'.
+  """
+
+  what: str
+  measured: str
+  target: str = ''
+  device: str = ''
+  date: str = ''
+
+
+def figures_of(path: pathlib.Path) -> list[Figure]:
+  """The figures beside a page, `PAGE.json`; none where there is no file."""
+  path = path.with_suffix('.json')
+  if not path.exists():
+    return []
+  return [Figure(**row) for row in json.loads(path.read_text('utf-8'))]
+
+
+def write_figures(page: pathlib.Path, figures: Iterable[Figure]):
+  """Writes figures beside a page, in the place of those of the same name."""
+  known = {figure.what: figure for figure in figures_of(page)}
+  known |= {figure.what: figure for figure in figures}
+  rows = [dataclasses.asdict(figure) for figure in known.values()]
+  text = json.dumps(rows, indent=2, ensure_ascii=False)
+  page.with_suffix('.json').write_text(f'{text}\n', 'utf-8')
+
+
 def parser(
   description: str, page: str, sections: Iterable[str] = ()
 ) -> argparse.ArgumentParser:
@@ -146,7 +184,8 @@ def emit_sections(
   Args:
     args: of a `parser` with sections.
     script: path of the benchmark inside the repository.
-    sections: name -> title, and what makes the parts of its text of `sizes`.
+    sections: name -> title, and what makes the parts of its text of `sizes`,
+      and `Figure`s among them.
     packages: whose versions are told.
     sizes: what is measured.
   """
@@ -156,5 +195,15 @@ def emit_sections(
     device = jax.devices()[0]
     kind = '' if device.platform == 'cpu' else f' {device.device_kind},'
     with_what = f'{versions(packages)}.{kind} {machine()}.'
-    text = '\n\n'.join([f'## {title}', *parts, with_what])
+    figures = [part for part in parts if isinstance(part, Figure)]
+    texts = [part for part in parts if not isinstance(part, Figure)]
+    text = '\n\n'.join([f'## {title}', *texts, with_what])
     emit(args, f'{script} --only {name}', text)
+    if args.write and figures:
+      measured_on = {
+        'device': f'{kind} {machine()}'.strip(' ,'),
+        'date': datetime.date.today().isoformat(),
+      }
+      write_figures(
+        args.out, [dataclasses.replace(f, **measured_on) for f in figures]
+      )

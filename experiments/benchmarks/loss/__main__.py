@@ -17,6 +17,7 @@ _SECTIONS = {
   'parts': ('By part', parts.by_part),
   'noise': ('By source of noise', choices.by_source),
   'growth': ('By number of proxies', parts.by_proxies),
+  'anchors': ('By number of anchors among the proxies', parts.by_anchors),
   'estimators': ('By estimator', choices.by_estimator),
   'chunks': ('By size of chunk', choices.by_chunk),
   'backbone': ('Beside a backbone', whole.beside_a_backbone),

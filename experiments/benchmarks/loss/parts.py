@@ -118,5 +118,60 @@ def by_proxies(sizes):
     report.table(['P', 'ms', 'us a proxy', 'its ratio'], rows),
     f'Distances to the proxies and selection of the data term alone, B ='
     f' {sizes.batches[0]}, D = {sizes.dimensions[0]}. {tables.rounds(found)}'
-    ' The proxy term has triplets of every proxy, so it grows with P^2.',
+    ' The proxy term grows with P^2 where every proxy is an anchor, and with P'
+    ' where some are drawn: that is the whole loss, below.',
+  ]
+
+
+def by_anchors(sizes):
+  """The whole loss by the number of proxies, and of those that are drawn."""
+  found, anchors = [], []
+  for p in sizes.growth:
+    case = Case.usual(sizes, p=p)
+    chosen = {None: 'the default'}
+    if p == max(sizes.growth):
+      chosen |= {sizes.growth[0]: f'{sizes.growth[0]} drawn', p: 'all'}
+    for number, name in chosen.items():
+      program = value_and_grad(proxy_anchors=number)
+      found.append(timing.compiled(f'{p}, {name}', program, *case.arguments))
+  timing.in_turns(found, sizes.rounds, sizes.seconds)
+  base = found[0]
+  busy = lambda c: c.cores * sum(c.milliseconds)
+  for contender in found:
+    (_, aux), _ = contender.call()
+    anchors.append(f'{100 * float(aux["proxy/anchors"]):.0f} %')
+  rows = [
+    [
+      c.name,
+      tables.ms(c),
+      timing.ratio(c, base),
+      timing.short(busy(c) / busy(base)),
+      f'{c.temporary_mb:.0f}',
+      f'{c.compile_seconds:.1f}',
+      share,
+    ]
+    for c, share in zip(found, anchors, strict=True)
+  ]
+  times = sizes.growth[-1] // sizes.growth[0]
+  usual = next(c for c in found if c.name == f'{sizes.growth[-1]}, the default')
+  what = f'HIER, value and gradient: P = {sizes.growth[-1]:,} over'
+  what = f'{what} P = {sizes.growth[0]}'
+  heading = ['P, anchors', 'ms', 'its ratio', 'ratio of CPU time']
+  heading += ['temporaries, MB', 'compile, s', 'anchors of those drawn']
+  return [
+    report.table(heading, rows),
+    f'Value and gradient, B = {sizes.batches[0]}, D = {sizes.dimensions[0]}.'
+    f' {tables.rounds(found)} The default is all of up to 512 proxies, and 256'
+    ' drawn of more (`proxy_anchors`). CPU time, of all rounds, does not count'
+    ' what other programs of the machine take.',
+    report.Figure(
+      f'{what}, time',
+      f'{timing.ratio(usual, base)} times',
+      f'at most {times} times',
+    ),
+    report.Figure(
+      f'{what}, CPU time',
+      f'{timing.short(busy(usual) / busy(base))} times',
+      f'at most {times} times',
+    ),
   ]

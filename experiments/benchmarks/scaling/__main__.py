@@ -18,6 +18,7 @@ import jax
 from experiments.benchmarks.common import report
 from experiments.benchmarks.scaling import (
   cases,
+  classes,
   compiling,
   efficiency,
   exchange,
@@ -26,13 +27,24 @@ from experiments.benchmarks.scaling import (
 
 _SCRIPT = 'experiments/benchmarks/scaling/__main__.py'
 _PACKAGES = 'hier_jax', 'jax', 'jaxlib', 'libtpu', 'flax', 'optax', 'numpy'
-_QUICK = cases.Sizes((1, 4), (), few=20, total=40, rounds=3)
+_QUICK = cases.Sizes(
+  (1, 4),
+  (),
+  few=20,
+  total=40,
+  rounds=3,
+  classes=(1000,),
+  spread=4,
+  dim=32,
+  trained=(1000, 16),
+)
 
 
 _SECTIONS = {
   'bytes': ('What devices exchange', exchange.exchanged),
   'loss': ('What the losses do on each device', efficiency.growing),
   'predicted': ('Efficiency on TPU v5e', efficiency.predicted),
+  'classes': ('Class proxies by number of classes', classes.by_classes),
   'measured': ('Pretended devices', pretended.measured),
 }
 

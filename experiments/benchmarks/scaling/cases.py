@@ -22,6 +22,10 @@ class Sizes:
     fake: devices that one is pretended.measured against.
     total: images that they share.
     rounds: of that.
+    classes: numbers of them, whose proxies are copied or spread.
+    spread: devices over which they are spread.
+    dim: d of their embeddings.
+    trained: classes, and d, of what is trained on `fake` devices.
   """
 
   devices: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -31,6 +35,10 @@ class Sizes:
   fake: int = 4
   total: int = 96
   rounds: int = 15
+  classes: tuple[int, ...] = (10_000, 1_000_000, 10_000_000)
+  spread: int = 8
+  dim: int = 512
+  trained: tuple[int, int] = (1_000_000, 32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +74,15 @@ def config_of(backbone, size, images):
 def small_config(sizes, devices):
   """The config of the small ViT on all devices."""
   return config_of('vit_tiny_patch16_32', 32, sizes.few * devices)
+
+
+def classes_config(sizes, devices, dim, shard_classes):
+  """The config of a tiny ViT with embeddings of that size, without HIER."""
+  config = config_of('vit_test_patch4', 8, sizes.few * devices)
+  config.model.embedding_dim = dim
+  config.parallel = 'shard_map'
+  config.loss.update(hier_weight=0.0, shard_classes=shard_classes)
+  return config
 
 
 def vits_config(sizes, devices):

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from experiments.benchmarks.common import engine, report
-from experiments.benchmarks.scaling import cases, collectives, tpu
+from experiments.benchmarks.scaling import (
+  cases,
+  class_steps,
+  collectives,
+  tpu,
+)
 
 
 def _compile_loss(sizes, devices, metric, hier_weight):
@@ -80,6 +85,12 @@ def compile_once(what, devices, sizes, options, target):
     given = jax.devices()
   # The losses ask it how much they should do at a time.
   with mock.patch.object(jax, 'default_backend', lambda: target):
+    if what == 'classes':
+      print(json.dumps(class_steps.compiled(sizes, devices, **options)))
+      return
+    if what == 'trained':
+      print(json.dumps(class_steps.trained(sizes, devices, **options)))
+      return
     if what == 'loss':
       compiled = _compile_loss(sizes, given, **options)
     else:

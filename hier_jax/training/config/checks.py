@@ -156,6 +156,25 @@ def _check_loss(
     raise UserError(f'config.loss.{name}: {error}') from error
 
 
+def _check_shards(flat: Mapping[str, Any]) -> None:
+  """That there are class proxies to spread, and a map that can."""
+  if not flat['loss.shard_classes']:
+    return
+  name = flat['loss.metric']
+  if not objective.takes_shares(name):
+    able = ', '.join(filter(objective.takes_shares, objective.LOSSES))
+    raise UserError(
+      f'config.loss.shard_classes is True, but {name} has no class proxies to'
+      f' spread: set it to False, or config.loss.metric to one of: {able}'
+    )
+  if flat['parallel'] != 'shard_map':
+    raise UserError(
+      'config.loss.shard_classes is True, but config.parallel is'
+      f' {flat["parallel"]!r}, whose devices all have the same state: set the'
+      " latter to 'shard_map'"
+    )
+
+
 def _check_model(
   settings: ConfigDict, *, freeze: Sequence[str], micro_batch: int | None
 ) -> None:
@@ -231,6 +250,7 @@ def validate(config: ConfigDict, *, training: bool = True) -> ConfigDict:
     _check_batch(flat)
     _check_sampler(flat)
     _check_length(flat)
+    _check_shards(flat)
     _check_loss(flat, config.loss, config.model)
   return config
 

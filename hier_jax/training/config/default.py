@@ -51,6 +51,7 @@ FREE_KEYS = (
   'eval.batch_size',
   'explore',
   'log_every',
+  'loss.shard_classes',
   'model.remat',
   'nonfinite',
   'parallel',
@@ -71,18 +72,14 @@ _DERIVED: dict[str, Callable[[ConfigDict], object]] = {
 # Keys that may be None although that is not their default.
 _OR_NONE = ('model.c', 'model.clip_radius', 'data.train_view.scale')
 # Types of the options of losses whose default is None.
-NONE_TYPES = {'epsilon': float, 'margins': tuple}
+NONE_TYPES = {'epsilon': float, 'margins': tuple, 'proxy_anchors': int}
 
 
-def _loss_options() -> dict[str, dict[str, Any]]:
-  """Loss -> its options with their defaults, as a config can hold them."""
-
-  def typed(key: str, value: object) -> object:
-    return config_dict.placeholder(NONE_TYPES[key]) if value is None else value
-
+def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
+  """Options of a loss with their defaults, as a config can hold them."""
   return {
-    name: {k: typed(k, v) for k, v in objective.options(name).items()}
-    for name in objective.LOSSES
+    key: config_dict.placeholder(NONE_TYPES[key]) if value is None else value
+    for key, value in options.items()
   }
 
 
@@ -112,10 +109,11 @@ def default_config() -> ConfigDict:
       'metric': 'proxy_anchor',
       'metric_weight': 1.0,
       'hier_weight': 0.5,
-      **_loss_options(),
+      **{name: _typed(objective.options(name)) for name in objective.LOSSES},
+      'shard_classes': False,
       'memory': {'size': 0, 'start_step': 0},
       'num_proxies': 512,
-      'hier': objective.hier_options(),
+      'hier': _typed(objective.hier_options()),
     },
     'optim': {
       'lr': 5e-6,

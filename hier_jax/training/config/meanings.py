@@ -125,6 +125,10 @@ _LOSS = {
   'loss.hier.triplets_per_anchor': Meaning(
     'triplets that each anchor draws', 't'
   ),
+  'loss.hier.proxy_anchors': Meaning(
+    'proxies that are drawn as anchors a step, which makes the cost linear in'
+    ' their number; None for all of up to 512, and 256 of more'
+  ),
   'loss.hier.estimator': Meaning(
     "how a proxy is picked: 'gumbel' as the authors do, 'gumbel_rao' with less"
     " variance in the gradient, 'softmax' for a weighted mean, 'argmax' without"
@@ -142,6 +146,10 @@ _LOSS = {
   'loss.hier.normalize_by': Meaning(
     "what the loss is divided by: 'all' triplets, or the 'valid' ones, whose"
     ' two picks differ'
+  ),
+  'loss.shard_classes': Meaning(
+    'whether each device holds the proxies of its share of the classes alone,'
+    " where there are many; it needs parallel='shard_map'"
   ),
   'loss.memory.size': Meaning(
     'rows of past batches that the metric loss compares with (XBM); 0 for none'

@@ -30,6 +30,7 @@ _BOUNDS = {
     'model.radial_scale',
     'loss.num_proxies',
     'loss.hier.k',
+    'loss.hier.proxy_anchors',
     'loss.hier.triplets_per_anchor',
     'loss.*temperature',
     'data.batch_size',

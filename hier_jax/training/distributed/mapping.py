@@ -8,6 +8,7 @@ all of them share.
 """
 
 import collections
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,12 +21,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 __all__ = [
   'AXIS',
   'MAPS',
+  'SPLIT',
+  'WHOLE',
   'compile_step',
   'gather_rows',
   'lower_step',
   'map_embed',
   'map_step',
+  'on_host',
+  'place',
   'prefetch',
+  'shardings',
   'spread',
 ]
 
@@ -39,7 +45,8 @@ Shapes = Mapping[str, jax.ShapeDtypeStruct | np.ndarray | jax.Array]
 
 AXIS = 'devices'
 MAPS = ('pmap', 'shard_map')
-_SPLIT, _WHOLE = PartitionSpec(AXIS), PartitionSpec()
+# Arrays whose first dimension is spread over the devices, and the same on all.
+SPLIT, WHOLE = PartitionSpec(AXIS), PartitionSpec()
 
 
 def _mesh(devices: Sequence[jax.Device], by: str = 'pmap') -> Mesh:
@@ -50,6 +57,41 @@ def _mesh(devices: Sequence[jax.Device], by: str = 'pmap') -> Mesh:
   if by == 'shard_map' and jax.process_count() > 1:
     devices = sorted(jax.devices(), key=lambda device: device.process_index)
   return Mesh(np.array(devices), (AXIS,))
+
+
+def shardings(specs: Any) -> Any:
+  """What `map_step` by 'shard_map' takes and makes of arrays, on all devices.
+
+  Args:
+    specs: `SPLIT` or `WHOLE` of each array.
+  """
+  mesh = _mesh(jax.local_devices(), 'shard_map')
+  return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+
+def place(tree: chex.ArrayTree, specs: Any) -> Any:
+  """Puts arrays, all of which each process has, where 'shard_map' has them.
+
+  Args:
+    tree: arrays of any device or of the host.
+    specs: `SPLIT` or `WHOLE` of each array.
+  """
+
+  def one(a: Any, sharding: NamedSharding) -> jax.Array:
+    host = np.asarray(a)
+    return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
+
+  return jax.tree.map(one, tree, shardings(specs))
+
+
+def on_host(a: jax.Array | np.ndarray) -> np.ndarray:
+  """A copy of an array, the parts of all devices together.
+
+  All processes call it where they have parts of their own.
+  """
+  if isinstance(a, jax.Array) and not a.is_fully_addressable:
+    return np.asarray(multihost_utils.process_allgather(a, tiled=True))
+  return np.array(a)
 
 
 def spread(
@@ -86,7 +128,7 @@ def prefetch(
     depth: batches placed at a time, that of the running step not counted.
   """
   devices = devices or jax.local_devices()
-  sharding = NamedSharding(_mesh(devices), _SPLIT)
+  sharding = NamedSharding(_mesh(devices), SPLIT)
   placed: collections.deque[dict[str, jax.Array]] = collections.deque()
   for batch in batches:
     placed.append(jax.device_put(spread(batch, devices), sharding))
@@ -101,6 +143,7 @@ def map_step(
   *,
   devices: Sequence[jax.Device] | None = None,
   by: str = 'pmap',
+  specs: State | None = None,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
   """Maps `step(state, batch) -> (state, metrics)` over the devices.
 
@@ -109,16 +152,19 @@ def map_step(
       it means its gradients and metrics over `AXIS`.
     devices: local devices to map over, all of them by default.
     by: one of `MAPS`.
+    specs: `SPLIT` for arrays of the state of which each device has a part,
+      `WHOLE` for others, as are all by default; by 'shard_map' alone.
 
   Returns:
     A function of the state and of this process's rows, of the host or as
     `prefetch` places them; the state it is given is consumed.
   """
   devices = devices or jax.local_devices()
-  mapped = _map(step, devices, by, out=_WHOLE, donate_argnums=0)
+  mapped = _map_state(step, devices, by, specs)
   mesh = _mesh(devices, by)
   return lambda state, batch: mapped(
-    _placed(state, mesh, _WHOLE), _placed(spread(batch, devices), mesh, _SPLIT)
+    _placed(state, mesh, WHOLE if specs is None else specs),
+    _placed(spread(batch, devices), mesh, SPLIT),
   )
 
 
@@ -129,6 +175,7 @@ def lower_step(
   *,
   devices: Sequence[jax.Device] | None = None,
   by: str = 'pmap',
+  specs: State | None = None,
 ) -> jax.stages.Lowered:
   """What `map_step` makes of a step, before it is compiled.
 
@@ -138,6 +185,7 @@ def lower_step(
     batch: this process's rows, or their shapes.
     devices: see `map_step`.
     by: see `map_step`.
+    specs: see `map_step`.
   """
   devices = devices or jax.local_devices()
   # All devices' rows are one array under shard_map alone.
@@ -148,8 +196,7 @@ def lower_step(
     ),
     batch,
   )
-  mapped = _map(step, devices, by, out=_WHOLE, donate_argnums=0)
-  return mapped.lower(state, rows)
+  return _map_state(step, devices, by, specs).lower(state, rows)
 
 
 def compile_step(
@@ -176,21 +223,34 @@ def map_embed(
     A function of the variables and of this process's images, to its rows.
   """
   devices = devices or jax.local_devices()
-  mapped = _map(embed, devices, by, out=_SPLIT)
+  mapped = _map(embed, devices, by, out=SPLIT)
   mesh = _mesh(devices, by)
 
   def call(variables: Variables, images: np.ndarray) -> jax.Array:
     rows = mapped(
-      _placed(variables, mesh, _WHOLE),
-      _placed(spread(images, devices), mesh, _SPLIT),
+      _placed(variables, mesh, WHOLE),
+      _placed(spread(images, devices), mesh, SPLIT),
     )
     if by == 'shard_map':
-      return multihost_utils.global_array_to_host_local_array(
-        rows, mesh, _SPLIT
-      )
+      return multihost_utils.global_array_to_host_local_array(rows, mesh, SPLIT)
     return rows.reshape(-1, *rows.shape[2:])
 
   return call
+
+
+def _map_state(
+  step: Step[State],
+  devices: Sequence[jax.Device],
+  by: str,
+  specs: State | None,
+) -> Any:
+  """Maps a step, which consumes its state; see `map_step`."""
+  if specs is None:
+    return _map(step, devices, by, out=WHOLE, donate_argnums=0)
+  if by != 'shard_map':
+    raise ValueError(f"by is {by!r}: parts of a state need 'shard_map'")
+  out = specs, WHOLE
+  return _map(step, devices, by, whole=specs, out=out, donate_argnums=0)
 
 
 def _map(
@@ -198,7 +258,8 @@ def _map(
   devices: Sequence[jax.Device],
   by: str,
   *,
-  out: PartitionSpec,
+  out: Any,
+  whole: Any = WHOLE,
   **options: Any,
 ) -> Any:
   """Maps `function(whole, split)`, `split` having a row for each device.
@@ -207,7 +268,8 @@ def _map(
     function: per-device function.
     devices: local devices.
     by: one of `MAPS`.
-    out: what it returns is, of all devices, `_WHOLE` the same or `_SPLIT`.
+    out: what it returns is, of all devices, `WHOLE` the same or `SPLIT`.
+    whole: likewise of its first argument; by 'shard_map' alone.
     **options: of `jax.jit`, which `jax.pmap` knows too.
   """
   if by == 'pmap':
@@ -215,7 +277,7 @@ def _map(
       function,
       axis_name=AXIS,
       in_axes=(None, 0),
-      out_axes=None if out == _WHOLE else 0,
+      out_axes=None if out == WHOLE else 0,
       devices=devices if jax.process_count() == 1 else None,
       **options,
     )
@@ -223,7 +285,7 @@ def _map(
     # A device's part of an array keeps the dimension that pmap takes off.
     lambda whole, part: function(whole, jax.tree.map(lambda a: a[0], part)),
     mesh=_mesh(devices, by),
-    in_specs=(_WHOLE, _SPLIT),
+    in_specs=(whole, SPLIT),
     out_specs=out,
     # Checked, gradients come summed over the devices that they are meant over.
     check_vma=False,
@@ -231,21 +293,26 @@ def _map(
   return jax.jit(mapped, **options)
 
 
-def _placed(tree: chex.ArrayTree, mesh: Mesh, spec: PartitionSpec) -> Any:
+def _placed(tree: chex.ArrayTree, mesh: Mesh, specs: Any) -> Any:
   """A process's arrays as those that the mapped function takes and makes.
 
   With a state that lies elsewhere it would be compiled twice: for the first
   step, and for what that step makes of it.
+
+  Args:
+    tree: arrays.
+    mesh: on whose devices they are to lie.
+    specs: `SPLIT` or `WHOLE`, of all of them or of each.
   """
-  sharding = NamedSharding(mesh, spec)
-  return jax.tree.map(
-    lambda a: (
-      a
-      if isinstance(a, jax.Array) and a.sharding == sharding
-      else multihost_utils.host_local_array_to_global_array(a, mesh, spec)
-    ),
-    tree,
-  )
+
+  def place(spec: PartitionSpec, a: Any) -> jax.Array:
+    if isinstance(a, jax.Array) and a.sharding == NamedSharding(mesh, spec):
+      return a
+    return multihost_utils.host_local_array_to_global_array(a, mesh, spec)
+
+  if isinstance(specs, PartitionSpec):
+    return jax.tree.map(functools.partial(place, specs), tree)
+  return jax.tree.map(place, specs, tree)
 
 
 def gather_rows(rows: np.ndarray | jax.Array) -> np.ndarray:

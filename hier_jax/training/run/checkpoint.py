@@ -1,8 +1,8 @@
 """Checkpoints of a run, which Orbax writes.
 
 A checkpoint is written under a temporary name and renamed when it is whole, so
-that one that was cut short is never listed. Every process holds the whole
-state: process 0 alone writes it, beside the steps, and each reads it.
+that one that was cut short is never listed. Every process holds the whole state
+that is written: process 0 alone writes it, beside the steps, and each reads it.
 """
 
 import concurrent.futures
@@ -118,7 +118,8 @@ class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
 
     Args:
       step: of the state.
-      state: arrays, which may be consumed as soon as this returns.
+      state: arrays that each device has whole, which may be consumed as soon
+        as this returns, and others of the host.
       best: step of the one that is kept whatever comes, None for none.
 
     Raises:
@@ -220,18 +221,21 @@ class _Kept:
 
 
 def _copy(state: State, pool: concurrent.futures.Executor) -> State:
-  """The arrays of one device in others, which a step does not consume."""
+  """The arrays of one device in others, which a step does not consume.
+
+  Those that are on the host no step consumes.
+  """
   leaves, tree = jax.tree.flatten(state)
-  one = [
-    a.addressable_data(0) if isinstance(a, jax.Array) else a for a in leaves
-  ]
+  places = [i for i, a in enumerate(leaves) if isinstance(a, jax.Array)]
+  one = [leaves[i].addressable_data(0) for i in places]
   # On the host, where a copy is made at once, threads share it.
   copies = pool.map(
     lambda part: jax.device_put(part, jax.local_devices()[0], may_alias=False),
     [one[i::_COPIERS] for i in range(_COPIERS)],
   )
   for i, part in enumerate(copies):
-    leaves[i::_COPIERS] = part
+    for place, copy in zip(places[i::_COPIERS], part, strict=True):
+      leaves[place] = copy
   return jax.tree.unflatten(tree, leaves)
 
 

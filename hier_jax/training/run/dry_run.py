@@ -14,7 +14,6 @@ from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.run import plan as plans
 from hier_jax.training.run.inputs import batch_shapes
 from hier_jax.training.step import optim
-from hier_jax.training.step import train_step as step_lib
 
 __all__ = ['describe']
 
@@ -38,10 +37,11 @@ def describe(
   plan = plans.make(config, workdir, fetch=False)
   config = plan.config
   compiled = mapping.compile_step(
-    step_lib.make_train_step(config, plan.model, plan.optimizer),
+    plan.make_step(),
     plan.shapes,
     batch_shapes(config.data.batch_size, config.model.image_size),
     by=config.parallel,
+    specs=plan.specs,
   )
   return '\n\n'.join(
     [
@@ -57,7 +57,7 @@ def describe(
 def _parameters(plan: plans.Plan) -> str:
   """A row a group: how many parameters, and their rate over time."""
   counts: collections.Counter[str] = collections.Counter()
-  params = traverse_util.flatten_dict(plan.shapes.params, sep='/')
+  params = traverse_util.flatten_dict(plan.stored_shapes.params, sep='/')
   for name, leaf in params.items():
     group = optim.group_of(name, plan.config.optim.freeze)
     counts[group] += math.prod(leaf.shape)

@@ -90,7 +90,7 @@ def _first_state(
   """The state to go on from: the latest checkpoint's, else that of step 0."""
   state = plan.create_state()
   if checkpoints.latest_step is not None:
-    return checkpoints.restore(state)
+    return plan.restored(checkpoints.restore(plan.stored_shapes))
   loaded = plan.weights or plan.read_pretrained()
   if loaded is None:
     return state
@@ -129,6 +129,7 @@ class _Run:
     preemption: Preemption,
   ) -> None:
     config = plan.config
+    self.plan = plan
     self.config, self.workdir, self.inputs = config, workdir, plan.inputs
     self.state, self.checkpoints = state, checkpoints
     self.preemption = preemption
@@ -137,9 +138,10 @@ class _Run:
     self.total_steps, self.compiled = plan.total_steps, False
     self._metrics: step_lib.Metrics = {}
     self.steps_per_epoch = plan.inputs.sampler.steps_per_epoch
-    step = step_lib.make_train_step(config, plan.model, plan.optimizer)
     self.train_step = mapping.map_step(
-      plan.inputs.with_views(step), by=config.parallel
+      plan.inputs.with_views(plan.make_step()),
+      by=config.parallel,
+      specs=plan.specs,
     )
     self.embed = mapping.map_embed(
       step_lib.make_embed(plan.model), by=config.parallel
@@ -290,10 +292,13 @@ class _Run:
     self.saved = self.step
     writing = paths.writing(self.workdir / 'checkpoints', Exception)
     with self.clock.spent('checkpoint'), writing:
-      self.checkpoints.save(self.step, self.state, self.evaluator.best_step)
+      stored = self.plan.stored(self.state)
+      self.checkpoints.save(self.step, stored, self.evaluator.best_step)
 
   def _results(self) -> Table:
-    restore = functools.partial(self.checkpoints.restore, self.state)
+    restore = functools.partial(
+      self.checkpoints.restore, self.plan.stored_shapes
+    )
     self.evaluator.evaluate_end(self.state, self.step, restore)
     rows = self.evaluator.table(self.total_steps)
     if processes.index() == 0:

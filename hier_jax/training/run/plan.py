@@ -1,5 +1,6 @@
 """All that a run needs, made and checked before anything is compiled."""
 
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,8 +19,9 @@ from hier_jax.training.logs import tensorboard
 from hier_jax.training.run import facts
 from hier_jax.training.run import workdir as workdirs
 from hier_jax.training.run.inputs import Inputs, load_splits
-from hier_jax.training.step import optim
+from hier_jax.training.step import optim, shards
 from hier_jax.training.step import state as state_lib
+from hier_jax.training.step import train_step as step_lib
 
 __all__ = ['Plan', 'create_model', 'make']
 
@@ -34,6 +36,8 @@ class Plan(NamedTuple):
     model: `models.Embedder`.
     optimizer: optax transformation.
     shapes: those of the `TrainState`.
+    shards: `shards.Shards` of its class proxies; None where each device has
+      all.
     weights: `pretrained.Loaded`, None for a run that goes on, for drawn
       weights, and for those of the hub where nothing is fetched.
   """
@@ -44,6 +48,7 @@ class Plan(NamedTuple):
   model: models.Embedder
   optimizer: optax.GradientTransformation
   shapes: state_lib.TrainState
+  shards: shards.Shards | None
   weights: pretrained.Loaded | None
 
   @property
@@ -55,6 +60,35 @@ class Plan(NamedTuple):
   def total_steps(self) -> int:
     """Steps of the run."""
     return _total_steps(self.config, self.inputs)
+
+  @property
+  def specs(self) -> state_lib.TrainState | None:
+    """The specs of the state for `mapping.map_step`."""
+    return None if self.shards is None else self.shards.specs(self.shapes)
+
+  @property
+  def stored_shapes(self) -> state_lib.TrainState:
+    """Those of a checkpoint of the state."""
+    return self.stored(self.shapes)
+
+  def stored(self, state: state_lib.TrainState) -> state_lib.TrainState:
+    """The state as a checkpoint holds it, for any number of devices."""
+    return state if self.shards is None else self.shards.crop(state)
+
+  def restored(self, state: state_lib.TrainState) -> state_lib.TrainState:
+    """The state of a checkpoint, for the devices of this run."""
+    if self.shards is None:
+      return state
+    return mapping.place(self.shards.pad(state), self.specs)
+
+  def make_step(self) -> step_lib.Step:
+    """The per-device training step, see `train_step.make_train_step`."""
+    return step_lib.make_train_step(
+      self.config,
+      self.model,
+      self.optimizer,
+      None if self.shards is None else self.shards.num_classes,
+    )
 
   def read_pretrained(self, *, fetch: bool = True) -> pretrained.Loaded | None:
     """The weights to begin with; see `state.read_pretrained`."""
@@ -72,6 +106,7 @@ class Plan(NamedTuple):
       self.model,
       self.optimizer,
       self.splits['train'].num_classes,
+      self.shards,
     )
 
 
@@ -130,15 +165,21 @@ def make(
     total_steps=_total_steps(config, inputs),
   )
   model = create_model(config.model)
-  optimizer = optim.optimizer(config.optim, **_length(config, inputs))
+  classes, spread = splits['train'].num_classes, None
+  length: dict[str, Any] = _length(config, inputs)
+  if config.loss.shard_classes:
+    spread = shards.Shards(classes, jax.device_count())
+    norm = functools.partial(shards.norm, axis_name=mapping.AXIS)
+    length['norm'] = norm
+  optimizer = optim.optimizer(config.optim, **length)
   shapes = jax.eval_shape(
-    lambda: state_lib.create(
-      config, model, optimizer, splits['train'].num_classes
-    )
+    lambda: state_lib.create(config, model, optimizer, classes, spread)
   )
-  plan = Plan(config, splits, inputs, model, optimizer, shapes, weights=None)
+  plan = Plan(
+    config, splits, inputs, model, optimizer, shapes, spread, weights=None
+  )
   if workdir is not None:
-    workdirs.check_room(workdir, plan.shapes, config.checkpoint.keep)
+    workdirs.check_room(workdir, plan.stored_shapes, config.checkpoint.keep)
     if workdirs.steps(workdir):
       return plan
   return plan._replace(weights=plan.read_pretrained(fetch=fetch))

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 __all__ = ['MODES', 'if_finite']
 
@@ -18,7 +19,7 @@ MODES = ('stop', 'skip')
 
 
 def if_finite(
-  new: State, old: State, *others: jax.Array
+  new: State, old: State, *others: jax.Array, axis_name: str | None = None
 ) -> tuple[State, jax.Array]:
   """The new state, or the old one where something is not finite.
 
@@ -26,6 +27,8 @@ def if_finite(
     new: arrays.
     old: likewise.
     *others: arrays that must be finite besides those of `new`.
+    axis_name: mapped axis whose devices have arrays of their own, of which all
+      must be finite; None where they have the same.
 
   Returns:
     The arrays of one of them, and whether they are the new ones.
@@ -39,5 +42,7 @@ def if_finite(
   # The first that is not. XLA makes a chain of all() and repeats it in every
   # update below: most of a ViT's program then, and of the time to compile it.
   finite = flags[jnp.argmin(flags)]
+  if axis_name is not None:
+    finite = lax.pmin(finite.astype(jnp.int32), axis_name) > 0
   kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
   return kept, finite

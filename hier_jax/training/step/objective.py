@@ -25,6 +25,7 @@ __all__ = [
   'loss',
   'options',
   'takes_memory',
+  'takes_shares',
   'trace',
 ]
 
@@ -53,7 +54,7 @@ LOSSES = (
 # Centers of a class, in the papers.
 _CENTERS = {'soft_triple': 10, 'sub_center_arc_face': 3}
 # What the training step fills in.
-_OURS = ('where', 'memory', 'axis_name', 'views')
+_OURS = ('where', 'memory', 'num_classes', 'axis_name', 'views')
 # What the model's section says: HIER measures in the ball of the embeddings.
 _BALL = ('c', 'clip_radius')
 
@@ -65,6 +66,11 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
 def takes_memory(name: str) -> bool:
   """Whether the loss compares with rows of past batches."""
   return 'memory' in _parameters(name)
+
+
+def takes_shares(name: str) -> bool:
+  """Whether the loss has class proxies, of which a device can hold a share."""
+  return 'num_classes' in _parameters(name)
 
 
 def _defaults(name: str) -> dict[str, Any]:
@@ -157,6 +163,7 @@ def _metric(
   params: Mapping[str, jax.Array],
   memory: losses.Memory | None,
   step: ArrayLike,
+  num_classes: int | None,
   axis_name: str | None,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
   """(z, labels) -> the metric loss of the whole batch."""
@@ -171,6 +178,7 @@ def _metric(
   if 'class_proxies' in params:
     kind = 'centers' if name in _CENTERS else 'proxies'
     options[kind] = params['class_proxies']
+    options['num_classes'] = num_classes
   if name == 'hyp':
     options['views'] = images_per_class
   return functools.partial(getattr(losses, name), **options)
@@ -187,6 +195,7 @@ def loss(
   images_per_class: int,
   memory: losses.Memory | None = None,
   step: ArrayLike = 0,
+  num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The metric loss and HIER of one device's rows.
@@ -201,6 +210,8 @@ def loss(
     images_per_class: images of a class in a batch, of which 'hyp' makes pairs.
     memory: `losses.Memory` or None.
     step: number of steps taken before this one, int32 scalar.
+    num_classes: of all devices, where each has its share of the class proxies;
+      None where each has all.
     axis_name: mapped axis over whose devices the batch is spread.
 
   Returns:
@@ -208,7 +219,14 @@ def loss(
   """
   total, aux = losses.regularized(
     _metric(
-      settings, model.c, images_per_class, params, memory, step, axis_name
+      settings,
+      model.c,
+      images_per_class,
+      params,
+      memory,
+      step,
+      num_classes,
+      axis_name,
     ),
     key,
     z,

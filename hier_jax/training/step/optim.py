@@ -1,7 +1,7 @@
 """AdamW with a learning rate for each group of parameters."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -25,6 +25,8 @@ __all__ = [
 
 # Nested dicts of arrays, or of what else there is for each array.
 Params = dict[str, Any]
+# Of all gradients together.
+Norm = Callable[[Params], jax.Array]
 
 _GROUPS = (
   (r'model/backbone/', 'backbone'),
@@ -94,12 +96,17 @@ def merge(params: Params, part: Params) -> Params:
   )
 
 
-def group_norms(grads: Params) -> dict[str, jax.Array]:
+def group_norms(
+  grads: Params, norm: Norm = optax.tree.norm
+) -> dict[str, jax.Array]:
   """Group -> norm of all gradients of its parameters, nested dicts of them."""
-  groups: dict[str, list[jax.Array]] = {}
-  for path, grad in traverse_util.flatten_dict(grads, sep='/').items():
-    groups.setdefault(group_of(path), []).append(grad)
-  return {group: optax.tree.norm(found) for group, found in groups.items()}
+  groups: dict[str, Params] = {}
+  for path, grad in traverse_util.flatten_dict(grads).items():
+    groups.setdefault(group_of('/'.join(path)), {})[path] = grad
+  return {
+    group: norm(traverse_util.unflatten_dict(found))
+    for group, found in groups.items()
+  }
 
 
 def update_ema(
@@ -185,8 +192,25 @@ def _scale_model(factor: float) -> optax.GradientTransformation:
   )
 
 
+def _clip_norm(limit: float, norm: Norm) -> optax.GradientTransformation:
+  """`optax.clip_by_global_norm`, by a norm of one's own."""
+
+  def clip(grads: Params, _: object) -> Params:
+    length = norm(grads)
+    return jax.tree.map(
+      lambda grad: jnp.where(length < limit, grad, grad / length * limit), grads
+    )
+
+  return optax.stateless(clip)
+
+
 def optimizer(
-  optim: ConfigDict, *, batch_size: int, steps_per_epoch: int, epochs: int
+  optim: ConfigDict,
+  *,
+  batch_size: int,
+  steps_per_epoch: int,
+  epochs: int,
+  norm: Norm | None = None,
 ) -> optax.GradientTransformation:
   """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
 
@@ -200,6 +224,7 @@ def optimizer(
     batch_size: images in a batch of all devices.
     steps_per_epoch: steps in an epoch.
     epochs: length of the run.
+    norm: of gradients that are spread over devices; None where they are not.
   """
   length = {
     'batch_size': batch_size,
@@ -227,5 +252,9 @@ def optimizer(
   if optim.clip_value is not None:
     clips.append(optax.clip(optim.clip_value))
   if optim.clip_norm is not None:
-    clips.append(optax.clip_by_global_norm(optim.clip_norm))
+    clips.append(
+      optax.clip_by_global_norm(optim.clip_norm)
+      if norm is None
+      else _clip_norm(optim.clip_norm, norm)
+    )
   return optax.chain(*clips, optax.partition(adamw, groups))

@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 from hier_jax import losses
 from hier_jax.errors import UserError
 from hier_jax.models.weights import pretrained
+from hier_jax.training.distributed import mapping
 from hier_jax.training.step import objective, optim
+from hier_jax.training.step.shards import Shards
 
 __all__ = ['TrainState', 'create', 'read_pretrained', 'with_pretrained']
 
@@ -59,6 +61,7 @@ def create(
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   num_classes: int,
+  shards: Shards | None = None,
 ) -> TrainState:
   """The state at step 0, a function of config.seed.
 
@@ -67,6 +70,8 @@ def create(
     model: `models.embedder.Embedder`.
     optimizer: optax transformation.
     num_classes: classes C of the training split.
+    shards: how its class proxies are spread over devices, on which they are
+      made; None where each has all.
   """
   size, dim = config.model.image_size, config.model.embedding_dim
   images = jnp.zeros((1, size, size, 3), jnp.uint8)
@@ -85,6 +90,8 @@ def create(
         clip_radius=config.model.clip_radius,
       )
     params = {'model': variables['params'], 'loss': loss}
+    if shards is not None:
+      params = shards.pad(params)
     trained, _ = optim.split(params, config.optim.freeze)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
@@ -96,7 +103,11 @@ def create(
       ema=_first_ema(config.optim, params),
     )
 
-  return jax.jit(init)(jax.random.key(config.seed))
+  key = jax.random.key(config.seed)
+  if shards is None:
+    return jax.jit(init)(key)
+  specs = shards.specs(jax.eval_shape(init, key))
+  return jax.jit(init, out_shardings=mapping.shardings(specs))(key)
 
 
 def _first_ema(

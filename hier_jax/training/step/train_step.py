@@ -18,6 +18,7 @@ from hier_jax.training.step import (
   micro_batch,
   objective,
   optim,
+  shards,
 )
 from hier_jax.training.step.state import TrainState
 
@@ -35,6 +36,7 @@ def make_train_step(
   config: ConfigDict,
   model: nn.Module,
   optimizer: optax.GradientTransformation,
+  num_classes: int | None = None,
 ) -> Step:
   """Returns step(state, batch) -> (state, metrics) for `mapping.map_step`.
 
@@ -42,7 +44,17 @@ def make_train_step(
   metrics are float32 scalars, 'loss' among them, and 'skipped', the number of
   steps so far that were not finite and left all but `state.step` as it was.
   Nothing random is stored: the key is a function of config.seed and the step.
+
+  Args:
+    config: the whole config.
+    model: `models.embedder.Embedder`.
+    optimizer: optax transformation.
+    num_classes: of all devices, where each has its share of the class proxies
+      (`shards.Shards`); None where each has all.
   """
+  spread = AXIS if num_classes is not None else None
+  norm = functools.partial(shards.norm, axis_name=AXIS)
+  norm = norm if spread else optax.tree.norm
   embed = functools.partial(
     _embed,
     model,
@@ -72,13 +84,14 @@ def make_train_step(
         images_per_class=config.data.images_per_class,
         memory=state.memory,
         step=state.step,
+        num_classes=num_classes,
         axis_name=AXIS,
       )
       return loss, (metrics, z, batch_stats)
 
     grad = jax.grad(loss_of, has_aux=True)
     grads, (metrics, z, batch_stats) = grad(trained)
-    grads = lax.pmean(grads, AXIS)
+    grads = shards.mean(grads, AXIS) if spread else lax.pmean(grads, AXIS)
     updates, opt_state = optimizer.update(grads, state.opt_state, trained)
     trained = optax.apply_updates(trained, updates)
     new = state.replace(
@@ -88,9 +101,9 @@ def make_train_step(
       memory=objective.advance(state.memory, z, batch['label'], AXIS),
       ema=_ema(state, trained, config.optim.ema_decay),
     )
-    metrics |= _norms(grads)
+    metrics |= _norms(grads, norm)
     new, good = finite.if_finite(
-      new, state, metrics['loss'], metrics['grad_norm']
+      new, state, metrics['loss'], metrics['grad_norm'], axis_name=spread
     )
     skipped = state.skipped + ~good
     metrics['skipped'] = skipped.astype(jnp.float32)
@@ -143,10 +156,10 @@ def _ema(
   return optim.update_ema(state.ema, trained, state.step, decay)
 
 
-def _norms(grads: optim.Params) -> Metrics:
+def _norms(grads: optim.Params, norm: optim.Norm) -> Metrics:
   """Norms of the gradient and of its groups, before any clip."""
-  groups = optim.group_norms(grads)
-  return {'grad_norm': optax.tree.norm(grads)} | {
+  groups = optim.group_norms(grads, norm)
+  return {'grad_norm': norm(grads)} | {
     f'grad_norm/{group}': norm for group, norm in groups.items()
   }
 
