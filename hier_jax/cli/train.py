@@ -21,8 +21,8 @@ def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     config='NAME|FILE[:PRESET]: A config of hier_jax (cars, cub, emoji, folder,'
-    ' inshop, quickstart or sop), or a Python file whose get_config(PRESET) returns'
-    ' one. --config.KEY=VALUE changes one key of it;'
+    ' inshop, quickstart or sop), or a Python file whose get_config(PRESET)'
+    ' returns one. --config.KEY=VALUE changes one key of it;'
     ' hier_jax/training/config/default.py lists all keys.',
     workdir='DIR: The folder of this run alone, created if it does not exist.'
     ' With --seeds, the folder of all the runs.',
