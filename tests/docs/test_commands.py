@@ -86,9 +86,10 @@ def test_config_flags_name_keys(page):
 
 
 @pytest.mark.parametrize('words', CONFIGS, ids=' '.join)
-def test_config_of_a_command_is_one(words):
+def test_config_of_a_command_is_one(words, monkeypatch):
   from hier_jax.training.config import files
 
   values, _ = cli.VERBS['train'].parse(words[2:])
-  config = files.load(str(places.ROOT / values.config))
+  monkeypatch.chdir(places.ROOT)
+  config = files.load(values.config)
   config.update_from_flattened_dict(files.given_keys(values))

@@ -55,7 +55,7 @@ def test_every_extra_says_what_it_is_for():
 
 def test_presets_has_a_row_for_each_data_set():
   text = tables.SOURCES['presets']()
-  assert all(f'`{name}.py`' in text for name in presets.DATA)
+  assert all(f'| `{name}` |' in text for name in presets.DATA)
 
 
 def test_house_lists_rooms_and_arrows():

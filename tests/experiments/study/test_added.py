@@ -6,6 +6,9 @@ import pytest
 from experiments.study import added, spaces
 from hier_jax import losses, numerics, poincare
 
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
+
 LABELS = np.arange(24) // 2
 X = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
 SUBGROUP = np.arange(12) // 3
@@ -39,7 +42,6 @@ def program_of(entry, values):
   return lambda weight: program(z, jnp.float32(weight))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('name', [n for n in added.ADDED if n != 'alone'])
 def test_every_entry_pulls_and_is_weighed(name):
   entry = added.ADDED[name]
@@ -51,7 +53,6 @@ def test_every_entry_pulls_and_is_weighed(name):
   np.testing.assert_allclose(program(2.0)[0], 2 * loss, rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_official_is_the_library_s():
   entry = added.ADDED['official']
   values = point(entry, num_proxies=32)

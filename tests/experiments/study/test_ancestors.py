@@ -13,6 +13,9 @@ from experiments.study import ancestors
 from hier_jax import losses, mining, poincare
 from tests.support import vectors
 
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
+
 N, P, T = 9, 6, 14
 
 

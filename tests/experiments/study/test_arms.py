@@ -7,6 +7,9 @@ from experiments.study import added as added_lib
 from experiments.study import arms, spaces
 from hier_jax.errors import UserError
 
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
+
 # Four classes of two images.
 LABELS = jnp.arange(8) // 2
 

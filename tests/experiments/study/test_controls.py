@@ -12,6 +12,9 @@ from scipy import special
 from experiments.study import controls, mined, variants
 from hier_jax import losses, poincare
 
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

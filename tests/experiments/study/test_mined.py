@@ -9,6 +9,9 @@ import pytest
 from experiments.study import mined
 from hier_jax import losses, mining, poincare
 
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

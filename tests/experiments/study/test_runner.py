@@ -7,6 +7,9 @@ from experiments.study import arms, folds, runner, spaces
 from experiments.study.search import Target
 from tests.support import small_study
 
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
+
 ABOUT = 'cpu_s', 'processor', 'versions'
 
 

@@ -5,6 +5,9 @@ import pytest
 from experiments.study import arms, spaces, training
 from tests.support import small_study
 
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
+
 DATA = small_study.make()
 ROWS = np.flatnonzero(DATA.labels < 12)
 RUN = training.Run(

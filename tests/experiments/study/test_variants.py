@@ -11,7 +11,9 @@ import pytest
 from experiments.study import ancestors, mined, proxies, variants
 from hier_jax import losses, poincare
 from tests.support import vectors
-from tests.support.cases import slowly
+
+# Whole losses and trainings are compiled.
+pytestmark = pytest.mark.slow
 
 N, DIM, P = 36, 6, 14
 KEY = jax.random.key(3)
@@ -42,7 +44,7 @@ def program(**options):
   return jax.jit(jax.value_and_grad(f, (0, 1), has_aux=True))
 
 
-@pytest.mark.parametrize('c', [0.1, slowly(0.0), slowly(None)])
+@pytest.mark.parametrize('c', [0.1, 0.0, None])
 def test_without_switches_it_is_hier(c):
   z, labels, v = batch(c)
 
@@ -129,7 +131,7 @@ MORE = {
 }
 
 
-@pytest.mark.parametrize('name', [*SWITCHES, *map(slowly, MORE)])
+@pytest.mark.parametrize('name', [*SWITCHES, *MORE])
 def test_switch_changes_the_loss_and_keeps_it_finite(name):
   options = (SWITCHES | MORE)[name]
   z, _, v = batch(options.get('c', 0.1))
@@ -208,7 +210,7 @@ def test_plain_triplet_pays_on_the_same_triplets(monkeypatch):
   np.testing.assert_allclose(aux['data/same_class'], same, rtol=1e-5)
 
 
-@pytest.mark.parametrize('c', [0.1, slowly(0.0), None])
+@pytest.mark.parametrize('c', [0.1, 0.0, None])
 def test_plain_triplet_compiles_moves_data_and_tells_of_nan(c):
   z, labels, _ = batch(c)
 

@@ -20,6 +20,9 @@ class Watched:
   def __init__(self, value, step, begun, read):
     self.value, self.step, self.begun, self.read = value, step, begun, read
 
+  def is_ready(self):
+    return True
+
   def __array__(self, *args, **kwargs):
     self.read.append((self.step, len(self.begun)))
     return np.asarray(self.value)
