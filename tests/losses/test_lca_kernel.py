@@ -200,3 +200,20 @@ def test_it_is_taken_only_where_it_fits(monkeypatch):
       assert not fits(dist, 'gumbel', given=False)
   monkeypatch.setattr(Nvidia, 'device_kind', 'AMD Instinct')
   assert not fits(dist, 'gumbel', given=False)
+
+
+def test_it_is_told_whether_noise_is_given(monkeypatch):
+  asked = []
+
+  def fits(dist, estimator, *, given):
+    asked.append(given)
+    return False
+
+  monkeypatch.setattr(_lca_kernel, 'fits', fits)
+  dist, triplets = _case(6, 5, 4)
+  jax.clear_caches()
+  losses.lca(jax.random.key(0), dist, triplets)
+  assert asked and not any(asked)
+  asked.clear()
+  losses.lca(None, dist, triplets, gumbel=jnp.zeros((2, 4, 5)))
+  assert asked and all(asked)
