@@ -56,6 +56,7 @@ def python_blocks():
         yield pytest.param(code, id=f'{name(page)}-{i}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('code', list(python_blocks()))
 def test_code_runs_as_printed(code, capsys, tmp_path, monkeypatch):
   """A comment behind `print(...)` is what it prints."""

@@ -72,6 +72,7 @@ def every_triplet(similarity, k):
   return mining.Triplets(*map(np.int32, ijk), np.float32(weight))
 
 
+@pytest.mark.slow
 def test_the_mean_over_draws_is_the_loss_of_all_and_its_gradient():
   """Within 4.5 standard errors of 6,000 draws, each a 20th of it or less."""
   count, k, drawn, draws = 12, 4, 5, 6000
@@ -132,9 +133,8 @@ def step(z, labels, tangent, axis_name, **options):
   return jax.value_and_grad(f, (0, 1), has_aux=True)(z, tangent)
 
 
-@pytest.mark.parametrize(
-  'devices', [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 8))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', [2, 4, 8])
 def test_results_do_not_depend_on_the_number_of_devices(devices):
   (z, labels), (tangent, _) = batch(), proxies(41)
   options = dict(exclude_self_lca=True, self_negatives=devices == 2)

@@ -361,6 +361,7 @@ def test_the_address_holds_the_view(opened):
   assert not page.errors
 
 
+@pytest.mark.slow
 def test_pictures_are_saved(opened):
   planted = collections.planted(title='A & <B>')
   page = opened(planted)

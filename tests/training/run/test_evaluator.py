@@ -151,6 +151,7 @@ def test_a_data_sets_own_validation_split_is_used(tmp_path, colors):
   assert np.unique(val.queries.labels).tolist() == [3, 7, 11, 15]
 
 
+@pytest.mark.slow
 def test_queries_are_ranked_against_a_gallery_of_their_own(
   tmp_path, monkeypatch, colors
 ):

@@ -220,6 +220,7 @@ def test_begins_with_pretrained_weights(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_run_becomes_as_long_as_one_that_was_meant_to_be(tmp_path):
   short, long = (
     training_data.config(epochs=epochs, **EVERYTHING) for epochs in (2, 4)
