@@ -23,6 +23,7 @@ def errors():
   return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_calls_fit_their_annotations(errors):
   assert not {k: v for k, v in errors['right'].items() if v is not None}
 

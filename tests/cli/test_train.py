@@ -10,6 +10,7 @@ from hier_jax.viz import explore
 from tests.support.command_line import run
 
 
+@pytest.mark.slow
 def test_dry_run_describes_and_writes_nothing(config_file, tmp_path, capsys):
   before = set(tmp_path.iterdir())
   args = ['--config.optim.warmup_epochs=2', '--config.epochs=4']

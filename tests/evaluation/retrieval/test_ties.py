@@ -125,6 +125,7 @@ def orders_of_ties(scores, positive):
       yield positive[list(order)]
 
 
+@pytest.mark.slow
 def test_expected_is_the_mean_over_all_orders():
   # Distances 0 (3 items), 1 (2), 2 (2): positives in every group.
   far = np.array([0, 0, 0, 1, 1, 2, 2])

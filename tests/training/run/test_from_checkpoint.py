@@ -12,6 +12,7 @@ from hier_jax.training.run import from_checkpoint, loop
 from tests.support import training_data
 
 
+@pytest.mark.slow
 def test_a_moved_run_is_evaluated_with_data_that_was_moved(
   tmp_path, monkeypatch, colors, programs, capsys
 ):

@@ -59,6 +59,7 @@ def small(**settings):
   )
 
 
+@pytest.mark.slow
 def test_run_stops_and_goes_on_from_before(tmp_path, poisoned):
   config, workdir = small(), tmp_path / 'run'
   with pytest.raises(UserError, match='the loss is nan at step 5: lower'):

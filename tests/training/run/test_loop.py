@@ -126,6 +126,7 @@ def test_interrupted_run_ends_bitwise_as_the_uninterrupted(
   assert_same_run(whole, cut, config)
 
 
+@pytest.mark.slow
 def test_sigterm_stops_within_a_batch_of_an_evaluation(tmp_path, monkeypatch):
   # Three batches each: before training, after step 6, and after 12, the last.
   config = training_data.config()
