@@ -8,6 +8,9 @@ import pytest
 
 from tests.support import checked_shapes, places
 
+# All rooms are called in a process of its own.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def errors():
@@ -23,7 +26,6 @@ def errors():
   return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
 def test_calls_fit_their_annotations(errors):
   assert not {k: v for k, v in errors['right'].items() if v is not None}
 
