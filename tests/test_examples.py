@@ -6,6 +6,8 @@ import inspect
 
 import pytest
 
+from tests.support import examples
+
 ROOMS = ('evaluation', 'layers', 'lorentz', 'losses', 'mining', 'models')
 ROOMS += ('poincare', 'poincare.wrapped_normal', 'inference.collection')
 
@@ -25,24 +27,14 @@ def functions():
         yield pytest.param(value, id=f'{room}.{name}')
 
 
-def example_of(function):
-  return doctest.DocTestParser().get_doctest(
-    inspect.getdoc(function), {}, function.__name__, None, None
-  )
-
-
 @pytest.mark.parametrize('function', list(functions()))
 def test_there_is_an_example(function):
-  assert example_of(function).examples
+  assert examples.of(function).examples
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('function', list(functions()))
 def test_example_prints_what_it_says(function):
-  example = example_of(function)
-  said: list[str] = []
-  runner = doctest.DocTestRunner(
-    optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+  examples.assert_prints_what_it_says(
+    function, doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
   )
-  runner.run(example, out=said.append)
-  assert not runner.failures, ''.join(said)

@@ -186,7 +186,7 @@ def hier(
     triplets_per_anchor: number of triplets that each anchor draws.
     proxy_anchors: number N of proxies that are drawn as anchors a step, which
       makes time and memory grow linearly with P; P or more for all proxies.
-      None for all of up to 512 proxies, and 256 of more. See below.
+      None for all of up to 512 proxies, and 256 of more. See above.
     estimator: 'gumbel', 'gumbel_rao', 'softmax' or 'argmax', see `lca`.
     shared_noise: see `lca`.
     self_negatives: see `mining.sample_triplets`.

@@ -38,7 +38,7 @@ def names() -> list[str]:
   Example:
     >>> from hier_jax.training.config import files
     >>> files.names()
-    ['cars', 'cub', 'emoji', 'inshop', 'quickstart', 'sop']
+    ['cars', 'cub', 'emoji', 'folder', 'inshop', 'quickstart', 'sop']
   """
   return sorted(
     path.stem for path in _FOLDER.glob('*.py') if path.stem != '__init__'

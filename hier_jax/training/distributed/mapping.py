@@ -305,14 +305,14 @@ def _placed(tree: chex.ArrayTree, mesh: Mesh, specs: Any) -> Any:
     specs: `SPLIT` or `WHOLE`, of all of them or of each.
   """
 
-  def place(spec: PartitionSpec, a: Any) -> jax.Array:
+  def placed(spec: PartitionSpec, a: Any) -> jax.Array:
     if isinstance(a, jax.Array) and a.sharding == NamedSharding(mesh, spec):
       return a
     return multihost_utils.host_local_array_to_global_array(a, mesh, spec)
 
   if isinstance(specs, PartitionSpec):
-    return jax.tree.map(functools.partial(place, specs), tree)
-  return jax.tree.map(place, specs, tree)
+    return jax.tree.map(functools.partial(placed, specs), tree)
+  return jax.tree.map(placed, specs, tree)
 
 
 def gather_rows(rows: np.ndarray | jax.Array) -> np.ndarray:

@@ -1,3 +1,5 @@
+"""What each arm adds to its base loss."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,10 +1,11 @@
 """Public functions of the study's losses have examples that hold."""
 
-import doctest
 import importlib
 import inspect
 
 import pytest
+
+from tests.support import examples
 
 MODULES = 'ancestors', 'controls', 'mined', 'proxies', 'trees', 'variants'
 MODULES += ('weighting',)
@@ -19,21 +20,12 @@ def functions():
         yield pytest.param(value, id=f'{module}.{name}')
 
 
-def example_of(function):
-  return doctest.DocTestParser().get_doctest(
-    inspect.getdoc(function), {}, function.__name__, None, None
-  )
-
-
 @pytest.mark.parametrize('function', list(functions()))
 def test_there_is_an_example(function):
-  assert example_of(function).examples
+  assert examples.of(function).examples
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('function', list(functions()))
 def test_example_prints_what_it_says(function):
-  said: list[str] = []
-  runner = doctest.DocTestRunner()
-  runner.run(example_of(function), out=said.append)
-  assert not runner.failures, ''.join(said)
+  examples.assert_prints_what_it_says(function)
