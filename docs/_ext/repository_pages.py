@@ -24,6 +24,8 @@ FILES = (
   'experiments/emoji/README.md',
   'experiments/parity/README.md',
   'experiments/study/PLAN.md',
+  'experiments/study/RESULTS.md',
+  'experiments/study/VARIANTS.md',
   'hier_jax/data/builders/emoji_assets/ATTRIBUTION.md',
 )
 _LINK = re.compile(r'(?<=\]\()([^)\s]+)(?=\))')

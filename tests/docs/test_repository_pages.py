@@ -1,5 +1,7 @@
 """Links of pages, as they are on the site."""
 
+import re
+
 import repository_pages
 
 from tests.support import pages, places
@@ -43,3 +45,18 @@ def test_links_of_a_copy_lead_where_those_of_its_origin_do(monkeypatch):
   page = pages.DOCS / 'repository' / 'changelog.md'
   text = rewritten('[a](docs/look.md#figures) [b](setup.cfg)', origin, page)
   assert text == '[a](../look.md#figures) [b](../../setup.cfg)'
+
+
+def links(path):
+  """Files that a page or a copy of one links to, within the repository."""
+  found = re.findall(r'\]\(([^)\s#:]+\.md)[^)]*\)', path.read_text('utf-8'))
+  return [(path.parent / link).resolve() for link in found]
+
+
+def test_markdown_that_is_linked_to_is_a_page():
+  known = repository_pages.pages()
+  pages_here = [p for p in pages.pages() if p.is_relative_to(pages.DOCS)]
+  linked = {link for p in [*pages_here, *known] for link in links(p)}
+  outside = {link for link in linked if not link.is_relative_to(pages.DOCS)}
+  assert len(outside) >= 10
+  assert outside <= {*known, places.ROOT / 'README.md'}
