@@ -41,7 +41,12 @@ ALLOWED = {
     'training/logs',
     'training/step',
   },
-  'training/report': {'training/config', 'training/logs', 'viz'},
+  'training/report': {
+    'evaluation',
+    'training/config',
+    'training/logs',
+    'viz',
+  },
   'training/run': {
     'data',
     'evaluation',

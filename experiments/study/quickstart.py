@@ -1,8 +1,7 @@
 """How the quickstart's settings were chosen, and what they reach.
 
     python -m experiments.study.quickstart search TRIALS.jsonl
-    hier-jax train --config experiments/configs/quickstart.py --seeds 0,1,2 \
-      --workdir RUNS
+    hier-jax train --config quickstart --seeds 0,1,2 --workdir RUNS
     python -m experiments.study.quickstart results RUNS
 
 `search` tries settings on training classes: one in five is held out, and the
@@ -159,8 +158,8 @@ def gather(folder):
   named = {path.name.removeprefix('seed'): path for path in runs}
   timing = {s: records.read(path / 'timing.jsonl') for s, path in named.items()}
   return {
-    'config': 'experiments/configs/quickstart.py',
-    'command': 'hier-jax train --config experiments/configs/quickstart.py'
+    'config': 'quickstart',
+    'command': 'hier-jax train --config quickstart'
     f' --seeds {",".join(named)} --workdir RUNS',
     'machine': report.machine(),
     'versions': report.versions(('hier_jax', 'jax', 'numpy')),

@@ -12,7 +12,7 @@ import numpy as np
 
 from hier_jax.evaluation import _checks, _distances
 from hier_jax.evaluation.collection import Collection
-from hier_jax.evaluation.retrieval import _spaces
+from hier_jax.evaluation.retrieval import _spaces, rankings
 from hier_jax.viz import _hierarchy, _layout, _neighbors, _thumbnails
 
 __all__ = ['build']
@@ -57,7 +57,7 @@ def build(
     'version': VERSION,
     'title': collection.title,
     'info': {str(key): str(value) for key, value in collection.info.items()},
-    'metrics': _finite(collection.metrics),
+    'metrics': _finite(rankings.distinct(collection.metrics)),
     'distance': _described(collection.c),
     'count': len(x),
     'ids': list(collection.ids),

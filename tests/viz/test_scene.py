@@ -107,6 +107,12 @@ def test_without_proxies_the_tree_is_by_linkage_and_says_so(
     np.testing.assert_array_equal(parent, expected.parent)
 
 
+def test_equal_rankings_are_shown_once():
+  found = {'map@r': 0.5, 'cosine/map@r': 0.5}
+  made = dataclasses.replace(collections.planted(), metrics=found)
+  assert scene.build(made)['metrics'] == {'map@r': 0.5}
+
+
 def test_proxies_asked_for_in_vain():
   for planted in (
     collections.planted(proxies=None),

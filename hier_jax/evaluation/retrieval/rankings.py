@@ -9,7 +9,7 @@ from typing import Any
 
 from hier_jax.evaluation.retrieval.metrics import retrieval_metrics
 
-__all__ = ['BY_COSINE', 'both', 'by_cosine']
+__all__ = ['BY_COSINE', 'both', 'by_cosine', 'distinct']
 
 # What the keys of the ranking by cosine begin with.
 BY_COSINE = 'cosine/'
@@ -48,3 +48,21 @@ def by_cosine(metrics: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in metrics.items()
     if key.startswith(BY_COSINE)
   }
+
+
+def distinct(metrics: Mapping[str, Any]) -> dict[str, Any]:
+  """Metrics without the ranking by cosine, where that is the same ranking.
+
+  On a sphere of one radius both rankings are one but for rounding.
+
+  Args:
+    metrics: what `both` returns.
+
+  Returns:
+    `metrics`, without the keys 'cosine/<key>' where each of them is within
+    1e-4 of '<key>', as far as tables of them show.
+  """
+  cosine = by_cosine(metrics)
+  if any(abs(metrics[key] - value) >= 1e-4 for key, value in cosine.items()):
+    return dict(metrics)
+  return {k: v for k, v in metrics.items() if not k.startswith(BY_COSINE)}

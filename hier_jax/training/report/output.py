@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hier_jax import paths
 from hier_jax.errors import plain
+from hier_jax.evaluation.retrieval import rankings
 from hier_jax.training.logs import names, progress
 from hier_jax.training.report import curves, summary
 from hier_jax.training.report import runs as runs_lib
@@ -21,7 +22,7 @@ def as_markdown(found: summary.Report) -> str:
   """Tables of what `summary.summarize` returns, in Markdown."""
   groups = found['groups']
   trained = [group['systems'][names.TRAINED] for group in groups]
-  metrics = list(dict.fromkeys(m for of in trained for m in of))
+  metrics = list(dict.fromkeys(m for of in trained for m in _told(of)))
   parts = [
     '# Runs compared',
     'In per cent, mean and standard deviation over seeds.',
@@ -101,6 +102,16 @@ def _overview(
       ]
 
 
+def _told(
+  measured: Mapping[str, summary.OverSeeds],
+) -> dict[str, summary.OverSeeds]:
+  """Metrics without a ranking by cosine that is the same in every run."""
+  seeds = {seed for found in measured.values() for seed in found['values']}
+  rows = [{k: v['values'][s] for k, v in measured.items()} for s in seeds]
+  told = {key for row in rows for key in rankings.distinct(row)}
+  return {key: found for key, found in measured.items() if key in told}
+
+
 def _spread(found: summary.OverSeeds | None) -> str:
   if found is None:
     return ''
@@ -112,7 +123,7 @@ def _by_seed(
   groups: Sequence[summary.GroupSummary], system: str, seeds: Sequence[int]
 ) -> Iterator[list[str]]:
   for group in groups:
-    for metric, found in group['systems'].get(system, {}).items():
+    for metric, found in _told(group['systems'].get(system, {})).items():
       ends = [_cell(found['low']), _cell(found['high'])]
       yield [
         group['label'],

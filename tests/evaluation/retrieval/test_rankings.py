@@ -35,3 +35,19 @@ def test_both_are_the_metrics_of_each(with_gallery):
 def test_there_is_one_ranking_outside_the_ball(c):
   x, y = points()
   assert rankings.both(x, y, c=c) == retrieval_metrics(x, y, c=c)
+
+
+def test_ranking_by_cosine_is_told_where_it_differs():
+  x, y = points()
+  apart = rankings.both(x, y, c=0.1)
+  assert rankings.distinct(apart) == apart
+  sphere = x / np.linalg.norm(x, axis=1)[:, None]
+  same = rankings.both(sphere, y, c=0.1)
+  assert rankings.by_cosine(same)
+  assert rankings.distinct(same) == retrieval_metrics(sphere, y, c=0.1)
+
+
+@pytest.mark.parametrize(('cosine', 'told'), [(0.5, False), (0.5002, True)])
+def test_rounding_makes_no_other_ranking(cosine, told):
+  found = rankings.distinct({'map@r': 0.50005, 'cosine/map@r': cosine})
+  assert ('cosine/map@r' in found) == told

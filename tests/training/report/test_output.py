@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from hier_jax.errors import UserError
+from hier_jax.training.logs import names
 from hier_jax.training.report import output, summary
 from hier_jax.training.report import runs as runs_lib
 from tests.support import finished_runs
@@ -31,8 +32,8 @@ def test_report_is_written_whole(three, tmp_path):
     '| hier_weight=0.0 | R@1 | 80.00 |  |  | 80.00 |  |  |',
   ):
     assert line in text, line
-  names = ['curves.png', 'report.json', 'report.md']
-  assert sorted(p.name for p in out.iterdir()) == names
+  files = ['curves.png', 'report.json', 'report.md']
+  assert sorted(p.name for p in out.iterdir()) == files
   stored = json.loads((out / 'report.json').read_text())
   assert stored == json.loads(json.dumps(summary.summarize(runs)))
   assert (out / 'report.md').read_text().startswith(text)
@@ -40,6 +41,19 @@ def test_report_is_written_whole(three, tmp_path):
   assert first.startswith(b'\x89PNG')
   output.write(runs, out)
   assert (out / 'curves.png').read_bytes() == first
+
+
+@pytest.mark.parametrize('shift', [0.0, 0.01])
+def test_ranking_by_cosine_is_shown_where_a_seed_has_another(three, shift):
+  for folder in three.iterdir():
+    path = folder / 'results.json'
+    found = json.loads(path.read_text())
+    after = found[names.TRAINED]
+    moved = shift if folder.name == 'run0' else 0.0
+    after |= {'cosine/map@r': after['map@r'] + moved}
+    path.write_text(json.dumps(found))
+  text = output.as_markdown(summary.summarize(runs_lib.load([three])))
+  assert ('COSINE/MAP@R' in text) == bool(shift)
 
 
 def test_without_matplotlib_its_extra_is_named(three, monkeypatch, tmp_path):
