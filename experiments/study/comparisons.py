@@ -38,7 +38,7 @@ class Comparison(NamedTuple):
 
   Attributes:
     regime: its name.
-    split: 'A' or 'B'.
+    split: 'A', 'B' or 'icons'.
     arm: its name.
     against: name of the other.
     metric: a key of a line's values.

@@ -1,4 +1,4 @@
-"""Frozen features of the Emoji images, made once and kept in a file."""
+"""Frozen features of the images, made once and kept in a file."""
 
 import contextlib
 import dataclasses
@@ -14,15 +14,27 @@ import tqdm
 from PIL import Image
 
 from hier_jax import json_files, models, npz_files, paths
-from hier_jax.data import datasets, transforms
+from hier_jax.data import datasets, prepare, transforms
 from hier_jax.errors import UserError
 from hier_jax.models.weights import pretrained
 
-__all__ = ['BACKBONE', 'PARTS', 'SIZE', 'Features', 'extract', 'read']
+__all__ = [
+  'BACKBONE',
+  'ICONS',
+  'ICON_SIZE',
+  'PARTS',
+  'SIZE',
+  'SPLITS',
+  'Features',
+  'extract',
+  'read',
+]
 
 BACKBONE = 'dinov2_vits14'
-# Side of the images in pixels.
+# Side of Emoji's images in pixels, and of icons, which are simpler and four
+# times as many.
 SIZE = 112
+ICON_SIZE = 84
 # What the features are made of: an intermediate result, and which tokens of it.
 # Blocks are counted from 0 here, and from 1 in PLAN.md and RESULTS.md.
 PARTS = (
@@ -33,6 +45,10 @@ PARTS = (
 )
 # Split of the plan -> data set.
 SPLITS = {'A': 'emoji', 'B': 'emoji/subgroup'}
+# The split of the folder of images that experiments.icons builds.
+ICONS = 'icons'
+# Before the name of a split, in the file.
+_TEST = 'test_'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +58,7 @@ class Features:
   Attributes:
     x: float32 `[n, F]`.
     labels: int32 `[n]`, each image's class, in 0..C-1.
-    subgroup: int32 `[C]`, each class's node of the hierarchy.
+    subgroup: int32 `[C]`, each class's node of the hierarchy, increasing.
     test: split -> bool `[C]`, whether a class is a test class.
     about: where they come from: hashes and versions.
   """
@@ -54,29 +70,38 @@ class Features:
   about: dict[str, str]
 
 
-def extract(weights: pathlib.Path, target: pathlib.Path, batch: int = 32):
-  """Writes the features of the bundled Emoji images.
+def extract(
+  weights: pathlib.Path,
+  target: pathlib.Path,
+  icons: pathlib.Path | None = None,
+  batch: int = 32,
+):
+  """Writes the features of the bundled Emoji images, or of icons.
 
   They are the class tokens after blocks 10 and 11 and the mean patch tokens
-  after blocks 8 and 9 of 12, `[n, 1536]`, of images enlarged to 112 pixels.
+  after blocks 8 and 9 of 12, `[n, 1536]`, of images enlarged to 112 pixels,
+  icons to 84.
 
   Args:
     weights: file of the ViT-S/14, see `weights.convert`.
     target: the .npz file to write.
+    icons: the folder that `python -m experiments.icons build` writes, for its
+      images; None for Emoji's.
     batch: images at a time.
 
   Raises:
     UserError: a file that cannot be read or written.
   """
   target = paths.check_output(target, inputs=[weights], suffixes=['.npz'])
-  loaded = models.create_backbone(BACKBONE, image_size=SIZE)
+  size = SIZE if icons is None else ICON_SIZE
+  loaded = models.create_backbone(BACKBONE, image_size=size)
   variables = pretrained.load(weights, loaded).variables
   spec = models.spec(BACKBONE)
   mean, std = np.float32(spec.mean), np.float32(spec.std)
   features = jax.jit(lambda pixels: _features(loaded, variables, pixels))
-  with _emoji() as splits:
+  with _emoji() if icons is None else _icons(icons) as splits:
     known = _known(splits)
-    images = _pixels(splits['A'])
+    images = _pixels(next(iter(splits.values())), size)
     x = np.empty((len(known['labels']), len(PARTS) * loaded.width), np.float32)
     for start in tqdm.trange(0, len(x), batch, desc='images', disable=None):
       taken = images[start : start + batch]
@@ -89,7 +114,7 @@ def extract(weights: pathlib.Path, target: pathlib.Path, batch: int = 32):
     'features_sha256': hashlib.sha256(x.tobytes()).hexdigest(),
     'jax': jax.__version__,
     'parts': json.dumps(PARTS),
-    'pixels': str(SIZE),
+    'pixels': str(size),
   }
   with paths.replacing(target) as temporary, temporary.open('wb') as file:
     np.savez(file, x=x, about=np.array(json.dumps(about)), **known)
@@ -103,7 +128,8 @@ def read(path: pathlib.Path) -> Features:
   """
   try:
     with np.load(path) as archive:
-      names = 'x', 'labels', 'subgroup', 'test_A', 'test_B', 'about'
+      tests = [name for name in archive.files if name.startswith(_TEST)]
+      names = 'x', 'labels', 'subgroup', 'about', *tests
       held = {name: npz_files.read_array(archive, name) for name in names}
     about = json_files.parse(str(held['about']))
   except (OSError, ValueError, KeyError) as error:
@@ -111,7 +137,7 @@ def read(path: pathlib.Path) -> Features:
       f'{path} holds no features ({error}); make it with `python -m '
       'experiments.study features --weights FILE`'
     ) from error
-  test = {split: held[f'test_{split}'] for split in SPLITS}
+  test = {name.removeprefix(_TEST): held[name] for name in tests}
   return Features(held['x'], held['labels'], held['subgroup'], test, about)
 
 
@@ -132,15 +158,25 @@ def _emoji() -> Iterator[dict[str, list[datasets.Split]]]:
     yield {k: [v['train'], v['test']] for k, v in found.items()}
 
 
-def _pixels(splits: list[datasets.Split]) -> np.ndarray:
-  """All images in the data set's order, uint8 `[n, SIZE, SIZE, 3]`."""
+@contextlib.contextmanager
+def _icons(source: pathlib.Path) -> Iterator[dict[str, list[datasets.Split]]]:
+  """The train and test splits of a folder of icons, prepared in a folder."""
+  name = f'folder/{ICONS}'
+  with tempfile.TemporaryDirectory(prefix='hier_jax_study_') as folder:
+    prepare.prepare(name, source, data_dir=folder)
+    found = datasets.load(name, data_dir=folder)
+    yield {ICONS: [found['train'], found['test']]}
+
+
+def _pixels(splits: list[datasets.Split], size: int) -> np.ndarray:
+  """All images in the data set's order, uint8 `[n, size, size, 3]`."""
   n = sum(len(split) for split in splits)
-  images = np.empty((n, SIZE, SIZE, 3), np.uint8)
+  images = np.empty((n, size, size, 3), np.uint8)
   for split in splits:
     for row, place in enumerate(split.fields['index'].tolist()):
       record = split.source[row]
       image = transforms.decode(record['image'], str(record['path']))
-      image = image.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+      image = image.resize((size, size), Image.Resampling.BICUBIC)
       images[place] = np.asarray(image)
   return images
 
@@ -153,11 +189,26 @@ def _known(splits: dict[str, list[datasets.Split]]) -> dict[str, np.ndarray]:
     for field, values in {
       'labels': [part.numbers[part.labels] for part in parts],
       'subgroup': [part.fields['subgroup'] for part in parts],
-      f'test_{name}': [np.full(len(p), i) for i, p in enumerate(parts)],
+      f'{_TEST}{name}': [np.full(len(p), i) for i, p in enumerate(parts)],
     }.items():
       of_image[field] = np.empty(len(place), np.int32)
       of_image[field][place] = np.concatenate(values)
-  known['labels'] = of_image.pop('labels')
+  known['labels'] = _by_subgroup(of_image.pop('labels'), of_image['subgroup'])
   first = np.unique(known['labels'], return_index=True)[1]
   known |= {name: values[first] for name, values in of_image.items()}
   return known | {k: v.astype(bool) for k, v in known.items() if 'test' in k}
+
+
+def _by_subgroup(labels: np.ndarray, subgroup: np.ndarray) -> np.ndarray:
+  """Numbers classes by their subgroups, as Emoji's are, for even folds.
+
+  Args:
+    labels: int `[n]`, each image's class.
+    subgroup: int `[n]`, the node of the hierarchy of each image.
+  """
+  classes, first, codes = np.unique(
+    labels, return_index=True, return_inverse=True
+  )
+  number = np.empty(len(classes), np.int32)
+  number[np.argsort(subgroup[first], kind='stable')] = np.arange(len(classes))
+  return number[codes]

@@ -40,7 +40,7 @@ def part(
 
   Args:
     features: the data.
-    split: 'A' or 'B'.
+    split: 'A', 'B' or 'icons', as the features have.
     fold: 0 to 4, or 'test'.
     images: images of each training class; None for all. The first ones are
       taken.
@@ -50,7 +50,8 @@ def part(
   """
   if split not in features.test:
     raise UserError(
-      f'split {split!r} is unknown; expected {" or ".join(features.test)}'
+      f'split {split!r} is unknown; expected {" or ".join(features.test)}, or'
+      ' the features of other images with --features'
     )
   if fold != TEST and fold not in range(FOLDS):
     raise UserError(

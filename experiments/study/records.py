@@ -25,7 +25,7 @@ class Job:
 
   Attributes:
     regime: its name.
-    split: 'A' or 'B'.
+    split: 'A', 'B' or 'icons'.
     arm: its name.
     point: a value of every hyperparameter, sorted by name.
     fold: 0 to 4, or 'test'.

@@ -51,7 +51,7 @@ class Target:
 
   Attributes:
     regime: its name.
-    split: 'A' or 'B'.
+    split: 'A', 'B' or 'icons'.
     arm: its name.
   """
 

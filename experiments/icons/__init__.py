@@ -1,0 +1,1 @@
+"""Icons by concept: the study's second data set."""
