@@ -22,6 +22,7 @@ FILES = (
   'CONTRIBUTING.md',
   'SECURITY.md',
   'experiments/emoji/README.md',
+  'experiments/icons/README.md',
   'experiments/parity/README.md',
   'experiments/study/PLAN.md',
   'experiments/study/RESULTS.md',

@@ -25,7 +25,7 @@ SIZE = 64
 # Images of a class at least, and authors who drew them; and at most.
 LEAST_IMAGES = 5
 LEAST_AUTHORS = 3
-MOST = 200
+MOST = 300
 
 SENSES = pathlib.Path(__file__).parent / 'senses.csv'
 Draw = Callable[[str, int], np.ndarray | None]

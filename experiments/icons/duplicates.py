@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ['SAME', 'first_of', 'winners']
 
 # Correlation of signatures from which on two drawings are the same.
-SAME = 0.93
+SAME = 0.97
 _BLOCK = 1024
 
 

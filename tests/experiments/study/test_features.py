@@ -78,6 +78,53 @@ def test_features_are_kept_with_what_is_known(tmp_path, monkeypatch):
   np.testing.assert_allclose(found.x[4], np.concatenate(wanted), atol=1e-4)
 
 
+def network(monkeypatch, size):
+  """Puts a small network of constants in the backbone's place."""
+  model = models.ViT(
+    patch_size=size // 2, width=8, depth=12, num_heads=2, image_size=size
+  )
+  images = np.zeros((1, size, size, 3), np.float32)
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), images, train=False)
+  )
+  variables = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), shapes)
+  loaded = pretrained.Loaded(
+    variables, *[()] * (len(pretrained.Loaded._fields) - 1)
+  )
+  monkeypatch.setattr(models, 'create_backbone', lambda *_, **__: model)
+  monkeypatch.setattr(pretrained, 'load', lambda *_: loaded)
+
+
+def test_icons_are_a_split_of_their_own(tmp_path, monkeypatch):
+  network(monkeypatch, features.ICON_SIZE)
+  weights = tmp_path / 'w.safetensors'
+  weights.write_bytes(b'weights')
+  rows = ['class,group,subgroup']
+  for side, name, subgroup, number in (
+    ('train', 'apple', 'z', 2),
+    ('train', 'cat', 'a', 1),
+    ('train', 'pear', 'z', 1),
+    ('test', 'dog', 'b', 3),
+  ):
+    place = tmp_path / 'icons' / side / name
+    place.mkdir(parents=True)
+    for i in range(number):
+      (place / f'{i}.png').write_bytes(png(30 * i))
+    rows.append(f'{name},all,{subgroup}')
+  (tmp_path / 'icons/taxonomy.csv').write_text('\n'.join(rows))
+  path = tmp_path / 'icons.npz'
+  features.extract(weights, path, tmp_path / 'icons', batch=7)
+  found = features.read(path)
+  assert list(found.test) == ['icons'] and found.about['pixels'] == '84'
+  assert found.x.shape == (7, 4 * 8)
+  # Classes by subgroup, so that folds take some of each.
+  assert (np.diff(found.subgroup) >= 0).all()
+  assert np.unique(found.subgroup, return_counts=True)[1].max() == 2
+  assert np.sort(np.bincount(found.labels)).tolist() == [1, 1, 2, 3]
+  tested = found.test['icons']
+  assert np.bincount(found.labels)[tested].tolist() == [3]
+
+
 def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'features.npz'
   with pytest.raises(UserError, match='holds no features'):

@@ -40,3 +40,8 @@ def test_low_shot_keeps_images_of_every_class():
 def test_unknown_part(split, fold):
   with pytest.raises(UserError, match='unknown'):
     folds.part(DATA, split, fold)
+
+
+def test_split_of_other_images_is_told():
+  with pytest.raises(UserError, match='--features'):
+    folds.part(DATA, 'icons', 0)
