@@ -52,6 +52,14 @@ def lines(options):
   ]
 
 
+def test_icons_are_searched_with_lines_of_their_own(place, tmp_path):
+  options, ran = place
+  arguments = [*ARMS[:2], '--split', 'icons', '--regime', 'a128', *options]
+  assert study.main(['search', *arguments]) == 0
+  assert {job.split for job in ran} == {'icons'}
+  assert [p.name for p in tmp_path.iterdir()] == ['icons-a128-sup_con.jsonl']
+
+
 def test_search_that_is_over_runs_nothing_again(place):
   options, ran = place
   assert study.main(['search', *ARMS, *options]) == 0
