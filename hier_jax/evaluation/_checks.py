@@ -89,6 +89,22 @@ def inside_ball(name: str, rows: np.ndarray, c: float) -> None:
     )
 
 
+def row_numbers(name: str, rows: ArrayLike, length: int) -> np.ndarray:
+  """Rows `[q]` of an array of that length, one or more, as int64."""
+  rows = np.asarray(rows)
+  if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in 'iu':
+    raise UserError(
+      f'`{name}` is {rows.dtype} {rows.shape}; expected integers [rows], one '
+      'or more'
+    )
+  if not 0 <= rows.min() <= rows.max() < length:
+    raise UserError(
+      f'`{name}` go from {rows.min()} to {rows.max()}; expected 0 to '
+      f'{length - 1}'
+    )
+  return rows.astype(np.int64)
+
+
 def class_labels(name: str, labels: ArrayLike, length: int) -> np.ndarray:
   """Labels `[length]` of any dtype."""
   labels = np.asarray(labels)

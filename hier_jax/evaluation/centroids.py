@@ -9,6 +9,7 @@ from scipy import sparse
 
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation._distances import normalize, square_norm
+from hier_jax.evaluation.retrieval import _spaces
 
 
 def class_centroids(
@@ -50,22 +51,56 @@ def class_centroids(
     >>> print(classes, means.round(2).tolist())
     ['a' 'b'] [[0.0, 2.0], [5.0, 0.0]]
   """
-  c = _checks.curvature('c', c)
-  x = _checks.points('embeddings', embeddings, c)
+  distance, c = _spaces.resolve(None, c)
+  x = _spaces.points('embeddings', embeddings, distance, c)
   labels = _checks.class_labels('labels', labels, len(x))
   _checks.labeled('labels', labels)
   classes, codes = np.unique(labels, return_inverse=True)
-  if c is None:
-    x = normalize(x)
-  c, num = c or 0.0, len(classes)
-  weight = 1 / (1 - c * square_norm(x))
-  rows = (np.ones(len(x)), (codes, np.arange(len(x))))
-  groups = sparse.csr_array(rows, shape=(num, len(x)))
-  total = groups @ weight
-  mean = (groups @ (weight * x)) / total
+  return of_codes(x, codes, c), classes
+
+
+def of_codes(x: np.ndarray, codes: np.ndarray, c: float | None) -> np.ndarray:
+  """`class_centroids` of checked points.
+
+  Beside them a few rows are held in float64 at a time.
+
+  Args:
+    x: `[n, d]`, any floating dtype.
+    codes: class of each row `[n]`, all of 0 to C - 1.
+    c: curvature.
+  """
+  num = 1 + int(codes.max())
+  total, mean = np.zeros((num, 1)), np.zeros((num, x.shape[1]))
+  # By class, so that the rows held at a time are of few.
+  order = np.argsort(codes, kind='stable')
+  for rows, weight, sums, held in _parts(x, codes, order, c):
+    total[held] += sums @ weight
+    mean[held] += sums @ (weight * rows)
+  mean /= total
   if not c:
-    return mean, classes
+    return mean
+  spread = np.zeros((num, 1))
+  for rows, weight, sums, held in _parts(x, codes, order, c):
+    gap = square_norm(rows - sums.T @ mean[held])
+    spread[held] += sums @ (weight * gap)
   ratio = np.bincount(codes, minlength=num)[:, None] / total
-  spread = (groups @ (weight * square_norm(x - mean[codes]))) / total
-  scale = 2 - ratio + np.sqrt(ratio**2 + 4 * c * spread)
-  return 2 * mean / scale, classes
+  scale = 2 - ratio + np.sqrt(ratio**2 + 4 * c * spread / total)
+  return 2 * mean / scale
+
+
+def _parts(x, codes, order, c):
+  """Some rows at a time, by class.
+
+  Yields:
+    rows `[b, d]` in float64, their weights `[b, 1]`, a sparse matrix of 0 and 1
+    that sums them by class, and the slice of these classes.
+  """
+  for start in range(0, len(order), _spaces.ROWS):
+    some = order[start : start + _spaces.ROWS]
+    rows, code = x[some].astype(np.float64), codes[some]
+    if c is None:
+      rows = normalize(rows)
+    ones = np.ones(len(some)), (code - code[0], np.arange(len(some)))
+    sums = sparse.csr_array(ones, shape=(1 + code[-1] - code[0], len(some)))
+    weight = 1 / (1 - (c or 0.0) * square_norm(rows))
+    yield rows, weight, sums, slice(code[0], 1 + code[-1])

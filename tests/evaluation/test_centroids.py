@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -108,3 +109,16 @@ def test_tree_of_class_centroids(distance, c):
     clusters[node] = clusters.pop(a) + clusters.pop(b)
   assert found.parent[14] == -1
   assert (found.height[:8] == 0).all()
+
+
+@pytest.mark.parametrize('c', [None, 0.5])
+def test_memory_of_class_centroids_is_of_a_few_rows(c):
+  rng = np.random.default_rng(5)
+  x = rng.uniform(-0.1, 0.1, size=(40_000, 32)).astype(np.float32)
+  y = rng.integers(0, 50, len(x))
+  tracemalloc.start()
+  class_centroids(x, y, c=c)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  # Less than the rows themselves, and so without a copy in float64.
+  assert peak < x.nbytes

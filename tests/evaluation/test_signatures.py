@@ -24,7 +24,7 @@ def test_no_options_are_hidden(name):
       evaluation.per_query,
       {'recall_at', 'precision_at', 'best_only', 'attributes'},
     ),
-    (evaluation.hierarchy_metrics, graded_per_query, set()),
+    (evaluation.hierarchy_metrics, graded_per_query, {'rows'}),
   ],
 )
 def test_defaults_are_those_of_the_ranking(whole, part, apart):

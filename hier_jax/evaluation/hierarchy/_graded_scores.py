@@ -1,38 +1,42 @@
-"""H-AP, ASI, NDCG and AP of ranked levels, see `graded.graded_per_query`."""
+"""H-AP, ASI, NDCG and AP of ranks, see `graded.graded_per_query`."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from hier_jax.evaluation.hierarchy._kin_ranks import Kin
 
-def scores_of_levels(
-  levels: np.ndarray, depth: int, alpha: float, drop_same_class: bool
+
+def scores_of_kin(
+  kin: Kin, depth: int, alpha: float, drop_same_class: bool
 ) -> tuple[np.ndarray, ...]:
   """The attributes of `GradedPerQuery`, in order, of some queries.
 
   Args:
-    levels: uint8 `[b, m]`, levels of the gallery from the nearest item on.
+    kin: of b queries, R each.
     depth: L.
     alpha: exponent of H-AP's relevance.
     drop_same_class: see `graded_per_query`.
   """
-  at = (levels[:, None] == np.arange(1, depth + 1)[:, None]).astype(float)
+  levels, ranks = kin
+  if not levels.shape[1]:
+    return _of_none(len(levels), depth)
+  at = _at(levels, depth)
   upto = np.cumsum(at, axis=-1)
-  ranks = np.arange(1.0, 1 + levels.shape[1])
   count = upto[:, :, -1]
   pairs, gain = _sums(at, upto, ranks)
   by_level: Sequence[np.ndarray] = _by_level(at, ranks, pairs, gain)
-  kin = _of_kin(at, upto, ranks)
+  others = _of_other_classes(at, upto, ranks)
   if drop_same_class:
     by_level = [
       np.concatenate([x, y[:, -1:]], 1)
-      for x, y in zip(kin, by_level, strict=True)
+      for x, y in zip(others, by_level, strict=True)
     ]
   rank, ap, level_ndcg, num_positives = by_level
-  _, kin_ap, _, num_kin = kin
+  _, kin_ap, _, num_kin = others
   return (
     _h_ap(pairs, count, alpha),
-    _asi(upto, count, ranks),
+    _asi(kin, count),
     _ndcg(gain, count),
     rank.astype(np.int32),
     ap,
@@ -43,7 +47,20 @@ def scores_of_levels(
   )
 
 
-def _of_kin(
+def _of_none(num: int, depth: int) -> tuple[np.ndarray, ...]:
+  """The same of queries without kin: zeros."""
+  one, whole = np.zeros(num), np.zeros((num, depth), np.int32)
+  all_levels, above = np.zeros((num, depth)), np.zeros((num, depth - 1))
+  means = one, one, one, whole, all_levels, all_levels, whole
+  return *means, above, above.astype(np.int32)
+
+
+def _at(levels: np.ndarray, depth: int) -> np.ndarray:
+  """`[b, l, R]`, 1 where the item is at exactly that level, else 0."""
+  return (levels[:, None] == np.arange(1, depth + 1)[:, None]).astype(float)
+
+
+def _of_other_classes(
   at: np.ndarray, upto: np.ndarray, ranks: np.ndarray
 ) -> tuple[np.ndarray, ...]:
   """`_by_level` at all levels but the last, without the items of that one."""
@@ -61,17 +78,17 @@ def _sums(
   """What AP, H-AP and DCG are made of.
 
   Args:
-    at: `[b, l, m]`, 1 where the item is at exactly that level, else 0.
-    upto: `[b, l, m]`, the sum of `at` as far as that item.
-    ranks: `[m]` or `[b, m]`, the items' ranks.
+    at: `[b, l, R]`, 1 where the item is at exactly that level, else 0.
+    upto: `[b, l, R]`, the sum of `at` as far as that item.
+    ranks: `[b, R]`, the items' ranks.
 
   Returns:
     Sums over the items at level i: `[b, l, l]` of the items at level j as far
     as that one / its rank, and `[b, l]` of 1 / log2(1 + its rank).
   """
-  share = at / ranks[..., None, :]
+  share = at / ranks[:, None]
   pairs = share @ upto.transpose(0, 2, 1)
-  discount = np.broadcast_to(1 / np.log2(1 + ranks), at[:, 0].shape)
+  discount = 1 / np.log2(1 + ranks)
   return pairs, (at @ discount[..., None])[..., 0]
 
 
@@ -79,9 +96,7 @@ def _by_level(
   at: np.ndarray, ranks: np.ndarray, pairs: np.ndarray, gain: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """Best rank, AP, NDCG and number of items at each level, `[b, l]` each."""
-  first = np.take_along_axis(
-    np.broadcast_to(ranks, at[:, 0].shape), at.argmax(-1), 1
-  )
+  first = np.take_along_axis(ranks, at.argmax(-1), 1)
   first = np.where(at.any(-1), first, np.inf)
   best = np.minimum.accumulate(first[:, ::-1], 1)[:, ::-1]
   num = _or_finer(at.sum(-1)).astype(int)
@@ -99,16 +114,20 @@ def _h_ap(pairs: np.ndarray, count: np.ndarray, alpha: float) -> np.ndarray:
   return _ratio(np.sum(shared * pairs, (1, 2)), total)
 
 
-def _asi(upto: np.ndarray, count: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-  num = count.sum(1, keepdims=True)
-  ranks = ranks[: int(num.max())]
+def _asi(kin: Kin, count: np.ndarray) -> np.ndarray:
+  num = kin.ranks.shape[1]
+  ranks = np.arange(1.0, 1 + num)
+  # Levels of the first R items of the whole ranking; those beyond share a last
+  # place, which is left out.
+  first = np.zeros((len(count), num + 1), np.uint8)
+  np.put_along_axis(first, np.minimum(kin.ranks - 1, num), kin.levels, 1)
+  upto = np.cumsum(_at(first[:, :num], count.shape[1]), axis=-1)
   finer = _or_finer(count) - count
-  found = np.zeros((len(count), len(ranks)))
+  found = np.zeros((len(count), num))
   for level, held in enumerate(count.T[:, :, None]):
     ideal = np.clip(ranks - finer[:, level, None], 0, held)
-    found += np.minimum(upto[:, level, : len(ranks)], ideal)
-  share = np.where(ranks <= num, found / ranks, 0)
-  return _ratio(share.sum(1), num[:, 0])
+    found += np.minimum(upto[:, level], ideal)
+  return np.mean(found / ranks, 1)
 
 
 def _ndcg(gain: np.ndarray, count: np.ndarray) -> np.ndarray:

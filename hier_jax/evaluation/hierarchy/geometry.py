@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hier_jax.evaluation import _checks, _correlation, _distances
+from hier_jax.evaluation import centroids as centroids_lib
 from hier_jax.evaluation import taxonomy as taxonomy_lib
-from hier_jax.evaluation.centroids import class_centroids
 from hier_jax.evaluation.hierarchy import graded
 from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.taxonomy import Taxonomy
@@ -63,15 +63,14 @@ def distance_correlation(
   Raises:
     UserError: see `graded_per_query`.
   """
-  x, codes, distance, c = points_and_codes(
-    embeddings, labels, taxonomy, distance, c
-  )
+  x, codes, by, c = points_and_codes(embeddings, labels, taxonomy, distance, c)
   rng = np.random.default_rng(seed)
   i, j = _correlation.pairs(len(x), max_pairs, rng)
   far = [
-    _distances.paired(x[i[part]], x[j[part]], distance, c)
-    for part in (
-      slice(k, k + _PAIRS_AT_ONCE) for k in range(0, len(i), _PAIRS_AT_ONCE)
+    _distances.paired(x[some].astype(float), x[others].astype(float), by, c)
+    for some, others in (
+      (i[k : k + _PAIRS_AT_ONCE], j[k : k + _PAIRS_AT_ONCE])
+      for k in range(0, len(i), _PAIRS_AT_ONCE)
     )
   ]
   known = taxonomy.distance(codes[i], codes[j])
@@ -110,7 +109,9 @@ def radius_depth(
   rng = np.random.default_rng(seed)
   items = float('nan')
   if distance != 'cosine':
-    norms = _distances.square_norm(x)[:, 0]
+    parts = _spaces.parts(x)
+    norms = np.concatenate([_distances.square_norm(part) for part in parts])
+    norms = norms[:, 0]
     items = _correlation.spearman(norms, taxonomy.depth[codes])
 
   def of_nodes(codes):
@@ -118,7 +119,11 @@ def radius_depth(
     for level, nodes in enumerate(taxonomy.path.T):
       # A class that lies higher was a node of its own level already.
       there = taxonomy.depth[codes] > level
-      found, _ = class_centroids(x[there], nodes[codes[there]], c=c)
+      if not there.any():
+        continue
+      rows = x if there.all() else x[there]
+      node = np.unique(nodes[codes[there]], return_inverse=True)[1]
+      found = centroids_lib.of_codes(rows, node, c)
       radii.append(_distances.square_norm(found)[:, 0])
       depths.append(np.full(len(found), level))
     return _correlation.spearman(np.concatenate(radii), np.concatenate(depths))
@@ -155,11 +160,15 @@ def nearest_centroid(
 
 
 def points_and_codes(embeddings, labels, taxonomy: Taxonomy, distance, c):
-  """The points in float64, their classes, which distance is theirs, and c."""
+  """The points, their classes, which distance is theirs, and c.
+
+  Points of the hyperboloid as those of the ball, in float64; others as given.
+  """
   taxonomy_lib.expect(taxonomy)
   distance, c = _spaces.resolve(distance, c)
   x = _spaces.points('embeddings', embeddings, distance, c)
-  x, distance = _distances.to_ball(x, distance, c)
+  if distance == 'lorentz':
+    x, distance = _distances.to_ball(x, distance, c)
   labels = _checks.class_labels('labels', labels, len(x))
   return x, taxonomy.codes(labels), distance, c
 

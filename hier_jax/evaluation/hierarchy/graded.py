@@ -2,24 +2,35 @@
 
 An item is at level l of a query where the taxonomy's levels 1 to l, counted
 from the coarsest, are the same for both; L is the same class. Memory is
-O(block x gallery): no array of queries x gallery is ever made.
+O(block x gallery): no array of queries x gallery is ever made. Scores are
+made and ranked in float64, in several threads.
 """
 
+import collections
+import functools
+import os
 from collections.abc import Sequence
+from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
 import tqdm
+from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation import taxonomy as taxonomy_lib
-from hier_jax.evaluation.hierarchy._graded_scores import scores_of_levels
+from hier_jax.evaluation.hierarchy._graded_scores import scores_of_kin
+from hier_jax.evaluation.hierarchy._kin_ranks import Gallery, Queries
 from hier_jax.evaluation.retrieval import _exact, _spaces
 from hier_jax.evaluation.retrieval.lift import Lift
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 TIES = ('pessimistic', 'optimistic')
+# Queries at most, and scores, that are held at a time.
+_MOST, _SCORES = 64, 1 << 25
+# Each holds some arrays as long as the gallery.
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 class GradedPerQuery(NamedTuple):
@@ -99,7 +110,8 @@ def graded_per_query(
   alpha: float = 1.0,
   drop_same_class: bool = False,
   ties: str = 'pessimistic',
-  block: int = 64,
+  block: int | None = None,
+  rows: ArrayLike | None = None,
   progress: bool = False,
 ) -> GradedPerQuery:
   """Hierarchical AP, ASI and NDCG of every query, and metrics of each level.
@@ -138,8 +150,11 @@ def graded_per_query(
       known of their kin. H-AP, ASI and `ndcg` keep them.
     ties: where items tie (see `per_query`), 'pessimistic' ranks those of lower
       level first, 'optimistic' the others.
-    block: queries ranked at a time; peak memory is about
-      `block * m * (L + 1) * 24` bytes beside a few copies of the embeddings.
+    block: queries whose scores are held at a time, `block * m * 8` bytes; None
+      for 64, or what takes a quarter of a gigabyte where that is less. Each
+      thread takes some `m * 60` bytes more, and the embeddings a few copies.
+    rows: which queries to rank `[q]`, rows of the embeddings; None for all. The
+      result has these alone, in this order.
     progress: whether to show a bar on stderr, after some seconds.
 
   Raises:
@@ -162,7 +177,8 @@ def graded_per_query(
     raise UserError(
       f'`alpha` is {alpha}; expected a finite number of 0 or more'
     )
-  block = _checks.positive_int('block', block)
+  if block is not None:
+    block = _checks.positive_int('block', block)
   taxonomy = taxonomy_lib.expect(taxonomy)
   distance, c = _spaces.resolve(distance, c)
   x = _spaces.points('embeddings', embeddings, distance, c)
@@ -173,24 +189,53 @@ def graded_per_query(
     y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, distance, c)
     own = np.full(len(x), -1)
   _check_pair(x, y, own)
+  chosen = np.arange(len(x))
+  if rows is not None:
+    chosen = _checks.row_numbers('rows', rows, len(x))
   ranking = _exact.Gallery(Lift.about(y, c=c, distance=distance), y)
-  parts = []
-  for start in tqdm.trange(
-    *(0, len(x), block), desc='levels', delay=3, disable=not progress
-  ):
-    rows = slice(start, start + block)
-    scores, length = ranking.scores(x[rows])
-    levels = _ranked_levels(
-      scores,
-      length[:, None] * ranking.radius,
-      taxonomy.common_levels(codes[rows, None], gallery_codes),
-      own[rows],
-      ties == 'pessimistic',
-    )
-    parts.append(
-      scores_of_levels(levels, taxonomy.num_levels, alpha, drop_same_class)
-    )
-  return GradedPerQuery(*map(np.concatenate, zip(*parts, strict=True)))
+  items = Gallery(
+    np.ascontiguousarray(taxonomy.path.T[:, gallery_codes]),
+    ranking.radius,
+    float(ranking.radius.max()),
+    ties == 'pessimistic',
+  )
+  score = functools.partial(
+    scores_of_kin,
+    depth=taxonomy.num_levels,
+    alpha=alpha,
+    drop_same_class=drop_same_class,
+  )
+  block = block or int(np.clip(_SCORES // len(y), 1, _MOST))
+  # Kin side by side, and in the end back to the order that was asked for.
+  order = np.lexsort(taxonomy.path[codes[chosen]].T[::-1])
+  parts = _blocks(
+    ranking, x, taxonomy.path[codes], own, chosen[order], block, progress
+  )
+  found = _scored(items, parts, score)
+  return GradedPerQuery(*(column[np.argsort(order)] for column in found))
+
+
+def _blocks(ranking, x, path, own, chosen, block, progress):
+  """`Queries`, a block of those chosen at a time, with a bar."""
+  with tqdm.tqdm(
+    total=len(chosen), desc='levels', delay=3, disable=not progress
+  ) as bar:
+    for start in range(0, len(chosen), block):
+      rows = chosen[start : start + block]
+      scores, length = ranking.scores(x[rows])
+      yield Queries(scores, length, path[rows], own[rows])
+      bar.update(len(rows))
+
+
+def _scored(items, blocks, score):
+  """The attributes of `GradedPerQuery`, of all queries in their order."""
+  num_items = collections.Counter(items.path[0].tolist())
+  parts: list[tuple[np.ndarray, ...]] = []
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    for queries in blocks:
+      groups = queries.groups(num_items)
+      parts += pool.map(lambda group: score(group.kin(items)), groups)
+  return map(np.concatenate, zip(*parts, strict=True))
 
 
 def _gallery(gallery, labels, taxonomy, distance, c):
@@ -217,35 +262,3 @@ def _check_pair(x, y, own):
     raise UserError(
       '`embeddings` has 1 row and no `gallery`; expected 2 rows or more'
     )
-
-
-def _ranked_levels(scores, error, level, own, pessimistic):
-  """Levels of the gallery from the nearest on, uint8 `[b, m]`.
-
-  A column less where the queries stand in the gallery themselves.
-
-  Args:
-    scores: `[b, m]`, the larger the nearer.
-    error: what they are off by at most, `[b, m]`.
-    level: uint8 `[b, m]`.
-    own: row of each query in the gallery, `[b]`; -1 where it is not there.
-    pessimistic: whether the lower of two levels comes first at a tie.
-  """
-  queries = np.flatnonzero(own >= 0)
-  scores[queries, own[queries]] = -np.inf
-  order = np.argsort(-scores, axis=1)
-  if len(queries):
-    order = order[:, :-1]
-  scores, error, level = (
-    np.take_along_axis(x, order, 1) for x in (scores, error, level)
-  )
-  tied = scores[:, :-1] - scores[:, 1:] <= error[:, :-1] + error[:, 1:]
-  rows = np.flatnonzero(tied.any(1))
-  flip = np.uint8(0 if pessimistic else 255)
-  # One number holds place and level: sorting it settles ties by the way.
-  key = np.zeros((len(rows), level.shape[1]), np.int64)
-  np.cumsum(~tied[rows], axis=1, out=key[:, 1:])
-  key = (key << 8) | (level[rows] ^ flip)
-  key.sort(axis=1)
-  level[rows] = key.astype(np.uint8) ^ flip
-  return level

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
@@ -19,6 +21,10 @@ from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree.linkage import MAX_ITEMS, linkage_tree
 from hier_jax.evaluation.tree.metrics import tree_keys, tree_metrics
 from hier_jax.evaluation.tree.structure import Tree
+
+# Scores that are ranked unless `max_queries` says otherwise: two minutes or so
+# of two cores.
+MAX_SCORES = 1 << 33
 
 
 def hierarchy_metrics(
@@ -37,7 +43,8 @@ def hierarchy_metrics(
   ties: str = 'pessimistic',
   max_pairs: int = 200_000,
   max_classes: int = 5_000,
-  block: int = 64,
+  max_queries: int | None = None,
+  block: int | None = None,
   seed: int = 0,
   progress: bool = False,
 ) -> dict[str, float | int]:
@@ -70,8 +77,12 @@ def hierarchy_metrics(
       more, that many are drawn at random.
     max_classes: largest number of classes in the centroid tree; where there are
       more, that many are drawn at random.
-    block: number of queries ranked at a time; see `graded_per_query` for its
-      memory.
+    max_queries: largest number of queries that are ranked; where there are
+      more, that many are drawn at random. None for as many as make `MAX_SCORES`
+      scores with the gallery: all of 92,000 that are their own gallery, 8,500
+      of a million.
+    block: number of queries whose scores are held at a time; see
+      `graded_per_query` for its memory.
     seed: seed of every random draw.
     progress: whether to show a bar on stderr, after some seconds.
 
@@ -91,6 +102,9 @@ def hierarchy_metrics(
     'centroid_tree/<key>', and 'tree/<key>' where a tree is given, the keys of
     `tree_metrics`;
     'num_queries'. A metric that is not defined, as with one class, is NaN.
+    Where only some queries are ranked 'num_ranked' says how many, and
+    '<key>/ci95' half the width of the 95 % confidence interval of each of their
+    means, for what all queries would give.
 
   Raises:
     UserError: bad arguments, see `graded_per_query`, and a tree that is none.
@@ -110,6 +124,7 @@ def hierarchy_metrics(
       f'`max_classes` is {max_classes}; expected at most {MAX_ITEMS}, of which '
       'a tree can be made'
     )
+  rows = _ranked(embeddings, gallery, max_queries, seed)
   space: dict[str, Any] = {'distance': distance, 'c': c}
   names = taxonomy_lib.expect(taxonomy).level_names
   result = graded.graded_per_query(
@@ -123,6 +138,7 @@ def hierarchy_metrics(
     drop_same_class=drop_same_class,
     ties=ties,
     block=block,
+    rows=rows,
     progress=progress,
   )
   if not result.num_positives.any():
@@ -137,6 +153,11 @@ def hierarchy_metrics(
   for level, name in enumerate(names):
     without = result.num_positives[:, level] == 0
     metrics[f'{name}/num_without_positive'] = int(without.sum())
+  num_queries = len(np.asarray(embeddings))
+  if rows is not None:
+    metrics['num_ranked'] = len(rows)
+    for key, value in values.items():
+      metrics[f'{key}/ci95'] = _half_width(value, len(rows) / num_queries)
   data = (embeddings, labels, taxonomy)
   metrics['distance_spearman'] = geometry.distance_correlation(
     *data, **space, max_pairs=max_pairs, seed=seed
@@ -149,7 +170,34 @@ def hierarchy_metrics(
   if tree is not None:
     found = tree_metrics(tree, labels, taxonomy, max_pairs=max_pairs, seed=seed)
     metrics |= {f'tree/{key}': value for key, value in found.items()}
-  return {**metrics, 'num_queries': len(result.h_ap)}
+  return {**metrics, 'num_queries': num_queries}
+
+
+def _ranked(embeddings, gallery, max_queries, seed):
+  """Rows of the queries to rank, ascending; None for all."""
+  if max_queries is not None:
+    max_queries = _checks.positive_int('max_queries', max_queries)
+  num, size = (
+    len(_checks.matrix(name, x))
+    for name, x in (
+      ('embeddings', embeddings),
+      ('gallery', embeddings if gallery is None else gallery),
+    )
+  )
+  most = max_queries or max(1, MAX_SCORES // size)
+  if num <= most:
+    return None
+  rng = np.random.default_rng(seed)
+  return np.sort(rng.choice(num, most, replace=False))
+
+
+def _half_width(values: np.ndarray, share: float) -> float:
+  """Of the 95 % interval of a mean, of that share of a finite population."""
+  kept = values[~np.isnan(values)]
+  if len(kept) < 2:
+    return float('nan')
+  error = stats.sem(kept) * math.sqrt(1 - share)
+  return float(stats.norm.ppf(0.975) * error)
 
 
 def _centroid_metrics(data, space, max_pairs, max_classes, seed):

@@ -32,7 +32,8 @@ class Gallery:
     """Lifts the rows `[m, d]` of the gallery."""
     self._lift = lift
     self._rows = lift.gallery(gallery, np.float64)
-    length = np.linalg.norm(self._rows, axis=1)
+    # `norm` would hold all squares.
+    length = np.sqrt(np.einsum('md,md->m', self._rows, self._rows))
     rounding = (self._rows.shape[1] + 2) * ROUNDOFF
     self.radius = 1.01 * (
       (rounding + lift.query_error()) * length + lift.gallery_error(gallery)

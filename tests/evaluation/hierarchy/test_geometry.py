@@ -75,3 +75,9 @@ def test_radius_depth(distance, c):
   assert found == pytest.approx(
     radius_depth(x, y, TAXONOMY, distance=distance, c=c), nan_ok=True
   )
+
+
+def test_radius_depth_of_classes_that_all_lie_high():
+  x = np.random.default_rng(3).normal(size=(5, 3))
+  found = radius_depth(x, [8] * 5, TAXONOMY, distance='euclidean')
+  assert math.isnan(found.nodes)

@@ -209,6 +209,35 @@ def test_ties(distance, ties, sign):
   assert_matches(result, expected)
 
 
+@pytest.mark.parametrize('decimals', [1, 15])
+def test_rows_of_a_larger_gallery(decimals):
+  # Few kin, so that most items are counted and not sorted; many that tie.
+  rng = np.random.default_rng(9)
+  x = np.round(rng.normal(size=(400, 2)), decimals)
+  y = np.where(rng.uniform(size=400) < 0.9, 8, rng.integers(0, 8, 400))
+  rows = [*np.flatnonzero(y < 8)[[5, 3, 30, 3]], 7]
+  result = graded_per_query(x, y, TAXONOMY, distance='euclidean', rows=rows)
+  far = np.round(euclidean(x[rows], x), 9)
+  assert_matches(result, oracle(far, y[rows], y, rows))
+  whole = graded_per_query(x, y, TAXONOMY, distance='euclidean', block=100)
+  for mine, all_of_them in zip(result, whole, strict=True):
+    np.testing.assert_allclose(mine, all_of_them[rows], rtol=1e-13)
+
+
+def test_items_nearly_as_far_tie_across_cells():
+  # The cells begin at the farthest item, so that 1e-16 is over their edge.
+  near, gallery = 1 + 1e-16 * np.arange(40), np.arange(2.0, 42)
+  x = np.concatenate([near, gallery])[:, None]
+  classes = [0, 8] * 40
+  for ties, sign in (('pessimistic', 1), ('optimistic', -1)):
+    result = graded_per_query(
+      [[0.0]], [0], TAXONOMY, gallery=x, gallery_labels=classes,
+      distance='euclidean', ties=ties,
+    )  # fmt: skip
+    far = [[1.0] * 40 + list(gallery)]
+    assert_matches(result, oracle(far, [0], classes, [-1], sign=sign))
+
+
 def test_all_in_one_point():
   y = [0, 0, 1, 2, 8]
   far = np.zeros((5, 5))
@@ -357,6 +386,8 @@ NAN = np.float32([[0.1, np.nan], [0.3, 0.1], [np.inf, 0.2]])
     ({'alpha': -1.0}, '`alpha` is -1.0'),
     ({'alpha': float('nan')}, '`alpha` is nan'),
     ({'block': 0}, '`block` is 0'),
+    ({'rows': []}, r'`rows` is float64 \(0,\)'),
+    ({'rows': [0, 3]}, '`rows` go from 0 to 3; expected 0 to 2'),
     ({'ties': 'random'}, "`ties` is 'random'"),
   ],
 )

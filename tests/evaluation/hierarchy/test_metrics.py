@@ -7,7 +7,7 @@ import pytest
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import class_centroids, linkage_tree
-from hier_jax.evaluation.hierarchy import graded
+from hier_jax.evaluation.hierarchy import graded, metrics
 from hier_jax.evaluation.hierarchy.geometry import (
   distance_correlation,
   radius_depth,
@@ -129,6 +129,34 @@ def test_many_classes_are_sampled():
   assert found[0][key] == found[1][key] != found[2][key]
 
 
+def test_many_queries_are_sampled(monkeypatch):
+  rng = np.random.default_rng(9)
+  x, y = tree_like(rng, 300)
+  whole = hierarchy_metrics(x, y, TAXONOMY, seed=3)
+  found = hierarchy_metrics(x, y, TAXONOMY, max_queries=200, seed=3)
+  widths = [key for key in found if key.endswith('/ci95')]
+  assert set(found) == {*whole, *widths, 'num_ranked'}
+  assert found['num_ranked'] == 200
+  assert found['num_queries'] == 300
+  for key in widths:
+    mean = key.removesuffix('/ci95')
+    assert 0 <= found[key] < 0.05
+    # Some four standard errors: of 22 means none is so far off.
+    assert abs(found[mean] - whole[mean]) <= 2 * found[key] + 1e-12
+  rows = np.sort(np.random.default_rng(3).choice(300, 200, replace=False))
+  values = graded.graded_per_query(x, y, TAXONOMY).asi[rows]
+  error = np.std(values, ddof=1) * math.sqrt((1 - 200 / 300) / 200)
+  assert found['asi'] == pytest.approx(values.mean())
+  assert found['asi/ci95'] == pytest.approx(1.959964 * error, rel=1e-6)
+  # The rest looks at all items.
+  same = [key for key in whole if 'radius' in key or 'centroid' in key]
+  for key in same:
+    assert found[key] == pytest.approx(whole[key], abs=0, nan_ok=True)
+  monkeypatch.setattr(metrics, 'MAX_SCORES', 300 * 200)
+  again = hierarchy_metrics(x, y, TAXONOMY, seed=3)
+  assert again == pytest.approx(found, abs=0, nan_ok=True)
+
+
 X = np.random.default_rng(8).normal(size=(6, 3)) * 0.1
 Y = [0, 0, 1, 2, 4, 4]
 
@@ -142,6 +170,7 @@ Y = [0, 0, 1, 2, 4, 4]
     ({'labels': [0, 0, 1, 2, 4, 40]}, "`labels` holds 1 class: '40'"),
     ({'labels': [0, 0, 1, 2, 4, None]}, 'lacks 1 label: 5 of 6'),
     ({'recall_at': (0,)}, '`K of recall_at` is 0'),
+    ({'max_queries': 0}, '`max_queries` is 0'),
     ({'max_classes': 10_001}, '`max_classes` is 10001; .* at most 10000'),
     ({'distance': 'l1'}, "`distance` is 'l1'"),
     ({'tree': [5, 5, 5, 5, 5, -1]}, '1 items with children: node 5'),

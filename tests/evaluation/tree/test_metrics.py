@@ -1,9 +1,11 @@
 """Every metric of a tree under one call."""
 
+import functools
 import math
 
 import numpy as np
 
+from hier_jax.evaluation.tree import metrics
 from hier_jax.evaluation.tree.dasgupta import taxonomic_cost
 from hier_jax.evaluation.tree.lca import lca_agreement
 from hier_jax.evaluation.tree.metrics import tree_metrics
@@ -33,3 +35,17 @@ def test_tree_of_the_taxonomy_itself():
   assert (found['top/purity'], found['group/purity']) == (1, 1)
   assert math.isnan(found['class/purity'])
   assert (found['lca_triplets'], found['lca_tied']) == (1, 0)
+
+
+def test_a_sampled_purity_comes_with_its_interval(monkeypatch):
+  rng = np.random.default_rng(4)
+  parent, y = trees.binary_tree(rng, 200), rng.integers(0, 9, 200)
+  whole = tree_metrics(parent, y, TAXONOMY)
+  sampled = functools.partial(dendrogram_purity, max_exact=1, num_samples=4000)
+  monkeypatch.setattr(metrics, 'dendrogram_purity', sampled)
+  found = tree_metrics(parent, y, TAXONOMY, seed=5)
+  for name in TAXONOMY.level_names:
+    key = f'{name}/purity'
+    assert 0 < found[f'{key}/ci95'] < 0.02
+    assert abs(found[key] - whole[key]) <= 2 * found[f'{key}/ci95']
+  assert len(found) == len(whole) + 3
