@@ -13,6 +13,7 @@ from hier_jax.evaluation.retrieval.per_query import PerQuery, per_query
 from hier_jax.evaluation.statistics import bootstrap_ci, paired_test, wilson
 from hier_jax.evaluation.table import format_table
 from hier_jax.evaluation.taxonomy import Taxonomy
+from hier_jax.evaluation.tree.cut import cut_tree
 from hier_jax.evaluation.tree.formats import write_tree
 from hier_jax.evaluation.tree.linkage import linkage_tree
 from hier_jax.evaluation.tree.proxies import proxy_tree
@@ -28,6 +29,7 @@ __all__ = [
   'bootstrap_ci',
   'class_centroids',
   'cluster_metrics',
+  'cut_tree',
   'dendrogram_purity',
   'format_table',
   'hierarchy_metrics',

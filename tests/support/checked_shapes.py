@@ -35,6 +35,7 @@ def calls_of_evaluation():
     'bootstrap_ci': lambda: evaluation.bootstrap_ci(values, clusters=labels),
     'class_centroids': lambda: evaluation.class_centroids(x, labels, c=1.0),
     'cluster_metrics': lambda: evaluation.cluster_metrics(x, labels),
+    'cut_tree': lambda: evaluation.cut_tree(parent, depth=1),
     'dendrogram_purity': lambda: evaluation.dendrogram_purity(parent, labels),
     'hierarchy_metrics': lambda: evaluation.hierarchy_metrics(
       x, labels, taxonomy, **against

@@ -108,12 +108,10 @@ def _kin(
   near = 2 * length * gallery.largest_radius
   cells, counted, shared = _cells(scores, kin, own, near)
   shared = shared[np.argsort(-scores[shared])]
-  level = _settled(
-    scores[shared],
-    length * gallery.radius[shared],
-    level[shared],
-    gallery.pessimistic,
-  )
+  scores, level = scores[shared], level[shared]
+  if np.any(scores[:-1] - scores[1:] <= near):
+    error = length * gallery.radius[shared]
+    level = _settled(scores, error, level, gallery.pessimistic)
   place = np.flatnonzero(level)
   ahead = counted[-1] - counted[cells[shared[place]]]
   return level[place], 1 + place + ahead
@@ -170,8 +168,6 @@ def _settled(
   tied = scores[:-1] - scores[1:] <= error[:-1] + error[1:]
   flip = np.uint8(0 if pessimistic else 255)
   order = level ^ flip
-  if not np.any(tied & (order[:-1] > order[1:])):
-    return level
   # One number holds place and level: sorting it breaks ties by the latter.
   key = np.zeros(len(level), np.int64)
   np.cumsum(~tied, out=key[1:])

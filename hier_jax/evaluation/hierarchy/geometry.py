@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 
 from hier_jax.evaluation import _checks, _correlation, _distances
 from hier_jax.evaluation import centroids as centroids_lib
@@ -86,6 +87,7 @@ def radius_depth(
   c: float | None = None,
   num_shuffles: int = 10,
   seed: int = 0,
+  progress: bool = False,
 ) -> RadiusDepth:
   """Whether what lies deeper in the taxonomy lies farther from the origin.
 
@@ -99,6 +101,7 @@ def radius_depth(
     c: likewise.
     num_shuffles: how often the labels are shuffled.
     seed: of the shuffles.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Raises:
     UserError: see `graded_per_query`.
@@ -128,7 +131,12 @@ def radius_depth(
       depths.append(np.full(len(found), level))
     return _correlation.spearman(np.concatenate(radii), np.concatenate(depths))
 
-  shuffled = [of_nodes(rng.permutation(codes)) for _ in range(num_shuffles)]
+  shuffled = [
+    of_nodes(rng.permutation(codes))
+    for _ in tqdm.tqdm(
+      range(num_shuffles), desc='shuffles', delay=3, disable=not progress
+    )
+  ]
   return RadiusDepth(items, of_nodes(codes), known_mean(np.array(shuffled)))
 
 

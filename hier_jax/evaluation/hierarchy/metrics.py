@@ -84,7 +84,7 @@ def hierarchy_metrics(
     block: number of queries whose scores are held at a time; see
       `graded_per_query` for its memory.
     seed: seed of every random draw.
-    progress: whether to show a bar on stderr, after some seconds.
+    progress: whether to show bars on stderr, after some seconds.
 
   Returns:
     'h_ap', 'asi', 'ndcg': means over the queries with an item of level 1;
@@ -162,13 +162,20 @@ def hierarchy_metrics(
   metrics['distance_spearman'] = geometry.distance_correlation(
     *data, **space, max_pairs=max_pairs, seed=seed
   )
-  radii = geometry.radius_depth(*data, **space, seed=seed)
+  radii = geometry.radius_depth(*data, **space, seed=seed, progress=progress)
   metrics['radius_depth'] = radii.nodes
   metrics['radius_depth_shuffled'] = radii.shuffled
   metrics['radius_depth_items'] = radii.items
   metrics |= _centroid_metrics(data, space, max_pairs, max_classes, seed)
   if tree is not None:
-    found = tree_metrics(tree, labels, taxonomy, max_pairs=max_pairs, seed=seed)
+    found = tree_metrics(
+      tree,
+      labels,
+      taxonomy,
+      max_pairs=max_pairs,
+      seed=seed,
+      progress=progress,
+    )
     metrics |= {f'tree/{key}': value for key, value in found.items()}
   return {**metrics, 'num_queries': num_queries}
 

@@ -88,6 +88,24 @@ def depths(parent: np.ndarray) -> np.ndarray:
   return depth
 
 
+def highest(parent: np.ndarray, is_open: np.ndarray) -> np.ndarray:
+  """The highest node at or above each that is below none but open ones.
+
+  Args:
+    parent: of each node `[nodes]`, -1 of the root.
+    is_open: `[nodes]` bool; the nodes above an open one are open.
+
+  Returns:
+    int64 `[nodes]`; an open node's is itself.
+  """
+  ends = (parent < 0) | is_open[parent] | is_open
+  up = np.where(ends, np.arange(len(parent)), parent)
+  # In doubling steps, as in `depths`.
+  for _ in range(len(parent).bit_length()):
+    up = up[up]
+  return up
+
+
 def _listed(nodes: np.ndarray, before: str = '') -> str:
   if len(nodes) == 0:
     return ''

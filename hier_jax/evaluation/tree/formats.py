@@ -1,14 +1,18 @@
 """Trees as files: JSON, Newick, GraphML and DOT.
 
 All are made without recursion, so that a chain of thousands of nodes is no
-trouble, and equal trees make equal files.
+trouble, and written as they are made, a node or two at a time. Equal trees make
+equal files.
 """
 
+import itertools
 import json
 import os
 import pathlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
+from xml.sax import saxutils
 
 import numpy as np
 
@@ -19,6 +23,15 @@ from hier_jax.evaluation.tree.structure import Tree
 _FORMAT = 'hier_jax tree 1'
 # Newick labels that need no quotes. An underscore would be read as a blank.
 _PLAIN = re.compile(r'[A-Za-z0-9.+-]+')
+# What is known of nodes, as files call it, and the GraphML types.
+_NUMBERS = {
+  'proxy': 'int',
+  'radius': 'double',
+  'height': 'double',
+  'length': 'double',
+}
+# Nodes whose numbers are Python's at a time.
+_NODES = 1 << 16
 
 
 def write_tree(tree: Tree, path: str | os.PathLike[str]) -> None:
@@ -33,8 +46,7 @@ def write_tree(tree: Tree, path: str | os.PathLike[str]) -> None:
       .graphml, .dot or .gv.
 
   Raises:
-    UserError: another ending, a folder that does not exist, GraphML without
-      networkx.
+    UserError: another ending, a folder that does not exist.
 
   Example:
     >>> import pathlib, tempfile
@@ -53,7 +65,12 @@ def write_tree(tree: Tree, path: str | os.PathLike[str]) -> None:
     )
   if not path.parent.is_dir():
     raise UserError(f'{path.parent} is not a folder; make it first')
-  paths.write_text(path, _WRITERS[path.suffix](tree))
+  with (
+    paths.replacing(path) as temporary,
+    # Without `newline` lines would end as the system has it.
+    temporary.open('w', encoding='utf-8', newline='\n') as file,
+  ):
+    file.writelines(_WRITERS[path.suffix](tree))
 
 
 def read_json(path) -> Tree:
@@ -102,9 +119,17 @@ def to_json(tree: Tree) -> str:
   (of nodes that are one), 'radius', 'height' and 'length', see `Tree`. A flat
   table like this is what d3.stratify takes.
   """
+  return ''.join(_json(tree))
+
+
+def _json(tree: Tree) -> Iterator[str]:
   head = {'format': _FORMAT, 'num_leaves': tree.num_leaves}
-  nodes = [json.dumps(node, ensure_ascii=False) for node in _records(tree)]
-  return f'{json.dumps(head)[:-1]}, "nodes": [\n' + ',\n'.join(nodes) + '\n]}\n'
+  before = f'{json.dumps(head)[:-1]}, "nodes": [\n'
+  for node in _records(tree):
+    yield before
+    yield json.dumps(node, ensure_ascii=False)
+    before = ',\n'
+  yield '\n]}\n'
 
 
 def to_newick(tree: Tree) -> str:
@@ -114,25 +139,33 @@ def to_newick(tree: Tree) -> str:
     Olsen, Interpretation of the "Newick's 8:45" Tree Format Standard, 1990:
     labels with other signs are quoted, a quote within is doubled.
   """
-  root = int(np.argmin(tree.parent))
+  return ''.join(_newick(tree))
+
+
+def _newick(tree: Tree) -> Iterator[str]:
   labels = [_newick_label(label) for label in node_labels(tree)]
-  if tree.length is not None:
-    for node, length in enumerate(tree.length.tolist()):
-      labels[node] += '' if node == root else f':{length!r}'
-  children = _children(tree)
-  text, stack = [], [(root, ';\n')]
+  length = None if tree.length is None else tree.length.tolist()
+  # The children of node i are those from first[i] on, up to first[i + 1].
+  child = np.argsort(tree.parent, kind='stable')
+  first = np.searchsorted(tree.parent[child], np.arange(len(labels) + 1))
+  child, first = child.tolist(), first.tolist()
+  root = int(np.argmin(tree.parent))
+  # Back at an inner node, which is written as -1 - i, once its children are.
+  stack, opened = [root], False
   while stack:
-    node, after = stack.pop()
-    below, children[node] = children[node], []
-    if not below:
-      text.append(labels[node] + after)
+    node = stack.pop()
+    below = child[first[node] : first[node + 1]] if node >= 0 else []
+    if below:
+      yield ',(' if opened else '('
+      opened = False
+      stack += [-1 - node, *reversed(below)]
       continue
-    # Back here once the children are written.
-    stack.append((node, after))
-    text.append('(')
-    ends = [','] * (len(below) - 1) + [')']
-    stack.extend(reversed(list(zip(below, ends, strict=True))))
-  return ''.join(text)
+    before = ')' if node < 0 else ',' if opened else ''
+    node = -1 - node if node < 0 else node
+    way = '' if length is None or node == root else f':{length[node]!r}'
+    yield f'{before}{labels[node]}{way}'
+    opened = True
+  yield ';\n'
 
 
 def to_networkx(tree: Tree):
@@ -159,12 +192,35 @@ def to_networkx(tree: Tree):
 
 
 def to_graphml(tree: Tree) -> str:
-  """The graph of `to_networkx` as GraphML.
+  """The graph of `to_networkx` as GraphML; networkx is not needed for it."""
+  return ''.join(_graphml(tree))
 
-  Raises:
-    UserError: networkx is not installed.
-  """
-  return '\n'.join(_networkx().generate_graphml(to_networkx(tree))) + '\n'
+
+def _graphml(tree: Tree) -> Iterator[str]:
+  kinds = {'label': 'string'}
+  kinds |= {k: v for k, v in _NUMBERS.items() if getattr(tree, k) is not None}
+  yield '<?xml version="1.0" encoding="utf-8"?>\n'
+  yield '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">\n'
+  for name, kind in kinds.items():
+    of = 'edge' if name == 'length' else 'node'
+    yield f'  <key id="{name}" for="{of}" attr.name="{name}"'
+    yield f' attr.type="{kind}"/>\n'
+  yield '  <graph edgedefault="directed">\n'
+  data = lambda key, value: f'<data key="{key}">{value}</data>'
+  for record, label in zip(_records(tree), node_labels(tree), strict=True):
+    values = [data('label', saxutils.escape(label))]
+    values += [
+      data(key, repr(record[key]))
+      for key in _NUMBERS
+      if key in record and key != 'length'
+    ]
+    yield f'    <node id="{record["id"]}">{"".join(values)}</node>\n'
+  for record in _records(tree):
+    if record['parent'] is not None:
+      way = data('length', repr(record['length'])) if 'length' in record else ''
+      yield f'    <edge source="{record["parent"]}" target="{record["id"]}">'
+      yield f'{way}</edge>\n'
+  yield '  </graph>\n</graphml>\n'
 
 
 def to_dot(tree: Tree) -> str:
@@ -172,28 +228,31 @@ def to_dot(tree: Tree) -> str:
 
   Leaves are boxes, proxies ellipses, other nodes points.
   """
-  n = tree.num_leaves
-  lines = ['digraph tree {', '  rankdir=LR;', '  node [shape=ellipse];']
+  return ''.join(_dot(tree))
+
+
+def _dot(tree: Tree) -> Iterator[str]:
+  yield 'digraph tree {\n  rankdir=LR;\n  node [shape=ellipse];\n'
   for node, label in enumerate(node_labels(tree)):
     # Graphviz reads backslashes and entities such as &lt; inside strings.
     for sign, written in (('\\', r'\\'), ('"', r'\"'), ('&', '&amp;')):
       label = label.replace(sign, written)
     shape = '' if label else ', shape=point'
-    shape = ', shape=box' if node < n else shape
-    lines.append(f'  {node} [label="{label}"{shape}];')
+    shape = ', shape=box' if node < tree.num_leaves else shape
+    yield f'  {node} [label="{label}"{shape}];\n'
   for node, parent in enumerate(tree.parent.tolist()):
     if parent >= 0:
-      lines.append(f'  {parent} -> {node};')
-  return '\n'.join([*lines, '}']) + '\n'
+      yield f'  {parent} -> {node};\n'
+  yield '}\n'
 
 
-_WRITERS = {
-  '.json': to_json,
-  '.nwk': to_newick,
-  '.newick': to_newick,
-  '.graphml': to_graphml,
-  '.dot': to_dot,
-  '.gv': to_dot,
+_WRITERS: dict[str, Callable[[Tree], Iterator[str]]] = {
+  '.json': _json,
+  '.nwk': _newick,
+  '.newick': _newick,
+  '.graphml': _graphml,
+  '.dot': _dot,
+  '.gv': _dot,
 }
 
 
@@ -202,28 +261,30 @@ def _networkx():
     import networkx
   except ImportError as error:
     raise UserError(
-      'networkx, which makes graphs and GraphML, is not installed; pip install '
-      'networkx, or write another format'
+      'networkx, which makes graphs, is not installed; pip install networkx, '
+      'or write the tree as .graphml without it'
     ) from error
   return networkx
 
 
-def _records(tree: Tree) -> list[dict[str, Any]]:
+def _records(tree: Tree) -> Iterator[dict[str, Any]]:
   """What is known of each node, see `to_json`."""
-  parent = [None if p < 0 else p for p in tree.parent.tolist()]
-  records: list[dict[str, Any]] = [
-    {'id': node, 'parent': above} for node, above in enumerate(parent)
-  ]
-  for field in ('proxy', 'radius', 'height', 'length'):
-    if (values := getattr(tree, field)) is not None:
-      for record, value in zip(records, values.tolist(), strict=True):
-        record[field] = value
-  for record in records:
-    if record.get('proxy', 0) < 0:
-      del record['proxy']
-  for record, name in zip(records, tree.names or (), strict=False):
-    record['name'] = name
-  return records
+  known = [field for field in _NUMBERS if getattr(tree, field) is not None]
+  names = iter(tree.names or ())
+  for start in range(0, len(tree.parent), _NODES):
+    columns = (
+      getattr(tree, field)[start : start + _NODES].tolist()
+      for field in ('parent', *known)
+    )
+    rows = zip(*columns, strict=True)
+    for node, (parent, *values) in enumerate(rows, start):
+      above = None if parent < 0 else parent
+      record: dict[str, Any] = {'id': node, 'parent': above}
+      record |= zip(known, values, strict=True)
+      if record.get('proxy', 0) < 0:
+        del record['proxy']
+      record |= (('name', name) for name in itertools.islice(names, 1))
+      yield record
 
 
 def _of_records(nodes, num_leaves) -> Tree:
@@ -245,14 +306,6 @@ def _of_records(nodes, num_leaves) -> Tree:
   if tree.num_leaves != num_leaves:
     raise ValueError(f'num_leaves is {num_leaves} of {tree.num_leaves} leaves')
   return tree
-
-
-def _children(tree: Tree) -> list[list[int]]:
-  children: list[list[int]] = [[] for _ in tree.parent]
-  for node, parent in enumerate(tree.parent.tolist()):
-    if parent >= 0:
-      children[parent].append(node)
-  return children
 
 
 def _newick_label(label: str) -> str:

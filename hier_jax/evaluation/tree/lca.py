@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks, _correlation
@@ -37,6 +38,7 @@ def lca_agreement(
   max_pairs: int = 200_000,
   max_anchors: int = 1_000,
   seed: int = 0,
+  progress: bool = False,
 ) -> LcaAgreement:
   """Whether items meet as deep in a tree as they do in a taxonomy.
 
@@ -51,6 +53,7 @@ def lca_agreement(
     max_pairs: pairs that are correlated: all, or that many at random.
     max_anchors: items i whose triples are counted: all, or that many at random.
     seed: of the draws.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Raises:
     UserError: not a tree, labels missing or unknown, depths of another length
@@ -68,7 +71,11 @@ def lca_agreement(
   i, j = _correlation.pairs(len(codes), max_pairs, rng)
   learned = deep[tree.lca(i, j)]
   known = taxonomy.lca_depth(codes[i], codes[j])
-  right, tied, total = _triples(tree, codes, taxonomy, max_anchors, rng)
+  anchors = np.arange(len(codes))
+  if len(codes) > max_anchors:
+    anchors = rng.choice(len(codes), max_anchors, replace=False)
+  anchors = tqdm.tqdm(anchors, desc='triples', delay=3, disable=not progress)
+  right, tied, total = _triples(tree, codes, taxonomy, anchors)
   return LcaAgreement(
     _correlation.spearman(learned, known),
     _correlation.kendall(learned, known),
@@ -77,11 +84,8 @@ def lca_agreement(
   )
 
 
-def _triples(tree, codes, taxonomy, max_anchors, rng):
+def _triples(tree, codes, taxonomy, anchors):
   """Triples that the tree orders rightly, that it ties, and all of them."""
-  anchors = np.arange(len(codes))
-  if len(codes) > max_anchors:
-    anchors = rng.choice(len(codes), max_anchors, replace=False)
   joins = tree.depth[tree.joins]
   width = 1 + int(tree.depth.max())
   shape = (1 + taxonomy.num_levels, width)

@@ -20,6 +20,7 @@ def tree_metrics(
   node_depth=None,
   max_pairs: int = 200_000,
   seed: int = 0,
+  progress: bool = False,
 ) -> dict[str, float]:
   """Metrics of a tree over items with classes in a taxonomy.
 
@@ -30,6 +31,7 @@ def tree_metrics(
     node_depth: `[num_nodes]`, see `lca_agreement`.
     max_pairs: pairs that are correlated: all, or that many at random.
     seed: of all that is random.
+    progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
     '<level>/purity', the dendrogram purity of every level, NaN where no two
@@ -61,6 +63,7 @@ def tree_metrics(
     node_depth=node_depth,
     max_pairs=max_pairs,
     seed=seed,
+    progress=progress,
   )
   cost = taxonomic_cost(tree, labels, taxonomy)
   keys = tree_keys(taxonomy.level_names)

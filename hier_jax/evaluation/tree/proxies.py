@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks, _distances
+from hier_jax.evaluation.retrieval import _spaces
 from hier_jax.evaluation.retrieval.lift import lift
 from hier_jax.evaluation.tree.structure import Tree, leaf_names
 
@@ -20,6 +21,8 @@ _PROXIES = 128
 _PAIRS = 2048
 # Elements of the matrix in which nearest neighbors are looked for.
 _SCORES = 2**23
+# Nodes whose distances are held at a time, where each is a pair with itself.
+_NODES = 2**15
 
 
 def proxy_tree(
@@ -49,8 +52,8 @@ def proxy_tree(
   stay (see `contract`). Ties go to the proxy nearer the origin, then to the
   lower row.
 
-  Time is O(n P d), and O(n^2 d + n k P) for k > 1. Memory is that of the
-  distances of all items to 128 proxies.
+  Time is O(n P d), and O(n^2 d + n k P) for k > 1. Memory is a few copies of
+  the items in float64, and for k > 1 the distances of all to 128 proxies.
 
   Args:
     embeddings: items `[n, d]`, points of the ball, any floating dtype.
@@ -97,7 +100,8 @@ def proxy_tree(
       "height: elsewhere use linkage_tree with distance 'lca_proxy'"
     )
   c = checked
-  items = _checks.points('embeddings', embeddings, c)
+  items = _spaces.points('embeddings', embeddings, 'hyperbolic', c)
+  items = np.asarray(items, np.float64)
   proxies = _checks.points('proxies', proxies, c)
   same_dimensions(items, proxies)
   k = _checks.positive_int('k', k)
@@ -129,7 +133,16 @@ def same_dimensions(embeddings, proxies):
 
 def _radius(x, c):
   """Distances to the origin `[n]`."""
-  return _distances.paired(x, np.zeros_like(x), 'hyperbolic', c)
+  return _apart(x, np.zeros((1, x.shape[1])), np.zeros(len(x), int), c)
+
+
+def _apart(x, y, rows, c):
+  """Distances `[n]` of the rows of x from those of y that stand in `rows`."""
+  far = np.empty(len(x))
+  for start in range(0, len(x), _PAIRS):
+    part = slice(start, start + _PAIRS)
+    far[part] = _distances.paired(x[part], y[rows[part]], 'hyperbolic', c)
+  return far
 
 
 def _from_the_root(proxies, root, c):
@@ -162,6 +175,8 @@ def _parents(nodes, ranked, among, k, c):
     int64 `[n]`, places in `ranked`; -1 where there is no ancestor.
   """
   first, limit = among
+  if k == 1:
+    return _nearest(nodes, ranked, among, c)
   pairs = _reciprocal_pairs(nodes, k, c)
   pick, far = _ancestors(nodes, ranked, pairs, (first, limit[pairs[0]]), c)
   base = len(ranked) + 1
@@ -176,6 +191,18 @@ def _parents(nodes, ranked, among, k, c):
   return vote[best] % base - 1
 
 
+def _nearest(nodes, ranked, among, c):
+  """`_parents` where each node is its own only neighbor."""
+  first, limit = among
+  found = []
+  for start in range(0, len(nodes), _NODES):
+    part = slice(start, start + _NODES)
+    row = np.arange(len(nodes[part]))
+    some = _ancestors(nodes[part], ranked, (row, row), (first, limit[part]), c)
+    found.append(some[0])
+  return np.concatenate(found)
+
+
 def _reciprocal_pairs(nodes, k, c):
   """Nodes i and their reciprocal neighbors j, two arrays int64 `[pairs]`.
 
@@ -184,8 +211,6 @@ def _reciprocal_pairs(nodes, k, c):
   """
   n = len(nodes)
   row = np.arange(n)
-  if k == 1:
-    return row, row
   queries, gallery = lift(nodes, nodes, c=c)
   nearest = np.empty((n, k), np.int64)
   for rows in np.array_split(row, 1 + n * n // _SCORES):
@@ -248,15 +273,17 @@ def _number(items, ranked, above, rows, names, c):
   for place in range(len(ranked) - 1, 0, -1):
     used[of_ranked[place]] |= used[place]
   inner = np.flatnonzero(used)[::-1]
-  nodes = np.concatenate([items, ranked[inner]])
   above = np.concatenate([of_items, of_ranked[inner]])
   number = np.full(len(ranked), -1)
   number[inner] = len(items) + np.arange(len(inner))
-  length = _distances.paired(nodes, ranked[above], 'hyperbolic', c)
+  # A copy of all would be another of the items.
+  kinds = (items, of_items), (ranked[inner], of_ranked[inner])
+  length = np.concatenate([_apart(x, ranked, up, c) for x, up in kinds])
+  radius = np.concatenate([_radius(x, c) for x, _ in kinds])
   return Tree(
     parent=np.where(above < 0, -1, number[above]).astype(np.int32),
     names=names,
     proxy=np.append(np.full(len(items), -1), rows[inner]).astype(np.int32),
-    radius=_radius(nodes, c),
+    radius=radius,
     length=np.where(above < 0, 0, length),
   )

@@ -157,6 +157,31 @@ def test_many_queries_are_sampled(monkeypatch):
   assert again == pytest.approx(found, abs=0, nan_ok=True)
 
 
+def test_bars_are_counted_to_their_ends_where_asked(monkeypatch):
+  bars = []
+
+  class Bar(graded.tqdm.tqdm):
+    def close(self):
+      name = getattr(self, 'desc', '')
+      bars.append((name, self.disable, self.n, self.total))
+      super().close()
+
+  monkeypatch.setattr(graded.tqdm, 'tqdm', Bar)
+  rng = np.random.default_rng(10)
+  x, y = tree_like(rng, 40)
+  parent = trees.binary_tree(rng, 40)
+  hierarchy_metrics(x, y, TAXONOMY, tree=parent, progress=True)
+  shown = [(*bar[:1], *bar[2:]) for bar in bars if not bar[1]]
+  assert shown == [
+    ('levels', 40, 40),
+    ('shuffles', 10, 10),
+    ('triples', 40, 40),
+  ]
+  del bars[:]
+  hierarchy_metrics(x, y, TAXONOMY, tree=parent)
+  assert all(disabled for _, disabled, *_ in bars)
+
+
 X = np.random.default_rng(8).normal(size=(6, 3)) * 0.1
 Y = [0, 0, 1, 2, 4, 4]
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import sys
+import tracemalloc
 import xml.etree.ElementTree
 
 import numpy as np
@@ -25,9 +26,17 @@ from hier_jax.evaluation.tree.formats import (
 from hier_jax.evaluation.tree.linkage import linkage_tree
 from hier_jax.evaluation.tree.proxies import proxy_tree
 from hier_jax.evaluation.tree.structure import Tree
+from tests.support import trees
 from tests.support.planted_trees import in_ball
 
-ENDINGS = ['.json', '.nwk', '.newick', '.graphml', '.dot', '.gv']
+MAKERS = {
+  '.json': to_json,
+  '.nwk': to_newick,
+  '.newick': to_newick,
+  '.graphml': to_graphml,
+  '.dot': to_dot,
+  '.gv': to_dot,
+}
 # 0 and 1 below proxy 5, which is below the root with 2.
 SMALL = Tree(
   np.array([3, 3, 4, 4, -1], np.int32),
@@ -181,6 +190,23 @@ def test_dot_by_hand():
   ]
 
 
+def test_graphml_by_hand():
+  lines = to_graphml(SMALL).split('\n')
+  assert lines[:4] == [
+    '<?xml version="1.0" encoding="utf-8"?>',
+    '<graphml xmlns="http://graphml.graphdrawing.org/xmlns">',
+    '  <key id="label" for="node" attr.name="label" attr.type="string"/>',
+    '  <key id="proxy" for="node" attr.name="proxy" attr.type="int"/>',
+  ]
+  assert lines[10] == (
+    '    <node id="3"><data key="label">proxy 5</data>'
+    '<data key="proxy">5</data><data key="radius">1.0</data></node>'
+  )
+  assert lines[14] == (
+    '    <edge source="4" target="2"><data key="length">1e-07</data></edge>'
+  )
+
+
 def test_networkx_by_hand():
   networkx = pytest.importorskip('networkx')
   graph = to_networkx(SMALL)
@@ -252,15 +278,29 @@ def test_a_long_chain():
   )
   assert len(json.loads(to_json(tree))['nodes']) == 2 * size - 1
   assert to_dot(tree).count('->') == 2 * size - 2
+  assert to_graphml(tree).count('<edge') == 2 * size - 2
+
+
+@pytest.mark.parametrize('ending', ['.json', '.nwk', '.graphml', '.dot'])
+def test_memory_of_writing_is_of_what_a_node_needs(ending, tmp_path):
+  size = 6_000
+  parent = trees.binary_tree(np.random.default_rng(3), size)
+  height = np.arange(2.0 * size - 1)
+  names = tuple(f'a name of a leaf {i}' for i in range(size))
+  tree = Tree(parent, names, height=height, length=height, radius=height)
+  tracemalloc.start()
+  write_tree(tree, tmp_path / f'tree{ending}')
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  # A dict a node takes 500 bytes, and its text 150.
+  assert peak < 350 * 2 * size
 
 
 # ---- files ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('ending', ENDINGS)
+@pytest.mark.parametrize('ending', MAKERS)
 def test_equal_trees_make_equal_files(ending, tmp_path):
-  if ending == '.graphml':
-    pytest.importorskip('networkx')
   tree = awkward()
   lists = Tree(
     tree.parent.tolist(),
@@ -272,6 +312,7 @@ def test_equal_trees_make_equal_files(ending, tmp_path):
   paths = [tmp_path / f'{name}{ending}' for name in 'ab']
   for path, same in zip(paths, (lists, arrays), strict=True):
     write_tree(same, str(path))
+    assert path.read_text('utf-8') == MAKERS[ending](same)
   first, second = (path.read_bytes() for path in paths)
   assert first == second and first.endswith(b'\n') and b'\r' not in first
   assert sorted(tmp_path.iterdir()) == paths
@@ -294,12 +335,10 @@ def test_a_file_stays_whole(tmp_path, monkeypatch):
 
 def test_without_networkx(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'networkx', None)
-  for make in (to_networkx, to_graphml):
-    with pytest.raises(UserError, match='pip install networkx'):
-      make(SMALL)
   with pytest.raises(UserError, match='pip install networkx'):
-    write_tree(SMALL, tmp_path / 'tree.graphml')
-  assert not os.listdir(tmp_path)
+    to_networkx(SMALL)
+  write_tree(SMALL, tmp_path / 'tree.graphml')
+  assert os.listdir(tmp_path) == ['tree.graphml']
 
 
 def test_bad_paths(tmp_path):
