@@ -152,7 +152,8 @@ def graded_per_query(
       level first, 'optimistic' the others.
     block: queries whose scores are held at a time, `block * m * 8` bytes; None
       for 64, or what takes a quarter of a gigabyte where that is less. Each
-      thread takes some `m * 60` bytes more, and the embeddings a few copies.
+      thread takes about `60 * (m + L * R)` bytes more, R being the items that
+      share a level with the query; and the embeddings a copy in float64.
     rows: which queries to rank `[q]`, rows of the embeddings; None for all. The
       result has these alone, in this order.
     progress: whether to show a bar on stderr, after some seconds.

@@ -63,7 +63,7 @@ def dendrogram_purity(
   tree: Tree | Integer[ArrayLike, ' nodes'],
   labels: Shaped[ArrayLike, ' n'],
   *,
-  max_exact: int = 200_000,
+  max_exact: int = 1_000_000,
   num_samples: int = 100_000,
   confidence: float = 0.95,
   seed: int = 0,
