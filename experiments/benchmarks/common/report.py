@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 
+import hier_jax
 from hier_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -50,9 +51,15 @@ def machine() -> str:
 
 
 def versions(packages: Iterable[str]) -> str:
-  """Versions of Python and of those packages that are installed."""
+  """Versions of Python and of those packages that are installed.
+
+  That of hier_jax is of the code that runs: what is installed may be older.
+  """
   found = [f'Python {platform.python_version()}']
   for package in packages:
+    if package == 'hier_jax':
+      found.append(f'{package} {hier_jax.__version__}')
+      continue
     try:
       found.append(f'{package} {importlib.metadata.version(package)}')
     except importlib.metadata.PackageNotFoundError:
