@@ -1,9 +1,9 @@
 """Linen layers whose inputs or outputs live on the ball.
 
-All of them compute in float32, or in float64 where their inputs are; their
-parameters begin in float32 and are cast to that. Each has a curvature of its
-own, the attribute `c`; a network that learns it makes one with `Curvature` and
-hands it to its layers' calls as `learned_c`.
+Every layer computes in float32, or in float64 if its inputs are float64;
+parameters start in float32 and are cast to that type. Every layer has its own
+curvature, the attribute `c`. A network that learns its curvature makes one with
+`Curvature` and passes it to the calls of its layers as `learned_c`.
 """
 
 from __future__ import annotations
@@ -64,21 +64,21 @@ class Curvature(nn.Module):
 class BallHead(nn.Module):
   """Backbone features to points of the Poincare ball (HIER, section 3.1).
 
-  LayerNorm without scale and bias, a linear map with orthogonal rows, then
-  `poincare.to_ball`. The tangent vectors of the paper are much longer than its
-  clip radius, so that every embedding lies on the clip's sphere;
+  The head applies a LayerNorm without scale and bias, a linear map with
+  orthogonal rows, and `poincare.to_ball`. The paper's tangent vectors are much
+  longer than its clip radius, so every embedding ends up on the clip sphere;
   `radial_scale` frees the radii.
 
   Attributes:
     dim: size d of the embedding.
     c: curvature of the ball; 0 for Euclidean space, None for unit vectors,
-      whose distances are cosine ones.
+      which are compared by cosine.
     clip_radius: longest tangent vector; None for no clip.
-    last_norm: whether there is the LayerNorm.
+    last_norm: whether the head begins with the LayerNorm.
     radial_scale: None for the paper's tangent vectors u. A positive number
       makes them s u / sqrt(d), with a learned s = exp(log_radial_scale) that
-      begins at this number. After the LayerNorm s is their first length, in
-      the mean, whatever d is, and is chosen below the clip radius.
+      starts at this number. After the LayerNorm, s is their mean length at the
+      start, whatever d is; choose it below the clip radius.
 
   Example:
     >>> import jax
@@ -150,8 +150,8 @@ class HypLinear(nn.Module):
   """The linear map of the ball: (M (x) x) (+) b.
 
   Ganea, Becigneul and Hofmann, "Hyperbolic Neural Networks" (NeurIPS 2018),
-  section 3.2. M is a Euclidean matrix, b = exp0(bias), so that any optimizer
-  trains them.
+  section 3.2. M is a Euclidean matrix and b = exp0(bias), so any optimizer can
+  train both.
 
   Attributes:
     features: size e of the output.

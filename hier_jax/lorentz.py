@@ -6,10 +6,10 @@ points are arrays `[..., 1 + d]`, time first. The Klein model is the ball of
 radius 1 / sqrt(c) in which geodesics are straight; its points are `[..., d]`.
 The conversions are isometries: `dist`, `klein_dist` and `poincare.dist` agree.
 
-Functions read the d space coordinates of a point; its time coordinate follows
-from them and is not looked at, so that rounding cannot take a point off the
-hyperboloid. Arguments, dtypes and errors are those of `poincare`; there is no
-limit c = 0.
+Functions read the d space coordinates of a point and ignore its time
+coordinate, which follows from them; rounding therefore cannot move a point off
+the hyperboloid. Arguments, dtypes and errors are the same as in `poincare`,
+except that c = 0 is not allowed.
 
 Ratcliffe, "Foundations of Hyperbolic Manifolds" (2006), chapters 3, 4 and 6;
 Nickel and Kiela, "Learning Continuous Hierarchies in the Lorentz Model of
@@ -120,8 +120,9 @@ def dist(
 ) -> Float[Array, '*#batch']:
   """Geodesic distance arcosh(-c <x, y>) / sqrt(c).
 
-  Computed from the differences of the coordinates, which keep the digits of
-  close points: with D = x - y, S = x + y (in space) and h = 1 + sqrt(c) X_0,
+  The distance is computed from differences of coordinates, which keep the
+  digits of close points. With D = x - y, S = x + y (in space) and
+  h = 1 + sqrt(c) X_0 it is
   (2 / sqrt c) asinh(sqrt(c q)),
   q = |(h_x + h_y) D - (h_x - h_y) S|^2 / (16 h_x h_y).
 
@@ -157,12 +158,12 @@ def exp0(
 
   Args:
     u: space coordinates `[..., d]` of tangent vectors. The metric is the
-      identity there, so that the ball's `exp0` of u / 2 is the same point.
+      identity at the origin, so the ball's `exp0` maps u / 2 to the same point.
     c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Points `[..., 1 + d]` at distance |u| from the origin; in float32 up to
-    sqrt(c)|u| of about 44, where squares overflow.
+    Points `[..., 1 + d]` at distance |u| from the origin. In float32 this holds
+    up to sqrt(c)|u| of about 44, where squares overflow.
 
   Example:
     >>> import jax.numpy as jnp
@@ -400,9 +401,10 @@ def klein_dist(
     c: curvature, a positive number or an array `[...]`.
 
   Returns:
-    Distances `[...]`. The gradient at k = m is 0. The model is more crowded at
-    its boundary than the ball: a ball's 1 - c|x|^2 = g is about g^2 / 4 here,
-    so float32 ends at sqrt(c) d of about 9 from 0.
+    Distances `[...]`. The gradient at k = m is 0. Points crowd at the boundary
+    of the Klein model more than in the ball: where the ball has 1 - c|x|^2 = g,
+    the Klein model has about g^2 / 4. Float32 therefore reaches only sqrt(c) d
+    of about 9 from 0.
 
   Example:
     >>> import jax.numpy as jnp

@@ -1,9 +1,9 @@
 """Triplets of reciprocal nearest neighbors, with static shapes.
 
-HIER trains its proxies on triplets (anchor, positive, negative) whose first two
-are near each other and whose third is not. Every function here has shapes that
-depend on its arguments' shapes alone, so it traces once; what does not exist
-has weight 0.
+HIER trains its proxies on triplets (anchor, positive, negative) in which the
+first two are near each other and the third is not. The shapes of all results
+depend only on the shapes of the arguments, so each function is traced once; a
+triplet that does not exist has weight 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Triplets(NamedTuple):
   Attributes:
     anchor: int32 row i.
     positive: int32 row j, a reciprocal neighbor of i.
-    negative: int32 row k, neither.
+    negative: int32 row k, neither i nor a reciprocal neighbor of i.
     weight: float32, 1 for a triplet and 0 for an empty place.
   """
 
@@ -50,7 +50,7 @@ def reciprocal_neighbors(
   Args:
     similarity: `[m, n]`, this device's rows of a matrix `[n, n]` that is
       symmetric and largest on the diagonal; all of them without `axis_name`.
-      Equal values prefer the lower column.
+      Of equal values, the lower column is preferred.
     k: number of nearest rows, a static int in 1..n.
     first: index of the first of these rows. Rows from n on are padding.
     axis_name: mapped axis over whose devices the rows are spread, in order.
@@ -118,11 +118,11 @@ def sample_triplets(
   """Draws triplets uniformly from reciprocal neighbors and from the rest.
 
   HIER (CVPR 2023), section 3.3. Rows with fewer than two reciprocal neighbors,
-  or without a negative, are no anchors: their places have weight 0.
+  or without a negative, are not anchors: their places have weight 0.
 
   Args:
-    key: PRNG key. What a row draws depends on its index alone, not on which
-      rows are here.
+    key: PRNG key. What a row draws depends only on its index, not on which
+      other rows are given.
     neighbors: int32 `[m, k]`, as `reciprocal_neighbors` returns them.
     count: int32 `[m]`, as `reciprocal_neighbors` returns it.
     n: number of all rows, from which negatives are drawn, a static int.
@@ -133,7 +133,7 @@ def sample_triplets(
       authors' program (about 1 / n of its triplets).
 
   Returns:
-    `Triplets` of T = m t places, those of one anchor side by side.
+    `Triplets` of T = m t places; the triplets of one anchor are adjacent.
 
   Raises:
     ValueError: for neighbors and count of other shapes.

@@ -1,7 +1,7 @@
 """Checks of the arrays and numbers that evaluation is handed.
 
-Each takes the name by which the caller knows the value, returns the value in
-the form evaluation works on, and raises `UserError` where it is no good.
+Each takes the caller's name for the value, returns the value in the form that
+evaluation works on, and raises `UserError` if it is not valid.
 """
 
 import math
@@ -163,7 +163,7 @@ def _keys(x: np.ndarray) -> Iterator[bytes]:
 def class_codes(
   labels: np.ndarray, gallery_labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The classes of both as integers from 0, equal exactly where labels are.
+  """Numbers the classes of both from 0: equal numbers for equal labels only.
 
   Raises:
     UserError: labels that are missing, or that cannot be compared.

@@ -8,16 +8,17 @@ import numpy as np
 def to_ball(
   x: np.ndarray, distance: str, c: float | None
 ) -> tuple[np.ndarray, str]:
-  """Points of the hyperboloid as those of the ball; others as they are.
+  """Maps points of the hyperboloid to the ball; returns other points unchanged.
 
   Args:
-    x: `[n, d]`, for 'lorentz' `[n, 1 + d]`, time first, of which only the space
-      coordinates are read.
+    x: `[n, d]`; for 'lorentz' `[n, 1 + d]`, time first, with only the space
+      coordinates read.
     distance: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz'.
     c: curvature; None for 'cosine', 0 for 'euclidean'.
 
   Returns:
-    float64 points, and the distance that is theirs, no more 'lorentz'.
+    float64 points, and the distance to compare them by, which is never
+    'lorentz'.
   """
   x = np.asarray(x).astype(np.float64)
   if distance != 'lorentz':
@@ -30,10 +31,10 @@ def to_ball(
 class Gallery:
   """Distances from blocks of queries to one set of points.
 
-  Cosine distance is 1 - cosine (a zero row has cosine 0 to all); hyperbolic
-  distance is that of the ball of curvature -c. Identical rows of the set are at
-  exactly the same distance of a query. |x - y|^2 comes of a product, right to
-  some 1e-16 of the largest square.
+  Cosine distance is 1 - cosine (a zero row has cosine 0 to all rows);
+  hyperbolic distance is measured in the ball of curvature -c. Identical rows of
+  the set have exactly the same distance from a query. |x - y|^2 comes from a
+  matrix product and is right to about 1e-16 of the largest square.
   """
 
   def __init__(self, points: np.ndarray, distance: str, c: float | None):

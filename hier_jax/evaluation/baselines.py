@@ -1,4 +1,4 @@
-"""Embeddings that no network made: the floor a trained one has to beat."""
+"""Embeddings made without a network: the baseline that training has to beat."""
 
 from __future__ import annotations
 

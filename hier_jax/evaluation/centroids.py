@@ -20,10 +20,10 @@ def class_centroids(
 ) -> tuple[Float64[np.ndarray, 'C d'], Shaped[np.ndarray, ' C']]:
   """Centroid of each class, for a tree of classes.
 
-  For cosine the mean of the rows at length 1, not brought to length 1 again,
-  and in Euclidean space the mean. In the ball it is the midpoint, the centroid
-  of the hyperboloid: with p_i = 1 / (1 - c|x_i|^2), P = sum p_i, r = n / P and
-  m = sum p_i x_i / P it is
+  For cosine, it is the mean of the rows scaled to length 1, not scaled again
+  itself; in Euclidean space, the mean. In the ball, it is the midpoint, which
+  is the centroid on the hyperboloid: with p_i = 1 / (1 - c|x_i|^2), P = sum
+  p_i, r = n / P and m = sum p_i x_i / P it is
 
     2m / (2 - r + sqrt(r^2 + 4c sum p_i |x_i - m|^2 / P)).
 

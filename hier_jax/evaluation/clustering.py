@@ -29,15 +29,15 @@ def cluster_metrics(
   Args:
     embeddings: `[n, d]`, any floating dtype.
     labels: class of each row `[n]`, any dtype that sorts.
-    distance: 'cosine' brings the rows to length 1 first, 'euclidean' takes them
-      as they are. Points of the ball go through `poincare.log0` before.
+    distance: 'cosine' scales the rows to length 1 first, 'euclidean' takes them
+      as they are. Map points of the ball by `poincare.log0` before.
     library: the library whose k-means is run: 'scikit-learn', or 'faiss', which
       is faster.
     seed: seed of the random first centers.
 
   Returns:
-    'nmi' and 'ami', mutual information over the arithmetic mean of the two
-    entropies, the latter adjusted for chance; 'num_clusters'.
+    'nmi', the mutual information over the arithmetic mean of the two entropies;
+    'ami', the same adjusted for chance; and 'num_clusters'.
 
   Raises:
     UserError: bad arguments, a library that is not installed.

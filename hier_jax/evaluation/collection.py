@@ -1,4 +1,4 @@
-"""Embedded items and what is known of them, for people to look at."""
+"""Embedded items and what is known about them, for people to look at."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ __all__ = ['Collection']
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Collection:
-  """Embedded items and what is known of them: what is searched and shown.
+  """Embedded items and what is known about them, to be searched and shown.
 
   Attributes:
     embeddings: `[n, d]`, any floating dtype.
@@ -26,18 +26,18 @@ class Collection:
       'SPLIT/INDEX' of a data set.
     labels: int64 `[n]`, rows of `classes`; None where the items have no class.
     classes: names by number; None without labels.
-    taxonomy: tree above these classes, one row for each and in their order, or
-      None.
+    taxonomy: tree above these classes with one row per class, in the same
+      order; or None.
     proxies: hierarchical proxies `[P, d]`, points of the same ball, or None.
-    image: called with the number of an item, its picture, RGB; None where there
-      are no pictures. It raises UserError for one that cannot be read.
+    image: function from the number of an item to its RGB picture; None if there
+      are no pictures. It raises UserError for a picture that cannot be read.
     title: what the model and the data are called.
-    info: what else is known of the model and the data, for people.
-    metrics: the run's retrieval metrics, where they are known.
+    info: what else is known about the model and the data, for people.
+    metrics: the run's retrieval metrics, if they are known.
 
   Raises:
     UserError: rows that are not finite or lie outside the ball, wrong shapes,
-      ids that stand twice, labels without a class, a taxonomy that lacks one.
+      repeated ids, labels without a class, a taxonomy that lacks a class.
   """
 
   embeddings: np.ndarray

@@ -1,9 +1,8 @@
-"""Files of embeddings, from any framework, and ours with what is known of them.
+"""Files of embeddings, from any framework or from `hier-jax embed`.
 
-An .npz holds `embeddings` and whatever else there is of `labels`, `c`,
-`proxies`, `ids` and `metadata`, a JSON text. Parquet has a row an item, with
-the columns `id`, `embedding` and `label`, and the rest in the metadata of its
-schema.
+An .npz holds `embeddings` and any of `labels`, `c`, `proxies`, `ids` and
+`metadata`, a JSON text. Parquet has one row per item, with the columns `id`,
+`embedding` and `label`; the rest is in the metadata of its schema.
 """
 
 import base64
@@ -51,8 +50,8 @@ class Embedded(NamedTuple):
 def read(path: str | os.PathLike) -> Embedded:
   """Reads a file of embeddings.
 
-  Embeddings of a file without `c` are ranked by cosine, with c = 0 by Euclidean
-  distance, and with c > 0 they are points of the ball of curvature -c.
+  Embeddings from a file without `c` are ranked by cosine, with c = 0 by
+  Euclidean distance, and with c > 0 as points of the ball of curvature -c.
 
   Args:
     path: of the .npz or .parquet.

@@ -23,15 +23,16 @@ METRICS = ('map@r', 'r_precision', 'mrr', 'map')
 
 
 class Task(NamedTuple):
-  """What to rank for whom.
+  """Queries, the gallery to rank for them, and how.
 
   Attributes:
-    queries: what to rank the gallery for.
-    home: path without suffix, beside which files of this task are written.
-    gallery: None means the queries, each left out of its own ranking.
-    taxonomy: tree of the classes; None for no metrics of hierarchy.
+    queries: rows for which the gallery is ranked.
+    home: path without suffix; files of this task are written beside it.
+    gallery: rows to rank; None for the queries, each left out of its own
+      ranking.
+    taxonomy: tree of the classes; None for no hierarchy metrics.
     recall_at: the K of Recall@K.
-    names: what the taxonomy calls the labels; None means their own text.
+    names: the taxonomy's names of the labels; None if it uses their own text.
     ties: see `per_query`.
   """
 
@@ -48,7 +49,7 @@ class Task(NamedTuple):
     """The curvature of queries and gallery, see `Embedded`.
 
     Raises:
-      UserError: they have different ones.
+      UserError: queries and gallery have different curvatures.
     """
     if self.gallery is not None and self.gallery.c != self.queries.c:
       raise UserError(
@@ -59,7 +60,7 @@ class Task(NamedTuple):
     return self.queries.c
 
   def with_c(self, c: float | None) -> 'Task':
-    """The task with this curvature, whatever its files say."""
+    """Returns the task with this curvature, whatever its files say."""
     gallery = self.gallery
     return self._replace(
       queries=self.queries._replace(c=c),
@@ -183,7 +184,7 @@ def export_faiss(task: Task) -> pathlib.Path:
 
 
 def write_json(found: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-  """Writes metrics, atomically; one that is not defined is null."""
+  """Writes metrics atomically, null for a metric that is not defined."""
   known = {
     key: None if isinstance(value, float) and math.isnan(value) else value
     for key, value in found.items()
@@ -193,7 +194,7 @@ def write_json(found: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
 
 
 def as_lines(found: Mapping[str, Any]) -> str:
-  """Metrics as text: first what to know of them, then one a line."""
+  """Metrics as text: first how they were measured, then one per line."""
   # Names of levels are in the keys.
   numbers = {
     plain(key): value

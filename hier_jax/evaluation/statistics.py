@@ -1,9 +1,9 @@
-"""How sure a mean over queries is, and the difference between two runs.
+"""How certain a mean over queries is, and the difference between two runs.
 
-Values are those of each query, as `PerQuery.values` and `GradedPerQuery.values`
-give them: NaN where a query does not count, which all of these leave out.
-Queries of one class are alike, so that an interval or a test that takes each
-for itself is too sure; `clusters` draws whole classes.
+Functions take one value per query, as `PerQuery.values` and
+`GradedPerQuery.values` return them, and leave out NaN, which marks a query that
+does not count. Queries of one class are alike, so an interval or a test that
+treats them as independent is too confident; `clusters` resamples whole classes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
     mean: over the values that count.
     low: lower end of the interval.
     high: upper end.
-    num_values: how many count.
+    num_values: number of values that count.
   """
 
   mean: float
@@ -44,11 +44,12 @@ class PairedTest(NamedTuple):
   """How two runs differ on the same queries.
 
   Attributes:
-    difference: mean of the second less that of the first.
+    difference: mean of the second run minus mean of the first.
     low: lower end of its confidence interval.
     high: upper end.
-    p_value: two-sided, of the hypothesis that the runs are interchangeable.
-    num_values: queries that count.
+    p_value: two-sided p value of the hypothesis that the runs are
+      interchangeable.
+    num_values: number of queries that count.
   """
 
   difference: float
@@ -69,7 +70,8 @@ def bootstrap_ci(
 ) -> Interval:
   """The mean of values and its bootstrap confidence interval.
 
-  With clusters whole ones are drawn, and the mean is that of all values drawn.
+  With clusters, whole clusters are resampled, and the mean is over all values
+  drawn.
 
   Args:
     values: one value a query `[n]`, such as
@@ -125,10 +127,11 @@ def paired_test(
 ) -> PairedTest:
   """Whether the second run is better than the first, query by query.
 
-  The interval is the percentile bootstrap's of the mean difference. The p value
-  is that of a permutation test that swaps the runs query by query, or with
-  clusters cluster by cluster: of the sign flips of the differences, how many
-  lie as far from 0, all of them where they are few, else a random part.
+  The interval is the percentile bootstrap interval of the mean difference. The
+  p value comes from a permutation test that swaps the runs query by query, or
+  cluster by cluster: it is the share of sign flips of the differences whose
+  mean is at least as far from 0. If there are few flips, all are counted, else
+  a random sample.
 
   Args:
     first: values of the first run `[n]`, one a query; NaN where the query does
@@ -142,12 +145,12 @@ def paired_test(
     seed: seed of the random resamples and permutations.
 
   Returns:
-    A `PairedTest`: the mean of the second run less that of the first, its
-    confidence interval, the p value, and how many queries count.
+    A `PairedTest`: the mean of the second run minus the mean of the first, its
+    confidence interval, the p value, and the number of queries that count.
 
   Raises:
-    UserError: see `bootstrap_ci`; runs of unequal length, or of which one has
-      NaN where the other has none.
+    UserError: see `bootstrap_ci`; runs of unequal length, or NaN in one run
+      where the other has a value.
 
   References:
     Smucker, Allan and Carterette, A Comparison of Statistical Significance
@@ -186,11 +189,11 @@ def paired_test(
 def wilson(
   mean: float, num_values: int, *, confidence: float = 0.95
 ) -> Interval:
-  """A confidence interval where only a mean of values in [0, 1] is known.
+  """A confidence interval if only a mean of values in [0, 1] is known.
 
-  Wilson's interval of 0s and 1s, as Recall@K has them. Other values vary less
-  about the same mean: for them it is at least as wide as need be. Values
-  are taken for independent.
+  This is Wilson's interval for values of 0 and 1, such as Recall@K. Other
+  values vary less around the same mean, so for them it is at least as wide as
+  needed. Values are assumed to be independent.
 
   Args:
     mean: of the values, in [0, 1].
@@ -198,7 +201,7 @@ def wilson(
     confidence: confidence level of the interval, in (0, 1).
 
   Raises:
-    UserError: there are no values, or the mean is none of values in [0, 1].
+    UserError: there are no values, or the mean is not in [0, 1].
 
   References:
     Wilson, Probable inference, the law of succession, and statistical

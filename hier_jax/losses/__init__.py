@@ -1,7 +1,7 @@
 """Metric losses and the hierarchical regularizer, as pure functions.
 
-They compute in float32, or in float64 where embeddings are, and so are their
-results; parameters that they initialize are float32.
+Losses compute in float32, or in float64 for float64 embeddings, and return that
+type. Parameters are initialized in float32.
 """
 
 from hier_jax.losses._bounded_ap import hap, roadmap, sup_ap

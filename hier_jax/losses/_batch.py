@@ -39,7 +39,7 @@ def make(
   memory: Memory | None = None,
   axis_name: str | None = None,
 ) -> Pairs:
-  """The `Pairs` of rows that count.
+  """Returns the `Pairs` of the rows that count.
 
   Args:
     z: `[b, d]` embeddings.
@@ -77,14 +77,14 @@ def cosine_similarity(x: ArrayLike, y: ArrayLike) -> jax.Array:
 
 
 def similarity(x: jax.Array, y: jax.Array, c: ArrayLike | None) -> jax.Array:
-  """`[n, m]`: cosines for c None, or minus the distances of that curvature."""
+  """Similarities `[n, m]`: cosines for c None, else minus the distances."""
   if c is None:
     return cosine_similarity(x, y)
   return -poincare.dist_matrix(x, y, c=c)
 
 
 def distance(x: jax.Array, y: jax.Array, c: ArrayLike | None) -> jax.Array:
-  """`[n, m]`: those of the directions for c None, or of that curvature."""
+  """Distances `[n, m]` of that curvature; between directions for c None."""
   if c is not None:
     return poincare.dist_matrix(x, y, c=c)
   return poincare.dist_matrix(numerics.unit(x), numerics.unit(y), c=0) / 2

@@ -1,12 +1,11 @@
 """Losses that bound 1 - average precision from above.
 
-Each takes embeddings `[b, d]` and labels. A row is a query, and its gallery is
-all other rows and those of a memory, ranked by their score: the cosine with
-`c=None`, or with a curvature minus the distance of `poincare.dist`: of points
-of the ball for c > 0, Euclidean at 0. Rows where `where` is false do not
-count, and neither do queries of whose class the gallery has no item; where
-nothing counts the loss is 0 and so is its gradient. `_items` says what they
-cost.
+Each takes embeddings `[b, d]` and labels. Each row is a query. Its gallery is
+all other rows and the rows of the memory, ranked by a score: the cosine with
+`c=None`, else minus `poincare.dist`, which takes points of the ball for c > 0
+and is Euclidean at c = 0. Rows where `where` is false do not count, nor do
+queries without an item of their class in the gallery. If nothing counts, the
+loss and its gradient are 0. `_items` says what these losses cost.
 """
 
 from __future__ import annotations
@@ -101,9 +100,9 @@ def sup_ap(
            sigmoid(t / temperature) + 1/2               for 0 <= t <= delta,
            slope (t - delta) + sigmoid(delta / temperature) + 1/2    beyond.
 
-  H is the paper's, continuous at delta; the authors' program has 1.44 for
-  sigmoid(delta / temperature) + 1/2 = 1.493. At t = 0 it is 1, so that a tie
-  counts against the item and the bound holds.
+  H is the paper's and is continuous at delta; the authors' program uses 1.44 in
+  place of sigmoid(delta / temperature) + 1/2 = 1.493. At t = 0, H is 1: a tie
+  counts against the item, so the bound holds.
 
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
@@ -170,18 +169,19 @@ def roadmap(
 ) -> Float[Array, '']:
   """ROADMAP: (1 - weight) `sup_ap` + weight times the calibration loss.
 
-  That loss makes scores of different queries comparable, and so the batch's AP
-  that of all data: the mean over queries of 1/|P| sum_{i in P} [alpha - s_i]+
-  + 1/|N| sum_{j in N} [s_j - beta]+. The authors' program takes the means over
-  the batch's pairs that are not at 0 instead.
+  The calibration loss makes the scores of different queries comparable, so that
+  the AP of a batch says more about the AP of all data. It is the mean over
+  queries of
+  1/|P| sum_{i in P} [alpha - s_i]+ + 1/|N| sum_{j in N} [s_j - beta]+.
+  The authors' program instead averages over the pairs whose term is not 0.
 
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
     labels: int `[b]`, the class of each row.
-    weight: weight of the calibration loss, lambda of the paper; 0.1 is
-      that of the authors' later program, the first has 1/2.
-    margins: alpha and beta of the paper, (0.9, 0.6) with None; with c they are
-      of minus the distance and must be given.
+    weight: weight of the calibration loss, lambda of the paper. The authors'
+      later program uses 0.1, their first one 1/2.
+    margins: alpha and beta of the paper; None means (0.9, 0.6). With a
+      curvature they bound minus the distance and must be given.
     temperature: see `sup_ap`.
     slope: see `sup_ap`.
     delta: see `sup_ap`.
@@ -270,16 +270,17 @@ def hap(
     rank(i) = 1 + #{j != i of no lower level: s_j >= s_i}
               + sum_{j of lower level} H(s_j - s_i), H as in `sup_ap`.
 
-  Only the last sum has a gradient, as in the authors' program. With one level
-  it is `sup_ap`. The paper adds a clustering loss over the finest classes, for
-  which: 0.9 hap(z, labels) + 0.1 normalized_softmax(z, labels[:, -1], proxies).
+  Only the last sum has a gradient, as in the authors' program. With one level,
+  the loss is `sup_ap`. The paper adds a clustering loss over the finest
+  classes; to do the same, take
+  0.9 hap(z, labels) + 0.1 normalized_softmax(z, labels[:, -1], proxies).
 
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
     labels: int `[b, L]`, the classes of each row, coarsest level first (the
-      authors' have it last). A label may mean another class below another
-      parent.
-    alpha: exponent of the relevance; the greater, the less coarse levels count.
+      authors put it last). The same label below two parents means two classes.
+    alpha: exponent of the relevance; a larger one gives coarse levels less
+      weight.
     temperature: see `sup_ap`.
     slope: see `sup_ap`.
     delta: see `sup_ap`.

@@ -1,4 +1,4 @@
-"""What the losses ask of embeddings and labels."""
+"""Checks of the embeddings and labels that losses are given."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -55,14 +55,14 @@ def regularized(
 ) -> tuple[Float[Array, ''], dict[str, Real[Array, '']]]:
   """metric_weight metric(z, labels) + hier_weight hier(key, z, ...).
 
-  Any loss of rows and labels can be the metric, its own parameters bound:
+  The metric can be any loss of rows and labels with its own parameters bound:
 
     lambda z, y: losses.proxy_anchor(z, y, class_proxies)
     functools.partial(losses.sup_con, c=0.1, memory=memory)
 
   Args:
     metric: function (z, labels) -> scalar; with `axis_name` it must return the
-      whole batch's loss on every device, as those of this package do.
+      whole batch's loss on every device, as the losses of this package do.
     key: PRNG key that `hier` draws with.
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
     labels: int `[b]`, the class of each row.
@@ -70,15 +70,15 @@ def regularized(
       0.
     metric_weight: factor of the metric loss.
     hier_weight: factor of HIER's loss; the number 0 leaves it out.
-    **options: keywords of `hier`, with its defaults; c is the curvature of
-      HIER's ball, the metric loss has its own.
+    **options: keyword arguments of `hier`, with the same defaults. `c` is the
+      curvature of HIER's ball; the metric loss has its own.
 
   Returns:
     (loss, aux): the weighted sum, a scalar; aux is a dict of scalars:
 
     - 'metric': the metric loss, without its weight.
     - 'hier': HIER's loss, without its weight; left out with `hier_weight` 0.
-    - 'hier/<name>': what `hier` monitors; left out likewise.
+    - 'hier/<name>': what `hier` monitors; left out with `hier_weight` 0.
 
   References:
     HIER (CVPR 2023, arXiv 2212.14258).

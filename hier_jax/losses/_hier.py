@@ -153,19 +153,19 @@ def hier(
   """The HIER regularizer: a data term plus a proxy term.
 
   Triplets of the batch and triplets of the proxies themselves are drawn from
-  reciprocal nearest neighbors (`mining.sample_triplets`), and each pays
-  `lca`.
+  reciprocal nearest neighbors (`mining.sample_triplets`). `lca` is the loss of
+  each triplet.
 
-  Of many proxies N are drawn as anchors, without replacement and the same on
-  all devices. Their neighbors are those among all proxies, exactly; their
-  negatives are drawn from N others, which are drawn apart from them. So loss
-  and gradient have the expectation that they have with all proxies as anchors:
-  the anchors of the draw are any of all anchors, and its negatives any of all
-  proxies. This holds of `normalize_by` 'all', which divides by the number of
-  triplets of the draw, given that there is one: of A anchors none is drawn with
-  a chance of C(P - A, N) / C(P, N) < (1 - A / P)^N, and the proxy term is 0
-  then. 'valid' divides by a number that depends on the picks too, and the
-  expectation is off by O(1 / N), as that of any ratio.
+  If there are many proxies, N of them are drawn as anchors, without replacement
+  and the same ones on all devices. Their neighbors are still the exact ones
+  among all proxies; their negatives come from N other proxies, drawn
+  separately. Loss and gradient therefore have the same expectation as with all
+  proxies as anchors: every anchor is equally likely to be drawn, and so is
+  every negative. This holds for `normalize_by` 'all', which divides by the
+  number of triplets drawn, provided that there is one: with A possible anchors,
+  none is drawn with probability C(P - A, N) / C(P, N) < (1 - A / P)^N, and then
+  the proxy term is 0. 'valid' divides by a number that also depends on the
+  picks, so its expectation is off by O(1 / N), as for any ratio.
 
   Args:
     key: PRNG key; the same on all devices.
@@ -174,19 +174,19 @@ def hier(
     labels: int `[b]`, the class of each row.
     hier_proxies: `[P, d]` hierarchical proxies, tangent vectors at 0
       (`init_hier_proxies`).
-    c: curvature of the ball; 0 for Euclidean distances, None for cosine ones on
-      the unit sphere.
-    clip_radius: the clip of the proxies, as in the embedding head; None for no
-      clip.
+    c: curvature of the ball; 0 for Euclidean distances, None for cosine
+      distances on the unit sphere.
+    clip_radius: length to which the proxies are clipped, as in the embedding
+      head; None for no clip.
     temperature: temperature of the LCA picks (tau of the paper); may be traced,
       to anneal it.
     margin: margin of the hinges; may be traced.
-    k: number of nearest neighbors that make reciprocal ones, the row itself
-      included.
+    k: number of nearest neighbors, the row itself included, among which
+      reciprocal ones are found.
     triplets_per_anchor: number of triplets that each anchor draws.
-    proxy_anchors: number N of proxies that are drawn as anchors a step, which
-      makes time and memory grow linearly with P; P or more for all proxies.
-      None for all of up to 512 proxies, and 256 of more. See above.
+    proxy_anchors: number N of proxies drawn as anchors in each step, which
+      makes time and memory linear in P; P or more takes all proxies. None takes
+      all of up to 512 proxies, and draws 256 if there are more. See above.
     estimator: 'gumbel', 'gumbel_rao', 'softmax' or 'argmax', see `lca`.
     shared_noise: see `lca`.
     self_negatives: see `mining.sample_triplets`.
@@ -195,21 +195,21 @@ def hier(
     normalize_by: see `lca`.
     axis_name: mapped axis over whose devices the batch is spread. The rows are
       gathered; each device mines its own rows and its share of the proxies, and
-      works on their triplets. The loss is the whole batch's on every device,
-      and the mean over devices of its gradients (`lax.pmean`) is the whole
-      batch's gradient. A device computes distances of its own rows to all, and
-      to the proxies those of the rows that its triplets name.
+      works on their triplets. Every device returns the whole batch's loss, and
+      the mean of the devices' gradients (`lax.pmean`) is the whole batch's
+      gradient. A device computes distances from its own rows to all rows, and
+      distances to the proxies from the rows that its triplets name.
 
   Returns:
     (loss, aux): the loss, a scalar; aux is a dict of scalars for monitoring,
     without gradient, each of the first seven under 'data/' and 'proxy/':
 
     - 'collision_rate', 'lca_perplexity', 'lca_used': see `lca`.
-    - 'anchors': share of nodes that are anchors; as all that follows, of the
-      proxies drawn.
+    - 'anchors': share of nodes that are anchors. For proxies, this and all that
+      follows is over the drawn ones.
     - 'no_neighbors': share of nodes without any reciprocal neighbor.
     - 'radius': mean norm of the nodes.
-    - 'clipped': share of nodes on the clip sphere; not without a clip.
+    - 'clipped': share of nodes on the clip sphere; left out without a clip.
     - 'data/same_class': share of positives of their anchor's class.
 
   Raises:

@@ -1,9 +1,9 @@
 """Proxies that are drawn as anchors, where there are many.
 
-All P proxies as anchors need the distances of all P to all. With N that are
-drawn, and N others to draw negatives from, triplets name these and some of the
-N k nearest of the anchors. The rows of their distances are all that is made, so
-that time and memory grow linearly with P.
+With all P proxies as anchors, the distances of all P to all P are needed. With
+N drawn anchors and N others to draw negatives from, triplets name only these
+and some of the anchors' N k nearest. Only the distances of these rows are
+computed, so time and memory grow linearly with P.
 """
 
 import functools

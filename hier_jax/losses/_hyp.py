@@ -46,32 +46,33 @@ def hyp(
   For a row i, the other row p of its class and similarities s, with t the
   temperature, -log(e^(s_ip / t) / sum_{a != i} e^(s_ia / t)).
 
-  With more `views` a class, the loss of every ordered pair of them is
+  With more than two `views` of a class, the loss of each ordered pair of views
+  is
 
     -log(e^(s_ip / t) / sum_{a != i of the views of i and p} e^(s_ia / t)),
 
-  a row's view being its place among the rows of its class. It takes no memory:
-  rows of past batches are no views of this batch's classes.
+  where the view of a row is its place among the rows of its class. The loss
+  takes no memory: rows of past batches are not views of this batch's classes.
 
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
-    labels: int `[b]`; each class of the whole batch has `views` rows, anywhere
-      in it. Those of twice as many count as two classes.
+    labels: int `[b]`; each class has `views` rows, anywhere in the whole batch.
+      A class with twice as many rows counts as two classes.
     temperature: divisor t of the similarities.
     views: number of rows of each class, a static int of at least 2.
     c: curvature; the similarity is minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all. A row whose partners
-      do not count is only what others are compared with.
+      do not count still serves as a negative for others.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
   Returns:
-    scalar, the mean over ordered pairs. The authors' program divides by v^2
-    instead of v (v - 1), v being `views`.
+    scalar, the mean over ordered pairs. With v = `views`, the authors' program
+    divides by v^2 instead of v (v - 1).
 
   Raises:
-    ValueError: for fewer than two views, or a number of rows that they do not
-      divide.
+    ValueError: for fewer than two views, or if `views` does not divide the
+      number of rows.
 
   References:
     Ermolov et al., "Hyperbolic Vision Transformers: Combining Improvements in

@@ -1,10 +1,10 @@
 """The items that a query ranks, and sums over them one item at a time.
 
-Every item of a query's class has a rank, which is a sum over the gallery. Those
-`[b, n, n]` terms are never held: the losses rank one item of all queries at a
-time, forwards and backwards. Memory is that of some tables `[b, n]`; time grows
-with b n m, m being the most items that a query of the batch has to rank. There
-are first derivatives only, and in reverse mode only.
+The rank of each item of a query's class is a sum over the gallery. The
+`[b, n, n]` terms are never stored: the losses rank one item of all queries at a
+time, forward and backward. Memory is a few tables `[b, n]`; time grows with b n
+m, where m is the largest number of items that a query of the batch ranks. Only
+first derivatives in reverse mode are supported.
 """
 
 import functools

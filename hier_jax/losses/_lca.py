@@ -35,24 +35,24 @@ def lca(
 ) -> tuple[Float[Array, ''], dict[str, Real[Array, '']]]:
   """The LCA triplet loss of given triplets (HIER, equations 4 to 6).
 
-  For a triplet (i, j, k) two proxies are picked: LCA_ij, near both i and j, and
-  LCA_ijk, near all three. i and j ought to be nearer the first, k nearer the
-  second:
+  For each triplet (i, j, k), two proxies are picked: LCA_ij, near both i and j,
+  and LCA_ijk, near all three. i and j should be nearer to the first, k nearer
+  to the second:
 
     [d(i, ij) - d(i, ijk) + margin]+ + [d(j, ij) - d(j, ijk) + margin]+
       + [d(k, ijk) - d(k, ij) + margin]+,  and 0 where the picks coincide.
 
-  The pick of points with the largest distance m_p to proxy p is drawn from
-  softmax(-m / tau), tau the temperature, and differentiated as if it were a
-  softmax.
+  With m_p the largest distance of the points to proxy p, the pick is drawn from
+  softmax(-m / tau), where tau is the temperature, and differentiated as if it
+  were this softmax.
 
   Args:
-    key: PRNG key of the picks; may be None where `gumbel` is given.
+    key: PRNG key of the picks; may be None if `gumbel` is given.
     dist: `[n, P]` distances, float32 or float64, of the nodes to the proxies.
     triplets: `Triplets` of T rows of `dist`; with `axis_name` this device's
       share of them.
-    gumbel: Gumbel noise of the two picks, float `[2, T, P]`, which is used in
-      place of the key; with the estimator 'gumbel' alone. None draws it.
+    gumbel: Gumbel noise of the two picks, float `[2, T, P]`, used in place of
+      the key; only for the estimator 'gumbel'. None draws it.
     temperature: temperature of the picks (tau); may be traced. No gradient
       reaches it.
     margin: margin of the hinges; may be traced. No gradient reaches it.
@@ -60,14 +60,14 @@ def lca(
       of the noisy logits (official); 'gumbel_rao' averages that derivative over
       the noise that leads to the same pick; 'argmax' picks the nearest and
       differentiates the softmax. None of these three differentiates whether the
-      picks coincide. 'softmax' takes the softmax itself for the pick, p and q;
-      the chance 1 - p.q that picks differ weighs a triplet, and the gradient is
-      that of the loss, this weight's included.
+      picks coincide. 'softmax' uses the softmax vectors p and q themselves as
+      picks; each triplet is weighted by 1 - p.q, the probability that the picks
+      differ, and the gradient is exact, including this weight.
     shared_noise: whether both picks of a triplet see the same noise.
-    normalize_by: 'all' divides by the number of triplets, 'valid' by that of
-      triplets whose picks differ.
-    axis_name: mapped axis whose devices hold a share of the triplets each;
-      `key` and `dist` must be the same on all of them.
+    normalize_by: 'all' divides by the number of triplets, 'valid' by the number
+      of triplets whose picks differ.
+    axis_name: mapped axis over whose devices the triplets are shared out; `key`
+      and `dist` must be the same on all of them.
 
   Returns:
     (loss, aux): the loss, a scalar, is differentiable (reverse mode, once) in
@@ -78,8 +78,8 @@ def lca(
     - 'lca_used': number of proxies picked at all.
 
   Raises:
-    ValueError: for an unknown `estimator` or `normalize_by`, neither a key nor
-      noise, or noise of another shape.
+    ValueError: for an unknown `estimator` or `normalize_by`, if neither a key
+      nor noise is given, or for noise of another shape.
 
   References:
     Jang, Gu and Poole, "Categorical Reparameterization with Gumbel-Softmax"

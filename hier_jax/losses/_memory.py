@@ -2,8 +2,8 @@
 
 Wang et al., "Cross-Batch Memory for Embedding Learning" (CVPR 2020, arXiv
 1912.06798). The memory is explicit state: a loss reads it (`memory=`), and
-after it `enqueue` makes the next one. Not before: a batch's row would meet
-itself there as its own positive.
+`enqueue` then returns the next one. Call `enqueue` after the loss, since
+otherwise each row would find itself in the memory as its own positive.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Memory(NamedTuple):
   """A ring of the latest m rows.
 
   Attributes:
-    embeddings: float32 `[m, d]`; a loss has no gradient by them.
+    embeddings: float32 `[m, d]`; losses have no gradient with respect to them.
     labels: int32 `[m]`, or `[m, L]` for L levels of classes.
     filled: bool `[m]`, which places hold a row.
-    position: int32 scalar, the place that is written next.
+    position: int32 scalar, the place to be written next.
   """
 
   embeddings: Float[Array, 'm d']

@@ -1,12 +1,13 @@
 """The random source of the LCA picks: one small generator per triplet.
 
-The losses need a number for each triplet and proxy, tens of millions a step,
-and threefry would cost more than all that is done with them. So threefry seeds
-a generator of 32 bits for each triplet, Steele, Lea and Flood's SplitMix ("Fast
-Splittable Pseudorandom Number Generators", OOPSLA 2014): a start and an odd
-step of its own, and Wellons's `lowbias32` as the mixing function. What a
-triplet draws depends on its own number alone: not on chunks, nor on devices.
-`experiments/benchmarks/loss/__main__.py` measures it against other sources.
+The losses need a random number for each triplet and proxy, tens of millions in
+a step, and drawing them with threefry would cost more than everything that is
+done with them. Threefry therefore only seeds a 32-bit generator for each
+triplet: Steele, Lea and Flood's SplitMix ("Fast Splittable Pseudorandom Number
+Generators", OOPSLA 2014), with its own start and odd step, and Wellons's
+`lowbias32` as the mixing function. What a triplet draws depends only on its
+number, not on chunks or devices. `experiments/benchmarks/loss/__main__.py`
+measures it against other sources.
 """
 
 from collections.abc import Sequence

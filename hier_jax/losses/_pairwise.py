@@ -1,12 +1,11 @@
 """Losses over the pairs of a batch.
 
 Each takes embeddings `[b, d]` and labels, and compares rows by a similarity:
-the cosine with `c=None`, or with a curvature minus the distance of
-`poincare.dist`: of points of the ball for c > 0, Euclidean at 0. Rows are
-anchors, compared with all rows and with those of a memory; a row is never a
-pair with itself. Rows where `where` is false, and anchors without the pairs a
-loss asks for, do not count; where nothing counts the loss is 0 and so is its
-gradient.
+the cosine with `c=None`, else minus `poincare.dist`, which takes points of the
+ball for c > 0 and is Euclidean at c = 0. Each row is an anchor and is compared
+with all other rows and with the rows of the memory. Rows where `where` is false
+do not count, nor do anchors without the pairs that a loss needs. If nothing
+counts, the loss and its gradient are 0.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def lifted_structure(
 ) -> Float[Array, '']:
   """Lifted structured loss.
 
-  1/2 the mean over positive pairs of [J]+^2, where
+  Half the mean over positive pairs of [J]+^2, where
 
     J_ij = d_ij + log(sum_{k not of i} e^(margin - d_ik)
                       + sum_{l not of j} e^(margin - d_jl)),
@@ -98,7 +97,7 @@ def lifted_structure(
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
     labels: int `[b]`, the class of each row.
-    margin: how much farther than positives negatives should be, alpha of the
+    margin: how much farther negatives should be than positives, alpha of the
       paper.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
@@ -162,10 +161,10 @@ def multi_similarity(
     alpha: factor of the positives' similarities.
     beta: factor of the negatives' similarities.
     base: similarity that both are compared with, lambda of the paper.
-    epsilon: margin of the paper's miner, which keeps negatives more similar
-      than the least similar positive less epsilon, and positives less similar
-      than the most similar negative plus epsilon (paper: 0.1); None keeps all
-      pairs.
+    epsilon: margin of the paper's miner (0.1 in the paper); None keeps all
+      pairs. The miner keeps a negative if its similarity is above the lowest
+      similarity of a positive minus epsilon, and a positive if its similarity
+      is below the highest similarity of a negative plus epsilon.
     c: curvature; the similarity is then minus the distance. None for cosine.
     where: bool `[b]`, the rows that count; None for all.
     memory: `Memory` of past batches, whose rows are compared with as well; None
@@ -274,9 +273,10 @@ def n_pair(
   The mean over positive pairs (i, p) of
   log(1 + sum_{k not of i} e^((s_ik - s_ip) / t)).
 
-  The paper takes one pair of each class, inner products, and a penalty on their
+  The paper takes one pair of each class, inner products, and a penalty on the
   squared norms, since cosines without a temperature cannot reach a small loss.
-  Here they have one and lengths do not count, hence there is no penalty.
+  Here cosines have a temperature and lengths do not count, so no penalty is
+  needed.
 
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.

@@ -1,4 +1,4 @@
-"""Class proxies, and the loss against them that is no softmax."""
+"""Class proxies and Proxy-Anchor, the one loss on them that is no softmax."""
 
 from __future__ import annotations
 
@@ -143,15 +143,16 @@ def proxy_anchor(
     alpha: factor of the cosines.
     margin: how far beyond 0 the cosines should be, delta of the paper.
     where: bool `[b]`, the rows that count; None for all.
-    num_classes: number C of all classes, where each device has the proxies of
-      its share of them: in order, ceil(C / devices), the last ones filled up
-      with anything. None where each has all.
+    num_classes: number C of all classes, if each device holds only the proxies
+      of its share of the classes: ceil(C / devices) of them, in order, the last
+      ones padded with anything. None if each device holds all proxies.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
 
   Returns:
-    the loss, a scalar. A gradient by a share of proxies is summed over the
-    devices as one by rows is: divided by their number it is the whole batch's.
+    the loss, a scalar. As for rows, the gradient with respect to a share of the
+    proxies is a sum over the devices: divided by their number, it is the
+    gradient of the whole batch's loss.
 
   References:
     Kim et al., "Proxy Anchor Loss for Deep Metric Learning" (CVPR 2020,

@@ -1,12 +1,11 @@
 """Losses that rank by sigmoids: smooth stand-ins for AP and Recall@k.
 
-Each takes embeddings `[b, d]` and labels. A row is a query, and its gallery is
-all other rows and those of a memory, ranked by their score: the cosine with
-`c=None`, or with a curvature minus the distance of `poincare.dist`: of points
-of the ball for c > 0, Euclidean at 0. Rows where `where` is false do not
-count, and neither do queries of whose class the gallery has no item; where
-nothing counts the loss is 0 and so is its gradient. `_items` says what they
-cost.
+Each takes embeddings `[b, d]` and labels. Each row is a query. Its gallery is
+all other rows and the rows of the memory, ranked by a score: the cosine with
+`c=None`, else minus `poincare.dist`, which takes points of the ball for c > 0
+and is Euclidean at c = 0. Rows where `where` is false do not count, nor do
+queries without an item of their class in the gallery. If nothing counts, the
+loss and its gradient are 0. `_items` says what these losses cost.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def smooth_ap(
     AP = 1/|P| sum_{i in P} rank(i, P) / rank(i, G),
     rank(i, S) = 1 + sum_{j in S, j != i} sigmoid((s_j - s_i) / temperature).
 
-  The query is no item of its own gallery; in the authors' program it is.
+  The query is not part of its own gallery; in the authors' program it is.
 
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
@@ -143,9 +142,9 @@ def recall_at_k(
              / min(k, |P|),
     rank(i) = 1 + sum_{j != i} sigmoid((s_j - s_i) / temperature).
 
-  An item whose rank is k counts by half, as sigmoid(0). Dividing by min(k, |P|)
-  and the bound by k, which keep a recall in 0..1, are of the authors' program,
-  which has rank_temperature = ks. SiMix is not part of it.
+  An item of rank k counts one half, sigmoid(0). Dividing by min(k, |P|) and
+  bounding by k keep a recall in 0..1; both come from the authors' program,
+  which sets rank_temperature = ks. SiMix is not included.
 
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
@@ -163,7 +162,8 @@ def recall_at_k(
     scalar, the mean over queries and k of 1 - recall.
 
   Raises:
-    ValueError: for no k, a k below 1, or another number of rank_temperature.
+    ValueError: for no k, a k below 1, or a number of rank temperatures that is
+      neither 1 nor the number of k.
 
   References:
     Patel, Tolias and Matas, "Recall@k Surrogate Loss with Large Batches and

@@ -1,10 +1,10 @@
 """What a loss needs to know of the devices its batch is spread over.
 
-A loss gathers the rows it compares with, works on its own rows alone, and sums
+A loss gathers the rows it compares with, works on its own rows only, and sums
 over the devices. Every device then holds the whole batch's loss, and the mean
-over the devices of its gradients (`lax.pmean`) is the whole batch's gradient.
-So it is under `pmap`, under `vmap` and under `shard_map(check_vma=False)`;
-where `shard_map` checks types, gradients are whole as they come.
+of the devices' gradients (`lax.pmean`) is the whole batch's gradient. This
+holds under `pmap`, `vmap` and `shard_map(check_vma=False)`; if `shard_map`
+checks types, each gradient is already the whole batch's.
 """
 
 import jax

@@ -167,7 +167,7 @@ def cos_face(
       do not count.
     proxies: `[C, d]`, one a class; only their directions count.
     scale: factor of the cosines, s of the paper.
-    margin: what the cosine to the row's own class is reduced by, m of the
+    margin: amount subtracted from the cosine to the row's own class, m of the
       paper.
     where: bool `[b]`, the rows that count; None for all.
     num_classes: number of all classes where they are spread over the devices,
@@ -226,10 +226,10 @@ def arc_face(
   num_classes: int | None = None,
   axis_name: str | None = None,
 ) -> Float[Array, '']:
-  """ArcFace: cross-entropy over scale cos(theta), + margin for the class.
+  """ArcFace: cross-entropy over scale cos(theta), own class with a margin.
 
-  The class's logit is scale cos(theta + margin), continued so that it falls
-  with theta up to pi.
+  The logit of the row's own class is scale cos(theta + margin), continued so
+  that it decreases with theta up to pi.
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
@@ -332,11 +332,11 @@ def soft_triple(
 ) -> Float[Array, '']:
   """SoftTriple: cross-entropy over the softly nearest of K centers a class.
 
-  S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck), gamma being the
-  temperature; the logits are scale S, with scale (S - margin) for the class.
-  With a `center_weight` tau, the mean distance of a class's centers is added,
-  which merges those that are not needed:
-  tau / (C K (K - 1)) sum_c sum_{i < j} |w_ci - w_cj|.
+  S(x, c) = sum_k softmax_k(s(x, w_ck) / gamma) s(x, w_ck), where gamma is the
+  temperature; the logits are scale S, with scale (S - margin) for the row's own
+  class. With a `center_weight` tau, the mean distance between a class's centers
+  is added, which merges centers that are not needed: tau / (C K (K - 1)) sum_c
+  sum_{i < j} |w_ci - w_cj|.
 
   Args:
     z: `[b, d]` embeddings; only their directions count.
@@ -346,8 +346,8 @@ def soft_triple(
     scale: factor of the similarities, lambda of the paper.
     temperature: temperature of the softmax over a class's centers, gamma of
       the paper.
-    margin: what the similarity to the row's own class is reduced by, delta of
-      the paper.
+    margin: amount subtracted from the similarity to the row's own class, delta
+      of the paper.
     center_weight: weight of the regularizer, tau of the paper (0.2 there; 0 in
       HIER's program).
     where: bool `[b]`, the rows that count; None for all.

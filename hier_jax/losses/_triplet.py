@@ -1,4 +1,4 @@
-"""The triplet loss, and which triplets of a batch pay it."""
+"""The triplet loss, and which triplets of a batch it is taken over."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def triplet(
   Args:
     z: `[b, d]` embeddings; points of the ball where c is a curvature.
     labels: int `[b]`, the class of each row.
-    margin: how much farther than the positive the negative should be, alpha of
+    margin: how much farther the negative should be than the positive, alpha of
       the paper.
-    mining: 'all' takes all triplets; 'semi_hard' for each positive pair the
-      nearest negative that is farther than the positive, or else the farthest
-      negative (Schroff et al.); 'hard' for each anchor its farthest positive
-      and nearest negative (Hermans et al., equation 5).
+    mining: 'all' takes all triplets. 'semi_hard' takes, for each positive pair,
+      the nearest negative that is farther than the positive, or else the
+      farthest negative (Schroff et al.). 'hard' takes, for each anchor, its
+      farthest positive and nearest negative (Hermans et al., equation 5).
     squared: whether d is the squared distance, as Schroff et al. have it.
     c: curvature of the distance; None for the Euclidean distance of directions.
     where: bool `[b]`, the rows that count; None for all.
@@ -74,7 +74,7 @@ def triplet(
       device.
 
   Returns:
-    scalar, the mean over the triplets taken, those at 0 included.
+    scalar, the mean over the triplets taken, including those whose loss is 0.
 
   Raises:
     ValueError: for an unknown `mining`.

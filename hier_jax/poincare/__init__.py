@@ -6,29 +6,28 @@ The ball of curvature -c is {x in R^d : c |x|^2 < 1} with the metric
 
 Every function takes points as floating-point arrays `[..., d]` of one dtype,
 whose leading dimensions broadcast, and the curvature as the keyword `c`: a
-number, or an array of leading dimensions (one curvature a point), traced or
-not. Functions are differentiable in their points and in c, at c = 0 too. The
+number, or an array with leading dimensions (one curvature per point), traced or
+not. Functions are differentiable in their points and in c, also at c = 0. The
 result has the dtype of the points: float16 and bfloat16 are computed in float32
 and rounded once at the end.
 
-Points on or outside the boundary are no error, for rounding puts them there:
-1 - c|x|^2 is floored at one unit of rounding (1.2e-7 in float32), with
-derivative 0, in every function. `project` brings points back. Values and
-gradients are finite everywhere: at x = y, at 0, on and outside the boundary,
-where coordinates beyond 1,024 radii count as these; infinite ones give NaN.
+Points on or outside the boundary are not an error, since rounding can put them
+there: every function floors 1 - c|x|^2 at one unit of rounding (1.2e-7 in
+float32), with derivative 0. `project` brings points back. Values and gradients
+are finite everywhere: at x = y, at 0, and on and outside the boundary.
+Coordinates beyond 1,024 radii count as 1,024 radii; infinite ones give NaN.
+Tangent vectors, and points if c = 0, may have any length that a float can hold,
+since rows are divided by a power of two before they are squared. (All pairs
+share one.) In float32, processors may treat numbers below 1.2e-38 as 0.
 
-Tangent vectors may have any length that floats have, as may points where c = 0:
-squares are taken of rows divided by a power of two. (All pairs share one.)
-Processors may take numbers below 1.2e-38 for 0 in float32.
-
-Static mistakes raise: TypeError for integers and mixed dtypes, ValueError for
-different d, leading dimensions that do not broadcast, and a negative, NaN or
-infinite c known when the function is called. Of a traced c, negative values
-count as 0.
+Mistakes that can be seen without values raise: TypeError for integers and mixed
+dtypes, ValueError for different d, for leading dimensions that do not
+broadcast, and for a negative, NaN or infinite c that is known when the function
+is called. Negative values of a traced c count as 0.
 
 Formulas follow Ganea, Becigneul and Hofmann, "Hyperbolic Neural Networks"
-(NeurIPS 2018), and Ungar's gyrovector spaces; how they are computed, and what
-is left of the digits, is in `_rounding`, `_analytic` and docs/accuracy.md.
+(NeurIPS 2018), and Ungar's gyrovector spaces. `_rounding` and `_analytic` say
+how they are computed, docs/accuracy.md how many digits are right.
 """
 
 from hier_jax.poincare import wrapped_normal

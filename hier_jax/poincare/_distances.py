@@ -131,18 +131,18 @@ def dist_matrix(
 ) -> Float[Array, '*#batch n m']:
   """All pairwise geodesic distances.
 
-  Memory, that of its gradient included, is a few `[n, m]` matrices; nothing of
-  size n m d is stored. Reverse-mode differentiable in x, y and c (forward mode:
-  `dist(x[:, None], y[None])`).
+  Function and gradient take the memory of a few `[n, m]` matrices; nothing of
+  size n m d is stored. The function is differentiable in x, y and c in reverse
+  mode; for forward mode use `dist(x[:, None], y[None])`.
 
   Args:
     x: points of the ball, `[..., n, d]`.
     y: points of the ball, `[..., m, d]`.
     c: curvature, a number from 0 up, or an array `[...]`.
-    backward: how the gradient is computed. 'rowwise' keeps its digits for close
+    backward: how the gradient is computed. 'rowwise' keeps the digits of close
       pairs; 'matmul' is two to three times faster but loses them. 'auto' looks
-      at the distances: it is row-wise where any pair is nearer than an eighth
-      of its points' norm (coinciding pairs do not count), and always is on a
+      at the distances: it is row-wise if any pair is nearer than an eighth of
+      its points' norm (coinciding pairs do not count), and always row-wise on a
       GPU.
 
   Returns:
@@ -226,7 +226,7 @@ def hyperplane_matrix(
 ) -> Float[Array, '*#batch n k']:
   """All distances to geodesic hyperplanes; see `dist_to_hyperplane`.
 
-  Memory, that of its gradient included, is a few `[n, k]` matrices.
+  Function and gradient take the memory of a few `[n, k]` matrices.
 
   Args:
     x: points of the ball, `[..., n, d]`.
@@ -273,8 +273,9 @@ def busemann(
 ) -> Float[Array, '*#batch']:
   """Busemann function of the ideal point omega / sqrt(c).
 
-  B(x) = log(|omega - sqrt(c) x|^2 / (1 - c|x|^2)) / sqrt(c), the distance to
-  the ideal point relative to that of 0. Its level sets are horospheres.
+  B(x) = log(|omega - sqrt(c) x|^2 / (1 - c|x|^2)) / sqrt(c) is the distance of
+  x to the ideal point minus the distance of 0 to it. Its level sets are
+  horospheres.
 
   Args:
     x: points of the ball, `[..., d]`.

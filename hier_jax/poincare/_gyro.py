@@ -2,8 +2,8 @@
 
 Ungar, "A Gyrovector Space Approach to Hyperbolic Geometry" (2009); Ganea,
 Becigneul and Hofmann, "Hyperbolic Neural Networks" (NeurIPS 2018). The formulas
-are written in t = x + y, S = c|t|^2, a = 1 - c|x|^2 and b = 1 - c|y|^2, in
-which nothing cancels, neither for x near -y nor at the boundary.
+are written in t = x + y, S = c|t|^2, a = 1 - c|x|^2 and b = 1 - c|y|^2; in
+these nothing cancels, neither for x near -y nor at the boundary.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from hier_jax.poincare._riemannian import logmap
 
 
 def weighted_moments(x, gap, weights, c):
-  """What the weighted centroid of points is made of, without cancellation.
+  """The parts of the weighted centroid of points, without cancellation.
 
   With p_i = w_i / (1 - c|x_i|^2), W = sum w_i, P = sum p_i and m = sum p_i x_i
   / P, the Lorentz norm of the weighted sum of the points on the hyperboloid is
@@ -150,10 +150,10 @@ def frechet_mean(
 ) -> Float[Array, '*#batch d']:
   """Weighted Frechet mean: the minimizer of sum w_i d(m, x_i)^2.
 
-  Found by majorization (Lou et al., "Differentiating through the Frechet mean",
-  ICML 2020, algorithm 1), differentiated implicitly in the points, the weights
-  and c: memory does not grow with the steps, one d x d system is solved in the
-  backward pass.
+  The mean is found by majorization (Lou et al., "Differentiating through the
+  Frechet mean", ICML 2020, algorithm 1) and differentiated implicitly in the
+  points, the weights and c: memory does not grow with the number of steps, and
+  the backward pass solves one d x d system.
 
   Args:
     x: points of the ball, `[..., n, d]`.
@@ -162,7 +162,7 @@ def frechet_mean(
     c: curvature, a number from 0 up, or an array `[...]`; at 0 the result is
       the weighted mean.
     max_steps: the largest number of steps of the search, which stops earlier
-      once a step changes the mean by rounding only.
+      once a step changes the mean only by rounding.
 
   Returns:
     Points of the ball, `[..., d]`.

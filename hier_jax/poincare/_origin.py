@@ -54,7 +54,8 @@ _SATURATED = 32.0
 def saturated(u, c):
   """Tangent vectors no longer than those whose `exp0` is on the boundary.
 
-  They lead to the same point, by the same Jacobian, and have finite squares.
+  They map to the same point with the same Jacobian, and their squares are
+  finite.
   """
   length = _SATURATED * lax.stop_gradient(_rounding.radius(c))
   return _rounding.shorten(u, length)
@@ -155,9 +156,9 @@ def project(
   Args:
     x: points `[..., d]`, inside or outside the ball.
     c: curvature, a number from 0 up, or an array `[...]`.
-    margin: share of the radius that is kept free. It is raised to the machine
-      epsilon of the dtype (bfloat16: 7.8e-3), lest rounding undo the
-      projection.
+    margin: share of the radius that is kept free. It is raised to at least the
+      machine epsilon of the dtype (bfloat16: 7.8e-3), so that rounding cannot
+      undo the projection.
 
   Returns:
     Points of the ball, `[..., d]`.
@@ -204,8 +205,8 @@ def riemannian_gradient(
 ) -> Float[Array, '*#batch d']:
   """The identity, whose backward pass multiplies by (1 - c |x|^2)^2 / 4.
 
-  That is the inverse of the metric: what lies before it receives the
-  Riemannian gradient. The curvature receives none through it.
+  The factor is the inverse of the metric: whatever computed x receives the
+  Riemannian gradient. No gradient reaches the curvature through this function.
 
   Args:
     x: points of the ball, `[..., d]`.
@@ -337,8 +338,9 @@ def to_ball(
 ) -> Float[Array, '*#batch d']:
   """Tangent vectors at 0 to trainable points of the ball, as HIER maps them.
 
-  Clip, `exp0`, `project`, `riemannian_gradient` (Kim, Jeong and Kwak, CVPR
-  2023, section 3.1). Embeddings and hierarchical proxies both go through it.
+  Applies a clip, `exp0`, `project` and `riemannian_gradient` (Kim, Jeong and
+  Kwak, CVPR 2023, section 3.1). HIER maps embeddings and hierarchical proxies
+  this way.
 
   Args:
     u: tangent vectors at 0, `[..., d]`.

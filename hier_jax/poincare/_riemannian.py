@@ -166,8 +166,8 @@ def logmap(
   """Logarithmic map at x, inverse of `expmap`: (2/lambda_x) log0((-x) (+) y).
 
   With t = y - x, S = c|t|^2, a and b the two 1 - c|.|^2 and s = S / (a b) it is
-  (a t - S x) asinh(sqrt s) / (sqrt(s (1 + s)) b): analytic at y = x, where its
-  Jacobian in y is the identity, and accurate at the boundary.
+  (a t - S x) asinh(sqrt s) / (sqrt(s (1 + s)) b). This is analytic at y = x,
+  where its Jacobian in y is the identity, and accurate at the boundary.
 
   Args:
     x: points of the ball, `[..., d]`.
@@ -204,9 +204,9 @@ def geodesic(
 ) -> Float[Array, '*#batch d']:
   """The geodesic from x (t = 0) to y (t = 1): exp_x(t log_x(y)).
 
-  On the hyperboloid, with h = sqrt(c) d(x, y), it is the plane curve
-  (sinh((1 - t) h) X + sinh(t h) Y) / sinh(h): for t in [0, 1] nothing cancels,
-  where the logarithm of a point at the boundary would have no digits left.
+  On the hyperboloid, with h = sqrt(c) d(x, y), it is the plane curve (sinh((1 -
+  t) h) X + sinh(t h) Y) / sinh(h). For t in [0, 1] nothing cancels in it,
+  whereas the logarithm of a point at the boundary would have no digits left.
 
   Args:
     t: positions on the geodesic, any real numbers `[...]`.
@@ -246,7 +246,7 @@ def geodesic_unit(
   """The geodesic of unit speed that leaves x in direction v.
 
   Args:
-    t: lengths of the way from x, any real numbers `[...]`.
+    t: lengths to go from x, any real numbers `[...]`.
     x: points of the ball, `[..., d]`.
     v: tangent vectors at x, `[..., d]`; their length does not matter.
     c: curvature, a number from 0 up, or an array `[...]`.

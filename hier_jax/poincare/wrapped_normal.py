@@ -1,6 +1,6 @@
 """The wrapped normal distribution of the ball.
 
-A normal vector of the tangent space at 0, transported to the mean and mapped
+A normal vector of the tangent space at 0 is transported to the mean and mapped
 into the ball by the exponential map (Nagano et al., "A Wrapped Normal
 Distribution on Hyperbolic Space", ICML 2019; in the ball: Mathieu et al.,
 "Continuous Hierarchical Representations with Poincare Variational

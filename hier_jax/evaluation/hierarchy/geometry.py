@@ -21,13 +21,13 @@ class RadiusDepth(NamedTuple):
   """Rank correlations of the distance from the origin and the depth.
 
   Attributes:
-    items: over items, with the depth of their class; NaN where all classes lie
-      equally deep, and for cosine, which knows no radius.
+    items: over items, with the depth of their class; NaN if all classes lie
+      equally deep, and for cosine, which has no radius.
     nodes: over the nodes of the taxonomy that have items, with the radius of
       their centroid.
-    shuffled: `nodes` where the items' labels are shuffled, a mean over some
+    shuffled: `nodes` with the items' labels shuffled, as a mean over several
       shuffles. Centroids of many unlike items lie near the center whatever the
-      taxonomy, so it is far above 0: compare `nodes` with it.
+      taxonomy is, so this is far above 0: compare `nodes` with it.
   """
 
   items: float
@@ -47,15 +47,17 @@ def distance_correlation(
 ) -> float:
   """Spearman's correlation of distances of items and of their classes.
 
-  The latter are edges on the way between them in the taxonomy.
+  The distance of two classes is the number of edges between them in the
+  taxonomy.
 
   Args:
     embeddings: `[n, d]`, any floating dtype.
     labels: classes `[n]`, see `Taxonomy.codes`.
     taxonomy: the classes' tree.
     distance: see `hierarchy_metrics`.
-    c: likewise.
-    max_pairs: all pairs of items, or that many at random.
+    c: see `hierarchy_metrics`.
+    max_pairs: largest number of pairs; if there are more, that many are drawn
+      at random.
     seed: of the draw.
 
   Returns:
@@ -89,7 +91,7 @@ def radius_depth(
   seed: int = 0,
   progress: bool = False,
 ) -> RadiusDepth:
-  """Whether what lies deeper in the taxonomy lies farther from the origin.
+  """Whether items deeper in the taxonomy lie farther from the origin.
 
   Centroids are those of `class_centroids`.
 
@@ -98,7 +100,7 @@ def radius_depth(
     labels: classes `[n]`, see `Taxonomy.codes`.
     taxonomy: the classes' tree.
     distance: see `hierarchy_metrics`.
-    c: likewise.
+    c: see `hierarchy_metrics`.
     num_shuffles: how often the labels are shuffled.
     seed: of the shuffles.
     progress: whether to show a bar on stderr, after some seconds.
@@ -143,7 +145,7 @@ def radius_depth(
 def nearest_centroid(
   centroids, classes: Sequence[str], taxonomy: Taxonomy, *, c: float | None
 ) -> dict[str, float]:
-  """Whether the nearest centroid of each class is that of its kin.
+  """Whether the nearest other centroid of each class belongs to its kin.
 
   Args:
     centroids: `[C, d]` of `class_centroids`.
@@ -152,9 +154,9 @@ def nearest_centroid(
     c: curvature, see `hierarchy_metrics`.
 
   Returns:
-    '<level>/nearest_centroid' of every level but the last: share of the classes
-    with kin at that level whose nearest class centroid is of it; NaN without
-    any.
+    '<level>/nearest_centroid' of every level but the last: of the classes with
+    kin at that level, the share whose nearest class centroid belongs to kin;
+    NaN if no class has kin.
 
   Raises:
     UserError: see `graded_per_query`.

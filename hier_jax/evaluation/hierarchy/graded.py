@@ -1,9 +1,9 @@
 """Retrieval metrics of a gallery that is relevant by degrees.
 
-An item is at level l of a query where the taxonomy's levels 1 to l, counted
-from the coarsest, are the same for both; L is the same class. Memory is
-O(block x gallery): no array of queries x gallery is ever made. Scores are
-made and ranked in float64, in several threads.
+An item is at level l of a query if both belong to the same nodes at the
+taxonomy's levels 1 to l, counted from the coarsest; level L is the same class.
+Memory is O(block x gallery): no array of queries x gallery is ever made. Scores
+are made and ranked in float64, in several threads.
 """
 
 import collections
@@ -36,8 +36,8 @@ _THREADS = min(8, os.cpu_count() or 1)
 class GradedPerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
-  All are 0 where the gallery holds no positive: no item at level 1 for the
-  first three, else no item at that level. `values` has NaN there.
+  A value is 0 if the gallery holds no positive: no item at level 1 for the
+  first three, no item at that level for the others. `values` has NaN there.
 
   Attributes:
     h_ap: `[n]`, hierarchical AP.
@@ -65,7 +65,7 @@ class GradedPerQuery(NamedTuple):
   def values(
     self, level_names: Sequence[str], recall_at: Sequence[int]
   ) -> dict[str, np.ndarray]:
-    """What each query adds to each mean of `hierarchy_metrics`.
+    """The values of single queries whose means `hierarchy_metrics` reports.
 
     This is what `bootstrap_ci` and `paired_test` take.
 
@@ -76,8 +76,8 @@ class GradedPerQuery(NamedTuple):
     Returns:
       Key of `hierarchy_metrics` -> float64 `[n]`: 'h_ap', 'asi', 'ndcg' and
       '<level>/recall@K', '<level>/map', '<level>/ndcg', and at all levels but
-      the last '<level>/map_other_classes'. NaN where the query has no positive
-      and does not count.
+      the last '<level>/map_other_classes'. NaN if the query has no positive and
+      so does not count.
     """
 
     def counted(values, level):
@@ -126,11 +126,11 @@ def graded_per_query(
            in the ideal ranking), l > 0;
     NDCG = DCG / ideal DCG, DCG = sum_k (2^(l_k) - 1) / log2(1 + k).
 
-  rel need not rise with the level: where 2 items are at level 3 and 1 is at
-  level 2, H-AP wants the latter first (and is 1 for no ranking by level). The
-  query counts among no n_l (in the HAPPIER authors' program it does, among
-  those of its class). AP of level l is 1/R_l sum of the precision at the ranks
-  of the R_l items of level l or more.
+  rel need not rise with the level: with 2 items at level 3 and 1 item at level
+  2, H-AP wants the item of level 2 first (so no ranking by level reaches 1).
+  The query itself is in no n_l; in the HAPPIER authors' program it counts as an
+  item of its own class. AP of level l is 1/R_l sum of the precision at the
+  ranks of the R_l items of level l or more.
 
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
@@ -145,11 +145,11 @@ def graded_per_query(
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
       of curvature -c.
     alpha: exponent of H-AP's relevance.
-    drop_same_class: whether items of the query's own class are taken out of
-      the ranking at all levels but the last, where they would hide what is
-      known of their kin. H-AP, ASI and `ndcg` keep them.
-    ties: where items tie (see `per_query`), 'pessimistic' ranks those of lower
-      level first, 'optimistic' the others.
+    drop_same_class: whether to take items of the query's own class out of the
+      ranking at all levels but the last, where they would hide how kin are
+      ranked. H-AP, ASI and `ndcg` keep them.
+    ties: order of items that tie (see `per_query`): 'pessimistic' ranks items
+      of lower level first, 'optimistic' items of higher level.
     block: queries whose scores are held at a time, `block * m * 8` bytes; None
       for 64, or what takes a quarter of a gigabyte where that is less. Each
       thread takes about `60 * (m + L * R)` bytes more, R being the items that
@@ -160,8 +160,8 @@ def graded_per_query(
 
   Raises:
     UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
-      unequal dimensions, labels missing or unknown to the taxonomy, nothing to
-      rank, bad options.
+      unequal dimensions, labels that are missing or not in the taxonomy,
+      nothing to rank, bad options.
 
   References:
     Ramzi et al., Hierarchical Average Precision Training for Pertinent Image

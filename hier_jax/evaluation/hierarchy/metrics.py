@@ -1,4 +1,4 @@
-"""How well embeddings hold a taxonomy: every metric of it under one call."""
+"""How well embeddings hold a taxonomy: all hierarchy metrics in one call."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def hierarchy_metrics(
     taxonomy: the tree of the classes, with L levels.
     recall_at: the values of K to report Recall@K for.
     gallery: items to rank `[m, d]`; None for the queries, each left out of
-      its own ranking. It is ranked only: all but the first two groups of keys
-      look at the queries.
+      its own ranking. Only the first two groups of keys use it; all others look
+      at the queries alone.
     gallery_labels: classes of the gallery `[m]`, given exactly where `gallery`
       is.
     c: curvature: None for cosine, 0 for Euclidean, c > 0 for points of the ball
@@ -69,13 +69,13 @@ def hierarchy_metrics(
     tree: a tree over the queries to measure as well, a `Tree` or the parent of
       each of its nodes; None for no such tree.
     alpha: exponent of H-AP's relevance.
-    drop_same_class: whether items of the query's own class are taken out of
-      the ranking at all levels but the last, see `graded_per_query`.
-    ties: where items tie, 'pessimistic' ranks those of lower level first,
-      'optimistic' the others.
-    max_pairs: largest number of pairs that are correlated; where there are
-      more, that many are drawn at random.
-    max_classes: largest number of classes in the centroid tree; where there are
+    drop_same_class: whether to take items of the query's own class out of the
+      ranking at all levels but the last, see `graded_per_query`.
+    ties: order of items that tie: 'pessimistic' ranks items of lower level
+      first, 'optimistic' items of higher level.
+    max_pairs: largest number of pairs to correlate; if there are more, that
+      many are drawn at random.
+    max_classes: largest number of classes in the centroid tree; if there are
       more, that many are drawn at random.
     max_queries: largest number of queries that are ranked; where there are
       more, that many are drawn at random. None for as many as make `MAX_SCORES`
@@ -101,13 +101,14 @@ def hierarchy_metrics(
     with kin at that level whose nearest class centroid is of it;
     'centroid_tree/<key>', and 'tree/<key>' where a tree is given, the keys of
     `tree_metrics`;
-    'num_queries'. A metric that is not defined, as with one class, is NaN.
-    Where only some queries are ranked 'num_ranked' says how many, and
-    '<key>/ci95' half the width of the 95 % confidence interval of each of their
-    means, for what all queries would give.
+    'num_queries'. A metric that is not defined, for instance with a single
+    class, is NaN. Where only some queries are ranked 'num_ranked' says how
+    many, and '<key>/ci95' half the width of the 95 % confidence interval of
+    each of their means, for what all queries would give.
 
   Raises:
-    UserError: bad arguments, see `graded_per_query`, and a tree that is none.
+    UserError: bad arguments, see `graded_per_query`, and parents that make no
+      tree.
 
   Example:
     >>> from hier_jax import evaluation

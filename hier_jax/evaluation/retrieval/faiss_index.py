@@ -1,4 +1,4 @@
-"""FAISS indexes in which inner products rank as a distance does.
+"""FAISS indexes in which inner products rank like a distance.
 
 `PATH` is an index of lifted vectors that any FAISS program reads; `PATH.npz`
 beside it holds what queries are lifted with.
@@ -60,12 +60,12 @@ class FaissIndex:
       k: number of neighbors.
 
     Returns:
-      inner products `[n, k]` float32, which order as the distance does but are
-      no distances, and rows of the gallery `[n, k]` int64, -1 where it has
-      fewer.
+      inner products `[n, k]` float32, which rank like the distance but are not
+      distances; and rows of the gallery `[n, k]` int64, -1 if it has fewer than
+      k.
 
     Raises:
-      UserError: rows that the distance is not defined for, other dimensions
+      UserError: rows for which the distance is not defined, dimensions other
         than the gallery's, a k that is not a positive integer.
     """
     k = _checks.positive_int('k', k)
@@ -97,15 +97,15 @@ def write_faiss(
       of curvature -c.
     distance: 'cosine', 'euclidean', 'hyperbolic' or 'lorentz', see `per_query`;
       None for the one that c says, which is never 'lorentz'.
-    kind: 'flat' is exact. 'hnsw' is a graph, of about the same size; 'ivfpq'
-      takes some 70 bytes a row, and its inner products are approximate.
+    kind: 'flat' is exact. 'hnsw' is a graph of about the same size. 'ivfpq'
+      takes about 70 bytes per row, with approximate inner products.
 
   Returns:
     The `FaissIndex` that was written.
 
   Raises:
-    UserError: where FAISS is not installed, for rows that the distance is not
-      defined for, and for fewer rows than a compressed index learns from.
+    UserError: FAISS is not installed, rows for which the distance is not
+      defined, fewer rows than a compressed index needs to learn from.
 
   Example:
     >>> import os, tempfile
@@ -142,7 +142,7 @@ def add_faiss(
 ) -> None:
   """Adds rows to an index that was written, atomically.
 
-  Their ids count on from those that are there. The whole index is read.
+  New ids continue after the existing ones. The whole index is read.
 
   Args:
     gallery: rows `[m, d]`, points of the index's space.
@@ -198,14 +198,14 @@ def read_faiss(
 
   Args:
     path: path of the index; its lift is read from `PATH.npz` beside it.
-    mapped: whether the file is mapped into memory, so that a search reads only
-      what it touches. Such an index cannot be added to.
+    mapped: whether to map the file into memory, so that a search reads only
+      what it touches. Rows cannot be added to such an index.
 
   Returns:
     The `FaissIndex`, ready to search.
 
   Raises:
-    UserError: where FAISS is not installed or either file cannot be read.
+    UserError: FAISS is not installed, or one of the files cannot be read.
 
   Example:
     >>> import os, tempfile

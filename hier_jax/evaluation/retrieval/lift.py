@@ -29,22 +29,23 @@ class Lift:
 
   For a fixed query x the hyperbolic distance grows with
   |x - y|^2 / (1 - c |y|^2), which is an inner product in d + 2 dimensions:
-  [x, |x|^2, 1] . w [-2y, 1, |y|^2] with w = 1 / (1 - c |y|^2). The hyperboloid
-  is taken to the ball, its w from the time coordinate. With w = 1 the second
-  dimension is the same for all y: the Euclidean order takes d + 1. Cosine
-  similarity is the inner product of the normalized rows.
+  [x, |x|^2, 1] . w [-2y, 1, |y|^2] with w = 1 / (1 - c |y|^2). Points of the
+  hyperboloid are mapped to the ball, with w from their time coordinate. In
+  Euclidean space w is 1 and one dimension is the same for all y, so d + 1
+  dimensions suffice. Cosine similarity is the inner product of the normalized
+  rows.
 
-  The vectors are made in float64 and relative to a center: that changes no
-  order, and keeps products apart where embeddings crowd far from the origin, as
-  those of an untrained network do.
+  Vectors are computed in float64 and relative to a center. This changes no
+  order, and keeps products distinct if embeddings crowd far from the origin, as
+  they do in an untrained network.
 
   Attributes:
     distance: one of `_spaces.DISTANCES`.
     c: curvature; None for 'cosine', 0 for 'euclidean'.
-    scale: what rows are multiplied by before anything else, a power of 2.
+    scale: power of 2 that rows are multiplied by first.
     center: `[d]` float64, subtracted after that.
-    unit: what the difference is divided by, a power of 2 near its length: all
-      parts of a product are then about as large.
+    unit: power of 2 near the length of the difference, by which it is divided,
+      so that all parts of a product are about equally large.
   """
 
   distance: str
@@ -98,7 +99,7 @@ class Lift:
   def gallery(self, y, dtype=np.float32) -> np.ndarray:
     """Rows `[m, D]` of gallery items `[m, d]`.
 
-    The larger `queries(x) @ gallery(y).T`, the nearer.
+    The larger `queries(x) @ gallery(y).T`, the nearer the item.
     """
 
     def one(y):
@@ -116,8 +117,8 @@ class Lift:
 
     Returns:
       float64 `[n, k]`: 1 - cosine, or the Euclidean or hyperbolic distance. It
-      is as right as the products are: of float32 ones, near 0 it is off by
-      about 1e-3 of the gallery's spread.
+      is as accurate as the products: with float32 products, distances near 0
+      are off by about 1e-3 of the gallery's spread.
     """
     flat, _ = _flat(
       np.asarray(queries, np.float64), self.distance, self.c, self.scale

@@ -56,8 +56,8 @@ def retrieval_metrics(
     labels: classes of the queries `[n]`: numbers, text, bytes or bools.
     recall_at: the values of K to report Recall@K for.
     metrics: any of 'map@r', 'r_precision', 'mrr', 'map' (of the whole ranking)
-      and 'precision@K' for any K. With none but 'mrr' only the best positives
-      are ranked, which is faster.
+      and 'precision@K' for any K. If 'mrr' is the only one, or there are none,
+      only the best positives are ranked, which is faster.
     gallery: items to rank `[m, d]`; None for the queries, each left out of
       its own ranking.
     gallery_labels: classes of the gallery `[m]`, given exactly where `gallery`
@@ -72,20 +72,20 @@ def retrieval_metrics(
       ties; for 'mean' see `per_query`.
     block: number of queries scored at a time; None for what suits the device.
     tile: number of gallery rows scored at a time, rounded up to a power of two;
-      None likewise.
-    product: 'float32', or 'bfloat16' to multiply in it first, with the same
-      result.
+      None for what suits the device.
+    product: 'float32'; or 'bfloat16' to multiply in bfloat16 first, with the
+      same result.
     devices: devices that the gallery is spread over; None for all local
       devices.
     progress: whether to show a bar on stderr, after some seconds.
 
   Returns:
     'recall@K' for every K and the metrics, float64 means in [0, 1];
-    'num_queries'; 'num_without_positive', how many of these have no positive in
-    the gallery and are left out of the means; 'num_tied' and 'num_unresolved',
-    of how many any of the metrics depends on the order of ties, or is only
-    bounded (see `PerQuery`); 'distance' and 'ties', what was ranked by; with
-    `product='bfloat16'` 'num_repeated'.
+    'num_queries'; 'num_without_positive', the number of queries without a
+    positive in the gallery, which the means leave out; 'num_tied' and
+    'num_unresolved', the numbers of queries of which a metric depends on the
+    order of ties or is only bounded (see `PerQuery`); 'distance' and 'ties', by
+    which items were ranked; with `product='bfloat16'` 'num_repeated'.
 
   Raises:
     UserError: bad arguments (see `per_query`), a K that is not a positive

@@ -19,8 +19,8 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Finds the k nearest rows of a gallery for each of a few queries.
 
-  All is computed in float64, on the host; for many queries, or a gallery that
-  does not fit into memory, see `write_faiss`.
+  Everything is computed in float64 on the host; for many queries, or a gallery
+  that does not fit into memory, see `write_faiss`.
 
   Args:
     queries: `[n, d]`, points of the gallery's space.
@@ -30,12 +30,12 @@ def nearest(
       of curvature -c.
 
   Returns:
-    Distances `[n, min(k, m)]` float64, 1 - cosine for cosine, the smallest
-    first, and rows of the gallery `[n, min(k, m)]` int64. Of equal distances
-    the one of the first row comes first.
+    Distances `[n, min(k, m)]` float64 (1 - cosine for cosine), the smallest
+    first, and rows of the gallery `[n, min(k, m)]` int64. Of equal distances,
+    the lower row comes first.
 
   Raises:
-    UserError: rows that the distance is not defined for, other dimensions than
+    UserError: rows for which the distance is not defined, dimensions other than
       the gallery's, a k that is not a positive integer.
 
   Example:

@@ -1,9 +1,9 @@
 """Exact ranks of the positives of each query, and what follows from them.
 
-Works on plain arrays. Memory is O(block x tile) beside copies of the embeddings
-in float32 and, where queries go through float64, in that: no array of queries x
-gallery is ever made. All comes from the ranks of a query's positives: see
-`_ranking`, and `_exact` for what float32 leaves open.
+Everything works on plain arrays. Memory is O(block x tile) beside copies of the
+embeddings in float32, and in float64 if queries need it: no array of queries x
+gallery is ever made. All metrics follow from the ranks of a query's positives:
+see `_ranking`, and `_exact` for what float32 leaves open.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ MEANS = {
 class PerQuery(NamedTuple):
   """Results of each query, in the order of the queries, as NumPy arrays.
 
-  All are 0 where the gallery holds no positive; `values` has NaN there. `ap`,
-  `r_precision`, `full_ap` and `precision` are None where only the best positive
+  Values are 0 if the gallery holds no positive; `values` has NaN there. `ap`,
+  `r_precision`, `full_ap` and `precision` are None if only the best positive
   was asked for.
 
   Attributes:
     rank: `[n]` float64, rank of the best positive from 1.
-    num_positives: `[n]` int32, R: the positives that the gallery holds.
+    num_positives: `[n]` int32, the number R of positives in the gallery.
     reciprocal_rank: `[n]` float64, 1 / rank.
     recall: `[n, K]` float64, whether the rank is K or better, for every K of
-      `recall_at`; where ties are 'expected' the probability of that.
+      `recall_at`; with ties 'expected', the probability of that.
     tied: `[n]` bool, whether any of these depends on the order of what ties.
-    unresolved: `[n]` bool, whether any of these is a bound: float32 could not
-      tell items apart, and float64 would have taken too long.
+    unresolved: `[n]` bool, whether any of these is only a bound, because
+      float32 could not tell items apart and float64 would have taken too long.
     ap: `[n]` float32, AP@R = 1/R sum_{k <= R} precision@k rel(k).
     r_precision: `[n]` float32, the share of positives among the first R.
     full_ap: `[n]` float32, 1/R sum_k precision@k rel(k) of the whole ranking.
@@ -56,8 +56,8 @@ class PerQuery(NamedTuple):
       every k of `precision_at`.
     recall_at: the K of `recall`.
     precision_at: the k of `precision`.
-    num_repeated: queries that bfloat16 was not enough for; None where it was
-      not asked for.
+    num_repeated: number of queries for which bfloat16 was not enough; None if
+      it was not asked for.
   """
 
   rank: np.ndarray
@@ -75,16 +75,16 @@ class PerQuery(NamedTuple):
   num_repeated: int | None = None
 
   def values(self) -> dict[str, np.ndarray]:
-    """What each query adds to each mean of `retrieval_metrics`.
+    """The values of single queries whose means `retrieval_metrics` reports.
 
-    This is what `bootstrap_ci` and `paired_test` take: they leave out NaN, so
-    that their mean is that of `retrieval_metrics`.
+    Pass these to `bootstrap_ci` and `paired_test`: both leave out NaN, so their
+    mean is the one that `retrieval_metrics` reports.
 
     Returns:
       Key of `retrieval_metrics` -> float64 `[n]`: 'recall@K' and 'precision@K'
       of every K asked for, 'mrr' and, unless only the best positives were
-      ranked, 'map@r', 'r_precision' and 'map'. NaN where the gallery holds no
-      positive and the query does not count.
+      ranked, 'map@r', 'r_precision' and 'map'. NaN if the gallery holds no
+      positive and the query so does not count.
     """
     columns = dict(zip(recall_keys(self.recall_at), self.recall.T, strict=True))
     if self.precision is not None:
@@ -121,19 +121,19 @@ def per_query(
 ) -> PerQuery:
   """Rank of the best positive and precisions of every query.
 
-  Items are ranked in float32, with a bound of its rounding, and what that
-  leaves open is ranked in float64 on the host. Two items tie where float64
-  cannot tell them apart: by about 1e-16 d of the largest part of their score.
-  So whatever is equal in exact arithmetic ties: identical rows, integers,
-  mirror images, permuted coordinates, by every distance. (Near the boundary of
-  the ball, 1 - c|y|^2 of a float64 point is known to 1e-16 only: what differs
-  by less ties too.) Float64 takes 2^37 products or a quarter of all, whichever
-  is more; what is left then is `unresolved`, and ties.
+  Items are ranked in float32 with a bound on its rounding errors; what this
+  leaves open is ranked in float64 on the host. Two items tie if float64 cannot
+  tell them apart, that is, within about 1e-16 d of the largest part of their
+  score. Whatever is equal in exact arithmetic therefore ties, by every
+  distance: identical rows, integers, mirror images, permuted coordinates. (Near
+  the boundary of the ball, 1 - c|y|^2 of a float64 point is known only to
+  1e-16; smaller differences tie too.) Float64 takes at most 2^37 products or a
+  quarter of all, whichever is more; what remains then is `unresolved` and ties.
 
   Args:
     embeddings: queries `[n, d]`, any floating dtype.
-    labels: classes of the queries `[n]`: numbers, text, bytes or bools, and
-      those of the gallery alike. They are compared exactly.
+    labels: classes of the queries `[n]`: numbers, text, bytes or bools, the
+      same kind as in the gallery. They are compared exactly.
     gallery: items to rank `[m, d]`; None means the queries, each of
       which is then left out of its own ranking (by index). Nothing is left out
       of a given gallery.
@@ -147,26 +147,25 @@ def per_query(
       first. None for the one that c says, which is never 'lorentz'.
     ties: where a positive and a negative tie, 'pessimistic' ranks the negative
       first and 'optimistic' the positive. 'expected' gives the mean of every
-      attribute over all orders of what ties. 'mean' is half way between the
-      pessimistic and the optimistic rank of each positive, and everything else
-      is made of those ranks: that is no mean of anything else.
+      attribute over all orders of what ties. 'mean' ranks each positive half
+      way between its pessimistic and its optimistic rank and computes
+      everything else from these ranks, so other metrics are not means.
     recall_at: the values of K to fill `PerQuery.recall` for.
     precision_at: the values of k to fill `PerQuery.precision` for.
-    best_only: whether the rank of the best positive is enough; every other one
-      costs a tenth of the matrix product or less. Not where ties are
-      'expected'.
+    best_only: whether to rank only the best positive; every other one costs a
+      tenth of the matrix product or less. Not allowed with ties 'expected'.
     block: number of queries scored at a time; None for what suits the device.
     tile: number of gallery rows scored at a time, rounded up to a power of two;
-      None likewise.
-    product: 'bfloat16' multiplies in it first. The result is the same; what
-      pays depends on the device and on how far positives and negatives are
-      apart.
+      None for what suits the device.
+    product: 'bfloat16' multiplies in bfloat16 first. The result is the same;
+      whether it is faster depends on the device and on how far apart positives
+      and negatives are.
     devices: devices that the gallery is spread over; all local devices by
-      default. With those of several processes (`jax.devices()`) every process
-      makes the same call and has the whole result.
+      default. With devices of several processes (`jax.devices()`), every
+      process makes the same call and gets the whole result.
     progress: whether to show a bar on stderr, after some seconds.
-    attributes: names of the attributes of the result that have to be right;
-      ties that only others depend on are not resolved.
+    attributes: names of the attributes of the result that must be exact; ties
+      that matter only to others are not resolved.
 
   Returns:
     A `PerQuery` of arrays in the order of the queries.
