@@ -34,6 +34,7 @@ extensions = [
   'mathml',
   'plain_docstrings',
   'repository_pages',
+  'streams',
   'tables',
 ]
 exclude_patterns = ['_build', '**/.ipynb_checkpoints', '**/jupyter_execute']
@@ -46,7 +47,6 @@ myst_heading_anchors = 4
 nb_execution_mode = 'cache'
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
-nb_merge_streams = True
 
 default_role = 'py:obj'
 add_module_names = False

@@ -87,8 +87,9 @@ def _config_rows(keys: Iterable[str], flat: dict) -> str:
     # Names of losses have a page of their own.
     allowed = 'see {doc}`losses`' if key == 'loss.metric' else allowed
     default, kind = _value(flat[key]), _kind(key, flat[key])
-    rows.append([f'`{key}`', kind, f'`{default}`', allowed, text, symbol])
-  titles = 'key', 'type', 'default', 'allowed', 'meaning', "paper's symbol"
+    text = f'{text} (*{symbol}* in HIER)' if symbol else text
+    rows.append([f'`{key}`', kind, f'`{default}`', allowed, text])
+  titles = 'key', 'type', 'default', 'allowed', 'meaning'
   return table(titles, rows)
 
 
@@ -202,7 +203,7 @@ def _notebooks() -> str:
   files = (ROOT / 'docs' / 'notebooks').glob('*.*')
   names = sorted(x.stem for x in files if x.suffix in ('.ipynb', '.md'))
   entries = '\n'.join(f'notebooks/{name}' for name in names)
-  return f'```{{toctree}}\n:caption: Notebooks\n\n{entries}\n```'
+  return f'```{{toctree}}\n:caption: Notebooks\n:hidden:\n\n{entries}\n```'
 
 
 SOURCES: dict[str, Callable[[], str]] = {

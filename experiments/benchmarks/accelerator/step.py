@@ -1,6 +1,6 @@
 """The training step beside PyTorch's: the same model, batch and card.
 
-Ours is `cub.py:dino_vits16` without HIER: ViT-S/16, Proxy-Anchor of 100
+Ours is `cub:dino_vits16` without HIER: ViT-S/16, Proxy-Anchor of 100
 classes, AdamW, bfloat16. PyTorch's is timm's ViT under torch.compile, with
 fused attention, autocast to bfloat16 and the fused AdamW.
 """

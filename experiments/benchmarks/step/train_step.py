@@ -1,6 +1,6 @@
 """What a whole training step costs, and how soon a run takes its first.
 
-The step of `cub.py:dino_vits16`, a ViT-S/16 on 180 images of 224 pixels with
+The step of `cub:dino_vits16`, a ViT-S/16 on 180 images of 224 pixels with
 Proxy-Anchor and HIER: its time and memory, HIER's share of it, its compilation
 with an empty and with a filled cache; and the time from the start of a killed
 run's second process to its first step. On an accelerator the same command
