@@ -18,14 +18,14 @@ _EDGES = ['child', 'parent']
 class Taxonomy:
   """The classes as leaves of a tree, made by `from_csv` or `from_levels`.
 
-  Levels are counted from the root, which is none. A class that lies higher than
-  others stands for itself at the levels below it, so that every class has a
-  node at each level and the last level is the class.
+  Levels are counted from the root, which is not a level. A class that lies
+  higher than others stands for itself at the levels below it, so every class
+  has a node at each level and the last level is the class itself.
 
   Attributes:
     classes: names `[C]`.
     path: int32 `[C, L]`, the node of each class at each level, coarsest first.
-      A node has one number at all levels.
+      A node has the same number at all levels.
     depth: int32 `[C]`, edges from the root down to the class, 1 to L.
     level_names: L names, coarsest first.
     node_names: what the nodes are called, by number.
@@ -49,21 +49,22 @@ class Taxonomy:
   def from_csv(cls, path: str | os.PathLike[str]) -> 'Taxonomy':
     """Reads a taxonomy from a CSV file with a header, in UTF-8.
 
-    Either one row a class: the class first, then its ancestors from coarse to
-    fine; the header names the levels and cells left empty at the end of a row
-    make the class lie higher:
+    Either each row is a class: the class first, then its ancestors from coarse
+    to fine. The header names the levels; empty cells at the end of a row make
+    the class lie higher:
 
       species,order,family
       lion,carnivora,felidae
       platypus,monotremata,
 
-    Or, where the header is `child,parent`, one row an edge. The one node that
-    is no child (or whose parent is empty) is the root and no level; nodes that
-    are no parent are the classes. Levels are then `level1`, ..., `class`.
+    Or, if the header is `child,parent`, each row is an edge. The one node that
+    is not a child (or whose parent is empty) is the root, which is not a level;
+    nodes that are not parents are the classes. Levels are then called `level1`,
+    ..., `class`.
 
     Raises:
-      UserError: a file that cannot be read or is not such a table; rows of
-        another length than the header; classes that stand twice; nodes with
+      UserError: a file that cannot be read or is not such a table; rows that
+        are longer or shorter than the header; repeated classes; nodes with
         several parents; cycles; no root or several; more than 255 levels.
     """
     header, rows = _rows.read_rows(path)
@@ -85,19 +86,19 @@ class Taxonomy:
     classes: Sequence[object] | None = None,
     level_names: Sequence[str] | None = None,
   ) -> 'Taxonomy':
-    """A taxonomy of arrays.
+    """Makes a taxonomy from arrays.
 
     Args:
       levels: `[C, A]`, what each class belongs to at each level above the
         classes, coarsest first; integers or strings. -1 or '' at the end of a
         row makes that class lie higher.
       classes: names `[C]` or integers; None for 0 .. C - 1.
-      level_names: names of the A levels and of that of the classes; None for
+      level_names: names of the A levels and of the classes' own level; None for
         `level1`, ..., `class`.
 
     Raises:
-      UserError: another shape or dtype; classes that stand twice; nodes with
-        several parents.
+      UserError: wrong shapes or dtypes; repeated classes; nodes with several
+        parents.
     """
     levels = np.asarray(levels)
     if levels.ndim != 2 or not len(levels) or levels.dtype.kind not in 'iuU':
@@ -130,18 +131,18 @@ class Taxonomy:
 
   @property
   def num_levels(self) -> int:
-    """L, the number of levels with that of the classes."""
+    """L, the number of levels, including the classes' own level."""
     return self.path.shape[1]
 
   def codes(self, labels: ArrayLike, name: str = 'labels') -> np.ndarray:
-    """Row of each label's class, int64 `[n]`.
+    """Returns the row of each label's class, int64 `[n]`.
 
     Args:
       labels: `[n]`, strings or integers; a class is found by its name as text.
       name: what messages call the labels.
 
     Raises:
-      UserError: labels that are missing, or classes that the taxonomy lacks.
+      UserError: missing labels, or classes that are not in the taxonomy.
     """
     labels = np.asarray(labels)
     text = np.array([_as_text(x) for x in labels.tolist()])
@@ -163,7 +164,7 @@ class Taxonomy:
     return np.array([row[x] for x in used], np.int64)[inverse.reshape(-1)]
 
   def labeled(self, names: Mapping[int, str] | Mapping[str, str]) -> 'Taxonomy':
-    """The classes that labels stand for, called by these.
+    """Returns the classes that labels stand for, renamed to these labels.
 
     Args:
       names: label -> name of its class.
@@ -180,7 +181,7 @@ class Taxonomy:
     )
 
   def common_levels(self, a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """How many levels, from the coarsest, two classes share: uint8.
+    """Number of levels that two classes share, from the coarsest on: uint8.
 
     Args:
       a: rows of the first classes, integers of any shape.
@@ -205,7 +206,7 @@ class Taxonomy:
     return self.depth[a] + self.depth[b] - 2 * self.lca_depth(a, b)
 
   def parents(self) -> np.ndarray:
-    """The tree as the parent of each node, int64; -1 is the root's.
+    """The tree as the parent of each node, int64; -1 for the root.
 
     The leaves are nodes 0 .. C - 1, the classes; inner nodes come after them
     and the root last.

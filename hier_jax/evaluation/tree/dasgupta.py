@@ -12,9 +12,9 @@ def dasgupta_cost(tree, similarity, *, normalize: bool = False) -> float:
   """Dasgupta's cost of a tree: similar items should meet low in it.
 
   sum_{i < j} w_ij (items below the lowest common ancestor of i and j). The
-  normalized cost is that over n sum_{i < j} w_ij: the mean share of all items
-  that the smallest subtree of a pair holds, pairs drawn by w; 1 where all meet
-  at the root only. Less is better.
+  normalized cost divides this by n sum_{i < j} w_ij. It is the mean share of
+  all items that lies in the smallest subtree of a pair, weighted by w; it is 1
+  if all pairs meet only at the root. Lower is better.
 
   Args:
     tree: a `Tree` over the items, or the parent of each of its nodes.
@@ -23,8 +23,8 @@ def dasgupta_cost(tree, similarity, *, normalize: bool = False) -> float:
     normalize: whether to divide.
 
   Raises:
-    UserError: not a tree, similarities of another shape, negative or not
-      finite or not symmetric, and where normalized none above 0.
+    UserError: not a tree; similarities that have another shape, are negative,
+      not finite or not symmetric; if normalized, no similarity above 0.
 
   References:
     Dasgupta, A Cost Function for Similarity-Based Hierarchical Clustering,
@@ -61,11 +61,11 @@ def dasgupta_cost(tree, similarity, *, normalize: bool = False) -> float:
 
 
 def taxonomic_cost(tree, labels, taxonomy: Taxonomy) -> float:
-  """`dasgupta_cost` of a tree where kin are similar, normalized.
+  """The normalized `dasgupta_cost` with similarities from a taxonomy.
 
-  The similarity of two items is the share of the taxonomy's levels at which
-  they are the same. O(L n log n), without an array of it; NaN where no two
-  items share a level.
+  The similarity of two items is the share of the taxonomy's levels that they
+  have in common. Time is O(L n log n), without an array of similarities; the
+  cost is NaN if no two items share a level.
 
   Args:
     tree: a `Tree` over the items, or the parent of each of its nodes.

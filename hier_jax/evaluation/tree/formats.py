@@ -1,8 +1,7 @@
 """Trees as files: JSON, Newick, GraphML and DOT.
 
-All are made without recursion, so that a chain of thousands of nodes is no
-trouble, and written as they are made, a node or two at a time. Equal trees make
-equal files.
+Writers use no recursion, so a chain of thousands of nodes works, and they write a
+node or two at a time. Equal trees make equal files.
 """
 
 import itertools
@@ -37,7 +36,7 @@ _NODES = 1 << 16
 def write_tree(tree: Tree, path: str | os.PathLike[str]) -> None:
   """Writes a tree in the format that the ending of the path names.
 
-  A file that is there already stays whole until the new one is.
+  An existing file is replaced only by a complete new one.
 
   Args:
     tree: the tree to write; `to_json`, `to_newick`, `to_graphml` and `to_dot`
@@ -98,10 +97,10 @@ def read_json(path) -> Tree:
 
 
 def node_labels(tree: Tree) -> list[str]:
-  """What the nodes are called.
+  """Returns the names of the nodes.
 
-  Leaves by their names, or numbers where the tree has no names; row 7 of the
-  proxies 'proxy 7'; other nodes ''.
+  Leaves have their names, or numbers if the tree has no names; row 7 of the
+  proxies is 'proxy 7'; other nodes are ''.
   """
   n = tree.num_leaves
   leaves = map(str, range(n)) if tree.names is None else tree.names
@@ -113,11 +112,11 @@ def node_labels(tree: Tree) -> list[str]:
 def to_json(tree: Tree) -> str:
   """A JSON object, a line a node, which `read_json` reads back.
 
-  Its 'format' is 'hier_jax tree 1', 'num_leaves' is n, and 'nodes' is a list in
-  the order of the nodes: 'id', the node's number; 'parent', that of its parent,
-  null for the root; and, where the tree has them, 'name' (of leaves), 'proxy'
-  (of nodes that are one), 'radius', 'height' and 'length', see `Tree`. A flat
-  table like this is what d3.stratify takes.
+  Its 'format' is 'hier_jax tree 1', 'num_leaves' is n, and 'nodes' lists the
+  nodes in order: 'id', the node's number; 'parent', its parent's number, null
+  for the root; and, if the tree has them, 'name' (of leaves), 'proxy' (of nodes
+  that are proxies), 'radius', 'height' and 'length', see `Tree`. d3.stratify
+  takes such a flat table.
   """
   return ''.join(_json(tree))
 

@@ -1,4 +1,4 @@
-"""Whether the common ancestors of a tree are those of a taxonomy."""
+"""Whether common ancestors in a tree agree with a taxonomy."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,17 @@ from hier_jax.evaluation.tree.structure import as_tree
 
 
 class LcaAgreement(NamedTuple):
-  """How a tree's common ancestors agree with those of a taxonomy.
+  """How well a tree's common ancestors agree with a taxonomy's.
 
   Attributes:
-    spearman: rank correlation of the depths of the pairs' common ancestors;
-      NaN where one of both is the same for all pairs.
-    kendall: likewise, Kendall's tau-b.
-    triplets: share of the triples of items i, j, k, where by the taxonomy i and
-      j meet below i and k, that the tree orders so too; NaN without any.
-    tied: share where in the tree both meet at one node: they count as wrong.
+    spearman: rank correlation of the depths of pairs' common ancestors in both
+      trees; NaN if the depth is the same for all pairs in one of them.
+    kendall: the same by Kendall's tau-b.
+    triplets: of the triples i, j, k in which, by the taxonomy, i and j meet
+      below i and k, the share that the tree orders in the same way; NaN if
+      there are none.
+    tied: share in which both meet at the same node of the tree; these count as
+      wrong.
   """
 
   spearman: float
@@ -46,12 +48,14 @@ def lca_agreement(
     tree: a `Tree` over the items, or the parent of each of its nodes.
     labels: classes of the items `[n]`, see `Taxonomy.codes`.
     taxonomy: the classes' tree.
-    node_depth: how deep each node lies `[num_nodes]`, such as minus the height
-      of a linkage or the distance of a proxy from the origin; None for the
-      number of edges above it. The correlations compare it between branches;
-      the triples only ask which of two nodes is above the other.
-    max_pairs: pairs that are correlated: all, or that many at random.
-    max_anchors: items i whose triples are counted: all, or that many at random.
+    node_depth: depth of each node `[num_nodes]`, such as minus the height of a
+      linkage or the distance of a proxy from the origin; None for the number of
+      edges above it. The correlations compare depths between branches; the
+      triples only ask which of two nodes is above the other.
+    max_pairs: largest number of pairs to correlate; of more, that many are
+      drawn.
+    max_anchors: largest number of items i whose triples are counted; of more,
+      that many are drawn.
     seed: of the draws.
     progress: whether to show a bar on stderr, after some seconds.
 

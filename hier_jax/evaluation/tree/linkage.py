@@ -1,4 +1,4 @@
-"""Trees by agglomerative clustering: decoders, and baselines to beat."""
+"""Trees by agglomerative clustering: decoders of a hierarchy, and baselines."""
 
 from __future__ import annotations
 
@@ -39,16 +39,17 @@ def linkage_tree(
 ) -> Tree:
   """The binary tree that agglomerative clustering makes of items.
 
-  By the distance of the items it is a baseline. Two others decode a hierarchy,
-  for they look at where the lowest common ancestor (LCA) of two items lies:
+  With the distance of the items, the tree is a baseline. Two other
+  dissimilarities decode a hierarchy, since they depend on where the lowest
+  common ancestor (LCA) of two items lies:
 
-  - 'lca_depth': how much nearer the origin the hyperbolic LCA is, the point
-    nearest the origin of the geodesic between the items, than the farthest of
-    all items. With the method 'single' it is the decoding of HypHC. It sees no
-    proxies.
-  - 'lca_proxy': how far from the items the LCA of HIER's loss is,
-    min_p max(d_ip, d_jp) over proxies p. Unlike `proxy_tree` it compares no
-    proxy with another, so that their radii do not matter.
+  - 'lca_depth': the hyperbolic LCA is the point of the geodesic between the
+    items that is nearest to the origin; this is how much nearer to the origin
+    it lies than the farthest of all items. With the method 'single', this is
+    the decoding of HypHC. It uses no proxies.
+  - 'lca_proxy': the distance of the items to the LCA of HIER's loss, min_p
+    max(d_ip, d_jp) over proxies p. Unlike `proxy_tree`, it never compares one
+    proxy with another, so their radii do not matter.
 
   Time is O(n^2 d), for 'lca_proxy' O(n^2 P); memory is O(n^2).
 
@@ -66,13 +67,13 @@ def linkage_tree(
     names: names of the n items; None for a tree without names.
 
   Returns:
-    A tree with `height`, the dissimilarity of the two clusters that meet in a
-    node, and `length`, its differences.
+    A tree with `height`, the dissimilarity of the two clusters that a node
+    joins, and `length`, the difference in height along an edge.
 
   Raises:
     UserError: rows with NaN or Inf, points outside the ball, wrong shapes,
       unequal dimensions, one item or more than `MAX_ITEMS`, options that are
-      unknown or do not go together, wrong `names`.
+      unknown or contradict each other, wrong `names`.
 
   References:
     Chami et al., From Trees to Continuous Embeddings and Back: Hyperbolic

@@ -1,4 +1,4 @@
-"""Every metric of how a tree over items holds a taxonomy, under one call."""
+"""How well a tree over items holds a taxonomy: all tree metrics in one call."""
 
 from collections.abc import Sequence
 

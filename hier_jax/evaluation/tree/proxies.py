@@ -36,21 +36,21 @@ def proxy_tree(
 ) -> Tree:
   """The tree that hierarchical proxies make of items, by the rule of the loss.
 
-  HIER takes for the lowest common ancestor (LCA) of nodes i and j the proxy p
-  with the smallest max(d_ip, d_jp). The parent of a node i is the ancestor that
-  this rule finds most often for (i, j), j among the reciprocal k nearest
-  neighbors of i; for (i, i) where there are none. At k = 1 that is the nearest
-  proxy, and the lowest ancestor that the rule has for i: the nearest proxy of i
-  is the LCA of i and every j that is nearer to it than i. A larger k asks that
-  the ancestor be common to i and others, and passes over those that have fewer
-  descendants than i has neighbors.
+  In HIER, the lowest common ancestor (LCA) of nodes i and j is the proxy p with
+  the smallest max(d_ip, d_jp). The parent of a node i is the ancestor that this
+  rule finds most often for (i, j), with j among the reciprocal k nearest
+  neighbors of i; if i has none, for (i, i). At k = 1 this is the nearest proxy
+  of i, which is the lowest ancestor that the rule can find for i: it is the LCA
+  of i and every j that is nearer to it than i. A larger k requires that i
+  shares the ancestor with others, and skips proxies that have fewer descendants
+  than i has neighbors.
 
-  A proxy looks for its ancestors among the proxies nearer the origin, so that
-  no cycle can arise. An item may have any proxy for its parent, those farther
-  from the origin too, as on the clip sphere or beyond it: it is a leaf wherever
-  it lies. Proxies without an item below them are left out; nodes with one child
-  stay (see `contract`). Ties go to the proxy nearer the origin, then to the
-  lower row.
+  A proxy looks for its ancestors only among proxies nearer to the origin, so no
+  cycle can arise. An item may have any proxy as its parent, even one farther
+  from the origin, such as a proxy on the clip sphere or beyond it: an item is a
+  leaf wherever it lies. Proxies without an item below them are left out; nodes
+  with one child stay (see `contract`). Ties go to the proxy nearer to the
+  origin, then to the lower row.
 
   Time is O(n P d), and O(n^2 d + n k P) for k > 1. Memory is a few copies of
   the items in float64, and for k > 1 the distances of all to 128 proxies.
@@ -61,14 +61,14 @@ def proxy_tree(
       loss's parameters, which are tangent vectors.
     c: the c > 0 of the ball of curvature -c. Proxies on the sphere (c None) or
       in Euclidean space (c = 0) have no height; see `linkage_tree` for them.
-    k: number of nearest neighbors among which reciprocal ones are looked for,
-      the node itself included.
+    k: number of nearest neighbors, the node itself included, among which
+      reciprocal ones are found.
     root: 'proxy' makes the proxy nearest the origin the root. 'origin' makes
-      the origin an ancestor that proxies, but not items, may have: it takes
-      those that are nearer to it than to the proxies nearer the origin. 'auto'
-      is 'proxy' where every other proxy is at least twice as far from the
-      origin as the nearest, and 'origin' where the proxies leave the center of
-      the ball empty, so that none of them is above all.
+      the origin the root and a possible parent of proxies, but not of items: a
+      proxy goes below it if it is nearer to the origin than to any proxy closer
+      to the origin. 'auto' chooses 'proxy' if every other proxy is at least
+      twice as far from the origin as the nearest one; otherwise the center of
+      the ball is empty, no proxy is above all others, and it chooses 'origin'.
     names: names of the n items; None for a tree without names.
 
   Returns:

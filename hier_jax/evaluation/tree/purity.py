@@ -24,13 +24,13 @@ class Estimate(NamedTuple):
 
 
 class Usage(NamedTuple):
-  """What the items of a tree hang under.
+  """How the items of a tree are spread over its inner nodes.
 
   Attributes:
     num_used: inner nodes with an item directly below them.
-    perplexity: of the items' direct parents: num_used where they hold equally
-      many each, 1 where one holds all.
-    at_root: share of the items directly below the root.
+    perplexity: perplexity of the items' direct parents: num_used if all hold
+      equally many items, 1 if one holds all.
+    at_root: share of the items that lie directly below the root.
   """
 
   num_used: int
@@ -43,11 +43,11 @@ class NodePurity(NamedTuple):
 
   Attributes:
     size: int64 `[P]`, items below each inner node, in the order of the nodes.
-    purity: `[P, L]`, share of the commonest node of each level of the taxonomy
-      among them.
-    mean_purity: `[L]`, mean over the inner nodes, weighted by their items,
-      without the root, whose purity no tree changes (unless it is the only
-      one).
+    purity: `[P, L]`, share of the most common node of each level of the
+      taxonomy among these items.
+    mean_purity: `[L]`, mean over the inner nodes weighted by their items. The
+      root is left out unless it is the only inner node, since its purity is the
+      same in every tree.
     num_used: see `Usage`.
     perplexity: see `Usage`.
   """
@@ -68,17 +68,18 @@ def dendrogram_purity(
   confidence: float = 0.95,
   seed: int = 0,
 ) -> Estimate:
-  """How pure the smallest subtrees are that hold two items of a class.
+  """How pure the smallest subtrees around two items of a class are.
 
-  The mean over all pairs of items of the same class of the share of that class
-  among the items below their lowest common ancestor: 1 exactly where every
-  class has a subtree of its own. Exact in O(n log n) steps; above `max_exact`
-  items from pairs drawn at random, with a normal confidence interval.
+  For each pair of items of the same class, take the share of that class among
+  the items below the pair's lowest common ancestor; the purity is the mean over
+  all pairs. It is 1 exactly if every class has a subtree of its own. Up to
+  `max_exact` items it is exact, in O(n log n) steps; above, it is estimated
+  from random pairs, with a normal confidence interval.
 
   Args:
     tree: a `Tree` over the items, or the parent of each of its nodes.
     labels: classes of the items `[n]`, any dtype that sorts.
-    max_exact: largest number of items for which all pairs are counted.
+    max_exact: largest number of items with which all pairs are counted.
     num_samples: number of pairs that are drawn where there are more items.
     confidence: confidence level of the interval, in (0, 1).
     seed: seed of the random pairs.
@@ -130,8 +131,8 @@ def dendrogram_purity(
 def node_purity(tree, labels, taxonomy: Taxonomy) -> NodePurity:
   """What the inner nodes of a tree hold, at each level of a taxonomy.
 
-  For a tree whose inner nodes are proxies: how many of them are in use, and
-  whether what lies below each is of one kind.
+  For a tree whose inner nodes are proxies, this says how many of them are in
+  use and whether each holds items of one kind.
 
   Args:
     tree: a `Tree` over the items, or the parent of each of its nodes.

@@ -1,4 +1,4 @@
-"""The one tree over items: its nodes, its ancestors, what is known of nodes."""
+"""The tree over items: its nodes, their ancestors and their properties."""
 
 import dataclasses
 import functools
@@ -25,9 +25,9 @@ _FIELDS = {
 class Tree:
   """A rooted tree whose leaves are items.
 
-  Nodes 0 to n - 1 are the leaves, in the order of the items; those after them
-  have children, in any order and number. In the trees made here every node
-  comes before its parent, so that the root is last.
+  Nodes 0 to n - 1 are the leaves, in the order of the items; all later nodes
+  have children, in any order and number. In the trees made by this package,
+  every node comes before its parent, so the root is last.
 
   Attributes:
     parent: int32 `[nodes]`, -1 for the root.
@@ -41,9 +41,9 @@ class Tree:
       None.
 
   Raises:
-    UserError: not one root, a cycle, leaves that are not the first nodes, a
-      field of another length than `parent`, NaN or Inf, names that no file can
-      hold.
+    UserError: no root or several, a cycle, leaves that are not the first nodes,
+      a field whose length differs from `parent`, NaN or Inf, names that no file
+      can hold.
 
   Example:
     >>> import numpy as np
@@ -95,7 +95,7 @@ class Tree:
   def start(self) -> np.ndarray:
     """Place of the first leaf below each node, int64 `[nodes]`.
 
-    Leaves have places such that those below a node are neighbors.
+    Places are chosen so that the leaves below a node are adjacent.
     """
     above, size = self.parent.tolist(), self.size.tolist()
     # Children stand in a row where their parent's leaves begin.
@@ -187,7 +187,7 @@ class Tree:
 
 
 def as_tree(tree, num_items: int) -> Tree:
-  """The tree over so many items.
+  """Returns the tree over this number of items.
 
   Args:
     tree: a `Tree`, or the parent of each node, integers `[nodes]`, -1 the
@@ -207,7 +207,7 @@ def as_tree(tree, num_items: int) -> Tree:
 
 
 def contract(tree: Tree) -> Tree:
-  """Leaves out the nodes that have a single child, which takes their place.
+  """Replaces each node that has a single child by that child.
 
   Lengths of edges add up. Every internal node that is left has two children or
   more, and the groups of leaves are the same.
