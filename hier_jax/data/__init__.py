@@ -1,1 +1,1 @@
-"""Data sets, samplers, image views and batches; knows no JAX and no model."""
+"""Data sets, samplers, image views and batches, without JAX or a model."""

@@ -1,8 +1,8 @@
-"""Decoded images of a split, made when asked for or kept in a file.
+"""Decoded images of a split, decoded on request or kept in a file.
 
 The file holds the pixels of all images one after the other and is mapped into
-memory, a table beside it holds their sizes. What comes out is the same either
-way: a cache changes how long a batch takes, never what is in it.
+memory; a table beside it holds their sizes. Images are the same either way: a
+cache changes how long a batch takes, never what is in it.
 """
 
 import hashlib
@@ -98,7 +98,7 @@ def open_images(
   short_side: int | None = None,
   num_threads: int = 0,
 ) -> Images:
-  """Returns a split's images, from a cache that is made if need be.
+  """Returns a split's images, from a cache that is made if necessary.
 
   A cache is found again by the split's name and a hash of its labels, of its
   images, of `short_side` and of Pillow's version; others are left alone.

@@ -27,21 +27,21 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-  """Images of one split with labels of its own.
+  """Images of one split, with labels numbered from 0.
 
   Attributes:
     name: what messages and reports call it, `emoji:train`.
     source: random access, `source[i]` is a dict whose 'image' is bytes;
       prepared data sets have the image's 'path' there too.
     labels: int32 [n], every value of 0 .. num_classes - 1 occurs.
-    fields: int64 [n] each, what else is known of an image, such as 'index'
+    fields: int64 [n] each, what else is known about an image, such as 'index'
       (its place in the whole data set), 'style', 'subgroup' and 'group'.
-    names: what the values mean, `names['label'][k]` being class k's name.
-    levels: the fields that make a tree above the classes, coarsest first;
-      they have one value for all images of a class.
-    numbers: int [C], what tells the classes of all splits of a data set apart;
-      0 .. C - 1 by default.
-    digest: a hash that changes with any image; '' where there is none.
+    names: what the values mean; `names['label'][k]` is the name of class k.
+    levels: the fields that make a tree above the classes, coarsest first; each
+      has one value for all images of a class.
+    numbers: int [C], numbers of the classes that are unique over all splits of
+      a data set; 0 .. C - 1 by default.
+    digest: a hash that changes with any image; '' if there is none.
     max_megapixels: what an image may have to be decoded.
   """
 
@@ -146,7 +146,7 @@ def load(
 ) -> dict[str, Split]:
   """Returns the splits of a prepared data set.
 
-  Bundled ones are prepared where they are not there yet.
+  Bundled data sets are prepared if necessary.
 
   Args:
     name: 'emoji', or 'emoji/subgroup', where train and test share no
@@ -190,7 +190,7 @@ def open_prepared(
 
 
 def hold_out(split: Split, every: int = 5) -> tuple[Split, Split]:
-  """Sets every `every`-th class apart: (fit, val) without a common class.
+  """Holds out one in `every` classes: (fit, val) without a common class.
 
   Raises:
     UserError: when one of the two would be empty.

@@ -1,8 +1,8 @@
 """Batches of views by grain: threads, bounded buffers, no hidden state.
 
-Slot j of step s holds the same record and the same view whatever the number
-of processes or threads and wherever the run began, so that n processes make
-exactly the batch of one, and resuming is a seek.
+Slot j of step s holds the same record and the same view whatever the number of
+processes and threads, and wherever the run began. So n processes make exactly
+the batch of one process, and resuming is a seek.
 """
 
 import functools
@@ -48,9 +48,9 @@ def train_batches(
     split: the labels, and the images where `images` is None.
     sampler: draws the rows of each global batch of B.
     view: makes the training view of an image.
-    seed: decides the views.
+    seed: seed of the views.
     num_steps: how many batches to yield.
-    start_step: the step to begin at, at no cost.
+    start_step: the step to begin at; skipping to it is free.
     images: of the split, see `cache.open_images`.
     process_index: which of the processes this is.
     process_count: the number of processes, a divisor of B.
@@ -108,8 +108,8 @@ def eval_batches(
 ) -> Iterator[Batch]:
   """Yields this process's part of a pass over a split, in order.
 
-  Every process yields the same number of full batches. What is missing at
-  the end is padded: mask False, image 0, label and index -1.
+  Every process yields the same number of full batches. The end is padded with
+  mask False, image 0, and label and index -1.
 
   Args:
     split: the images.

@@ -1,4 +1,4 @@
-"""From folders of images to records, once."""
+"""Turns folders of images into records, once."""
 
 import contextlib
 import io
@@ -26,9 +26,9 @@ def prepare(
 ) -> pathlib.Path:
   """Prepares a data set, or goes on where an earlier call was stopped.
 
-  The folder appears when it is whole. Until then finished parts are kept
-  beside it, with `.unfinished` after its name, and are used again as long as
-  their images have not changed. Several processes may do this at once.
+  The folder appears only when it is complete. Until then, finished parts are
+  kept beside it under its name plus `.unfinished`, and are reused if their
+  images have not changed. Several processes may do this at once.
 
   Args:
     name: the data set, see `datasets.load`.

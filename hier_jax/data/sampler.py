@@ -1,4 +1,4 @@
-"""Which images make a batch, as a pure function of (seed, step)."""
+"""Chooses the images of a batch, as a pure function of (seed, step)."""
 
 import dataclasses
 import enum
@@ -13,7 +13,7 @@ KINDS = ('class', 'official', 'hierarchical')
 
 
 class Stream(enum.IntEnum):
-  """Independent streams of random numbers of one seed."""
+  """Independent streams of random numbers from one seed."""
 
   BATCH = 0
   EPOCH = 1
@@ -23,7 +23,7 @@ class Stream(enum.IntEnum):
 def generator(
   seed: int, stream: Stream, step: int, slot: int = 0
 ) -> np.random.Generator:
-  """Returns the generator of one place in a run; nothing random is stored."""
+  """Returns the generator for one place in a run; nothing random is stored."""
   key = np.random.SeedSequence(seed, spawn_key=(int(stream), step, slot))
   return np.random.Generator(np.random.PCG64(key))
 
@@ -33,11 +33,11 @@ class Sampler:
   """Draws the global batch of a step: P classes and K images of each.
 
   The P = batch_size / images_per_class classes differ, and so do the K =
-  images_per_class images of a class. Only where a data set has fewer than P
-  classes, or a class fewer than K images, is there repetition, and then
-  each is taken once before any is taken again: the positives of a class with
-  one image are other views of it. With `images_per_class` 0,
-  an epoch is a permutation of the images; its last partial batch is dropped.
+  images_per_class images of a class. Repetition occurs only if a data set has
+  fewer than P classes or a class fewer than K images, and then each is taken
+  once before any is taken again; for a class with a single image, the positives
+  are other views of it. With `images_per_class` 0, an epoch is a permutation of
+  the images, and its last partial batch is dropped.
 
   Kinds other than 'class':
     'official' draws as the authors' program does: the K images with

@@ -80,8 +80,8 @@ def decode(
 
   Transparency is laid on white. More than 8 bits are scaled to 8 by the range
   of the format, or the one that a TIFF states (SMinSampleValue,
-  SMaxSampleValue). An EXIF orientation is ignored, as torchvision's loader
-  does, with which the published results of the field were made.
+  SMaxSampleValue). EXIF orientation is ignored, as in torchvision's loader,
+  with which most published results were made.
 
   Args:
     data: the encoded image.
@@ -153,7 +153,7 @@ class Affine:
   """Ranges of a random affine map about the image's center.
 
   Attributes:
-    degrees: rotation, uniform in +-degrees.
+    degrees: largest rotation, uniform in +-degrees.
     log_scale: natural log of the zoom, uniform in +-log_scale.
     log_aspect: log of width over height, uniform in +-log_aspect, area kept.
     translate: shift along each axis as a share of the size, +-translate.
@@ -192,10 +192,11 @@ class TrainView:
     affine: random affine map after the crop, or None.
     grayscale: probability of dropping the colors.
     channel_shuffle: probability of permuting the channels.
-    brightness: each channel's difference from `fill` is multiplied by its
-      own gain, uniform in 1 +- brightness: the ground of a drawing stays.
-    fill: the ground's color, which shows where the affine map uncovers it;
-      white for drawings.
+    brightness: each channel's difference from `fill` is multiplied by its own
+      gain, uniform in 1 +- brightness, so the background of a drawing is
+      unchanged.
+    fill: color of the background, also where the affine map uncovers it; white
+      for drawings.
   """
 
   size: int
@@ -254,8 +255,8 @@ class TrainView:
 class DeviceView:
   """The crop that `augment.views` resizes and flips on the device.
 
-  Of the same generator it draws what `view` draws. Call it as `device_view(
-  image, rng)` with an array.
+  From the same generator it draws the same values as `view`. Call it as
+  `device_view(image, rng)` with an array.
 
   Attributes:
     view: the training view, of crop and flip alone.
@@ -327,7 +328,7 @@ class EvalView:
 
 
 def shrink(image: Image.Image, short_side: int) -> Image.Image:
-  """Resizes to that short side what is larger; leaves the rest as it is."""
+  """Shrinks a larger image to this short side; returns others unchanged."""
   if min(image.size) <= short_side:
     return image
   return _resize_short_side(image, short_side)

@@ -1,1 +1,1 @@
-"""Trained models at work: embeddings of images, and the nearest of them."""
+"""Using trained models: embedding images, searching and exporting."""

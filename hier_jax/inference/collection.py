@@ -27,19 +27,19 @@ def load(
 
   Args:
     path: a run's workdir or `WORKDIR/checkpoints/STEP`, whose test split is
-      embedded; an .npz or .parquet of embeddings; or a .faiss that `embed`
-      wrote, all of which is read into memory.
-    split: of a run's data set; None for 'test', or 'gallery' where there is
-      none.
-    data_dir: where prepared data sets lie; None for where the run, or whoever
-      wrote the file, had them.
-    images: the folder that the ids of a file are paths in; None for the one
-      that the file names.
+      then embedded; an .npz or .parquet of embeddings; or a .faiss that `embed`
+      wrote, which is read into memory as a whole.
+    split: split of the run's data set; None for 'test', or for 'gallery' if
+      there is no test split.
+    data_dir: folder of prepared data sets; None for the one that the run, or
+      the writer of the file, used.
+    images: folder to which the ids of a file are relative paths; None for the
+      one that the file names.
     taxonomy: a CSV, see `Taxonomy.from_csv`; None for the data set's own.
 
   Raises:
-    UserError: no such run or file, a split or options that do not go with it,
-      embeddings with NaN or outside the ball, a taxonomy that does not fit.
+    UserError: no such run or file, a split or an option that does not apply to
+      it, embeddings with NaN or outside the ball, a taxonomy that does not fit.
 
   Example:
     >>> import os, tempfile

@@ -1,4 +1,4 @@
-"""Embeddings of many images, by work that may be interrupted."""
+"""Embedding many images, in work that may be interrupted."""
 
 import collections
 import contextlib
@@ -35,12 +35,12 @@ _AHEAD = 2
 
 
 class Embeddings(NamedTuple):
-  """What became of the images of a source.
+  """The embedded images of a source, and those that could not be read.
 
   Attributes:
-    embedded: the rows of those that could be read, with ids and labels.
-    unread: (id, reason) of each of the others.
-    resumed: how many of all were there from before.
+    embedded: rows of the images that could be read, with ids and labels.
+    unread: (id, reason) for each image that could not be read.
+    resumed: number of images that earlier, interrupted work had done.
   """
 
   embedded: Embedded
@@ -57,19 +57,18 @@ def embed_images(
   num_threads: int = _THREADS,
   progress: bool = False,
 ) -> Embeddings:
-  """Embeds the images of a source; those that cannot be read are left out.
+  """Embeds the images of a source; leaves out images that cannot be read.
 
-  Images are decoded by threads while the devices work. All batches have one
-  shape, so that one program is compiled; the last one is padded.
+  Threads decode images while the devices work. All batches have the same shape,
+  so only one program is compiled; the last batch is padded.
 
   Args:
-    model: what embeds.
+    model: the model that embeds.
     source: its images.
-    parts: keeps what is done, also where the work is interrupted; None keeps
-      nothing.
-    batch_size: images at a time of all local devices, rounded up to a multiple
-      of their number; None for 32 each on CPU and 128 on accelerators. Never
-      more than there are images.
+    parts: keeps finished work if it is interrupted; None keeps nothing.
+    batch_size: images at a time over all local devices, rounded up to a
+      multiple of their number; None for 32 per device on CPU and 128 on
+      accelerators. It never exceeds the number of images.
     num_threads: threads that decode.
     progress: whether to show a bar with the time left, on stderr.
 

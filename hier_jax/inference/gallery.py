@@ -1,8 +1,8 @@
 """Indexes of images: FAISS beside a table of ids, both read from the disk.
 
-`PATH` and `PATH.npz` are a `FaissIndex`. `PATH.items` is an SQLite database:
-the id, the label and the embedding (float32) of each row, and what is known of
-the model and the images.
+`PATH` and `PATH.npz` are a `FaissIndex`. `PATH.items` is an SQLite database
+with the id, the label and the embedding (float32) of each row, and what is
+known about the model and the images.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Index:
     about: what is known of the model and the images.
 
   Raises:
-    UserError: it is not there, or not one that `embed` wrote.
+    UserError: there is no such index, or `embed` did not write it.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -94,7 +94,7 @@ class Index:
     return self._faiss.lift.c
 
   def has(self, name: str) -> bool:
-    """Whether an image of this id is in it."""
+    """Whether the index holds an image of this id."""
     with _naming(_items(self.path)):
       found = self._base.execute(
         'SELECT row FROM items WHERE id = ?', [_bytes(name)]
@@ -103,7 +103,7 @@ class Index:
 
   @functools.cached_property
   def labels(self) -> frozenset[str]:
-    """The names of its classes."""
+    """Names of the classes in the index."""
     with _naming(_items(self.path)):
       rows = self._base.execute('SELECT name FROM labels').fetchall()
       return frozenset(_text(name) for (name,) in rows)
@@ -119,7 +119,7 @@ class Index:
       return Item(_text(name), None if label is None else _text(label))
 
   def embedded(self) -> Embedded:
-    """All that it holds, read into memory; an index has no proxies."""
+    """Everything in the index, read into memory; an index has no proxies."""
     with _naming(_items(self.path)):
       rows = self._base.execute(
         'SELECT id, name, embedding FROM items LEFT JOIN labels ON label ='
@@ -141,8 +141,8 @@ class Index:
   def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances `[n, k]` and rows `[n, k]`, the nearest first; -1 is none.
 
-    The index proposes more than k rows, which are ranked by the distances of
-    their embeddings in float64: inner products of compressed ones are rough.
+    The index proposes more than k rows, and these are ranked by exact distances
+    in float64, since inner products of compressed vectors are inexact.
     """
     most = min(_PROPOSED * k, len(self))
     _, proposed = self._faiss.search(queries, most)
@@ -195,8 +195,9 @@ def write(embedded: Embedded, path: str | os.PathLike, *, kind: str) -> int:
 def add(index: Index, embedded: Embedded) -> int:
   """Adds images to an index; returns the number of its rows.
 
-  The table of ids is written first. Rows that it has beyond those of the index,
-  after a crash between the two, are not there for anybody and are written anew.
+  The table of ids is written first. If a crash between the two writes leaves
+  more rows in the table than in the index, readers ignore the surplus rows and
+  the next call writes them anew.
   """
   start = len(index)
   with _replacing(_items(index.path), _items(index.path)) as base:

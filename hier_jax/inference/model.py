@@ -33,7 +33,7 @@ _DINOV2_SIZE = 224
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-  """What maps images to embeddings.
+  """A function from images to embeddings, and what is known about it.
 
   Attributes:
     name: what a person calls it: the path of a run or a file, or a name.
@@ -42,14 +42,14 @@ class Model:
     view: makes an image of the right size.
     c: None for cosine, 0 for Euclidean, c > 0 for points of the ball.
     proxies: hierarchical proxies `[P, d]`, points of the ball, or None.
-    about: what files of embeddings say of it, as JSON takes it.
+    about: what files of embeddings record about it, as JSON values.
     digest: a hash of its weights and its view.
-    data: of a run, the name of its data set and where that lies, None for the
-      usual place; else None.
-    note: what a person is told of the weights.
-    module: what `embed` applies.
+    data: for a run, the name of its data set and its folder (None for the usual
+      one); else None.
+    note: what to tell people about the weights.
+    module: the module that `embed` applies.
     variables: its parameters and running statistics.
-    settings: of a run, its config.model; else None.
+    settings: config.model of a run; else None.
     run: the run that it was opened from, or None.
   """
 
@@ -78,11 +78,11 @@ def open_model(
 
   Args:
     name: the workdir of a run, `WORKDIR/checkpoints/STEP`, a .safetensors that
-      `hier-jax export` made of one, a file of weights (see `pretrained.load`),
-      or the name of a backbone whose weights the hub has.
-    architecture: the backbone's name, where a file of weights does not tell it.
-    image_size: side of the images that a backbone is given, pixels; None for
-      that of its name, and 224 for DINOv2. A run has its own.
+      `hier-jax export` made from a run, a file of weights (see
+      `pretrained.load`), or the name of a backbone with weights on the hub.
+    architecture: the backbone's name, if a file of weights does not say it.
+    image_size: side of the images in pixels for a backbone; None for the size
+      in its name, and 224 for DINOv2. A run has its own size.
 
   Raises:
     UserError: there is no such model, or it is none of these.

@@ -79,8 +79,9 @@ class Hit(NamedTuple):
   Attributes:
     id: of the image, in the gallery.
     label: the name of its class, or None.
-    distance: to the query, by the model's own.
-    right: whether it has the query's class; None where one is not known.
+    distance: distance to the query, as the model measures it.
+    right: whether it has the query's class; None if one of the classes is not
+      known.
   """
 
   id: str
@@ -114,19 +115,19 @@ def search_images(
   """Finds the nearest images of each of some images.
 
   A query that is itself in the gallery is left out of its own results. Its
-  class is that of the gallery, or the name of its folder where a class of the
-  gallery has that name.
+  class is the one it has in the gallery, or the name of its folder if the
+  gallery has a class of that name.
 
   Args:
-    model: the one that the gallery was embedded with.
-    gallery: what to search.
+    model: the model that embedded the gallery.
+    gallery: the images to search.
     images: paths of the queries.
-    k: neighbors of each.
+    k: number of neighbors of each query.
     batch_size: see `embed.embed_images`.
 
   Returns:
-    What was found for each query that could be read, and (path, reason) of each
-    of the others.
+    A result for each query that could be read, and (path, reason) for each
+    query that could not.
 
   Raises:
     UserError: the gallery is of another model, or no query can be read.
@@ -200,7 +201,7 @@ def write_sheet(
     opens: the picture of an id, see `pictures.opener`; None for no pictures.
 
   Returns:
-    How many pictures of the gallery could not be opened.
+    The number of pictures of the gallery that could not be opened.
   """
   missing = 0
 

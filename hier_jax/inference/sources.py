@@ -32,13 +32,14 @@ class Source:
     title: what a person calls it.
     ids: one text an image, no two the same: its path relative to the root, or
       'SPLIT/INDEX' of a data set.
-    read: the encoded image of a number; raises OSError or UserError.
-    labels: name of each image's class, or None where they have none.
-    about: what files of embeddings say of it: the 'root' of its paths, or the
-      'data' set with its 'data_dir'.
+    read: function from an image's number to its encoded bytes; raises OSError
+      or UserError.
+    labels: name of each image's class, or None if there are no classes.
+    about: what files of embeddings record about it: the 'root' of its paths, or
+      the 'data' set with its 'data_dir'.
     digest: a hash that changes with any image.
-    notes: what was left out, a line each.
-    max_megapixels: what an image may have.
+    notes: what was left out, one line each.
+    max_megapixels: largest allowed size of an image.
   """
 
   title: str
@@ -58,7 +59,7 @@ class Source:
     """A picture as RGB.
 
     Raises:
-      UserError: it cannot be read; the message says why and not which.
+      UserError: it cannot be read; the message says why but does not name it.
     """
     try:
       data = self.read(number)
@@ -88,20 +89,20 @@ def open_source(
   """Finds the images of a source; opens none.
 
   Args:
-    text: a folder, whose images are taken at any depth; a pattern such as
-      'photos/**/*.jpg'; the path of one image; a .txt with a path a line,
-      relative to its folder, and perhaps a tab and a class after it; or
+    text: a folder, of which all images at any depth are taken; a pattern such
+      as 'photos/**/*.jpg'; the path of one image; a .txt with one path per
+      line, relative to its folder, optionally followed by a tab and a class; or
       DATASET:SPLIT, such as 'emoji:test'.
     labels: one of `LABELS`. 'folder': an image's class is the first folder
-      below the source. 'auto': that, where all images are SOURCE/CLASS/IMAGE
-      and there are two classes or more; else they have none. Lists and data
-      sets have labels of their own, which 'none' leaves out.
-    root: what ids are relative to; None for the source's folder.
+      below the source. 'auto': the same if all images are SOURCE/CLASS/IMAGE
+      and there are two or more classes, else no labels. Lists and data sets
+      have their own labels, which 'none' leaves out.
+    root: folder to which ids are relative; None for the source's folder.
     data_dir: where prepared data sets lie.
 
   Raises:
     UserError: there is no such source, it holds no image, or labels are asked
-      of folders that are not there.
+      for but there are no folders.
   """
   if labels not in LABELS:
     raise UserError(f'labels are {labels!r}; expected {", ".join(LABELS)}')

@@ -1,4 +1,4 @@
-"""Backbones, and embedders: a backbone with a head on pixels as stored."""
+"""Backbones, and embedders: a backbone with a head that takes stored pixels."""
 
 import importlib
 

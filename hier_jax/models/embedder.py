@@ -16,7 +16,7 @@ __all__ = ['Embedder', 'create']
 
 
 class Embedder(nn.Module):
-  """A backbone with a head, on pixels as they are stored.
+  """A backbone with a head, applied to pixels as they are stored.
 
   Attributes:
     backbone: maps float images `[b, H, W, 3]` to features `[b, F]`.
@@ -110,8 +110,8 @@ def create(
     `Embedder`, called as `(uint8 images [b, H, W, 3]) -> [b, d]` float32.
 
   Raises:
-    UserError: for an unknown backbone or option, and pixel statistics that
-      cannot be.
+    UserError: for an unknown backbone or option, and for impossible pixel
+      statistics.
 
   Example:
     >>> import jax

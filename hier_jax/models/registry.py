@@ -1,9 +1,9 @@
 """Backbones by name: `<architecture>[.<tag>]`, as timm names them.
 
 An architecture is a row of `resnet.VARIANTS`, or `vit_<size>_patch<P>` or
-`deit_<size>[_distilled]_patch<P>` with a size of `vit.VARIANTS`, patches of
-P x P pixels and, after that, `_reg<R>` for R register tokens, `_dinov2`, or the
-side of its images. A tag names weights that were published for it.
+`deit_<size>[_distilled]_patch<P>`, where size is a row of `vit.VARIANTS` and
+patches have P x P pixels. It may end in `_reg<R>` for R register tokens,
+`_dinov2`, or the side of its images. A tag names published weights.
 """
 
 import dataclasses
@@ -77,12 +77,12 @@ _VIT = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """What a backbone's name says.
+  """What the name of a backbone stands for.
 
   Attributes:
     architecture: the name without its tag.
     tag: tag of published weights; None for an architecture that has none.
-    image_size: side in pixels of the images that it is made for.
+    image_size: side in pixels of the images that it was made for.
     mean: per-channel mean of the pixels in [0, 1] that it expects.
     std: per-channel standard deviation of these pixels.
     hub: repository of the weights on the Hugging Face hub, or None.
@@ -103,7 +103,7 @@ def spec(name: str) -> Spec:
     name: `<architecture>[.<tag>]` or an alias, see `create_backbone`.
 
   Raises:
-    UserError: there is no such backbone, or it has no such tag.
+    UserError: there is no such backbone or tag.
 
   Example:
     >>> from hier_jax import models
@@ -145,21 +145,22 @@ def create_backbone(
   dtype: DTypeLike = jnp.float32,
   axis_name: str | None = None,
 ) -> nn.Module:
-  """Makes the backbone of a name, with parameters to be drawn or loaded.
+  """Makes a backbone by its name; its parameters are then drawn or loaded.
 
   Args:
     name: `<architecture>[.<tag>]` or an alias: 'vit_small_patch16_224.dino',
       'dino_vits16', 'resnet50.tv_in1k', 'vit_tiny_patch4', 'resnet_thin'.
     image_size: side of the training images in pixels, for which a ViT's
-      position embeddings are made; None for that of the name.
-    pool: how tokens or pixels become features, see `ViT` and `ResNet`. None
-      leaves this and all options up to `token_multiple` as the name has them.
+      position embeddings are made; None for the size in the name.
+    pool: how tokens or pixels become features, see `ViT` and `ResNet`. For this
+      and all options up to `token_multiple`, None means the default of the
+      name.
     depth: number of blocks of a ViT.
-    deit_token: which token of a distilled ViT stands for the class, see `ViT`.
+    deit_token: which token of a distilled ViT gives the features, see `ViT`.
     drop_path: rate of stochastic depth of a ViT in training.
     frozen_stats: whether a ResNet's BatchNorm keeps its running statistics.
-    remat: whether the backward pass computes blocks anew, to save memory.
-    token_multiple: a ViT fills its tokens up to a multiple of this number.
+    remat: whether the backward pass recomputes blocks to save memory.
+    token_multiple: a ViT pads its tokens to a multiple of this number.
     dtype: dtype of the computation; parameters and features are float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
@@ -168,7 +169,8 @@ def create_backbone(
     A module called as `(images [b, H, W, 3], *, train) -> [b, F]` float32.
 
   Raises:
-    UserError: there is no such backbone or tag, or it has no such option.
+    UserError: there is no such backbone or tag, or the backbone lacks the
+      option.
 
   Example:
     >>> import jax

@@ -1,11 +1,11 @@
 """ResNet (He et al., 2016) in Flax Linen, thin ones for small images included.
 
-`VARIANTS` is the one table of sizes. In place of ImageNet's 7x7 convolution and
-max pooling the thin rows have a patchify stem, a convolution of patches that
-do not overlap, and their first stage already halves the resolution: on a CPU
+`VARIANTS` is the table of all sizes. The thin variants replace ImageNet's 7x7
+convolution and max pooling by a patchify stem, a convolution of patches that do
+not overlap, and halve the resolution already in the first stage: on a CPU,
 convolutions of few channels over many pixels cost the most.
 
-Parameters map one to one onto those of torchvision and timm:
+Parameters correspond one to one to torchvision's and timm's:
 `layer1.0.conv1.weight` is `layer1_0/conv1/kernel` and `layer1.0.downsample.1`
 is `layer1_0/downsample_bn`.
 """
@@ -79,14 +79,14 @@ class ResNet(nn.Module):
     stem_patch: side of the stem's patches; None for ImageNet's stem, a 7x7
       convolution and a 3x3 max pooling with strides of 2.
     pool: 'avg', 'max', or 'avg_max' for their sum.
-    frozen_stats: whether BatchNorm uses its running statistics in training as
-      well and never updates them; its scale and bias are trained all the same.
+    frozen_stats: whether BatchNorm uses its running statistics in training too
+      and never updates them; its scale and bias are still trained.
     remat: see `vit.ViT`.
     dtype: dtype of the computation; parameters, running statistics and the
       returned features are float32.
     axis_name: mapped axis over which BatchNorm gathers its statistics, so that
       they are the whole batch's; None for one device.
-    made_as: the name that `create_backbone` made it of, if it did.
+    made_as: the name given to `create_backbone`, if that made it.
   """
 
   block: type[BasicBlock] | type[Bottleneck]

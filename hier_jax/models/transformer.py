@@ -1,8 +1,8 @@
 """The one transformer block of all ViTs, and its layers.
 
-Inside a block tokens are rows of a matrix, `[b * n, width]`. Were they
-`[b, n, width]`, the gradient of a kernel would contract two axes, for which XLA
-on a CPU transposes all tokens, and takes twice the time.
+Inside a block, tokens are rows of a matrix `[b * n, width]`. With
+`[b, n, width]`, the gradient of a kernel would contract two axes; for that, XLA
+on a CPU transposes all tokens and takes twice the time.
 """
 
 import functools
@@ -115,18 +115,18 @@ def attention(
 ) -> Float[Array, 'b n h d']:
   """softmax(q k^T / sqrt(d)) v (Vaswani et al., 2017, equation 1).
 
-  The softmax is that of float32. NVIDIA GPUs take 16-bit types through cuDNN,
-  which stores no `[n, m]` matrix.
+  The softmax is computed in float32. On NVIDIA GPUs, 16-bit types go through
+  cuDNN, which stores no `[n, m]` matrix.
 
   Args:
     q: queries `[b, n, h, d]`.
     k: keys `[b, m, h, d]`.
     v: values `[b, m, h, d]`.
-    count: how many of the keys count, the first ones; None for all.
+    count: number of keys that count, from the first on; None for all.
 
   Returns:
-    `[b, n, h, d]` of the type of v. Queries from `count` on, where n = m, are
-    padding: what they lead to means nothing.
+    `[b, n, h, d]` of the type of v. If n = m, queries from `count` on are
+    padding, and their results are meaningless.
   """
   if _fused(q, k):
     lengths = None
@@ -180,8 +180,8 @@ def _attention(
 def gelu(x: Float[Array, '*shape']) -> Float[Array, '*shape']:
   """GELU, x Phi(x) with the normal distribution Phi (arXiv 1606.08415).
 
-  Its derivative, Phi(x) + x Phi'(x), is formed at once: autodiff would keep
-  more arrays of its parts.
+  Its derivative, Phi(x) + x Phi'(x), is computed in one expression, since
+  autodiff would keep more intermediate arrays.
   """
   return x * _normal(x)
 
@@ -224,8 +224,8 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
   """Two dense layers around a nonlinearity, rows `[m, width]` in and out.
 
-  That is an exact GELU or, with `swiglu`, the SiLU of the first half of a
-  packed first layer, times the second half.
+  The nonlinearity is an exact GELU; with `swiglu`, it is the SiLU of the first
+  half of a packed first layer times the second half.
   """
 
   hidden: int
@@ -253,7 +253,7 @@ class Block(nn.Module):
     swiglu: see `Mlp`.
     layer_scale: initial value of the scales of both residual branches, None
       for none.
-    drop_path: rate at which each of the branches is left out for an image.
+    drop_path: probability that a branch is left out for an image.
     axis_name: mapped axis over whose devices the images are spread, or None.
     dtype: of the computation.
   """

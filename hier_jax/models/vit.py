@@ -1,9 +1,9 @@
 """Vision Transformer (Dosovitskiy et al., 2021) in Flax Linen.
 
-`VARIANTS` is the one table of sizes. The fields that are off by default make
-it DeiT's (`distilled`) and DINOv2's (`layer_scale`, `num_registers`, `swiglu`).
+`VARIANTS` is the table of all sizes. Fields that are off by default turn it
+into DeiT (`distilled`) or DINOv2 (`layer_scale`, `num_registers`, `swiglu`).
 
-Parameters map one to one onto timm's: `patch_embed.proj` is `patch_embed`,
+Parameters correspond one to one to timm's: `patch_embed.proj` is `patch_embed`,
 `blocks.3.attn.qkv` is `block3/attn/qkv`, `blocks.3.ls1.gamma` is `block3/ls1`;
 the others have timm's names.
 """
@@ -47,34 +47,34 @@ class ViT(nn.Module):
     width: width of the tokens.
     depth: number of blocks.
     num_heads: number of heads of each attention; divides `width`.
-    image_size: side of the images whose grid of patches the position
-      embeddings are made for; for another grid they are resized.
+    image_size: side of the images whose grid of patches the position embeddings
+      fit; for another grid they are resized.
     mlp_width: hidden width of the MLPs; None for four times `width`.
     swiglu: whether the MLPs are gated by a SiLU (Shazeer, arXiv 2002.05202).
     distilled: whether there is a distillation token after the class token.
-    deit_token: which token stands for the class in the features of a distilled
-      model: 'cls', 'mean' (of class and distillation token) or 'official',
-      'cls' in training and 'mean' otherwise, as HIER's authors have it.
+    deit_token: which token of a distilled model gives the features: 'cls';
+      'mean', the mean of class and distillation token; or 'official', 'cls' in
+      training and 'mean' otherwise, as HIER's authors do.
     num_registers: number of register tokens (Darcet et al., arXiv 2309.16588).
     layer_scale: initial value of the residual branches' scales, None for none.
     pool: what the features are: 'token', the class token; 'mean', the mean of
       the patch tokens; 'token_mean', both, one after the other.
-    drop_path: rate at which the last block leaves out a residual branch for an
-      image in training; it grows from 0 linearly with depth (Huang et al.,
-      arXiv 1603.09382). Training then needs an rng 'drop_path', the same on
-      all devices.
-    remat: whether the backward pass computes each block anew, which costs a
-      forward pass and saves the memory of what is inside the blocks. On a CPU
-      it saves nothing: XLA drops the barrier that holds the second computation
-      back until the backward pass.
-    token_multiple: an image's tokens are filled up to a multiple of it for the
-      blocks, with tokens that no other attends to; None for what is fast: 8 on
-      a GPU, whose kernels want even numbers and aligned rows, 1 elsewhere.
+    drop_path: probability that the last block leaves out a residual branch for
+      an image in training; it grows linearly with depth, from 0 (Huang et al.,
+      arXiv 1603.09382). Training then needs an rng 'drop_path', the same on all
+      devices.
+    remat: whether the backward pass recomputes each block, which costs a
+      forward pass and saves the memory of everything inside the blocks. On a
+      CPU it saves nothing, since XLA drops the barrier that delays the
+      recomputation until the backward pass.
+    token_multiple: pads an image's tokens to a multiple of this number with
+      tokens that no other attends to. None chooses what is fast: 8 on a GPU,
+      whose kernels need even numbers and aligned rows, and 1 elsewhere.
     dtype: dtype of the computation; parameters and the returned features are
       float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
       device.
-    made_as: the name that `create_backbone` made it of, if it did.
+    made_as: the name given to `create_backbone`, if that made it.
   """
 
   patch_size: int
@@ -291,14 +291,14 @@ def resize_pos_embed(
   old_grid: tuple[int, int],
   new_grid: tuple[int, int],
 ) -> Float[Array, '1 m d']:
-  """Position embeddings of another grid of patches, bicubically.
+  """Resizes position embeddings to another grid of patches, bicubically.
 
   Args:
     pos_embed: position embeddings `[1, prefix + rows * columns, width]` of the
       old grid.
-    prefix: number of tokens before the patches, whose embeddings stay.
-    old_grid: rows and columns of patches that the embeddings are of.
-    new_grid: rows and columns of patches that they are wanted for.
+    prefix: number of tokens before the patches; their embeddings stay.
+    old_grid: rows and columns of patches of the given embeddings.
+    new_grid: rows and columns of patches of the result.
 
   Returns:
     `[1, prefix + new rows * new columns, width]`.

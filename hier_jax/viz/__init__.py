@@ -1,1 +1,1 @@
-"""Pictures and pages of embeddings and of what they hold."""
+"""Figures and pages of embeddings and their hierarchy."""

@@ -52,20 +52,22 @@ def figure(
   """Items, the proxies above them and the tree's edges on the Poincare disk.
 
   Edges are geodesics of the disk. Small points are items, squares are items
-  with a picture, and circles are inner nodes with that of their most typical
-  item, where there is room. The caption says how far distances can be trusted.
+  with their picture, and circles are inner nodes with the picture of their most
+  typical item, if there is room. The caption says how far distances can be
+  trusted.
 
   Args:
-    collection: of one item or more, in a ball of any curvature or in none.
-    layout: 'tree' gives each node a sector by its number of items; a method of
-      `projection.project` puts embeddings where it projects them.
-    source: 'proxies', 'linkage', 'auto' for proxies where there are any, or the
+    collection: one item or more, in a ball of any curvature, or compared by
+      cosine or Euclidean distance.
+    layout: 'tree' gives each node a sector in proportion to its number of
+      items; a method of `projection.project` places embeddings by projection.
+    source: 'proxies', 'linkage', 'auto' for proxies if there are any, or the
       `hierarchy` of an `Outline`.
-    level: what colors tell apart: a level of the taxonomy or 'class'; None for
-      the coarsest.
-    thumbnails: the most that are drawn.
+    level: level of the taxonomy that colors show, or 'class'; None for the
+      coarsest.
+    thumbnails: largest number of pictures to draw.
     theme: 'light' or 'dark'.
-    seed: of what is drawn at random.
+    seed: seed of random draws.
 
   Raises:
     UserError: no items, an unknown layout, level or theme; see `outline` and

@@ -1,4 +1,4 @@
-"""The page in which one walks a hierarchy: one HTML file, no network."""
+"""The page for walking a hierarchy: one HTML file, no network."""
 
 import dataclasses
 import json
@@ -38,7 +38,8 @@ def write(
     path: the HTML file.
     k: nearest neighbors of each item.
     tree: 'proxies', 'linkage', or 'auto' for proxies where there are any.
-    limit: of more items so many are shown, evenly spaced; the page says so.
+    limit: largest number of items to show; of more, evenly spaced ones are
+      shown, and the page says so.
     progress: whether to show bars on stderr, after some seconds.
 
   Returns:
@@ -76,7 +77,7 @@ def page(scene: dict[str, Any]) -> str:
   """The HTML of a scene.
 
   Names reach the page as JSON in which no character can end the script, and the
-  page puts them into text nodes alone.
+  page only ever puts them into text nodes.
   """
   before, _, after = _TEMPLATE.read_text('utf-8').partition(_MARK)
   # ASCII: what lies outside, U+2028 and marks of direction too, is escaped.

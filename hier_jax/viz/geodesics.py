@@ -12,15 +12,16 @@ def arcs(
 ) -> Float[np.ndarray, 'm num 2']:
   """Points of the geodesics between points of the unit disk.
 
-  They lie on the circle through p and q that meets the boundary at right
-  angles, or on the line where p, q and the origin are on one, at equal steps of
-  its arc: p + (q - p) sin(t a) / sin(a) exp(i (1 - t) a), 0 <= t <= 1, as
-  complex numbers, where a is that of `turns`.
+  They lie at equal steps along the arc of the circle through p and q that meets
+  the boundary at right angles, or along a straight line if p, q and the origin
+  lie on one. As complex numbers, with 0 <= t <= 1 and a from `turns`, they are
+  p + (q - p) sin(t a) / sin(a) exp(i (1 - t) a).
 
   Args:
     start: p `[m, 2]`, of norm below 1.
     end: q `[m, 2]`, likewise.
-    num: points of each, two or more; the first is p and the last is q.
+    num: number of points of each geodesic, two or more; the first is p and the
+      last is q.
 
   Returns:
     float64 `[m, num, 2]`.
@@ -42,10 +43,10 @@ def arcs(
 def turns(
   start: Float[ArrayLike, 'm 2'], end: Float[ArrayLike, 'm 2']
 ) -> Float[np.ndarray, ' m']:
-  """The angle from the chord to the tangent, half of what a geodesic turns.
+  """The angle from the chord to the tangent, half the turn of a geodesic.
 
-  It is arg(1 - p conj(q)), since (q - p) / (1 - conj(p) q) has the direction of
-  the geodesic from p to q where it begins.
+  It is arg(1 - p conj(q)), since (q - p) / (1 - conj(p) q) is the direction in
+  which the geodesic from p to q begins.
 
   Args:
     start: p `[m, 2]`, of norm below 1.

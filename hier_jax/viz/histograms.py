@@ -1,4 +1,4 @@
-"""How far items of one class are apart, and how far others."""
+"""Distances between items of the same class and between others."""
 
 from __future__ import annotations
 
@@ -46,17 +46,18 @@ def samples(
 ) -> list[Sample]:
   """Distances of pairs of one class, of one parent, and of all others.
 
-  Pairs of one parent are of two classes; there are none without a taxonomy of
-  two levels or more. Others are of two parents, or of two classes where there
-  are no parents.
+  Pairs of one parent belong to two classes under the same parent; they exist
+  only with a taxonomy of two or more levels. Other pairs belong to two parents,
+  or to two classes if there are no parents.
 
   Args:
     collection: with labels.
-    pairs: of a kind with more pairs so many are drawn, with replacement.
+    pairs: largest number of pairs of a kind; of more, that many are drawn with
+      replacement.
     seed: of what is drawn.
 
   Returns:
-    A sample for each kind of which there is a pair. Distances are the model's,
+    A sample for each kind that has a pair. Distances are the model's own,
     computed in float64 in all dimensions.
 
   Raises:
@@ -121,12 +122,12 @@ def figure(
 ) -> Figure:
   """Histograms of distances of one class, of one parent, and of all others.
 
-  Each is a share of its pairs, so that kinds compare; vertical lines are
-  medians.
+  Each histogram shows shares of its own pairs, so that kinds can be compared;
+  vertical lines are medians.
 
   Args:
     collection: with labels, see `samples`.
-    pairs: likewise.
+    pairs: see `samples`.
     theme: 'light' or 'dark'.
     seed: of what is drawn.
 

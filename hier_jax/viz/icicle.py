@@ -28,17 +28,17 @@ def figure(
   level: str | None = None,
   theme: str = 'light',
 ) -> Figure:
-  """The tree from its root downward: a node is as wide as it has items.
+  """The tree from its root downward; a node's width shows its number of items.
 
-  Inner nodes have the color of their largest group of a level, the paler the
-  less of them it is, and, where they are wide enough, their most typical
-  picture and their name. The lowest strip shows the items.
+  An inner node has the color of its largest group at a level, paler if that
+  group is a smaller part of it; if wide enough, it also shows its most typical
+  picture and its name. The lowest strip shows the items.
 
   Args:
     collection: of two items or more.
     source: 'proxies', 'linkage', 'auto' for proxies where there are any, or the
       `hierarchy` of an `Outline`.
-    level: whose groups are told apart; None for the coarsest.
+    level: level whose groups colors show; None for the coarsest.
     theme: 'light' or 'dark'.
 
   Raises:

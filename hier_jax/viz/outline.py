@@ -1,4 +1,4 @@
-"""A hierarchy as text: nodes, how many items lie below, typical ones."""
+"""A hierarchy as text: nodes, their number of items, and typical items."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def outline(
 ) -> Outline:
   """Makes the tree of a collection and its text.
 
-  A line of the text is an inner node: the class that half of its items have or
-  more, or else the two main groups; that class's share; how many items lie
-  below; the classes of its most typical items, or their ids.
+  Each line of the text is an inner node: the class of at least half of its
+  items, or else its two main groups; that class's share; the number of items
+  below; and the classes or ids of its most typical items.
 
   Args:
     collection: of one item or more.

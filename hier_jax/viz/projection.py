@@ -1,8 +1,8 @@
 """From D dimensions to the disk, and how far the picture can be trusted.
 
-The disk is the Poincare ball of two dimensions and curvature -1. Points of the
-ball of curvature -c are scaled by sqrt(c) first, which multiplies all distances
-by sqrt(c) and moves no point relative to the others.
+The disk is the two-dimensional Poincare ball of curvature -1. Points of the
+ball of curvature -c are first scaled by sqrt(c), which multiplies all distances
+by sqrt(c) and changes nothing else.
 """
 
 import importlib
@@ -35,11 +35,12 @@ class Projection(NamedTuple):
 
   Attributes:
     disk: float64 `[n, 2]`, of norm below 1.
-    also: float64 `[m, 2]`, other points under the same map.
+    also: float64 `[m, 2]`, the other points, mapped in the same way.
     method: see `project`.
     spearman: rank correlation of distances on the disk with the true ones, from
       -1 to 1.
-    kept: the share of the 10 nearest neighbors that are so on the disk too.
+    kept: share of the 10 nearest neighbors that are also among the 10 nearest
+      on the disk.
   """
 
   disk: np.ndarray
@@ -66,7 +67,7 @@ def project(
 ) -> Projection:
   """Projects points to the Poincare disk.
 
-  Methods, of which only 'pca' needs no other package:
+  There are four methods; only 'pca' needs no other package:
 
   - 'pca': tangent PCA. Points go to the tangent space at the origin, then to
     the two directions of largest variance, and back. The origin stays.
@@ -80,10 +81,11 @@ def project(
   Args:
     points: `[n, d]`, float.
     also: other points `[m, d]`, such as hierarchical proxies, or None. Methods
-      without a map for new points get them together with `points`.
+      that cannot map new points project both together.
     c: curvature: points of the ball of curvature -c; 0 for Euclidean points and
-      None for directions. The last two are scaled so that 95 % of them have a
-      norm below .9 on the disk: only the order of distances means something.
+      None for directions. In the last two cases points are scaled so that 95 %
+      of them have a norm below .9 on the disk; only the order of distances is
+      then meaningful.
     method: see above.
     seed: of what is drawn.
 

@@ -67,7 +67,7 @@ class Tile(NamedTuple):
   Attributes:
     image: RGB, or None where there is no picture.
     lines: what is written below it.
-    right: whether it has the query's class, None where that is not known.
+    right: whether it has the query's class; None if that is not known.
   """
 
   image: Image.Image | None
@@ -94,11 +94,10 @@ def write_sheet(
 
   Args:
     rows: one a query.
-    path: an .html, which holds all its images and needs nothing else, or a
-      .png.
+    path: an .html, which contains all its images, or a .png.
     title: what it is called.
     subtitle: a line below that.
-    theme: 'light' or 'dark', of a .png; an .html has that of its reader.
+    theme: 'light' or 'dark' for a .png; an .html follows its reader's setting.
 
   Raises:
     UserError: another suffix or theme, or it cannot be written.

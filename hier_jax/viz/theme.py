@@ -1,4 +1,4 @@
-"""What all figures share: paper, ink, colors, and how they are written."""
+"""What all figures share: background, colors, and how they are written."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Theme(NamedTuple):
     ink: of text and lines.
     soft: of lines that matter less.
     paper: of the ground.
-    hues: Okabe and Ito's colors and two of Paul Tol's, which the color-blind
-      tell apart, as the page of `explore` has them.
-    other: of what has no hue.
+    hues: Okabe and Ito's colors and two of Paul Tol's, which color-blind people
+      can tell apart; the page of `explore` uses the same.
+    other: color of everything without a hue.
   """
 
   ink: str
@@ -58,7 +58,7 @@ class Theme(NamedTuple):
     return found
 
   def figure(self, width: float, height: float) -> Figure:
-    """An empty figure of so many inches, which no window knows."""
+    """An empty figure of this size in inches, not attached to any window."""
     from matplotlib import figure
 
     return figure.Figure(
@@ -140,7 +140,7 @@ def drawing(theme: str) -> Iterator[Theme]:
 def write(drawn: Figure, path: str | os.PathLike) -> None:
   """Writes a figure as PNG or SVG, by the suffix, atomically.
 
-  The same figure makes the same file. Text in an SVG is text.
+  The same figure always makes the same file. Text in an SVG stays text.
 
   Raises:
     UserError: another suffix, or it cannot be written.

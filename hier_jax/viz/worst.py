@@ -21,13 +21,13 @@ QUERIES, NEIGHBORS = 20, 6
 def ranks(collection: Collection) -> np.ndarray:
   """The rank of each item's first neighbor of its class, from 1.
 
-  Where items tie, those of other classes come first.
+  If items tie, items of other classes come first.
 
   Args:
     collection: of two items or more, with labels.
 
   Returns:
-    int64 `[n]`, 0 where no other item has the class.
+    int64 `[n]`, 0 if no other item has the class.
 
   Raises:
     UserError: no labels, or fewer than two items.
@@ -70,14 +70,14 @@ def write(
 ) -> None:
   """Writes the worst queries, the worst first.
 
-  A row is the query, its nearest neighbors of other classes, and the first one
-  of its own class with its rank.
+  Each row shows a query, its nearest neighbors of other classes, and the first
+  neighbor of its own class with its rank.
 
   Args:
     collection: of two items or more, with labels.
     path: an .html or .png, see `sheet.write_sheet`.
     queries: how many.
-    neighbors: of each, beside the first right one.
+    neighbors: number of wrong neighbors per query.
     theme: 'light' or 'dark', of a .png.
 
   Raises:

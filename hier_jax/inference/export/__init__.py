@@ -38,7 +38,7 @@ class Exported(NamedTuple):
     folder: that holds it.
     size: of all its files, bytes.
     max_error: largest difference from the model's own embeddings of a few
-      random images; None where it was not compared.
+      random images; None if they were not compared.
   """
 
   folder: pathlib.Path
@@ -58,7 +58,7 @@ def check(out: str | os.PathLike[str], model: str, format: str) -> pathlib.Path:
     The folder's path.
 
   Raises:
-    UserError: the folder is there already, or cannot be written; a package is
+    UserError: the folder exists already or cannot be written; a package is
       missing.
   """
   if paths.is_remote(out):
@@ -90,17 +90,16 @@ def write(
 ) -> Exported:
   """Writes a model, its metadata and its card into a new folder.
 
-  The folder holds the model (`FORMATS` says in what files), `metadata.json` and
-  `README.md`, the card. It is there as a whole or not at all.
+  The folder holds the model (`FORMATS` says in which files), `metadata.json`,
+  and the card in `README.md`. It is written as a whole or not at all.
 
   Args:
     model: what to export, see `open_model`.
-    out: the folder, which must not be there, or be empty.
+    out: the folder, which must not exist or must be empty.
     format: one of `FORMATS`.
 
   Raises:
-    UserError: as `check`, or the format does not have what the model is made
-      of.
+    UserError: as `check`, or the format does not support the model's layers.
 
   Example:
     >>> from hier_jax.inference import export, model

@@ -1,7 +1,7 @@
 """Arrays by name in files of any framework, and out into safetensors.
 
-A file is known by its first bytes, not by its suffix. None of the readers runs
-anything that a file says.
+The format is recognized by the first bytes, not by the suffix. No reader runs
+anything in a file.
 """
 
 import contextlib
@@ -86,12 +86,12 @@ def read(path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
       in which the network may lie under 'teacher', 'model' or 'state_dict'.
 
   Returns:
-    Arrays by their names in the file, of the file's dtypes, read one by one as
-    they are asked for where the format allows it.
+    Arrays by their names in the file, with the file's dtypes, each read when it
+    is asked for if the format allows it.
 
   Raises:
     UserError: no such file, another format, a damaged file, or a pickle that
-      holds more than tensors (of which nothing is run).
+      holds more than tensors (nothing in it is run).
   """
   path = pathlib.Path(path)
   with _naming(path):
@@ -126,7 +126,7 @@ def write(
   arrays: Mapping[str, np.ndarray],
   metadata: Mapping[str, str],
 ) -> None:
-  """Writes a .safetensors, which is either the old file or whole."""
+  """Writes a .safetensors atomically."""
   # The library writes the buffers of arrays, whatever their strides.
   packed = {name: np.array(a, order='C') for name, a in arrays.items()}
   with paths.replacing(path, _UNWRITTEN) as temporary:

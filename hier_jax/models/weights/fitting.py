@@ -22,17 +22,17 @@ _POS_EMBED = 'params/pos_embed'
 
 
 class Loaded(NamedTuple):
-  """Weights of a backbone, and what became of the file's.
+  """Weights of a backbone, and what was done with the arrays of their file.
 
   Attributes:
     variables: 'params' and, of a ResNet, 'batch_stats'; NumPy, float32.
     layout: the name of the file's layout.
-    dropped: names of the file's arrays that have no place in a backbone, such
-      as a classifier's.
-    resized: sides of the file's grid of position embeddings and of the
-      model's, where they differ.
-    architecture: the backbone's name that the weights go by, None where neither
-      the file nor its source tells it.
+    dropped: names of arrays that a backbone has no place for, such as a
+      classifier's.
+    resized: sides of the grids of position embeddings of the file and of the
+      model, if they differ.
+    architecture: name of the backbone; None if neither the file nor its source
+      says it.
   """
 
   variables: dict[str, Any]
@@ -65,7 +65,7 @@ def detect(
   """The layout of a file.
 
   Raises:
-    UserError: it has none that is known.
+    UserError: the layout is not known.
   """
   layout = layouts.detect(weights)
   if layout is None:
@@ -83,7 +83,7 @@ def fit(
   model: nn.Module,
   path: str | os.PathLike[str],
 ) -> Loaded:
-  """Makes the variables of a model of the arrays of a file.
+  """Makes the variables of a model from the arrays of a file.
 
   Args:
     weights: arrays by name.

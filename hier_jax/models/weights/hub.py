@@ -26,12 +26,12 @@ def check_installed(repository: str) -> None:
 def download(
   repository: str, *, cache_dir: str | pathlib.Path | None = None
 ) -> pathlib.Path:
-  """The weights of a repository, downloaded unless the cache has them.
+  """Downloads the weights of a repository unless the cache has them.
 
   Args:
     repository: `<owner>/<name>`: 'timm/vit_small_patch16_224.dino'.
-    cache_dir: the cache; None for that of huggingface_hub, which the variables
-      HF_HOME and HF_HUB_CACHE of the environment set.
+    cache_dir: the cache; None for huggingface_hub's own, which the environment
+      variables HF_HOME and HF_HUB_CACHE set.
 
   Returns:
     The path of the file in the cache.

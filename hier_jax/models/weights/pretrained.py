@@ -50,13 +50,13 @@ def load(
     cache_dir: of the hub, see `hub.download`.
 
   Returns:
-    The variables to apply the backbone with, and what was left out or resized.
+    The backbone's variables, and what was left out or resized.
 
   Raises:
-    UserError: the file cannot be had or read, is of no known layout, its arrays
-      are not those of the model (all that differ are counted), or the source
-      tells of published weights that expect other pixels than the model is
-      made for.
+    UserError: the file cannot be fetched or read, has no known layout, has
+      arrays that do not match the model (the message counts all that differ),
+      or the source names published weights that expect other pixels than the
+      model.
   """
   path, named = _resolve(source, cache_dir)
   backbone = model.backbone if isinstance(model, embedder.Embedder) else model
@@ -72,7 +72,8 @@ def is_file(source: str | os.PathLike[str]) -> bool:
   """Whether a source of `load` is a file, not weights published under a name.
 
   Raises:
-    UserError: it is neither, or those weights need a package that is missing.
+    UserError: it is neither, or published weights need a package that is
+      missing.
   """
   found = _find(source)
   if isinstance(found, _Published):
@@ -113,8 +114,8 @@ def export(
   """Writes variables under timm's names, as .safetensors for PyTorch.
 
   timm's (and torchvision's) model without classifier takes them with
-  `load_state_dict`. Of an embedder's head, which they do not have, the layers
-  are `head.proj.weight` and `head.proj.bias`.
+  `load_state_dict`. These models have no embedding head; its layers are
+  `head.proj.weight` and `head.proj.bias`.
 
   Args:
     path: of the .safetensors to write.
@@ -161,8 +162,8 @@ def convert(
     The architecture, and the weights as `load` returns them.
 
   Raises:
-    UserError: as `load` and `save`, `target` is the source, or more than one
-      backbone has such arrays.
+    UserError: as `load` and `save`, `target` is the source, or several
+      backbones have such arrays.
   """
   path, named = _resolve(source, cache_dir)
   _check_target(target, inputs=[path])
@@ -179,20 +180,20 @@ def identify(
   image_size: int | None = None,
   cache_dir: str | pathlib.Path | None = None,
 ) -> tuple[str, nn.Module, Loaded]:
-  """Reads weights of any layout, and makes the backbone that they are of.
+  """Reads weights of any layout, and makes the backbone they belong to.
 
   Args:
     source: as `load`'s.
     architecture: the backbone's name; None where the source tells.
     image_size: side of the images in pixels, to which a ViT's position
-      embeddings are resized; None for theirs.
+      embeddings are resized; None keeps their size.
     cache_dir: of the hub, see `hub.download`.
 
   Returns:
     The backbone's name, the backbone, and the weights as `load` returns them.
 
   Raises:
-    UserError: as `load`, or more than one backbone has such arrays.
+    UserError: as `load`, or several backbones have such arrays.
   """
   path, named = _resolve(source, cache_dir)
   with local(path) as file:

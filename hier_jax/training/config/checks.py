@@ -1,7 +1,6 @@
 """The checks on a config, by itself and with its data.
 
-All that a wrong value can break is found here, before anything is read,
-compiled or written.
+Wrong values are found here, before anything is read, compiled or written.
 """
 
 import functools
@@ -223,14 +222,14 @@ def validate(config: ConfigDict, *, training: bool = True) -> ConfigDict:
 
   Args:
     config: the ConfigDict of a run.
-    training: whether it is to be trained, and not only evaluated, with.
+    training: whether the config is for training, not only for evaluation.
 
   Returns:
     The config resolved, see `default.resolve`.
 
   Raises:
-    UserError: for an unknown or missing key, a value that cannot be, and keys
-      that contradict each other.
+    UserError: for an unknown or missing key, an invalid value, and keys that
+      contradict each other.
   """
   flat = config_lib.flatten(config)
   config_lib.check_keys(flat)

@@ -1,9 +1,9 @@
 """The config: every key with its default.
 
-A config under hier_jax/configs returns `default_config()` with other
-values; it can neither add a key nor leave one out. A key that belongs to others
-is None by default, and `resolve` derives it from them. `meanings` says what
-each key means, and `checks` checks values.
+A config under hier_jax/configs returns `default_config()` with other values; it
+can neither add nor remove a key. A key that depends on others is None by
+default, and `resolve` derives it from them. `meanings` says what each key
+means, and `checks` checks values.
 """
 
 import contextlib
@@ -202,12 +202,12 @@ def flatten(
 
 
 def may_be_none(key: str) -> bool:
-  """Whether None is a value of a dotted key."""
+  """Whether a dotted key may be None."""
   return key in _OR_NONE or flatten(default_config())[key] is None
 
 
 def unknown_key(key: str) -> str:
-  """What to say of a key that `default_config` does not have."""
+  """The message for a key that `default_config` does not have."""
   hint = did_you_mean(key, flatten(default_config()))
   everywhere = '; hier_jax/training/config/default.py has all of them'
   return f'unknown config key {key!r}{hint or everywhere}'
@@ -227,7 +227,7 @@ def check_keys(flat: Mapping[str, Any]) -> None:
 
 
 def resolve(config: ConfigDict) -> ConfigDict:
-  """The config with what is None for derived, see `default_config`, filled in.
+  """The config with keys that are None by default filled in.
 
   A local data_dir becomes absolute, so that it is found from every folder.
 
@@ -235,7 +235,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config: the whole config, which is left as it is.
 
   Raises:
-    UserError: there is no such backbone, or data_dir is no path.
+    UserError: there is no such backbone, or data_dir is not a path.
   """
   found = config.copy_and_resolve_references()
   flat = flatten(config)
@@ -273,7 +273,7 @@ def from_stored(stored: Mapping[str, Any]) -> ConfigDict:
   """The config that `config.json` of a run holds.
 
   Args:
-    stored: nested dicts; keys that they lack are at their defaults.
+    stored: nested dicts; missing keys get their defaults.
 
   Raises:
     UserError: for a key that is unknown.
@@ -312,9 +312,9 @@ def conflicts(
 ) -> dict[str, tuple[Any, Any]]:
   """The differences that keep a run of one config from going on with another.
 
-  There are none in `FREE_KEYS`, in how often it is evaluated where that decides
-  nothing, and where it becomes longer under a schedule that does not depend on
-  its length.
+  These do not conflict: `FREE_KEYS`; how often a run is evaluated, if that
+  decides nothing; and more epochs, if the schedule does not depend on the
+  length of the run.
 
   Args:
     theirs: the config that the run began with, resolved.
@@ -334,7 +334,7 @@ def conflicts(
 
 
 def settings(config: ConfigDict) -> dict[str, tuple[Any, Any]]:
-  """Dotted keys in which a config is not at its defaults, or what they derive.
+  """Dotted keys in which a config differs from its (derived) defaults.
 
   The seed and `FREE_KEYS`, which change no result, are left out.
 

@@ -46,15 +46,16 @@ def names() -> list[str]:
 
 
 def load(text: str) -> config_dict.ConfigDict:
-  """Makes the config of a name or of a file.
+  """Makes the config that a name or a file stands for.
 
   Args:
-    text: `NAME` or `FILE`, and perhaps `:PRESET`, the argument of its
-      `get_config`. NAME is one of `names`; a file of the same name is `./NAME`.
+    text: `NAME` or `FILE`, optionally followed by `:PRESET`, the argument of
+      its `get_config`. NAME is one of `names`; write `./NAME` for a file of the
+      same name.
 
   Raises:
-    UserError: the name is unknown, or the file cannot be read, is no Python,
-      fails (the line is named), or makes something else than a config with the
+    UserError: the name is unknown; or the file cannot be read, is not Python,
+      fails (the message names the line), or does not return a config with the
       keys of `default_config`.
 
   Example:

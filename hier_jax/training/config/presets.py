@@ -2,9 +2,9 @@
 
 A preset is `BACKBONE[-384][,RECIPE][,LOSS][,no_hier]`: 'dino_vits16',
 'deit_small-384,official', 'resnet50,multi_similarity', 'vit_small,no_hier'.
-The recipe 'official' is what the authors' program does, its faults included as
-far as they change a result; 'default' corrects them. 'no_hier' is the metric
-loss alone, the row that shows what HIER adds.
+The recipe 'official' does what the authors' program does, including faults that
+change a result; 'default' corrects them. 'no_hier' is the metric loss alone,
+the row that shows what HIER adds.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _RECIPES = 'default', 'official'
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-  """A rate that is multiplied by a factor every so many epochs."""
+  """A rate that is multiplied by a factor at regular epochs."""
 
   lr: float
   factor: float
@@ -33,17 +33,17 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """What belongs to a data set.
+  """Settings of a data set.
 
   Attributes:
     name: of the data set.
     recall_at: the K of Recall@K.
     epochs: length of a run.
-    warmup_epochs: while the backbone rests.
-    eval_every: epochs.
+    warmup_epochs: first epochs, in which the backbone is not trained.
+    eval_every: epochs between two evaluations.
     weight_decay: of every parameter.
-    head_scale: the head's rate over the backbone's, for ViTs.
-    resnet: the rate of ResNet-50, whose head has the same.
+    head_scale: ratio of the head's rate to the backbone's, for ViTs.
+    resnet: the rate of ResNet-50 and its head.
     flip: probability of a mirrored view.
   """
 
@@ -60,13 +60,13 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-  """What belongs to a backbone.
+  """Settings of a backbone.
 
   Attributes:
     name: with the tag of its weights.
     embedding_dim: d.
-    lr: of the backbone; None for that of `Data.resnet`.
-    smallest_crop: share of the image that a training view keeps at least.
+    lr: rate of the backbone; None for `Data.resnet`.
+    smallest_crop: smallest share of the image that a training view keeps.
   """
 
   name: str

@@ -1,4 +1,4 @@
-"""Runs as they lie on disk, and which of them are trials of one config."""
+"""Runs as they lie on disk, grouped by config."""
 
 import dataclasses
 import itertools
@@ -32,15 +32,15 @@ _LABEL = 60
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What a workdir says of its run.
+  """A run as its workdir records it.
 
   Attributes:
     folder: the workdir.
     seed: of its config.
-    settings: key -> (default, value) where the config is not at its defaults;
-      the seed and the keys that change no result are left out.
-    results: system -> its metrics, None where the run is unfinished.
-    records: those of metrics.jsonl.
+    settings: key -> (default, value) where the config differs from its
+      defaults, without the seed and keys that change no result.
+    results: system -> its metrics; None if the run is unfinished.
+    records: records of metrics.jsonl.
     timing: records of timing.jsonl.
   """
 
@@ -52,7 +52,7 @@ class Run:
   timing: list[records_lib.Record]
 
   def metrics_of(self, system: str) -> dict[str, float]:
-    """Retrieval metrics of a system, counts left out."""
+    """Retrieval metrics of a system, without counts."""
     row = (self.results or {}).get(system, {})
     return {k: v for k, v in row.items() if isinstance(v, float)}
 
@@ -75,8 +75,8 @@ def load(dirs: Sequence[str | os.PathLike[str]]) -> list[Run]:
     The runs in the order of `dirs` and of the names in them, each once.
 
   Raises:
-    UserError: folders without a run, files that cannot be read, no run that is
-      finished, two finished runs of the same config and seed.
+    UserError: folders without a run, files that cannot be read, no finished
+      run, two finished runs of the same config and seed.
   """
   absent = [str(d) for d in dirs if not paths.as_path(d).exists()]
   if absent:
@@ -210,10 +210,10 @@ def _check_seeds(runs: Sequence[Run]) -> None:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-  """The finished runs by config, but for the seed and keys that change nothing.
+  """Groups finished runs by config, ignoring seed and keys that change nothing.
 
-  A group is labeled with the settings in which groups differ where that is
-  short, else with the folder of its runs.
+  A group is labeled by the settings in which groups differ, if that is short,
+  else by the folder of its runs.
   """
   found = _finished(runs)
   labels = [_settings_label(group, found) for group in found]

@@ -33,7 +33,7 @@ class OverSeeds(TypedDict):
 
 
 class GroupSummary(TypedDict):
-  """Runs that differ in their seeds alone; 'systems' by system and metric."""
+  """Runs that differ only in their seeds; 'systems' by system and metric."""
 
   label: str
   folders: list[str]
@@ -42,7 +42,7 @@ class GroupSummary(TypedDict):
 
 
 class Unfinished(TypedDict):
-  """A run without results, and how far it is."""
+  """A run without results, and its latest step."""
 
   folder: str
   seed: int

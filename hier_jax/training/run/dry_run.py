@@ -1,4 +1,4 @@
-"""What a run would be, without running it."""
+"""Describes a run without running it."""
 
 import collections
 import math
@@ -21,14 +21,14 @@ __all__ = ['describe']
 def describe(
   config: ConfigDict, workdir: str | os.PathLike[str] | None = None
 ) -> str:
-  """Text on a run: config, parameters and rates, batches, memory.
+  """Describes a run: config, parameters and rates, batches, memory.
 
-  Checks all that a run checks before it begins, and compiles the step, but
-  makes no parameters and reads no images.
+  This makes all checks of a real run and compiles the step, but makes no
+  parameters and reads no images.
 
   Args:
     config: see `default.default_config`.
-    workdir: the folder that the run would have, to be checked too, or None.
+    workdir: folder of the run, which is then checked too, or None.
 
   Raises:
     UserError: as `plan.make`.

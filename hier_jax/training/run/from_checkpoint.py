@@ -1,4 +1,4 @@
-"""What a run's checkpoint makes of its data set, for evaluation."""
+"""Embeddings of a run's data set from its checkpoint, for evaluation."""
 
 import functools
 import os
@@ -73,7 +73,7 @@ class Trained(NamedTuple):
     return _splits(self.config.data, self.config.eval)
 
   def embed_split(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings and numbers of classes, see `embedding.embed_split`."""
+    """Rows of a split and their classes, see `embedding.embed_split`."""
     return embedding.embed_split(
       split,
       self.embed,
@@ -97,14 +97,14 @@ def open_run(
   """Reads a run's model; its data set need not be there.
 
   Args:
-    path: the run's workdir, for its latest checkpoint, or the folder of one:
-      `WORKDIR/checkpoints/STEP`.
+    path: the run's workdir, for its latest checkpoint, or the folder of one
+      checkpoint, `WORKDIR/checkpoints/STEP`.
     data_dir: where prepared data sets lie; None for where the run had them.
-    num_classes: classes of the training split, which the checkpoint must have;
-      None takes as many as it has.
+    num_classes: number of training classes that the checkpoint must have; None
+      accepts any.
 
   Raises:
-    UserError: no such run or checkpoint, and what loading them raises.
+    UserError: no such run or checkpoint, and as loading them.
   """
   config, workdir, step = _config(path, data_dir)
   model = plan.create_model(config.model)
@@ -138,8 +138,8 @@ def read_task(
     data_dir: where prepared data sets lie; None for where the run had them.
 
   Returns:
-    The task, labels being the numbers of classes, with their names, the data
-    set's taxonomy where it has one and the K of the config.
+    The task: labels are numbers of classes, with their names, the data set's
+    taxonomy if it has one, and the K of the config.
 
   Raises:
     UserError: no such run, checkpoint or split, and what loading them raises.

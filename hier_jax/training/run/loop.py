@@ -31,30 +31,29 @@ __all__ = ['train']
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Table | None:
-  """Trains as the config says, or goes on where the workdir's run stopped.
+  """Trains as the config says, or continues the run in the workdir.
 
-  What can be checked is checked before anything is compiled or written. Writes
-  `config.json`, `metrics.jsonl`, `timing.jsonl`, `checkpoints/` and, at the
-  end, `results.json` into the workdir. All random choices are functions of
-  (config.seed, step), so that a resumed run ends as the uninterrupted one.
-
-  Where there is a validation split (config.eval.hold_out, or the data set's own
-  'val'), it chooses the best state, and the test split is evaluated at the end
-  alone.
+  Everything that can be checked is checked before anything is compiled or
+  written. The workdir gets `config.json`, `metrics.jsonl`, `timing.jsonl`,
+  `checkpoints/` and, at the end, `results.json`. All random choices are
+  functions of (config.seed, step), so a resumed run ends like an uninterrupted
+  one. If there is a validation split (config.eval.hold_out, or the data set's
+  own 'val'), it chooses the best state, and the test split is evaluated only at
+  the end.
 
   Args:
     config: see `default.default_config`.
     workdir: folder of this run alone, local or in an object store.
 
   Returns:
-    name of a system -> its retrieval metrics on the test split, in the order
-    of the table that is printed. None where SIGTERM came before the end: then
-    all processes of the run have stopped after the same step, or the same batch
-    of an evaluation, and its state is saved.
+    name of a system -> its retrieval metrics on the test split, in the order of
+    the printed table. None if SIGTERM came before the end: then all processes
+    of the run have stopped after the same step, or the same batch of an
+    evaluation, and the state is saved.
 
   Raises:
     UserError: for a wrong config, data set or workdir, for a loss that is not
-      finite, and where the workdir can't be written to, as on a full disk.
+      finite, and if the workdir cannot be written, for instance on a full disk.
   """
   workdir = paths.as_path(workdir)
   try:

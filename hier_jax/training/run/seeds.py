@@ -18,21 +18,21 @@ __all__ = ['train']
 def train(
   config: ConfigDict, workdir: str | os.PathLike[str], seeds: Sequence[int]
 ) -> list[pathlib.Path]:
-  """Trains with one seed after the other, or goes on, and prints their table.
+  """Trains with one seed after the other, or continues, and prints a table.
 
   SIGTERM ends it, see `loop.train`.
 
   Args:
     config: see `default.default_config`; its seed is not used.
-    workdir: the runs are in its folders `seed0`, `seed1` and so on.
-    seeds: each once.
+    workdir: folder of the runs, `seed0`, `seed1` and so on.
+    seeds: seeds, each once.
 
   Returns:
     The workdirs of the runs that have finished.
 
   Raises:
-    UserError: for seeds that are not such, a workdir that is itself that of a
-      run, and what `loop.train` raises.
+    UserError: for invalid seeds, for a workdir that itself holds a run, and as
+      `loop.train`.
   """
   workdir = paths.as_path(workdir)
   if not seeds or len(set(seeds)) < len(seeds):

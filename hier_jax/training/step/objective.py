@@ -1,4 +1,4 @@
-"""What a config's loss section says: the metric loss, its state, and HIER."""
+"""The loss that a config describes: metric loss, its state, and HIER."""
 
 import functools
 import inspect
@@ -64,7 +64,7 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def takes_memory(name: str) -> bool:
-  """Whether the loss compares with rows of past batches."""
+  """Whether the loss can compare with rows of past batches."""
   return 'memory' in _parameters(name)
 
 
@@ -83,9 +83,9 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def hier_options() -> dict[str, Any]:
-  """Options of `losses.hier` with their defaults, those of its signature.
+  """Options of `losses.hier` with the defaults of its signature.
 
-  Those of the ball are left out, see `ball_options`.
+  Options of the ball are left out, see `ball_options`.
   """
   return {k: v for k, v in _defaults('hier').items() if k not in _BALL}
 
@@ -96,11 +96,11 @@ def ball_options() -> dict[str, Any]:
 
 
 def options(name: str) -> dict[str, Any]:
-  """Options of a metric loss with their defaults, those of its signature.
+  """Options of a metric loss with the defaults of its signature.
 
-  Besides them 'hyperbolic', whether it measures with the model's curvature or
-  by cosines, and 'centers', the number of centers of a class, where a loss can
-  have them.
+  In addition, 'hyperbolic' says whether the loss uses the model's curvature or
+  cosines, and 'centers' is the number of centers per class, if the loss
+  supports them.
   """
   parameters = _parameters(name)
   found = {k: v for k, v in _defaults(name).items() if k != 'c'}
@@ -204,14 +204,14 @@ def loss(
     key: PRNG key of HIER's draws, the same on all devices.
     z: `[b, d]` embeddings.
     labels: int `[b]`.
-    params: {'class_proxies', 'hierarchical_proxies'}, as far as they are used.
+    params: {'class_proxies', 'hierarchical_proxies'}, those that are used.
     settings: config.loss.
-    model: config.model, whose ball the losses measure in.
-    images_per_class: images of a class in a batch, of which 'hyp' makes pairs.
+    model: config.model, which defines the ball of the losses.
+    images_per_class: images of a class in a batch, which 'hyp' pairs.
     memory: `losses.Memory` or None.
     step: number of steps taken before this one, int32 scalar.
-    num_classes: of all devices, where each has its share of the class proxies;
-      None where each has all.
+    num_classes: number of all classes, if each device holds a share of the
+      class proxies; None if each holds all.
     axis_name: mapped axis over whose devices the batch is spread.
 
   Returns:
@@ -249,7 +249,7 @@ def check(
   *,
   c: float | None,
 ) -> None:
-  """With `debug_checks`, that the loss is given what it can be made of.
+  """With `debug_checks`, checks the values that the loss is given.
 
   Args:
     z: `[b, d]` embeddings, or None.

@@ -71,14 +71,14 @@ def paths(params: Params) -> list[str]:
 
 
 def split(params: Params, freeze: Iterable[str]) -> tuple[Params, Params]:
-  """What of the parameters is trained, and what is frozen.
+  """Splits parameters into trained and frozen ones.
 
   Args:
     params: nested dicts.
     freeze: regular expressions; see `group_of`.
 
   Returns:
-    Two nested dicts that `merge` puts together again.
+    Two nested dicts, which `merge` joins again.
   """
   flat = _flatten(params)
 
@@ -90,7 +90,7 @@ def split(params: Params, freeze: Iterable[str]) -> tuple[Params, Params]:
 
 
 def merge(params: Params, part: Params) -> Params:
-  """The parameters with those of `part`, nested dicts too, in their places."""
+  """The parameters, with those in `part` replaced."""
   return traverse_util.unflatten_dict(
     _flatten(params) | _flatten(part), sep='/'
   )
@@ -114,8 +114,8 @@ def update_ema(
 ) -> Params:
   """The exponential moving average (EMA) of the parameters after a step.
 
-  The EMA begins at the first parameters. The decay grows with the number of
-  steps t, min(decay, (1 + t) / (10 + t)), so that they are soon forgotten.
+  The EMA starts at the initial parameters. Its decay grows with the number of
+  steps t, min(decay, (1 + t) / (10 + t)), so that these are soon forgotten.
 
   Args:
     ema: the EMA before the step, a tree of arrays.
@@ -214,17 +214,18 @@ def optimizer(
 ) -> optax.GradientTransformation:
   """AdamW (Loshchilov and Hutter, arXiv 1711.05101), grouped by path.
 
-  Weight decay is decoupled, one value for every leaf. Gradients are clipped
-  before, by value and then by global norm, where the config says so, and those
-  of the model are scaled before that. It takes the trained part of the
-  parameters alone, see `split`.
+  Weight decay is decoupled, with one value for all parameters. If the config
+  says so, gradients of the model are scaled first, and then all gradients are
+  clipped by value and by global norm. The optimizer takes only the trained part
+  of the parameters, see `split`.
 
   Args:
     optim: config.optim.
     batch_size: images in a batch of all devices.
     steps_per_epoch: steps in an epoch.
     epochs: length of the run.
-    norm: of gradients that are spread over devices; None where they are not.
+    norm: function for the norm of gradients that are spread over devices; None
+      if they are not.
   """
   length = {
     'batch_size': batch_size,

@@ -1,4 +1,4 @@
-"""All that a run carries from step to step."""
+"""Everything that a run carries from step to step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,15 +21,16 @@ __all__ = ['TrainState', 'create', 'read_pretrained', 'with_pretrained']
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """The state of a run; with the config it determines all that follows.
+  """The state of a run; with the config, it determines everything that follows.
 
   Attributes:
     step: int32, steps taken.
     params: {'model': ..., 'loss': {'class_proxies', 'hierarchical_proxies'}},
-      the proxies as far as the loss has them.
-    batch_stats: running statistics of the backbone, {} where it has none.
-    opt_state: that of the optimizer, for what is not frozen.
-    skipped: int32, steps whose update was not finite and was left out.
+      with the proxies that the loss uses.
+    batch_stats: running statistics of the backbone, {} if it has none.
+    opt_state: state of the optimizer, for parameters that are not frozen.
+    skipped: int32, number of steps left out because their update was not
+      finite.
     memory: `losses.Memory` of past batches, or None.
     ema: exponential moving average of the trained parameters, or None.
   """
@@ -44,13 +45,13 @@ class TrainState(flax.struct.PyTreeNode):
 
   @property
   def eval_variables(self) -> dict[str, Any]:
-    """What the model is evaluated with."""
+    """Variables to evaluate the model with."""
     model = self.eval_params['model']
     return {'params': model, 'batch_stats': self.batch_stats}
 
   @property
   def eval_params(self) -> optim.Params:
-    """The parameters to evaluate: their EMA where the run keeps one."""
+    """The parameters to evaluate: their EMA if the run keeps one."""
     if self.ema is None:
       return self.params
     return optim.merge(self.params, self.ema)
@@ -70,8 +71,8 @@ def create(
     model: `models.embedder.Embedder`.
     optimizer: optax transformation.
     num_classes: classes C of the training split.
-    shards: how its class proxies are spread over devices, on which they are
-      made; None where each has all.
+    shards: how the class proxies are spread over devices, where they are then
+      created; None if each device holds all.
   """
   size, dim = config.model.image_size, config.model.embedding_dim
   images = jnp.zeros((1, size, size, 3), jnp.uint8)
@@ -137,11 +138,11 @@ def read_pretrained(
     fetch: whether weights of the hub are fetched.
 
   Returns:
-    `pretrained.Loaded`; None for drawn weights, and where they were to be
+    `pretrained.Loaded`; None for drawn weights, and if weights would have to be
     fetched.
 
   Raises:
-    UserError: the weights cannot be had or are not the backbone's.
+    UserError: the weights cannot be fetched or do not fit the backbone.
   """
   if source is None:
     return None
@@ -157,7 +158,7 @@ def read_pretrained(
 def with_pretrained(
   state: TrainState, loaded: pretrained.Loaded, settings: ConfigDict
 ) -> TrainState:
-  """The state with a backbone's weights in the place of those drawn.
+  """The state with pretrained backbone weights in place of drawn ones.
 
   Args:
     state: `TrainState` at step 0.

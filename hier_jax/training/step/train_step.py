@@ -49,8 +49,8 @@ def make_train_step(
     config: the whole config.
     model: `models.embedder.Embedder`.
     optimizer: optax transformation.
-    num_classes: of all devices, where each has its share of the class proxies
-      (`shards.Shards`); None where each has all.
+    num_classes: number of all classes, if each device holds a share of the
+      class proxies (`shards.Shards`); None if each holds all.
   """
   spread = AXIS if num_classes is not None else None
   norm = functools.partial(shards.norm, axis_name=AXIS)
