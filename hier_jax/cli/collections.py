@@ -25,7 +25,7 @@ def define(values: flags.FlagValues) -> None:
     values,
     split="SPLIT: Which images of a run's data set; by default test.",
     taxonomy='CSV: A tree above the classes, as evaluate takes it; by default'
-    ' that of the data set.',
+    " the data set's own.",
     images="DIR: The folder of a file's images, if they were moved.",
     data_dir='DIR: The folder of prepared data sets.',
   )
@@ -38,7 +38,7 @@ def define_source(values: flags.FlagValues) -> None:
     'from',
     ('auto', 'proxies', 'linkage'),
     'SOURCE: What the tree is made of: the hierarchical proxies, complete'
-    ' linkage, or auto (the default), the proxies where there are any.',
+    ' linkage, or auto (the default), the proxies if there are any.',
     default='auto',
   )
 

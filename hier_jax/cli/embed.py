@@ -24,8 +24,8 @@ def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
     values,
     out='FILE: The .npz, .parquet or .faiss to write: embeddings with all that'
-    ' is known of them, or an index that search reads without loading it. By'
-    ' default an .npz named after SOURCE.',
+    ' is known about them, or an index that search reads without loading it.'
+    ' By default an .npz named after SOURCE.',
   )
   verbs.choice_flag(
     values,
@@ -38,16 +38,16 @@ def _define(values: flags.FlagValues) -> None:
   verbs.switch_flag(
     values,
     'add',
-    'Add the images to FILE, which the same model wrote; those that it holds'
-    ' are left out.',
+    'Add the images to FILE, which the same model wrote; images that it holds'
+    ' already are left out.',
   )
   verbs.choice_flag(
     values,
     'labels',
     ('auto', 'folder', 'none'),
     "RULE: An image's class: folder is the first folder below SOURCE; none is"
-    ' none. auto (the default) takes the folder where all images are'
-    ' SOURCE/CLASS/IMAGE, of two classes or more.',
+    ' none. auto (the default) takes the folder if all images are'
+    ' SOURCE/CLASS/IMAGE and there are two or more classes.',
     default='auto',
   )
   define_model(values)
@@ -73,14 +73,14 @@ def define_backbone(values: flags.FlagValues) -> None:
   """Flags that say how a model is opened."""
   verbs.text_flags(
     values,
-    architecture="NAME: The backbone's name, where a file of weights does not"
-    ' tell it.',
+    architecture="NAME: The backbone's name, if a file of weights does not"
+    ' say it.',
   )
   verbs.number_flag(
     values,
     'image_size',
-    "PIXELS: The side of a pretrained backbone's images; by default that of its"
-    ' name, and 224 for DINOv2.',
+    "PIXELS: The side of a pretrained backbone's images; by default the size in"
+    ' its name, and 224 for DINOv2.',
   )
 
 

@@ -30,8 +30,8 @@ def _define(values: flags.FlagValues) -> None:
   verbs.number_flag(
     values,
     'limit',
-    'N: Of more images so many are shown, evenly spaced; 20,000 by default,'
-    ' with which the page is smooth.',
+    'N: Show at most this many images, evenly spaced; 20,000 by default, with'
+    ' which the page is smooth.',
   )
   collections.define(values)
 

@@ -37,13 +37,13 @@ def _define(values: flags.FlagValues) -> None:
     'NAMES: Some of disk,icicle,histograms,worst: images and proxies on the'
     ' Poincare disk; the tree from its root downward; distances within and'
     ' between classes; the queries whose first right neighbor comes last. By'
-    ' default all that there is data for.',
+    ' default every figure that there is data for.',
   )
   verbs.choice_flag(
     values,
     'format',
     tuple(_SHEET),
-    'FORMAT: png (the default) or svg, with which worst is an .html.',
+    'FORMAT: png (the default) or svg; with svg, worst is an .html.',
     default='png',
   )
   verbs.theme_flag(values, 'figures')

@@ -32,10 +32,10 @@ def _define(values: flags.FlagValues) -> None:
   )
   verbs.text_flags(
     values,
-    out='SHEET: Write a contact sheet, an .html that holds all its pictures or'
-    ' a .png.',
-    model='MODEL: What to embed the images with, where a file of embeddings or'
-    ' an index does not lead to its model any more.',
+    out='SHEET: Write a contact sheet: an .html that contains all its pictures,'
+    ' or a .png.',
+    model='MODEL: What to embed the images with, if a file of embeddings or an'
+    ' index no longer leads to its model.',
     images="DIR: The folder of a gallery's images, if they were moved.",
     data_dir='DIR: The folder of prepared data sets.',
   )

@@ -102,7 +102,7 @@ def open_images(
 
   A cache is found again by the split's name and a hash of its labels, of its
   images, of `short_side` and of Pillow's version; others are left alone.
-  Processes that make it at once each write a file, of which the last one stays.
+  Processes that make it at the same time each write a file; the last one stays.
 
   Args:
     split: the images.

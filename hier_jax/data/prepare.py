@@ -43,8 +43,8 @@ def prepare(
     UserError: for an unknown name; archives that are missing, packed, partial
       or not as published; lists and links that lead out of `source`; images
       that are broken or too large, all of them counted; a data set there
-      already that is another one, be it by the bytes of one image; a
-      `data_dir` that cannot be written.
+      already that differs, even in the bytes of one image; a `data_dir` that
+      cannot be written.
   """
   place = builders.place(name, data_dir)
   with _quietly():

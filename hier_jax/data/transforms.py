@@ -30,7 +30,7 @@ def opened(
   name: str = 'image',
   max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Iterator[Image.Image]:
-  """An image of which only the header was read.
+  """An image with only its header read.
 
   Args:
     file: the encoded image, or where it lies.

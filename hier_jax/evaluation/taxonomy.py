@@ -59,8 +59,8 @@ class Taxonomy:
 
     Or, if the header is `child,parent`, each row is an edge. The one node that
     is not a child (or whose parent is empty) is the root, which is not a level;
-    nodes that are not parents are the classes. Levels are then called `level1`,
-    ..., `class`.
+    nodes that are not parents are the classes. Levels are then called
+    `level1`, ..., `class`.
 
     Raises:
       UserError: a file that cannot be read or is not such a table; rows that

@@ -18,11 +18,11 @@ __all__ = ['Part', 'Parts', 'resumable']
 
 
 class Part(NamedTuple):
-  """Some images of a source, from the one after those of the part before.
+  """Some images of a source, starting after the previous part.
 
   Attributes:
     stop: number of the first image of the next part.
-    rows: `[m, d]` of those that could be read.
+    rows: `[m, d]`, embeddings of the images that could be read.
     items: their numbers `[m]`.
     unread: the number of each of the others.
     reasons: why, one for each.

@@ -233,8 +233,8 @@ def _rank(levels, n):
 def names(tree: Hierarchy, levels) -> tuple[list[str], np.ndarray]:
   """What inner nodes are called: what half of their items are, or more.
 
-  A node of which that is true at no level is called by its two main names at
-  the coarsest.
+  If that is true at no level, a node is called by its two main names at the
+  coarsest level.
 
   Args:
     tree: the tree.

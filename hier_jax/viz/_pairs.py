@@ -21,7 +21,8 @@ def pairs(
   Args:
     coarse: int `[n]`, from 0.
     fine: int `[n]`, or None: pairs are of one coarse code alone.
-    most: of more pairs so many are drawn, uniformly and with replacement.
+    most: largest number of pairs; of more, that many are drawn uniformly with
+      replacement.
     draw: the source of randomness.
 
   Returns:

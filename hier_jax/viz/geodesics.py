@@ -19,7 +19,7 @@ def arcs(
 
   Args:
     start: p `[m, 2]`, of norm below 1.
-    end: q `[m, 2]`, likewise.
+    end: q `[m, 2]`, of norm below 1.
     num: number of points of each geodesic, two or more; the first is p and the
       last is q.
 
@@ -50,7 +50,7 @@ def turns(
 
   Args:
     start: p `[m, 2]`, of norm below 1.
-    end: q `[m, 2]`, likewise.
+    end: q `[m, 2]`, of norm below 1.
 
   Returns:
     float64 `[m]`, between two right angles: 0 for a line through the origin.

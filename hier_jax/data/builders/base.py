@@ -177,7 +177,7 @@ class ImageBuilder(  # type: ignore[call-arg]
     return shards.key_of(self._records(), self.stamps)
 
   def changed(self, written: Mapping[str, Sequence[bytes]]) -> list[str]:
-    """Paths of the images that differ from those of written records."""
+    """Paths of the images that differ from the written records."""
     return [
       path
       for split, records in self.contents.splits.items()

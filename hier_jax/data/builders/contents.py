@@ -34,7 +34,7 @@ class Contents:
 
   @property
   def digest(self) -> str:
-    """A hash of which images with which labels of which names this is."""
+    """A hash of the images, their labels and the names of these."""
     names = [(field, list(values)) for field, values in self.names.items()]
     lists = [
       (k, [(r.path, r.fields) for r in v]) for k, v in self.splits.items()

@@ -17,8 +17,8 @@ _LISTS = {'classes.txt': str, 'images.txt': str, 'image_class_labels.txt': int}
 class Cub200(base.ImageBuilder):
   """Caltech-UCSD Birds-200-2011: the first 100 species train, the others test.
 
-  Orders and families are those of the American Ornithological Society, from
-  a table of the classes' names.
+  Orders and families follow the American Ornithological Society, from a table
+  of the classes' names.
   """
 
   VERSION = tfds.core.Version('1.0.0')

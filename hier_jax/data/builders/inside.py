@@ -26,7 +26,7 @@ _FAULTS = {
 
 
 class Inside:
-  """A folder out of which no list and no link may lead.
+  """A folder that no list and no link may lead out of.
 
   An archive may list /etc/passwd, hold a link to it, or a pipe.
 

@@ -81,7 +81,7 @@ class Walk:
   def all_images(self) -> tuple[list[pathlib.Path], list[str]]:
     """All images below the root, and what else is there, a line each.
 
-    Among them are those that cannot be read: of other formats, and links to
+    They include images that cannot be read: other formats, and links to
     nothing.
     """
     images = [*self._images(self._root)]

@@ -214,7 +214,7 @@ def unknown_key(key: str) -> str:
 
 
 def check_keys(flat: Mapping[str, Any]) -> None:
-  """Raises UserError where dotted keys are not those of `default_config`."""
+  """Raises UserError for dotted keys that `default_config` does not have."""
   expected = set(flatten(default_config()))
   unknown, missing = sorted(set(flat) - expected), sorted(expected - set(flat))
   if unknown:
@@ -318,7 +318,7 @@ def conflicts(
 
   Args:
     theirs: the config that the run began with, resolved.
-    ours: the one to go on with, likewise.
+    ours: the config to go on with, resolved.
     validated: whether evaluations of the run have chosen its best state.
 
   Returns:

@@ -70,7 +70,7 @@ def shardings(specs: Any) -> Any:
 
 
 def place(tree: chex.ArrayTree, specs: Any) -> Any:
-  """Puts arrays, all of which each process has, where 'shard_map' has them.
+  """Places arrays that every process has in full where 'shard_map' keeps them.
 
   Args:
     tree: arrays of any device or of the host.
@@ -97,7 +97,7 @@ def on_host(a: jax.Array | np.ndarray) -> np.ndarray:
 def spread(
   batch: chex.ArrayTree, devices: Sequence[jax.Device] | None = None
 ) -> Any:
-  """Rows `[B, ...]` as `[devices, b, ...]`, those of each device apart.
+  """Rows `[B, ...]` as `[devices, b, ...]`, separated by device.
 
   Args:
     batch: this process's rows, NumPy arrays; what `prefetch` has placed stays.
@@ -125,7 +125,7 @@ def prefetch(
   Args:
     batches: this process's rows, NumPy arrays `[B, ...]`, from an iterator.
     devices: the local devices that `map_step` maps over.
-    depth: batches placed at a time, that of the running step not counted.
+    depth: batches placed at a time, not counting the running step's.
   """
   devices = devices or jax.local_devices()
   sharding = NamedSharding(_mesh(devices), SPLIT)
@@ -152,8 +152,8 @@ def map_step(
       it means its gradients and metrics over `AXIS`.
     devices: local devices to map over, all of them by default.
     by: one of `MAPS`.
-    specs: `SPLIT` for arrays of the state of which each device has a part,
-      `WHOLE` for others, as are all by default; by 'shard_map' alone.
+    specs: `SPLIT` for arrays of the state that are spread over the devices,
+      `WHOLE` for others (the default for all); only for 'shard_map'.
 
   Returns:
     A function of the state and of this process's rows, of the host or as
@@ -316,7 +316,7 @@ def _placed(tree: chex.ArrayTree, mesh: Mesh, specs: Any) -> Any:
 
 
 def gather_rows(rows: np.ndarray | jax.Array) -> np.ndarray:
-  """Host rows `[n, ...]` of this process to those of all, in their order."""
+  """Gathers host rows `[n, ...]` of all processes, in their order."""
   if jax.process_count() == 1:
     return np.asarray(rows)
   return np.asarray(multihost_utils.process_allgather(rows, tiled=True))

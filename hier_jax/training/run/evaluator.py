@@ -69,7 +69,7 @@ class Evaluator:
 
   @property
   def patience_ended(self) -> bool:
-    """Whether so many validations were no better that the run is to end."""
+    """Whether the run should end, since validations no longer improve."""
     return selection.exhausted(
       self._log.records, self._settings.select, self._settings.patience
     )

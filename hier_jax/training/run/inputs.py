@@ -22,8 +22,8 @@ __all__ = ['Inputs', 'batch_shapes', 'load_splits', 'ranked_splits']
 def load_splits(data: ConfigDict, settings: ConfigDict) -> dict[str, Split]:
   """Name -> `datasets.Split` of the config's data set.
 
-  'val', for validation, is the data set's own. Where config.eval.hold_out is
-  set, it has one in so many of the classes of 'train', and 'train' the others.
+  'val', for validation, is the data set's own. If config.eval.hold_out is set,
+  'val' gets one in this many classes of 'train', and 'train' keeps the others.
 
   Args:
     data: config.data.
@@ -68,7 +68,7 @@ def ranked_splits(
   Args:
     splits: name -> `datasets.Split`.
     query: name of the split; None for 'query' where there is one, else 'test'.
-    gallery: likewise; None for 'gallery' beside 'query', else none.
+    gallery: name of the split; None for 'gallery' beside 'query', else none.
 
   Raises:
     UserError: for a split that is not there.
@@ -120,7 +120,7 @@ class Inputs:
   def batches(
     self, start_step: int, num_steps: int
   ) -> Iterator[dict[str, jax.Array]]:
-    """Yields this process's rows, placed on its devices, of so many steps."""
+    """Yields this process's rows of each step, placed on its devices."""
     data = self._data
     batches = pipeline.train_batches(
       self._split,

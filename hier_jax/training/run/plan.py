@@ -35,11 +35,11 @@ class Plan(NamedTuple):
     inputs: the batches.
     model: `models.Embedder`.
     optimizer: optax transformation.
-    shapes: those of the `TrainState`.
+    shapes: shapes of the `TrainState`.
     shards: `shards.Shards` of its class proxies; None where each device has
       all.
-    weights: `pretrained.Loaded`, None for a run that goes on, for drawn
-      weights, and for those of the hub where nothing is fetched.
+    weights: `pretrained.Loaded`; None for a run that goes on, for drawn
+      weights, and for weights of the hub if nothing is fetched.
   """
 
   config: ConfigDict

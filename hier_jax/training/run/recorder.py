@@ -72,7 +72,7 @@ class Recorder:
   def record(
     self, step: int, metrics: Mapping[str, jax.Array], *, is_last: bool
   ) -> None:
-    """Takes a step's metrics, and writes those of the log step before.
+    """Takes a step's metrics, and writes the metrics of the log step before.
 
     Args:
       step: the number of steps taken.

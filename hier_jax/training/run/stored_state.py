@@ -50,7 +50,7 @@ def read(folder: pathlib.Path, state: State) -> State:
   """A state as another, of the arrays that a checkpoint holds.
 
   Raises:
-    ValueError: they are not those that were saved, or are another model's.
+    ValueError: they differ from what was saved, or belong to another model.
   """
   options = {'multiprocessing_options': by_itself()}
   handler = ocp.StandardCheckpointHandler(**options)

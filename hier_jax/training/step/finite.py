@@ -25,10 +25,10 @@ def if_finite(
 
   Args:
     new: arrays.
-    old: likewise.
-    *others: arrays that must be finite besides those of `new`.
-    axis_name: mapped axis whose devices have arrays of their own, of which all
-      must be finite; None where they have the same.
+    old: arrays of the same structure.
+    *others: further arrays that must be finite.
+    axis_name: mapped axis whose devices have arrays of their own, all of which
+      must be finite; None if they have the same.
 
   Returns:
     The arrays of one of them, and whether they are the new ones.

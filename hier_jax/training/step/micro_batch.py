@@ -12,11 +12,11 @@ __all__ = ['in_chunks']
 def in_chunks(
   embed: Callable[[jax.Array, jax.Array], jax.Array], rows: int
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """Embeds so many rows at a time, and differentiates so, too.
+  """Embeds and differentiates a few rows at a time.
 
-  A loss of the result sees all embeddings together. Its gradient by them is
-  taken back through one chunk after the other, each of which is embedded anew
-  for it, so that what a backward pass needs is there for one chunk alone.
+  A loss of the result sees all embeddings together. Its gradient is propagated
+  back through one chunk after the other, and each chunk is embedded again for
+  this, so memory for a backward pass is needed for only one chunk.
 
   Args:
     embed: maps rows `[r, ...]` and the place of the first of them to `[r, d]`;

@@ -1,9 +1,9 @@
 """Class proxies that are spread over the devices, and what belongs to them.
 
-Of many classes the proxies, their moments and their moving average are most of
-a state. Each device then holds those of its share of the classes: in order,
-ceil(C / devices) of them, the last ones filled up with zeros. A checkpoint
-holds those of the C classes, whatever wrote it.
+With many classes, the proxies, their moments and their moving average are most
+of a state. Each device then holds only its share of the classes: ceil(C /
+devices) of them, in order, the last ones padded with zeros. A checkpoint holds
+exactly the C classes, whatever wrote it.
 """
 
 from typing import Any, NamedTuple, TypeVar
