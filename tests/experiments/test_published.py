@@ -7,6 +7,7 @@ import pytest
 
 from experiments import published
 from hier_jax.errors import UserError
+from tests.support import examples
 
 PAGE = (
   '| method | backbone, dimensions | CUB | Cars | SOP | In-Shop |\n'
@@ -77,3 +78,7 @@ def test_readme_has_what_was_measured_and_published():
   assert published.replaced(readme, published.rows(found, page)) == readme, (
     message
   )
+
+
+def test_example_prints_what_it_says():
+  examples.assert_prints_what_it_says(published.over_seeds, 0)
