@@ -1,7 +1,7 @@
 """Trees as files: JSON, Newick, GraphML and DOT.
 
-Writers use no recursion, so a chain of thousands of nodes works, and they write a
-node or two at a time. Equal trees make equal files.
+Writers use no recursion, so a chain of thousands of nodes works, and they write
+a node or two at a time. Equal trees make equal files.
 """
 
 import itertools
