@@ -31,6 +31,7 @@ from experiments.study import (
   added,
   arms,
   features,
+  images,
   records,
   regimes,
   report,
@@ -113,6 +114,8 @@ class _Session:
       search.Target(args.regime, args.split, arms.arm(name).name)
       for name in args.arms
     ]
+    for name in args.arms:
+      regimes.check(args.regime, name)
     self._lines: dict[str, records.Lines] = {}
     self._runner: runner.Runner | None = None
 
@@ -124,6 +127,12 @@ class _Session:
       self._lines[name] = records.Lines(self.args.results / name)
     return self._lines[name]
 
+  def _data(self) -> features.Features | images.Images:
+    """What the regime trains on."""
+    if regimes.regime(self.args.regime).backbone is None:
+      return features.read(self.args.features)
+    return images.load()
+
   def run(self, target, jobs, ranking=None) -> bool:
     """Runs those jobs that are not there; False where time ran out."""
     lines = self.lines(target)
@@ -134,7 +143,7 @@ class _Session:
         return False
       if self._runner is None:
         runner.share_programs()
-        self._runner = runner.Runner(features.read(self.args.features))
+        self._runner = runner.Runner(self._data())
       line = lines.add(job, self._runner.run(job, ranking))
       print(_told(line), flush=True)
     return True

@@ -10,11 +10,24 @@ import functools
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from experiments.study import controls, mined, proxies, spaces, variants
+from experiments.study import (
+  carried,
+  contexts,
+  controls,
+  mined,
+  proxies,
+  spaces,
+  trees,
+  variants,
+  weighting,
+)
+from experiments.study.carried import Carried
 from experiments.study.spaces import Space
-from hier_jax import losses
+from hier_jax import losses, numerics, poincare
 
 __all__ = ['ADDED', 'CURVATURE', 'TRIPLETS', 'Added']
 
@@ -25,8 +38,6 @@ CURVATURE = 0.1
 TRIPLETS = 4
 # The largest k, that of the paper.
 _K_MAX = 20
-# Nodes of the levels above the classes, as shares of the classes.
-_LEVELS = 1 / 32, 1 / 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +45,17 @@ class Added:
   """What is added to a metric loss.
 
   Attributes:
-    loss: (key, z, labels, params, values, c, context) -> scalar.
+    loss: (key, z, labels, params, values, c, step) -> scalar; the last one is
+      a `carried.Step`.
     space: its hyperparameters.
     init: (key, dim, values) -> its parameters.
     context: (features of the training images, their labels, each class's
       subgroup) -> arrays that the loss takes; of what no image of another
       class tells.
     c: curvature of the whole arm; None for cosine.
+    carried: what it keeps from step to step; None for nothing.
+    frozen: whether the context is made of the features, which are None where
+      no frozen network has made any.
   """
 
   loss: Callable[..., jax.Array] | None = None
@@ -48,6 +63,8 @@ class Added:
   init: Callable[..., dict] = lambda key, dim, values: {}
   context: Callable[..., dict[str, np.ndarray]] = lambda x, labels, group: {}
   c: float | None = CURVATURE
+  carried: Carried | None = None
+  frozen: bool = False
 
 
 def _weight(default: float) -> Space:
@@ -88,16 +105,16 @@ def _hier_proxies(key, dim, values):
   return {'hier_proxies': made}
 
 
-def _official(key, z, labels, params, values, c, context):
-  del context
+def _official(key, z, labels, params, values, c, step):
+  del step
   loss, _ = losses.hier(
     key, z, labels, params['hier_proxies'], c=c, triplets_per_anchor=TRIPLETS
   )
   return values['weight'] * loss
 
 
-def _hier_star(key, z, labels, params, values, c, context, **switches):
-  del context
+def _hier_star(key, z, labels, params, values, c, step, **switches):
+  del step
   loss, _ = variants.hier_star(
     key,
     z,
@@ -115,20 +132,20 @@ def _hier_star(key, z, labels, params, values, c, context, **switches):
   return values['weight'] * loss
 
 
-def _shuffled(key, z, labels, params, values, c, context):
+def _shuffled(key, z, labels, params, values, c, step):
   draw, key = jax.random.split(key)
   similarity = controls.shuffled_similarity(
     draw, mined.similarity_of(z, c), labels
   )
   return _hier_star(
-    *(key, z, labels, params, values, c, context),
+    *(key, z, labels, params, values, c, step),
     similarity=similarity,
     same_class=0.0,
   )
 
 
-def _triplet(key, z, labels, params, values, c, context):
-  del params, context
+def _triplet(key, z, labels, params, values, c, step):
+  del params, step
   loss, _ = variants.mined_triplet(
     key,
     z,
@@ -142,15 +159,16 @@ def _triplet(key, z, labels, params, values, c, context):
   return values['weight'] * loss
 
 
-def _happier(key, z, labels, params, values, c, context):
+def _happier(key, z, labels, params, values, c, step):
   del key, params, c
-  ranking = losses.hap(z, context['levels'][labels], alpha=values['relevance'])
+  levels = step.context['levels'][labels]
+  ranking = losses.hap(z, levels, alpha=values['relevance'])
   return values['weight'] * ranking
 
 
-def _level_sup_con(key, z, labels, params, values, c, context):
+def _level_sup_con(key, z, labels, params, values, c, step):
   del key, params, c
-  levels = context['levels']
+  levels = step.context['levels']
   loss = controls.level_sup_con(
     z,
     labels,
@@ -161,51 +179,92 @@ def _level_sup_con(key, z, labels, params, values, c, context):
   return values['weight'] * loss
 
 
-def _distillation(key, z, labels, params, values, c, context):
+def _distillation(key, z, labels, params, values, c, step):
   del key, params, c
   loss = controls.relational_distillation(
     z,
-    context['teacher'][labels][:, labels],
+    step.context['teacher'][labels][:, labels],
     temperature=values['tau'],
     teacher_temperature=values['teacher_tau'],
   )
   return values['weight'] * loss
 
 
-def _pseudo_levels(x, labels, subgroup):
-  """Average linkage of the class means of the frozen features."""
-  del subgroup
-  number = int(labels.max()) + 1
-  sizes = sorted({max(2, round(share * number)) for share in _LEVELS})
-  return {'levels': controls.pseudo_levels(np.asarray(x), labels, sizes)}
+def _star_teacher(key, z, labels, params, values, c, step):
+  """Mined by the similarities of an EMA teacher."""
+  similarity = mined.similarity_of(step.embed(step.state), c)
+  return _hier_star(
+    *(key, z, labels, params, values, c, step), similarity=similarity
+  )
 
 
-def _true_levels(x, labels, subgroup):
-  """The annotated hierarchy: the upper bound."""
-  del x, labels
-  return {'levels': controls.true_levels(subgroup)}
+def _star_memory(key, z, labels, params, values, c, step):
+  """Past embeddings as nodes."""
+  return _hier_star(
+    *(key, z, labels, params, values, c, step), memory=step.state
+  )
 
 
-def _teacher(x, labels, subgroup):
-  """Cosines of the class means of the frozen features."""
-  del subgroup
-  means = controls.class_means(np.asarray(x), labels)
-  unit = means / np.linalg.norm(means, axis=1, keepdims=True)
-  return {'teacher': np.float32(unit @ unit.T)}
+def _star_ratio(key, z, labels, params, values, c, step):
+  """HIER pulls as hard at z as the base loss, times the weight."""
+  alone = {**values, 'weight': 1.0}
+  hier = lambda z, params: _hier_star(key, z, labels, params, alone, c, step)
+  # A gradient by proxies would be one of HIER's gradient, which has none.
+  still = lax.stop_gradient(params)
+  unit = weighting.balanced_weight(step.base, lambda z: hier(z, still), z)
+  return values['weight'] * unit * hier(z, params)
 
 
-def _star(c: float | None = CURVATURE, loss=_hier_star, **switches) -> Added:
-  space = _STAR_OF_SPHERE if c is None else _STAR
+def _dasgupta(key, z, labels, params, values, c, step):
+  """HypHC's term of class proxies, or of the batch's rows without any.
+
+  Leaves are as similar as the running means of their classes.
+  """
+  del params
+  means = numerics.unit(step.state)
+  similarity = jnp.matmul(means, means.T, precision=lax.Precision.HIGHEST)
+  points = step.class_proxies
+  if points is None:
+    points, similarity = z, similarity[labels][:, labels]
+  radius = jnp.linalg.norm(poincare.log0(lax.stop_gradient(z), c=c), axis=1)
+  leaves = trees.leaves(points, jnp.mean(radius), c=c)
+  loss = trees.dasgupta(
+    key, leaves, similarity, c=c, temperature=values['tree_tau']
+  )
+  return values['weight'] * loss
+
+
+def _star_dasgupta(key, z, labels, params, values, c, step):
+  of_tree, key = jax.random.split(key)
+  alone = {**values, 'weight': values['tree_weight']}
+  tree = _dasgupta(of_tree, z, labels, params, alone, c, step)
+  hier = _hier_star(key, z, labels, params, values, c, step)
+  return hier + values['weight'] * tree
+
+
+def _star(
+  c: float | None = CURVATURE,
+  loss=_hier_star,
+  carried: Carried | None = None,
+  more: Space | None = None,
+  **switches,
+) -> Added:
+  space = {**(_STAR_OF_SPHERE if c is None else _STAR), **(more or {})}
   loss = functools.partial(loss, **switches)
-  return Added(loss, space, _hier_proxies, c=c)
+  return Added(loss, space, _hier_proxies, c=c, carried=carried)
 
 
+# Of the embeddings that are being learned, and of their EMA teacher's.
+_OWN = carried.means_of(contexts.pseudo_levels)
+_EMA = carried.teacher_means_of(contexts.pseudo_levels)
 _HAPPIER: Space = {**_weight(1), 'relevance': spaces.log(0.3, 3, 1)}
 _LEVEL_SUP_CON: Space = {**_weight(1), 'tau': spaces.log(0.02, 0.8, 0.1)}
 _DISTILLATION: Space = {
   **_LEVEL_SUP_CON,
   'teacher_tau': spaces.log(0.02, 0.8, 0.1),
 }
+
+_TREE: Space = {'tree_tau': spaces.log(0.01, 0.5, 0.05)}
 
 ADDED: Mapping[str, Added] = {
   'alone': Added(),
@@ -218,15 +277,31 @@ ADDED: Mapping[str, Added] = {
   'cosine': _star(None),
   'triplet_euclidean': Added(_triplet, _TRIPLET, c=0.0),
   'triplet_cosine': Added(_triplet, _TRIPLET, c=None),
-  'happier': Added(_happier, _HAPPIER, context=_pseudo_levels),
-  'level_sup_con': Added(
-    _level_sup_con, _LEVEL_SUP_CON, context=_pseudo_levels
+  'happier': Added(
+    _happier, _HAPPIER, context=contexts.pseudo_levels, frozen=True
   ),
-  'distillation': Added(_distillation, _DISTILLATION, context=_teacher),
+  'happier_own': Added(
+    _happier, _HAPPIER, context=contexts.flat_levels, carried=_OWN
+  ),
+  'happier_ema': Added(
+    _happier, _HAPPIER, context=contexts.flat_levels, carried=_EMA
+  ),
+  'level_sup_con': Added(
+    _level_sup_con, _LEVEL_SUP_CON, context=contexts.pseudo_levels, frozen=True
+  ),
+  'level_sup_con_own': Added(
+    _level_sup_con, _LEVEL_SUP_CON, context=contexts.flat_levels, carried=_OWN
+  ),
+  'level_sup_con_ema': Added(
+    _level_sup_con, _LEVEL_SUP_CON, context=contexts.flat_levels, carried=_EMA
+  ),
+  'distillation': Added(
+    _distillation, _DISTILLATION, context=contexts.class_cosines, frozen=True
+  ),
   # Upper bounds, which see the hierarchy.
-  'happier_true_tree': Added(_happier, _HAPPIER, context=_true_levels),
+  'happier_true_tree': Added(_happier, _HAPPIER, context=contexts.true_levels),
   'level_sup_con_true_tree': Added(
-    _level_sup_con, _LEVEL_SUP_CON, context=_true_levels
+    _level_sup_con, _LEVEL_SUP_CON, context=contexts.true_levels
   ),
   # HIER* with one more switch.
   'star_barred': _star(barred=True),
@@ -236,4 +311,17 @@ ADDED: Mapping[str, Added] = {
   'star_balanced': _star(balance=1.0),
   'star_proxies_apart': _star(encoder_gradient=0.0),
   'star_cones': _star(cone=1.0),
+  'star_teacher': _star(loss=_star_teacher, carried=carried.TEACHER),
+  'star_memory': _star(loss=_star_memory, carried=carried.MEMORY),
+  'star_reseeded': _star(carried=carried.USAGE),
+  'star_ratio': _star(
+    loss=_star_ratio, more={'weight': spaces.log(0.03, 3, 0.3)}
+  ),
+  'star_dasgupta': _star(
+    loss=_star_dasgupta,
+    carried=carried.MEANS,
+    more={'tree_weight': spaces.log(0.1, 10, 1), **_TREE},
+  ),
+  # Without hierarchical proxies.
+  'dasgupta': Added(_dasgupta, {**_weight(1), **_TREE}, carried=carried.MEANS),
 }

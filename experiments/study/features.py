@@ -6,7 +6,7 @@ import hashlib
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
   'SPLITS',
   'Features',
   'extract',
+  'known',
   'read',
 ]
 
@@ -100,9 +101,9 @@ def extract(
   mean, std = np.float32(spec.mean), np.float32(spec.std)
   features = jax.jit(lambda pixels: _features(loaded, variables, pixels))
   with _emoji() if icons is None else _icons(icons) as splits:
-    known = _known(splits)
+    of_all = known(splits)
     images = _pixels(next(iter(splits.values())), size)
-    x = np.empty((len(known['labels']), len(PARTS) * loaded.width), np.float32)
+    x = np.empty((len(of_all['labels']), len(PARTS) * loaded.width), np.float32)
     for start in tqdm.trange(0, len(x), batch, desc='images', disable=None):
       taken = images[start : start + batch]
       full = np.resize(taken, (batch, *images.shape[1:]))
@@ -117,7 +118,7 @@ def extract(
     'pixels': str(size),
   }
   with paths.replacing(target) as temporary, temporary.open('wb') as file:
-    np.savez(file, x=x, about=np.array(json.dumps(about)), **known)
+    np.savez(file, x=x, about=np.array(json.dumps(about)), **of_all)
 
 
 def read(path: pathlib.Path) -> Features:
@@ -181,9 +182,20 @@ def _pixels(splits: list[datasets.Split], size: int) -> np.ndarray:
   return images
 
 
-def _known(splits: dict[str, list[datasets.Split]]) -> dict[str, np.ndarray]:
-  """Labels, subgroups and the classes' splits."""
-  of_image, known = {}, {}
+def known(
+  splits: Mapping[str, Sequence[datasets.Split]],
+) -> dict[str, np.ndarray]:
+  """What is known of the images and classes of a data set.
+
+  Args:
+    splits: split of the plan -> its parts, the train classes first; the field
+      'index' is an image's place in the data set.
+
+  Returns:
+    'labels' int32 `[n]`; 'subgroup' int32 `[C]`; 'test_A' and so on, bool
+    `[C]`, whether a class is a test class.
+  """
+  of_image, found = {}, {}
   for name, parts in splits.items():
     place = np.concatenate([part.fields['index'] for part in parts])
     for field, values in {
@@ -193,10 +205,10 @@ def _known(splits: dict[str, list[datasets.Split]]) -> dict[str, np.ndarray]:
     }.items():
       of_image[field] = np.empty(len(place), np.int32)
       of_image[field][place] = np.concatenate(values)
-  known['labels'] = _by_subgroup(of_image.pop('labels'), of_image['subgroup'])
-  first = np.unique(known['labels'], return_index=True)[1]
-  known |= {name: values[first] for name, values in of_image.items()}
-  return known | {k: v.astype(bool) for k, v in known.items() if 'test' in k}
+  found['labels'] = _by_subgroup(of_image.pop('labels'), of_image['subgroup'])
+  first = np.unique(found['labels'], return_index=True)[1]
+  found |= {name: values[first] for name, values in of_image.items()}
+  return found | {k: v.astype(bool) for k, v in found.items() if 'test' in k}
 
 
 def _by_subgroup(labels: np.ndarray, subgroup: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.study.features import Features
+from experiments.study.images import Images
 from hier_jax.errors import UserError
 
 __all__ = ['FOLDS', 'TEST', 'Part', 'part']
@@ -17,10 +18,10 @@ class Part(NamedTuple):
   """Images to train on, and images of other classes to measure.
 
   Attributes:
-    train: rows `[m]` of the features.
+    train: rows `[m]` of the data.
     train_labels: int `[m]`, in 0..C-1, every one occurs.
     train_classes: int `[C]`, which class each of these is.
-    held: rows `[k]` of the features.
+    held: rows `[k]` of the data.
   """
 
   train: np.ndarray
@@ -30,7 +31,10 @@ class Part(NamedTuple):
 
 
 def part(
-  features: Features, split: str, fold: int | str, images: int | None = None
+  data: Features | Images,
+  split: str,
+  fold: int | str,
+  images: int | None = None,
 ) -> Part:
   """The images of a fold, or of the test.
 
@@ -39,8 +43,8 @@ def part(
   touches a test class.
 
   Args:
-    features: the data.
-    split: 'A', 'B' or 'icons', as the features have.
+    data: what is known of the images.
+    split: 'A', 'B' or 'icons', as the data has.
     fold: 0 to 4, or 'test'.
     images: images of each training class; None for all. The first ones are
       taken.
@@ -48,27 +52,27 @@ def part(
   Raises:
     UserError: there is no such split or fold.
   """
-  if split not in features.test:
+  if split not in data.test:
     raise UserError(
-      f'split {split!r} is unknown; expected {" or ".join(features.test)}, or'
+      f'split {split!r} is unknown; expected {" or ".join(data.test)}, or'
       ' the features of other images with --features'
     )
   if fold != TEST and fold not in range(FOLDS):
     raise UserError(
       f'fold {fold!r} is unknown; expected 0 to {FOLDS - 1} or {TEST!r}'
     )
-  test = features.test[split]
+  test = data.test[split]
   classes = np.flatnonzero(~test)
   if fold == TEST:
     fit, held = classes, np.flatnonzero(test)
   else:
     held = classes[int(fold) :: FOLDS]
     fit = np.setdiff1d(classes, held)
-  train = np.flatnonzero(np.isin(features.labels, fit))
+  train = np.flatnonzero(np.isin(data.labels, fit))
   if images is not None:
-    train = train[_rank(features.labels[train]) < images]
-  labels = np.searchsorted(fit, features.labels[train])
-  held_rows = np.flatnonzero(np.isin(features.labels, held))
+    train = train[_rank(data.labels[train]) < images]
+  labels = np.searchsorted(fit, data.labels[train])
+  held_rows = np.flatnonzero(np.isin(data.labels, held))
   return Part(train, labels.astype(np.int32), fit, held_rows)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from experiments.benchmarks.common import report as tables
 from experiments.study import (
-  arms,
   comparisons,
   figures,
   folds,
@@ -132,7 +131,7 @@ def _progress(lines: Lines) -> str:
     of_regimes.append(
       [
         f'{group[1]}, {group[0]}',
-        str(len(arms.PLANNED)),
+        str(len(regimes.planned(group[0]))),
         str(len(there)),
         str(sum(_over(search.Target(*group, arm), lines) for arm in there)),
         str(sum(bool(_tests(lines, group, arm)) for arm in there)),
@@ -145,8 +144,8 @@ def _progress(lines: Lines) -> str:
   heading = 'split, regime, arm', 'runs on folds', 'selected', 'test runs'
   second = tables.table((*heading, 'CPU hours', 'diverged'), of_arms)
   return (
-    f'{len(lines)} runs, {total:.2f} CPU hours. The regimes b1, b3 and c of the'
-    ' plan and its second data set are not built.\n\n'
+    f'{len(lines)} runs, {total:.2f} CPU hours. The regime c of the plan is'
+    ' not built.\n\n'
     f'{first}\n\n{second}'
   )
 

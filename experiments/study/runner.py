@@ -11,7 +11,15 @@ import numpy as np
 
 import hier_jax
 from experiments.benchmarks.common import report
-from experiments.study import arms, folds, metrics, records, regimes, training
+from experiments.study import (
+  arms,
+  folds,
+  images,
+  metrics,
+  records,
+  regimes,
+  training,
+)
 from experiments.study.features import PARTS, Features
 from experiments.study.records import Job
 
@@ -22,25 +30,27 @@ _PACKAGES = 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scipy'
 
 
 class Runner:
-  """Holds the features, on the device, and runs jobs with them.
+  """Holds the data and runs jobs with it.
 
   Attributes:
-    features: the data.
+    data: features, or the images themselves for regimes with a network.
     about: what every line says of the machine and the packages.
   """
 
-  def __init__(self, features: Features):
-    """Standardizes each part of the features by image, and moves them."""
-    self.features = features
+  def __init__(self, data: Features | images.Images):
+    """Standardizes features, each part by image, and moves them."""
+    self.data = data
     self.about = {
       'processor': report.machine(),
       'versions': (
         f'hier_jax {hier_jax.__version__}, {report.versions(_PACKAGES)}'
       ),
-      'features': features.about['features_sha256'][:12],
-      'weights': features.about['weights_sha256'][:12],
+      'features': data.about['features_sha256'][:12],
+      'weights': data.about['weights_sha256'][:12],
     }
-    self._x = jnp.asarray(standardized(features.x))
+    self._x = None
+    if isinstance(data, Features):
+      self._x = jnp.asarray(standardized(data.x))
 
   def run(self, job: Job, ranking: str | None = None) -> dict:
     """What a job comes to.
@@ -58,13 +68,13 @@ class Runner:
     start = time.process_time()
     part, trained, z = self._trained(job)
     c = arms.arm(job.arm).added.c
-    labels = self.features.labels[part.held]
+    labels = self.data.labels[part.held]
     finite = bool(np.isfinite(z).all())
     if not finite:
       # Every item is at the same place, which ranks worst.
       z = np.zeros_like(z)
     values = {
-      name: metrics.of_run(z, labels, self.features.subgroup, of)
+      name: metrics.of_run(z, labels, self.data.subgroup, of)
       for name, of in _spaces(z, c).items()
     }
     outcome = {
@@ -81,24 +91,36 @@ class Runner:
   def _trained(self, job: Job):
     """The part of the data, the trained arm, and the held out embeddings."""
     regime = regimes.regime(job.regime)
-    part = folds.part(self.features, job.split, job.fold, regime.images)
+    part = folds.part(self.data, job.split, job.fold, regime.images)
     arm, point = arms.arm(job.arm), dict(job.point)
-    run = training.Run(
-      self._x,
-      part.train,
-      part.train_labels,
-      self.features.subgroup[part.train_classes],
-      regime.epochs,
-    )
+    run = self._run(part, regime)
     trained = training.train(arm, point, run, dim=regime.dim, seed=job.seed)
     program = training.program_of(
-      arm, point, regime.dim, len(part.train_classes)
+      arm, point, regime.dim, len(part.train_classes), regime.backbone
     )
-    return (
-      part,
-      trained,
-      training.embed(program, trained.params, self._x[part.held]),
+    return part, trained, self._embed(program, trained, part.held)
+
+  def _run(self, part: folds.Part, regime: regimes.Regime):
+    """What the regime trains on."""
+    subgroup = self.data.subgroup[part.train_classes]
+    if regime.backbone is None:
+      return training.Run(
+        self._x, part.train, part.train_labels, subgroup, regime.epochs
+      )
+    name = f'{self.data.split.name}:fit'
+    return images.Run(
+      self.data.split.select(part.train, name),
+      part.train_labels,
+      subgroup,
+      regime.epochs,
+      regime.backbone,
     )
+
+  def _embed(self, program, trained, rows):
+    if program.backbone is None:
+      return training.embed(program, trained, self._x[rows])
+    apply = lambda pixels: training.embed(program, trained, pixels)
+    return self.data.embed(rows, apply, program.backbone)
 
   def _details(self, job, trained, z, labels, values, ranking):
     """Values of each class and of trees, by one ranking."""
@@ -106,11 +128,11 @@ class Runner:
     regime = regimes.regime(job.regime)
     program = training.program_of(arm, dict(job.point), regime.dim, 1)
     c = arm.added.c if ranking == 'hyperbolic' else None
-    trees = metrics.of_trees(z, labels, self.features.subgroup, c)
+    trees = metrics.of_trees(z, labels, self.data.subgroup, c)
     proxies = training.ball_proxies(program, trained.params)
     if proxies is not None and np.isfinite(proxies).all():
       trees |= metrics.of_proxies(
-        z, labels, self.features.subgroup, arm.added.c, proxies
+        z, labels, self.data.subgroup, arm.added.c, proxies
       )
     chosen = _both(values, arm.added.c)[ranking]
     per_class = metrics.of_classes(chosen, labels)

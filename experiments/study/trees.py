@@ -53,7 +53,9 @@ def lca_depth(x: jax.Array, y: jax.Array, *, c: ArrayLike) -> jax.Array:
   # At the nearest point the distance does not depend on it.
   place = lax.stop_gradient(jnp.clip(along, 0, 1))
   nearest = x + place * step
-  return lorentz.klein_dist(nearest, jnp.zeros_like(nearest), c=c)
+  # One origin for all: XLA would spend a minute on folding a constant each.
+  origin = jnp.zeros(nearest.shape[-1:], nearest.dtype)
+  return lorentz.klein_dist(nearest, origin, c=c)
 
 
 def leaves(

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.study import added, spaces
+from experiments.study import added, carried, mined, spaces, trees, variants
+from experiments.study.carried import Step
 from hier_jax import losses, numerics, poincare
 
 # Whole losses and trainings are compiled.
@@ -15,6 +16,8 @@ LABELS = np.arange(24) // 2
 X = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
 SUBGROUP = np.arange(12) // 3
 KEY = jax.random.key(0)
+# A teacher's only parameter.
+HEAD = jnp.float32(0.5)
 
 
 def point(entry, **more):
@@ -30,18 +33,46 @@ def embeddings(c):
   return numerics.unit(x) if c is None else poincare.to_ball(x, c=c)
 
 
-def program_of(entry, values):
-  """weight -> the added loss and its gradient by the embeddings."""
+def base(z):
+  """A base loss of the embeddings."""
+  return losses.sup_con(z, LABELS)
+
+
+def step_of(entry, params, **more):
+  """What the loss may look at in its first step."""
   context = entry.context(X, LABELS, SUBGROUP)
+  state = None
+  if entry.carried is not None:
+    every = {'head': HEAD, 'added': params}
+    state = entry.carried.init(every, 12, len(LABELS), 4)
+    # Without means nothing is similar to anything.
+    if entry.carried is carried.MEANS:
+      state = carried.running_means(state, X[:, :4], LABELS)
+  embed = lambda head: embeddings(entry.c) * head
+  return Step(context, state, base=base, embed=embed)._replace(**more)
+
+
+def program_of(entry, values, **more):
+  """(weight, values) -> the added loss and its gradient by the embeddings.
+
+  That by its parameters is finite.
+  """
   params = entry.init(jax.random.key(1), 4, values)
+  step = step_of(entry, params, **more)
+
+  def loss(z, params, weight, others):
+    new = values | others | {'weight': weight}
+    return entry.loss(KEY, z, LABELS, params, new, entry.c, step)
+
+  program = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
   z = embeddings(entry.c)
 
-  def loss(z, weight):
-    new = values | {'weight': weight}
-    return entry.loss(KEY, z, LABELS, params, new, entry.c, context)
+  def run(weight, **others):
+    found, (by_z, by_params) = program(z, params, jnp.float32(weight), others)
+    assert all(np.isfinite(v).all() for v in by_params.values())
+    return found, by_z
 
-  program = jax.jit(jax.value_and_grad(loss))
-  return lambda weight: program(z, jnp.float32(weight))
+  return run
 
 
 @pytest.mark.parametrize('name', [n for n in added.ADDED if n != 'alone'])
@@ -53,6 +84,90 @@ def test_every_entry_pulls_and_is_weighed(name):
   # A stop-gradient leaves the encoder alone: that is this entry.
   assert bool(np.any(grad)) == (name != 'star_proxies_apart')
   np.testing.assert_allclose(program(2.0)[0], 2 * loss, rtol=1e-6)
+
+
+def star(values, params, key=KEY, **switches):
+  """HIER* of the embeddings, of the weight 1."""
+
+  def loss(z, switches):
+    return variants.hier_star(
+      key,
+      z,
+      LABELS,
+      params['hier_proxies'],
+      temperature=values['tau'],
+      k=6,
+      triplets_per_anchor=4,
+      proxy_term=values['proxy_term'],
+      **switches,
+    )[0]
+
+  return jax.jit(loss)(embeddings(0.1), switches)
+
+
+def test_teacher_s_embeddings_decide_the_triplets():
+  entry = added.ADDED['star_teacher']
+  values = point(entry)
+  params = entry.init(jax.random.key(1), 4, values)
+  other = poincare.to_ball(jnp.asarray(X[::-1, :4]), c=0.1)
+  embed = lambda head: other * head
+  loss, _ = program_of(entry, values, embed=embed)(1.0)
+  theirs, own = (
+    star(values, params, similarity=mined.similarity_of(points, 0.1))
+    for points in (other * HEAD, embeddings(0.1))
+  )
+  np.testing.assert_allclose(loss, theirs, rtol=1e-5)
+  assert abs(float(loss) - float(own)) > 1e-3
+
+
+def test_memory_s_rows_are_nodes():
+  entry = added.ADDED['star_memory']
+  values = point(entry)
+  params = entry.init(jax.random.key(1), 4, values)
+  empty = step_of(entry, params).state
+  assert len(empty.labels) == 2 * len(LABELS)
+  past = poincare.to_ball(jnp.asarray(X[::-1, 2:]), c=0.1)
+  memory = losses.enqueue(empty, past, jnp.asarray(LABELS[::-1].copy()))
+  loss, _ = program_of(entry, values, state=memory)(1.0)
+  np.testing.assert_allclose(
+    loss, star(values, params, memory=memory), rtol=1e-5
+  )
+
+
+def test_ratio_makes_both_losses_pull_alike():
+  entry = added.ADDED['star_ratio']
+  pull = jax.grad(base)(embeddings(0.1))
+  for weight in (1.0, 3.0):
+    _, grad = program_of(entry, point(entry))(weight)
+    np.testing.assert_allclose(
+      np.linalg.norm(grad), weight * np.linalg.norm(pull), rtol=1e-4
+    )
+
+
+def test_tree_s_leaves_are_class_proxies_where_there_are_some():
+  entry = added.ADDED['dasgupta']
+  values = point(entry)
+  means = jnp.asarray(np.random.default_rng(1).standard_normal((12, 4)))
+  leaves = jax.random.normal(jax.random.key(2), (12, 4))
+  found, grad = program_of(entry, values, state=means, class_proxies=leaves)(2)
+  assert not np.any(grad)
+  unit = np.asarray(means / jnp.linalg.norm(means, axis=1, keepdims=True))
+  radius = np.linalg.norm(poincare.log0(embeddings(0.1), c=0.1), axis=1).mean()
+  points = trees.leaves(leaves, radius, c=0.1)
+  want = 2 * trees.dasgupta(KEY, points, unit @ unit.T, temperature=0.05)
+  np.testing.assert_allclose(found, want, rtol=1e-4)
+
+
+def test_tree_comes_on_top_of_hier_star():
+  entry = added.ADDED['star_dasgupta']
+  values = point(entry)
+  program = program_of(entry, values)
+  none, once, twice = (program(1, tree_weight=w)[0] for w in (0.0, 1.0, 2.0))
+  params = entry.init(jax.random.key(1), 4, values)
+  want = star(values, params, jax.random.split(KEY)[1])
+  np.testing.assert_allclose(none, want, rtol=1e-5)
+  np.testing.assert_allclose(twice - once, once - none, rtol=1e-4)
+  assert once > none
 
 
 def test_official_is_the_library_s():
@@ -72,6 +187,16 @@ def test_arms_that_look_at_the_hierarchy_say_so():
     a, b = (entry.context(X, LABELS, s) for s in (SUBGROUP, other))
     same = all(np.array_equal(a[k], b[k]) for k in a)
     assert same == ('true_tree' not in name)
+
+
+def test_arms_that_look_at_frozen_features_say_so():
+  other = np.random.default_rng(2).standard_normal(X.shape)
+  for entry in added.ADDED.values():
+    a, b = (entry.context(x, LABELS, SUBGROUP) for x in (X, other))
+    same = all(np.array_equal(a[k], b[k]) for k in a)
+    assert same == (not entry.frozen)
+    if not entry.frozen:
+      entry.context(None, LABELS, SUBGROUP)
 
 
 def test_levels_are_coarse_to_fine():

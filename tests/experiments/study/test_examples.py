@@ -7,7 +7,15 @@ import pytest
 
 from tests.support import examples
 
-MODULES = 'ancestors', 'controls', 'mined', 'proxies', 'trees', 'variants'
+MODULES = (
+  'ancestors',
+  'carried',
+  'controls',
+  'mined',
+  'proxies',
+  'trees',
+  'variants',
+)
 MODULES += ('weighting',)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.study import __main__ as study
-from experiments.study import features, intervals, runner, search
+from experiments.study import features, images, intervals, runner, search
 from tests.support import small_study
 
 ARMS = ['--arms', 'sup_con+alone', '--split', 'B', '--regime', 'a128']
@@ -119,3 +119,19 @@ def test_unknown_arm_is_told(place, capsys):
   options, _ = place
   assert study.main(['search', '--arms', 'sup_con', *options]) == 2
   assert 'unknown' in capsys.readouterr().err
+
+
+def test_arm_that_needs_frozen_features_is_refused_for_a_network(place, capsys):
+  options, ran = place
+  wanted = ['--arms', 'sup_con+happier', '--regime', 'b1']
+  assert study.main(['search', *wanted, *options]) == 2
+  assert 'told of frozen features' in capsys.readouterr().err and not ran
+
+
+def test_network_reads_images_and_no_features(place, monkeypatch):
+  options, ran = place
+  monkeypatch.setattr(images, 'load', lambda: None)
+  monkeypatch.setattr(features, 'read', lambda path: 1 / 0)
+  wanted = ['--arms', 'sup_con+alone', '--regime', 'b1']
+  assert study.main(['search', *wanted, *options]) == 0
+  assert {job.regime for job in ran} == {'b1'}

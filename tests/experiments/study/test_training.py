@@ -1,8 +1,10 @@
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from experiments.study import arms, spaces, training
+from experiments.study import added, arms, spaces, training
+from experiments.study.carried import Carried
 from tests.support import small_study
 
 # Whole losses and trainings are compiled.
@@ -65,6 +67,45 @@ def test_embeddings_lie_on_the_clip_s_sphere_unless_free():
     point = spaces.defaults(arm.space) | {'radius': radius, 'lr': 0.0}
     found = training.train(arm, point, RUN, dim=16, seed=0)
     program = training.program_of(arm, point, 16, 12)
-    z = training.embed(program, found.params, RUN.x)
+    z = training.embed(program, found, RUN.x)
     wanted = np.tanh(0.1**0.5 * tangent) / 0.1**0.5
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), wanted, rtol=1e-4)
+
+
+def test_one_cycle_is_the_quickstart_s():
+  steps = 50
+  whole = optax.cosine_onecycle_schedule(steps, 1.0)
+  want = [whole(count) for count in range(steps)]
+  got = training.one_cycle(jnp.arange(steps), jnp.float32(steps))
+  np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_state_goes_from_step_to_step_and_is_told_after_each_epoch(monkeypatch):
+  seen = []
+
+  def advance(key, z, labels, params, values, c, step):
+    del key, labels, values, c
+    assert z.shape == (12, 4)
+    moved = {'v': params['added']['v'] + step.context['shift']}
+    return step.state + step.count, params | {'added': moved}
+
+  def told(state):
+    seen.append(float(state))
+    return {'shift': np.float32(100)}
+
+  def loss(key, z, labels, params, values, c, step):
+    del key, labels, values, c
+    return 0 * jnp.sum(params['v']) + 0 * step.base(z)
+
+  entry = added.Added(
+    loss,
+    {},
+    lambda key, dim, values: {'v': jnp.zeros(dim)},
+    lambda x, labels, group: {'shift': np.float32(1)},
+    carried=Carried(lambda *_: jnp.int32(0), advance, told),
+  )
+  monkeypatch.setitem(added.ADDED, 'counting', entry)
+  found = trained('sup_con+counting')
+  # Ten steps of two at a time, 60 images of 12 a step.
+  assert found.steps == 10 and seen == [sum(range(6)), sum(range(10))]
+  np.testing.assert_array_equal(found.params['added']['v'], 6 * 1.0 + 4 * 100)

@@ -1,0 +1,50 @@
+"""What an added loss is told of the training images before the first step.
+
+Each function is an `Added.context`: (features of the training images or None,
+their labels, each class's subgroup) -> arrays by name.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.study import controls
+
+__all__ = ['class_cosines', 'flat_levels', 'pseudo_levels', 'true_levels']
+
+# Nodes of the levels above the classes, as shares of the classes.
+_LEVELS = 1 / 32, 1 / 8
+
+
+def pseudo_levels(x, labels, subgroup=None) -> dict[str, np.ndarray]:
+  """Average linkage of the class means of any features."""
+  del subgroup
+  sizes = _sizes(int(labels.max()) + 1)
+  return {'levels': controls.pseudo_levels(np.asarray(x), labels, sizes)}
+
+
+def flat_levels(x, labels, subgroup) -> dict[str, np.ndarray]:
+  """Each class by itself at every level: before there are pseudo-levels."""
+  del x, subgroup
+  number = int(labels.max()) + 1
+  classes = np.arange(number, dtype=np.int32)[:, None]
+  return {'levels': np.tile(classes, (1, len(_sizes(number)) + 1))}
+
+
+def true_levels(x, labels, subgroup) -> dict[str, np.ndarray]:
+  """The annotated hierarchy: the upper bound."""
+  del x, labels
+  return {'levels': controls.true_levels(subgroup)}
+
+
+def class_cosines(x, labels, subgroup) -> dict[str, np.ndarray]:
+  """Cosines of the class means."""
+  del subgroup
+  means = controls.class_means(np.asarray(x), labels)
+  unit = means / np.linalg.norm(means, axis=1, keepdims=True)
+  return {'teacher': np.float32(unit @ unit.T)}
+
+
+def _sizes(number: int) -> list[int]:
+  """Nodes of the levels above so many classes."""
+  return sorted({max(2, round(share * number)) for share in _LEVELS})
