@@ -156,6 +156,10 @@ def hier(
   reciprocal nearest neighbors (`mining.sample_triplets`). `lca` is the loss of
   each triplet.
 
+  Use it for the hierarchy that the proxies learn. We could not show that it
+  improves the retrieval of a tuned metric loss: compare with that loss alone.
+  The section on its limits in docs/hier.md has the evidence.
+
   If there are many proxies, N of them are drawn as anchors, without replacement
   and the same ones on all devices. Their neighbors are still the exact ones
   among all proxies; their negatives come from N other proxies, drawn
