@@ -263,8 +263,18 @@ _DISTILLATION: Space = {
   **_LEVEL_SUP_CON,
   'teacher_tau': spaces.log(0.02, 0.8, 0.1),
 }
-
 _TREE: Space = {'tree_tau': spaces.log(0.01, 0.5, 0.05)}
+
+
+def _pseudo_levels(name, loss, space: Space) -> dict[str, Added]:
+  """A loss with pseudo-levels of frozen, own and EMA features."""
+  learned = functools.partial(Added, loss, space, context=contexts.flat_levels)
+  return {
+    name: Added(loss, space, context=contexts.pseudo_levels, frozen=True),
+    f'{name}_own': learned(carried=_OWN),
+    f'{name}_ema': learned(carried=_EMA),
+  }
+
 
 ADDED: Mapping[str, Added] = {
   'alone': Added(),
@@ -277,24 +287,8 @@ ADDED: Mapping[str, Added] = {
   'cosine': _star(None),
   'triplet_euclidean': Added(_triplet, _TRIPLET, c=0.0),
   'triplet_cosine': Added(_triplet, _TRIPLET, c=None),
-  'happier': Added(
-    _happier, _HAPPIER, context=contexts.pseudo_levels, frozen=True
-  ),
-  'happier_own': Added(
-    _happier, _HAPPIER, context=contexts.flat_levels, carried=_OWN
-  ),
-  'happier_ema': Added(
-    _happier, _HAPPIER, context=contexts.flat_levels, carried=_EMA
-  ),
-  'level_sup_con': Added(
-    _level_sup_con, _LEVEL_SUP_CON, context=contexts.pseudo_levels, frozen=True
-  ),
-  'level_sup_con_own': Added(
-    _level_sup_con, _LEVEL_SUP_CON, context=contexts.flat_levels, carried=_OWN
-  ),
-  'level_sup_con_ema': Added(
-    _level_sup_con, _LEVEL_SUP_CON, context=contexts.flat_levels, carried=_EMA
-  ),
+  **_pseudo_levels('happier', _happier, _HAPPIER),
+  **_pseudo_levels('level_sup_con', _level_sup_con, _LEVEL_SUP_CON),
   'distillation': Added(
     _distillation, _DISTILLATION, context=contexts.class_cosines, frozen=True
   ),

@@ -341,5 +341,4 @@ def relational_distillation(
   target = logs(lax.stop_gradient(teacher) / teacher_temperature)
   excess = jnp.where(diagonal, 0, target - logs(own / temperature))
   loss = jnp.mean(jnp.sum(jnp.exp(target) * excess, 1))
-  lost = jnp.any(jnp.isnan(points)) | jnp.any(jnp.isnan(teacher))
-  return jnp.where(lost, jnp.nan, loss)
+  return mined.poisoned(loss, points, teacher)

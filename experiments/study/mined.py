@@ -22,6 +22,7 @@ __all__ = [
   'expected_relatives',
   'mine',
   'nodes_of',
+  'poisoned',
   'reciprocal_neighbors',
   'similarity_of',
 ]
@@ -47,6 +48,27 @@ def distances(x: jax.Array, y: jax.Array, c: ArrayLike | None) -> jax.Array:
   if c is None:
     return 1 - jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
   return poincare.dist_matrix(x, y, c=c)
+
+
+def poisoned(loss: jax.Array, *arrays: jax.Array | None) -> jax.Array:
+  """NaN where an input has one: what no triplet names hides its own.
+
+  Args:
+    loss: a scalar.
+    arrays: the loss's inputs; None for one that is not given.
+
+  Returns:
+    `loss`, or NaN.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from experiments.study import mined
+    >>> loss = jnp.ones(())
+    >>> print(mined.poisoned(loss, None, jnp.array([jnp.nan, 0])))
+    nan
+  """
+  lost = [jnp.any(jnp.isnan(a)) for a in arrays if a is not None]
+  return jnp.where(jnp.any(jnp.stack(lost)), jnp.nan, loss)
 
 
 def similarity_of(points: jax.Array, c: ArrayLike | None) -> jax.Array:

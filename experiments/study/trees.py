@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from experiments.study import mined
 from hier_jax import lorentz, losses, numerics, poincare
 
 __all__ = [
@@ -181,8 +182,7 @@ def dasgupta(
   w = jnp.stack([similarity[a, b] for a, b in pairs])
   chosen = jnp.sum(w * jax.nn.softmax(depth / temperature, 0), 0)
   loss = jnp.mean(jnp.sum(w, 0) - chosen)
-  lost = jnp.any(jnp.isnan(points)) | jnp.any(jnp.isnan(similarity))
-  return jnp.where(lost, jnp.nan, loss)
+  return mined.poisoned(loss, points, similarity)
 
 
 def level_means(

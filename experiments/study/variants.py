@@ -106,12 +106,6 @@ def _scaled_gradient(x: jax.Array, weight: ArrayLike) -> jax.Array:
   return still + weight * (x - still)
 
 
-def _poisoned(loss: jax.Array, *arrays: jax.Array | None) -> jax.Array:
-  """NaN where an input has one: nodes that no triplet names hide theirs."""
-  lost = [jnp.any(jnp.isnan(a)) for a in arrays if a is not None]
-  return jnp.where(jnp.any(jnp.stack(lost)), jnp.nan, loss)
-
-
 def _keys(key: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
   """(key of the draw, key of the noise) of both terms, as `losses.hier` has."""
   pairs = []
@@ -308,7 +302,7 @@ def hier_star(
       (k if proxy_k is None else proxy_k, largest, triplets_per_anchor),
     )
     loss, aux = loss + proxy_term * among, aux | more
-  return _poisoned(loss, z, rho, similarity), aux
+  return mined.poisoned(loss, z, rho, similarity), aux
 
 
 def _proxy_term(keys, rho, costs, picks, mining_options):
@@ -400,4 +394,4 @@ def mined_triplet(
   active = jnp.sum(triplets.weight * (excess > 0)) / total
   aux = _monitor('data', nodes.points[:b], count, {'active': active})
   aux['data/same_class'] = _same_class(nodes.labels, triplets)
-  return _poisoned(loss, z, similarity), aux
+  return mined.poisoned(loss, z, similarity), aux

@@ -57,13 +57,15 @@ def versions(packages: Iterable[str]) -> str:
   """
   found = [f'Python {platform.python_version()}']
   for package in packages:
-    if package == 'hier_jax':
-      found.append(f'{package} {hier_jax.__version__}')
-      continue
     try:
-      found.append(f'{package} {importlib.metadata.version(package)}')
+      version = (
+        hier_jax.__version__
+        if package == 'hier_jax'
+        else importlib.metadata.version(package)
+      )
     except importlib.metadata.PackageNotFoundError:
       continue
+    found.append(f'{package} {version}')
   return ', '.join(found)
 
 
