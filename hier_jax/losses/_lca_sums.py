@@ -269,6 +269,7 @@ def _one_pass_jvp(settings, primals, tangents):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def lca_sums(dist, triplets, noise, temperature, margin, settings):
+  """The sums over the triplets, see `_one_pass`, differentiable in `dist`."""
   return _one_pass(dist, triplets, noise, temperature, margin, settings)[0]
 
 
