@@ -56,6 +56,8 @@ class Added:
     carried: what it keeps from step to step; None for nothing.
     frozen: whether the context is made of the features, which are None where
       no frozen network has made any.
+    ablates: the entry of `ADDED` that this one is but for a switch; None for
+      what is searched itself.
   """
 
   loss: Callable[..., jax.Array] | None = None
@@ -65,6 +67,7 @@ class Added:
   c: float | None = CURVATURE
   carried: Carried | None = None
   frozen: bool = False
+  ablates: str | None = None
 
 
 def _weight(default: float) -> Space:
@@ -247,11 +250,17 @@ def _star(
   loss=_hier_star,
   carried: Carried | None = None,
   more: Space | None = None,
+  ablates: str | None = None,
   **switches,
 ) -> Added:
   space = {**(_STAR_OF_SPHERE if c is None else _STAR), **(more or {})}
   loss = functools.partial(loss, **switches)
-  return Added(loss, space, _hier_proxies, c=c, carried=carried)
+  return Added(
+    loss, space, _hier_proxies, c=c, carried=carried, ablates=ablates
+  )
+
+
+_switch = functools.partial(_star, ablates='hier_star')
 
 
 # Of the embeddings that are being learned, and of their EMA teacher's.
@@ -298,20 +307,20 @@ ADDED: Mapping[str, Added] = {
     _level_sup_con, _LEVEL_SUP_CON, context=contexts.true_levels
   ),
   # HIER* with one more switch.
-  'star_barred': _star(barred=True),
-  'star_softplus': _star(hinge='softplus'),
-  'star_soft': _star(estimator='softmax'),
-  'star_noisy_soft': _star(noisy_soft=True),
-  'star_balanced': _star(balance=1.0),
-  'star_proxies_apart': _star(encoder_gradient=0.0),
-  'star_cones': _star(cone=1.0),
-  'star_teacher': _star(loss=_star_teacher, carried=carried.TEACHER),
-  'star_memory': _star(loss=_star_memory, carried=carried.MEMORY),
-  'star_reseeded': _star(carried=carried.USAGE),
-  'star_ratio': _star(
+  'star_barred': _switch(barred=True),
+  'star_softplus': _switch(hinge='softplus'),
+  'star_soft': _switch(estimator='softmax'),
+  'star_noisy_soft': _switch(noisy_soft=True),
+  'star_balanced': _switch(balance=1.0),
+  'star_proxies_apart': _switch(encoder_gradient=0.0),
+  'star_cones': _switch(cone=1.0),
+  'star_teacher': _switch(loss=_star_teacher, carried=carried.TEACHER),
+  'star_memory': _switch(loss=_star_memory, carried=carried.MEMORY),
+  'star_reseeded': _switch(carried=carried.USAGE),
+  'star_ratio': _switch(
     loss=_star_ratio, more={'weight': spaces.log(0.03, 3, 0.3)}
   ),
-  'star_dasgupta': _star(
+  'star_dasgupta': _switch(
     loss=_star_dasgupta,
     carried=carried.MEANS,
     more={'tree_weight': spaces.log(0.1, 10, 1), **_TREE},

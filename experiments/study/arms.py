@@ -153,9 +153,10 @@ BASES: Mapping[str, Base] = {
 # Of every base loss, and of those two that have all controls.
 _CORE = 'alone', 'official', 'hier_star', 'triplet'
 _CONTROLLED = 'proxy_anchor', 'sup_con'
-# The arms of each regime.
+_SEARCHED = tuple(name for name, added in ADDED.items() if not added.ablates)
+# The arms of each regime that are searched.
 PLANNED = tuple(
   f'{base}+{added}'
   for base in BASES
-  for added in (ADDED if base in _CONTROLLED else _CORE)
+  for added in (_SEARCHED if base in _CONTROLLED else _CORE)
 )

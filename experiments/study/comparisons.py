@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.study import folds, intervals, records, search
+from experiments.study import arms, folds, intervals, records, search
 from experiments.study.metrics import KIN, PRIMARY
 from experiments.study.records import Job
 from experiments.study.spaces import Point
 from hier_jax.errors import UserError
 
 __all__ = [
+  'Ablation',
   'Comparison',
+  'ablations',
   'adjusted',
   'arms_of',
   'by_arm',
@@ -27,6 +29,8 @@ __all__ = [
 
 # What the claim is made of: an arm, and what it is compared with.
 CLAIMED, AGAINST = 'hier_star', ('alone', 'triplet')
+# Its test classes have been looked at.
+EXPLORED = 'A'
 # The least gains over the base loss alone, in points.
 LEAST = {'map@r': 1.0, KIN: 2.0}
 Group = tuple[str, str]
@@ -57,6 +61,25 @@ class Comparison(NamedTuple):
   claimed: bool
 
 
+class Ablation(NamedTuple):
+  """What a switch changes at one weight.
+
+  Attributes:
+    regime: its name.
+    split: 'A', 'B' or 'icons'.
+    arm: its name.
+    weight: of what is added.
+    differences: metric -> of each fold, with the switch less without, in
+      points.
+  """
+
+  regime: str
+  split: str
+  arm: str
+  weight: float
+  differences: dict[str, np.ndarray]
+
+
 def compare(lines: Lines) -> list[Comparison]:
   """Every tested arm against its base loss alone, and what the claim needs."""
   tested = by_arm(lines, lambda job: job.fold == folds.TEST)
@@ -71,13 +94,37 @@ def compare(lines: Lines) -> list[Comparison]:
       seeds = sorted(set(of_arm) & set(of_other))
       for metric in PRIMARY:
         difference = _difference(of_other, of_arm, seeds, metric)
-        claimed = added == CLAIMED and split == 'B'
+        claimed = added == CLAIMED and split != EXPLORED
         found.append(
           Comparison(
             regime, split, arm, against, metric, len(seeds), difference, claimed
           )
         )
   return found
+
+
+def ablations(lines: Lines) -> list[Ablation]:
+  """Of every ablation all of whose runs are there, by arm and weight."""
+  found = []
+  for group in sorted({(j.regime, j.split) for j in lines}):
+    for name in arms_of(lines, group):
+      target = search.Target(*group, name)
+      ablates = arms.arm(name).added.ablates
+      if ablates is None or search.pending(target, lines):
+        continue
+      _, ranking = search.chosen(target.of(ablates), lines)
+      for without, switched in search.ablation(target, lines):
+        pairs = [_values(jobs, lines, ranking) for jobs in (without, switched)]
+        differences = dict(zip(PRIMARY, pairs[1] - pairs[0], strict=True))
+        weight = dict(switched[0].point)['weight']
+        found.append(Ablation(*group, name, weight, differences))
+  return found
+
+
+def _values(jobs: Sequence[Job], lines: Lines, ranking: str) -> np.ndarray:
+  """Primary metrics by jobs `[2, jobs]`, in %."""
+  of = [lines[job]['metrics'][ranking] for job in jobs]
+  return 100 * np.array([[m[name] for m in of] for name in PRIMARY])
 
 
 def adjusted(found: Sequence[Comparison]) -> dict[Comparison, float]:
@@ -89,22 +136,22 @@ def adjusted(found: Sequence[Comparison]) -> dict[Comparison, float]:
 
 def claim(
   lines: Lines, found: Sequence[Comparison]
-) -> dict[tuple[str, str], list[str]]:
-  """What each regime and base loss lack for the claim.
+) -> dict[tuple[str, str, str], list[str]]:
+  """What each split, regime and base loss lack for the claim.
 
   Args:
     lines: job -> line.
     found: of `compare`.
 
   Returns:
-    (regime, base) of every tested HIER* on split B -> what it lacks; nothing
-    where it has all that the plan asks for.
+    (split, regime, base) of every tested HIER*, but on split A -> what it
+    lacks; nothing where it has all that the plan asks for.
   """
   p_values = adjusted(found)
   lacking: dict = {}
   for comparison, p_value in p_values.items():
     base, _, against = comparison.against.partition('+')
-    lacks = lacking.setdefault((comparison.regime, base), [])
+    lacks = lacking.setdefault((comparison.split, comparison.regime, base), [])
     least = LEAST[comparison.metric] if against == AGAINST[0] else 0.0
     difference = comparison.difference
     if difference.mean < least or difference.low <= 0 or p_value >= 0.05:
@@ -113,12 +160,14 @@ def claim(
         f' {p_value:.3f}'
       )
   tested = by_arm(lines, lambda job: job.fold == folds.TEST)
-  for (regime, base), lacks in lacking.items():
-    made = {c.against for c in p_values if c.regime == regime}
+  for (split, regime, base), lacks in lacking.items():
+    made = {
+      c.against for c in p_values if (c.split, c.regime) == (split, regime)
+    }
     lacks += [
       f'a test of {other}' for other in AGAINST if f'{base}+{other}' not in made
     ]
-    of = tested[regime, 'B', f'{base}+{CLAIMED}'].values()
+    of = tested[regime, split, f'{base}+{CLAIMED}'].values()
     for name in ('dp_subgroup', 'lca_triplets'):
       gain = [
         line['trees'][f'proxy_{name}'] - line['trees'][name]
@@ -162,12 +211,8 @@ def on_folds(
   target: search.Target, point: Point, lines: Lines, ranking: str
 ) -> tuple[float, float]:
   """MAP@R and mAP-subgroup of a point, means over the folds, in %."""
-  found = [
-    lines[target.job(point, f)]['metrics'][ranking] for f in range(folds.FOLDS)
-  ]
-  retrieval, kin = (
-    100 * float(np.mean([m[name] for m in found])) for name in PRIMARY
-  )
+  jobs = [target.job(point, fold) for fold in range(folds.FOLDS)]
+  retrieval, kin = _values(jobs, lines, ranking).mean(1).tolist()
   return retrieval, kin
 
 

@@ -30,7 +30,7 @@ class Job:
     point: a value of every hyperparameter, sorted by name.
     fold: 0 to 4, or 'test'.
     seed: of the run.
-    why: 'search', 'test' or 'front'.
+    why: 'search', 'ablation', 'test' or 'front'.
   """
 
   regime: str

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.study import arms
+from experiments.study import arms, features
 from hier_jax.errors import UserError
 
 __all__ = ['REGIMES', 'Regime', 'check', 'planned', 'regime']
@@ -15,6 +15,7 @@ class Regime:
   Attributes:
     dim: size of the embeddings.
     epochs: the budget of a run.
+    icon_epochs: that of a run on icons, where it is another.
     images: images of each training class; None for all.
     backbone: the network, trained on images as the quickstart's is; None for
       frozen features.
@@ -24,11 +25,19 @@ class Regime:
   epochs: int = 30
   images: int | None = None
   backbone: str | None = None
+  icon_epochs: int | None = None
+
+  def budget(self, split: str) -> int:
+    """Epochs of a run on a split."""
+    if split == features.ICONS and self.icon_epochs is not None:
+      return self.icon_epochs
+    return self.epochs
 
 
 REGIMES = {
-  'a128': Regime(128),
-  'a12': Regime(12),
+  # There are four times as many icons.
+  'a128': Regime(128, icon_epochs=8),
+  'a12': Regime(12, icon_epochs=8),
   'b1': Regime(128, epochs=8, backbone='resnet_thin'),
   'b3': Regime(128, epochs=24, backbone='resnet_thin'),
   'd': Regime(128, epochs=100, images=3),

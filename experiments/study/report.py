@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.benchmarks.common import report as tables
 from experiments.study import (
+  arms,
   comparisons,
   figures,
   folds,
@@ -19,7 +20,7 @@ from experiments.study import (
   search,
 )
 from experiments.study.comparisons import Comparison, Group, Lines
-from experiments.study.metrics import KIN
+from experiments.study.metrics import KIN, PRIMARY
 from experiments.study.records import Job
 from hier_jax import paths
 from hier_jax.errors import UserError
@@ -91,6 +92,8 @@ def page(
     *(f'![{title}]({file})' for title, file in drawn.items()),
     '## Selection',
     _selected(lines),
+    '## Ablations',
+    _ablated(lines),
     '## What failed',
     _failed(lines),
     '## With what',
@@ -105,18 +108,18 @@ def _verdict(lines: Lines, found: Sequence[Comparison]) -> str:
   if not lacking:
     return (
       'Nothing yet about the claim: HIER\\* and the base loss alone have not '
-      'both been tested on split B.'
+      'both been tested on split B or icons.'
     )
   won = [where for where, lacks in lacking.items() if not lacks]
-  regimes = len({regime for regime, _ in won})
+  regimes = len({regime for _, regime, _ in won})
   verdict = (
     f'The claim is won in {regimes} of the two regimes that it asks for.'
   )
   rows = [
-    [f'{regime}, {base}', '; '.join(lacks) or 'nothing']
-    for (regime, base), lacks in lacking.items()
+    [f'{split}, {regime}, {base}', '; '.join(lacks) or 'nothing']
+    for (split, regime, base), lacks in lacking.items()
   ]
-  heading = 'regime, base loss', 'what HIER\\* lacks for the claim'
+  heading = 'split, regime, base loss', 'what HIER\\* lacks for the claim'
   return f'{verdict}\n\n{tables.table(heading, rows)}'
 
 
@@ -127,7 +130,7 @@ def _progress(lines: Lines) -> str:
   planned = [(regime, 'B') for regime in regimes.REGIMES]
   of_regimes = []
   for group in dict.fromkeys([*planned, *groups]):
-    there = begun.get(group, [])
+    there = [a for a in begun.get(group, []) if a in arms.PLANNED]
     of_regimes.append(
       [
         f'{group[1]}, {group[0]}',
@@ -166,11 +169,17 @@ def _of_arm(lines: Lines, group: Group, arm: str) -> list[str]:
   return [
     f'{group[1]}, {group[0]}, {arm}',
     str(len(of) - tests),
-    'yes' if _over(search.Target(*where), lines) else 'no',
+    _state(search.Target(*where), lines),
     str(tests),
     f'{sum(line["cpu_s"] for line in of) / 3600:.2f}',
     str(sum(line['diverged'] for line in of)),
   ]
+
+
+def _state(target: search.Target, lines: Lines) -> str:
+  if arms.arm(target.arm).added.ablates:
+    return 'ablation'
+  return 'yes' if _over(target, lines) else 'no'
 
 
 def _over(target: search.Target, lines: Lines) -> bool:
@@ -235,7 +244,7 @@ def _selected(lines: Lines) -> str:
   for group in sorted({(j.regime, j.split) for j in lines}):
     for arm in comparisons.arms_of(lines, group):
       target = search.Target(*group, arm)
-      if not _over(target, lines):
+      if arms.arm(arm).added.ablates or not _over(target, lines):
         continue
       point, ranking = search.chosen(target, lines)
       scores = comparisons.on_folds(target, point, lines, ranking)
@@ -249,6 +258,26 @@ def _selected(lines: Lines) -> str:
     'The chosen point of each arm, and its means over the folds of the train '
     'classes, which are too high by what selection adds.\n\n'
     + tables.table(heading, rows)
+  )
+
+
+def _ablated(lines: Lines) -> str:
+  rows = []
+  for ablation in comparisons.ablations(lines):
+    cells = [
+      f'{d.mean():+.2f} ({d.min():+.2f} to {d.max():+.2f})'
+      for d in ablation.differences.values()
+    ]
+    where = f'{ablation.split}, {ablation.regime}, {ablation.arm}'
+    rows.append([where, f'{ablation.weight:.4g}', *cells])
+  if not rows:
+    return 'No switch has been ablated yet.'
+  names = [NAMES[name] for name in PRIMARY]
+  return (
+    'A switch less HIER\\* without it, at the point of HIER\\* and at the same '
+    'weight, paired by fold of the train classes: the mean, the least and the '
+    'largest of five folds.\n\n'
+    + tables.table(('split, regime, arm', 'weight', *names), rows)
   )
 
 

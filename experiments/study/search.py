@@ -18,7 +18,15 @@ from experiments.study.runner import RANKINGS
 from experiments.study.spaces import Point
 from hier_jax.errors import UserError
 
-__all__ = ['SEARCH', 'TEST_SEEDS', 'Search', 'chosen', 'front_jobs', 'pending']
+__all__ = [
+  'SEARCH',
+  'TEST_SEEDS',
+  'Search',
+  'ablation',
+  'chosen',
+  'front_jobs',
+  'pending',
+]
 
 TEST_SEEDS = 5
 Found = Mapping[Job, dict]
@@ -34,12 +42,14 @@ class Search:
     width: side of the second round's box, as a share of the space's; that of
       the third is half as wide.
     front: values of the scale that the front's line is drawn through.
+    factors: of the weight, at which switches are ablated.
   """
 
   points: int = 24
   kept: int = 5
   width: float = 0.5
   front: int = 6
+  factors: tuple[float, ...] = (1, 8)
 
 
 SEARCH = Search()
@@ -62,8 +72,12 @@ class Target:
   @property
   def alone(self) -> Target:
     """The arm of the base loss alone."""
+    return self.of('alone')
+
+  def of(self, added: str) -> Target:
+    """The arm of the base loss with something else added."""
     base = self.arm.partition('+')[0]
-    return dataclasses.replace(self, arm=f'{base}+alone')
+    return dataclasses.replace(self, arm=f'{base}+{added}')
 
   def job(self, point: Point, fold, seed: int = 0, why='search') -> Job:
     """A job of this target."""
@@ -81,6 +95,8 @@ def pending(target: Target, found: Found, search: Search = SEARCH) -> list[Job]:
   second = _second_round(target.alone, found, search)
   if jobs := _round_jobs(target.alone, second, found, search):
     return jobs
+  if arms.arm(target.arm).added.ablates:
+    return _pending_ablation(target, found, search)
   return _round_jobs(target, _third_round(target, found, search), found, search)
 
 
@@ -90,8 +106,14 @@ def chosen(
   """The point of an arm, and the ranking that is primary for it.
 
   Raises:
-    UserError: its search is not over.
+    UserError: its search is not over, or it is an ablation, which selects none.
   """
+  if ablates := arms.arm(target.arm).added.ablates:
+    raise UserError(
+      f'{target.arm} is an ablation, for which no point is selected and no test'
+      f' is made; expected an arm that is searched, such as'
+      f' {target.of(ablates).arm}'
+    )
   if waiting := pending(target, found, search):
     raise UserError(
       f'{target.arm} of regime {target.regime}, split {target.split} is not'
@@ -118,6 +140,40 @@ def front_jobs(
     for place in places.tolist()
     for fold in range(folds.FOLDS)
   ]
+
+
+def ablation(
+  target: Target, found: Found, search: Search = SEARCH
+) -> list[tuple[list[Job], list[Job]]]:
+  """The runs of a switch, each beside those without it, by weight.
+
+  Args:
+    target: an arm that ablates another.
+    found: job -> line.
+    search: its factors.
+
+  Returns:
+    For each factor of the weight, the jobs on all folds of the arm that is
+    ablated, at its chosen point, and of this one.
+
+  Raises:
+    UserError: the search of the arm that is ablated is not over.
+  """
+  arm = arms.arm(target.arm)
+  whole = target.of(arm.added.ablates)
+  point, _ = chosen(whole, found, search)
+  theirs = arms.arm(whole.arm).space
+  own = {k: d for k, d in arm.space.items() if d != theirs.get(k)}
+  pairs = []
+  for factor in search.factors:
+    jobs = []
+    for of, changed in ((whole, point), (target, point | spaces.defaults(own))):
+      weight = float(f'{factor * changed["weight"]:.4g}')
+      changed = changed | {'weight': weight}
+      why = 'ablation'
+      jobs.append([of.job(changed, f, why=why) for f in range(folds.FOLDS)])
+    pairs.append(tuple(jobs))
+  return pairs
 
 
 def test_jobs(target: Target, found: Found, search: Search = SEARCH):
@@ -213,6 +269,14 @@ def _round_jobs(
   kept = _ranked(target, points, found)[: search.kept]
   others = range(1, folds.FOLDS)
   return _missing([target.job(p, f) for p in kept for f in others], found)
+
+
+def _pending_ablation(target, found: Found, search: Search) -> list[Job]:
+  whole = target.of(arms.arm(target.arm).added.ablates)
+  if jobs := pending(whole, found, search):
+    return jobs
+  pairs = ablation(target, found, search)
+  return _missing([j for pair in pairs for jobs in pair for j in jobs], found)
 
 
 def _missing(jobs: list[Job], found: Found) -> list[Job]:

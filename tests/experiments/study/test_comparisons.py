@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.study import comparisons, folds
+from experiments.study import comparisons, folds, search
 from experiments.study.records import Job
 from tests.support import small_study
 
@@ -60,7 +60,7 @@ def test_differences_are_of_the_lines():
 
 
 def test_claim_that_is_won():
-  assert lacks(WINNER) == {('a128', 'sup_con'): []}
+  assert lacks(WINNER) == {('B', 'a128', 'sup_con'): []}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,43 @@ def test_claim_that_is_lost(gains, trees, what):
 
 def test_claim_needs_the_triplet():
   gains = {k: v for k, v in WINNER.items() if k != 'triplet'}
-  assert lacks(gains) == {('a128', 'sup_con'): ['a test of triplet']}
+  assert lacks(gains) == {('B', 'a128', 'sup_con'): ['a test of triplet']}
+
+
+def test_claim_of_another_set_is_its_own():
+  lines = lines_of(WINNER) | lines_of(
+    WINNER | {'hier_star': (0, 3)}, split='icons'
+  )
+  found = comparisons.claim(lines, comparisons.compare(lines))
+  assert not found['B', 'a128', 'sup_con']
+  (lack,) = (x for x in found['icons', 'a128', 'sup_con'] if 'alone' in x)
+  assert lack.startswith('map@r')
+
+
+def test_ablations_are_paired_by_fold_and_weight(monkeypatch):
+  small_study.shrink(monkeypatch)
+  target = search.Target('tiny', 'B', 'sup_con+star_barred')
+  lines = {}
+  gains = {1: 0.01, 8: -0.02}
+  while jobs := search.pending(target, lines):
+    for job in jobs:
+      assert not comparisons.ablations(lines)
+      score = 0.3 + 0.01 * job.fold if isinstance(job.fold, int) else 0.3
+      if job.arm == target.arm:
+        weight = dict(job.point)['weight']
+        gain = gains[1] if weight == _star_weight(target, lines) else gains[8]
+        score += gain
+      lines[job] = small_study.outcome(score)
+  once, eight = comparisons.ablations(lines)
+  assert eight.weight == pytest.approx(8 * once.weight, rel=1e-3)
+  for ablation, gain in ((once, 1), (eight, -2)):
+    for values in ablation.differences.values():
+      np.testing.assert_allclose(values, [gain] * folds.FOLDS, atol=1e-9)
+
+
+def _star_weight(target, lines):
+  point, _ = search.chosen(target.of('hier_star'), lines)
+  return point['weight']
 
 
 def test_split_a_is_exploration():

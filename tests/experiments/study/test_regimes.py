@@ -26,3 +26,9 @@ def test_network_from_scratch_has_no_arm_that_needs_frozen_features():
 
 def test_budgets_of_a_network_are_those_of_the_plan():
   assert [regimes.regime(name).epochs for name in ('b1', 'b3')] == [8, 24]
+
+
+def test_run_on_icons_has_as_many_steps_as_one_on_emoji():
+  assert regimes.regime('a128').budget('B') == 30
+  assert regimes.regime('a128').budget('icons') == 8
+  assert regimes.regime('d').budget('icons') == regimes.regime('d').budget('B')

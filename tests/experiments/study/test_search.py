@@ -133,3 +133,41 @@ def test_front_varies_the_scale_alone_on_folds():
   for job, key in itertools.product(jobs, point):
     assert key == 'alpha' or dict(job.point)[key] == point[key]
   assert {dict(job.point)['alpha'] for job in jobs} >= {2.0, 64.0}
+
+
+def switched(job):
+  """A run that likes a weight of 3, too."""
+  values = dict(job.point)
+  far = abs(values['alpha'] - 8) + abs(values.get('weight', 3) - 3)
+  return small_study.outcome(1 / (1 + far))
+
+
+def test_switch_is_ablated_at_the_point_of_what_it_changes():
+  found = {}
+  target = Target('tiny', 'B', 'proxy_anchor+star_dasgupta')
+  whole = target.of('hier_star')
+  order = finish(target, found, switched)
+  point, _ = search.chosen(whole, found, SMALL)
+  runs = [job for job in order if job.why == 'ablation']
+  # At its own weight HIER* has been run.
+  assert sum(job.arm == whole.arm for job in runs) == folds.FOLDS
+  own = {'tree_weight': 1, 'tree_tau': 0.05}
+  weights = [float(f'{f * point["weight"]:.4g}') for f in SMALL.factors]
+  switches = [job for job in runs if job.arm == target.arm]
+  assert [(dict(j.point), j.fold) for j in switches] == [
+    (point | own | {'weight': weight}, fold)
+    for weight in weights
+    for fold in range(folds.FOLDS)
+  ]
+  # Selection does not see the runs at another weight.
+  assert search.chosen(whole, found, SMALL)[0] == point
+  with pytest.raises(UserError, match=r'is an ablation.*anchor\+hier_star'):
+    search.test_jobs(target, found, SMALL)
+
+
+def test_a_weight_that_is_a_ratio_has_its_default():
+  found = {}
+  target = Target('tiny', 'B', 'proxy_anchor+star_ratio')
+  finish(target, found, switched)
+  pairs = search.ablation(target, found, SMALL)
+  assert [dict(jobs[0].point)['weight'] for _, jobs in pairs] == [0.3, 2.4]
