@@ -182,6 +182,28 @@ def _level_sup_con(key, z, labels, params, values, c, step):
   return values['weight'] * loss
 
 
+def _hpl(key, z, labels, params, values, c, step):
+  """Proxy-Anchor at the pseudo-levels, of means of the class proxies.
+
+  Running means of the classes stand for them where the base loss has none.
+  """
+  del key, params, c
+  points = step.class_proxies
+  if points is None:
+    points = step.state
+  nodes = contexts.sizes(points.shape[0])
+  loss = trees.hierarchical_proxy_anchor(
+    z,
+    labels,
+    points,
+    step.context['levels'][:, : len(nodes)],
+    num_nodes=nodes,
+    weights=[1 / len(nodes)] * len(nodes),
+    alpha=values['level_alpha'],
+  )
+  return values['weight'] * loss
+
+
 def _distillation(key, z, labels, params, values, c, step):
   del key, params, c
   loss = controls.relational_distillation(
@@ -191,6 +213,12 @@ def _distillation(key, z, labels, params, values, c, step):
     teacher_temperature=values['teacher_tau'],
   )
   return values['weight'] * loss
+
+
+def _star_batch_k(key, z, labels, params, values, c, step):
+  """K follows the batch's images a class."""
+  k = mined.batch_k(labels, values['relatives'])
+  return _hier_star(key, z, labels, params, {**values, 'k': k}, c, step)
 
 
 def _star_teacher(key, z, labels, params, values, c, step):
@@ -298,6 +326,13 @@ ADDED: Mapping[str, Added] = {
   'triplet_cosine': Added(_triplet, _TRIPLET, c=None),
   **_pseudo_levels('happier', _happier, _HAPPIER),
   **_pseudo_levels('level_sup_con', _level_sup_con, _LEVEL_SUP_CON),
+  'hpl': Added(
+    _hpl,
+    {**_weight(1), 'level_alpha': spaces.log(2, 64, 32)},
+    context=contexts.pseudo_levels,
+    carried=carried.MEANS,
+    frozen=True,
+  ),
   'distillation': Added(
     _distillation, _DISTILLATION, context=contexts.class_cosines, frozen=True
   ),
@@ -314,6 +349,9 @@ ADDED: Mapping[str, Added] = {
   'star_balanced': _switch(balance=1.0),
   'star_proxies_apart': _switch(encoder_gradient=0.0),
   'star_cones': _switch(cone=1.0),
+  'star_batch_k': _switch(
+    loss=_star_batch_k, more={'relatives': spaces.choice(1, default=1)}
+  ),
   'star_teacher': _switch(loss=_star_teacher, carried=carried.TEACHER),
   'star_memory': _switch(loss=_star_memory, carried=carried.MEMORY),
   'star_reseeded': _switch(carried=carried.USAGE),

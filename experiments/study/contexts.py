@@ -10,7 +10,13 @@ import numpy as np
 
 from experiments.study import controls
 
-__all__ = ['class_cosines', 'flat_levels', 'pseudo_levels', 'true_levels']
+__all__ = [
+  'class_cosines',
+  'flat_levels',
+  'pseudo_levels',
+  'sizes',
+  'true_levels',
+]
 
 # Nodes of the levels above the classes, as shares of the classes.
 _LEVELS = 1 / 32, 1 / 8
@@ -19,8 +25,8 @@ _LEVELS = 1 / 32, 1 / 8
 def pseudo_levels(x, labels, subgroup=None) -> dict[str, np.ndarray]:
   """Average linkage of the class means of any features."""
   del subgroup
-  sizes = _sizes(int(labels.max()) + 1)
-  return {'levels': controls.pseudo_levels(np.asarray(x), labels, sizes)}
+  nodes = sizes(int(labels.max()) + 1)
+  return {'levels': controls.pseudo_levels(np.asarray(x), labels, nodes)}
 
 
 def flat_levels(x, labels, subgroup) -> dict[str, np.ndarray]:
@@ -28,7 +34,7 @@ def flat_levels(x, labels, subgroup) -> dict[str, np.ndarray]:
   del x, subgroup
   number = int(labels.max()) + 1
   classes = np.arange(number, dtype=np.int32)[:, None]
-  return {'levels': np.tile(classes, (1, len(_sizes(number)) + 1))}
+  return {'levels': np.tile(classes, (1, len(sizes(number)) + 1))}
 
 
 def true_levels(x, labels, subgroup) -> dict[str, np.ndarray]:
@@ -45,6 +51,8 @@ def class_cosines(x, labels, subgroup) -> dict[str, np.ndarray]:
   return {'teacher': np.float32(unit @ unit.T)}
 
 
-def _sizes(number: int) -> list[int]:
-  """Nodes of the levels above so many classes."""
+def sizes(number: int) -> list[int]:
+  """Numbers of nodes of the pseudo-levels above that many classes, the coarsest
+  first.
+  """
   return sorted({max(2, round(share * number)) for share in _LEVELS})

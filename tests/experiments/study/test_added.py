@@ -86,7 +86,7 @@ def test_every_entry_pulls_and_is_weighed(name):
   np.testing.assert_allclose(program(2.0)[0], 2 * loss, rtol=1e-6)
 
 
-def star(values, params, key=KEY, **switches):
+def star(values, params, key=KEY, k=6, **switches):
   """HIER* of the embeddings, of the weight 1."""
 
   def loss(z, switches):
@@ -96,7 +96,7 @@ def star(values, params, key=KEY, **switches):
       LABELS,
       params['hier_proxies'],
       temperature=values['tau'],
-      k=6,
+      k=k,
       triplets_per_anchor=4,
       proxy_term=values['proxy_term'],
       **switches,
@@ -168,6 +168,31 @@ def test_tree_comes_on_top_of_hier_star():
   np.testing.assert_allclose(none, want, rtol=1e-5)
   np.testing.assert_allclose(twice - once, once - none, rtol=1e-4)
   assert once > none
+
+
+def test_hpl_is_proxy_anchor_of_the_classes_above():
+  entry = added.ADDED['hpl']
+  leaves = jax.random.normal(jax.random.key(2), (12, 4))
+  program = program_of(entry, point(entry), class_proxies=leaves)
+  found = program(2, level_alpha=8.0)[0]
+  levels = entry.context(X, LABELS, SUBGROUP)['levels']
+  # Of 12 classes both levels have 2 nodes, and are one.
+  assert levels.shape[1] == 2
+  unit = np.asarray(numerics.unit(leaves))
+  means = np.stack([unit[levels[:, 0] == node].mean(0) for node in range(2)])
+  want = 2 * losses.proxy_anchor(
+    embeddings(0.1), jnp.asarray(levels[LABELS, 0]), jnp.asarray(means), alpha=8
+  )
+  np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+def test_k_follows_the_batch():
+  entry = added.ADDED['star_batch_k']
+  values = point(entry, k=jnp.float32(20))
+  params = entry.init(jax.random.key(1), 4, values)
+  # Two rows of a class, and as many of its one relative.
+  want = star(values, params, k=4)
+  np.testing.assert_allclose(program_of(entry, values)(1.0)[0], want, rtol=1e-5)
 
 
 def test_official_is_the_library_s():

@@ -15,6 +15,7 @@ def test_network_from_scratch_has_no_arm_that_needs_frozen_features():
   assert {name.partition('+')[2] for name in left} == {
     'distillation',
     'happier',
+    'hpl',
     'level_sup_con',
   }
   regimes.check('a128', 'sup_con+happier')
