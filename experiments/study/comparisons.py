@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ __all__ = [
   'Ablation',
   'Comparison',
   'ablations',
+  'above',
   'adjusted',
   'arms_of',
   'by_arm',
@@ -25,6 +27,7 @@ __all__ = [
   'compare',
   'fronts',
   'on_folds',
+  'place_and_line',
 ]
 
 # What the claim is made of: an arm, and what it is compared with.
@@ -35,6 +38,8 @@ EXPLORED = 'A'
 LEAST = {'map@r': 1.0, KIN: 2.0}
 Group = tuple[str, str]
 Lines = Mapping[Job, dict]
+# (MAP@R, mAP-subgroup), in %.
+Place = tuple[float, float]
 
 
 class Comparison(NamedTuple):
@@ -179,12 +184,12 @@ def claim(
   return lacking
 
 
-def fronts(lines: Lines) -> dict[str, dict[str, list[tuple[float, float]]]]:
+def fronts(lines: Lines) -> dict[str, dict[str, list[Place]]]:
   """Hierarchy against retrieval on the folds.
 
   Returns:
-    title -> name of a line or an arm -> (MAP@R, mAP-subgroup) of each of its
-    points, in %; 'BASE over its scale' is the line.
+    title -> name of a line or an arm -> its places; 'BASE over its scale' is
+    the line.
   """
   found: dict = collections.defaultdict(dict)
   for group in sorted({(j.regime, j.split) for j in lines}):
@@ -193,18 +198,63 @@ def fronts(lines: Lines) -> dict[str, dict[str, list[tuple[float, float]]]]:
       base = arm.partition('+')[0]
       title = f'Split {group[1]}, {group[0]}, {base}'
       try:
-        point, ranking = search.chosen(target, lines)
+        place, line = place_and_line(target, lines)
       except UserError:
         continue
-      found[title][arm] = [on_folds(target, point, lines, ranking)]
-      if target == target.alone:
-        jobs = search.front_jobs(target, lines)
-        points = [dict(job.point) for job in jobs[:: folds.FOLDS]]
-        if all(job in lines for job in jobs):
-          found[title][f'{base} over its scale'] = [
-            on_folds(target, p, lines, ranking) for p in points
-          ]
+      found[title][arm] = [place]
+      if target == target.alone and line:
+        found[title][f'{base} over its scale'] = line
   return dict(found)
+
+
+def place_and_line(
+  target: search.Target, lines: Lines
+) -> tuple[Place, list[Place]]:
+  """Where an arm lies on the folds, and its base loss alone over its scale.
+
+  Returns:
+    the place of the arm's chosen point, and the line, by the scale; no line
+    where runs of it are missing. Each is by the ranking that is primary for it.
+
+  Raises:
+    UserError: the arm is not selected.
+  """
+  point, ranking = search.chosen(target, lines)
+  place = on_folds(target, point, lines, ranking)
+  jobs = search.front_jobs(target, lines)
+  if any(job not in lines for job in jobs):
+    return place, []
+  _, ranking = search.chosen(target.alone, lines)
+  points = [dict(job.point) for job in jobs[:: folds.FOLDS]]
+  return place, [on_folds(target.alone, p, lines, ranking) for p in points]
+
+
+def above(place: Place, line: Sequence[Place]) -> float | None:
+  """How far a place lies above a line of (MAP@R, mAP-subgroup).
+
+  Args:
+    place: (MAP@R, mAP-subgroup) of an arm.
+    line: places of the base loss over its scale, in any order.
+
+  Returns:
+    mAP-subgroup of the place less the most that the line has at its MAP@R or at
+    a larger one, between its places straight; None where none has as large a
+    MAP@R.
+
+  Example:
+    >>> from experiments.study import comparisons
+    >>> comparisons.above((1.0, 5.0), [(0.0, 4.0), (2.0, 2.0)])
+    2.0
+  """
+  ordered = sorted(line)
+  best = None
+  for x, y in ordered:
+    if x >= place[0]:
+      best = y if best is None else max(best, y)
+  for (x0, y0), (x1, y1) in itertools.pairwise(ordered):
+    if x0 <= place[0] < x1:
+      best = max(best, y0 + (y1 - y0) * (place[0] - x0) / (x1 - x0))
+  return None if best is None else place[1] - best
 
 
 def on_folds(

@@ -250,15 +250,33 @@ def _selected(lines: Lines) -> str:
       scores = comparisons.on_folds(target, point, lines, ranking)
       text = ', '.join(f'{k} {v}' for k, v in sorted(point.items()))
       where = f'{group[1]}, {group[0]}, {arm}'
-      rows.append([where, ranking, *(f'{v:.2f}' for v in scores), text])
+      numbers = [f'{v:.2f}' for v in scores]
+      rows.append([where, ranking, *numbers, _above(target, lines), text])
   if not rows:
     return 'No arm has been selected yet.'
-  heading = 'split, regime, arm', 'ranking', 'MAP@R', 'mAP-sub', 'point'
+  heading = (
+    'split, regime, arm',
+    'ranking',
+    'MAP@R',
+    'mAP-sub',
+    'above the line',
+  )
   return (
     'The chosen point of each arm, and its means over the folds of the train '
-    'classes, which are too high by what selection adds.\n\n'
-    + tables.table(heading, rows)
+    'classes, which are too high by what selection adds. "Above the line" is '
+    'mAP-sub less what the base loss alone has at the same MAP@R or a better '
+    'one, over its scale; "beyond" is an arm that retrieves better than the '
+    'base loss at any scale.\n\n' + tables.table((*heading, 'point'), rows)
   )
+
+
+def _above(target: search.Target, lines: Lines) -> str:
+  """How far an arm lies above the front of its base loss; '' without one."""
+  place, line = comparisons.place_and_line(target, lines)
+  if not line:
+    return ''
+  height = comparisons.above(place, line)
+  return 'beyond' if height is None else f'{height:+.2f}'
 
 
 def _ablated(lines: Lines) -> str:

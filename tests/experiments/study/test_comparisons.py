@@ -118,5 +118,19 @@ def _star_weight(target, lines):
   return point['weight']
 
 
+@pytest.mark.parametrize(
+  ('place', 'height'),
+  [
+    ((0, 9), 2),  # Beside the highest, which retrieves better.
+    ((2, 6), 1),  # Between two places.
+    ((3, 3), 0),  # On the last.
+    ((3.5, 9), None),  # Beyond.
+  ],
+)
+def test_above_the_line(place, height):
+  line = [(3, 3), (1, 7), (0.5, 2)]
+  assert comparisons.above(place, line) == height
+
+
 def test_split_a_is_exploration():
   assert lacks(WINNER, split='A') == {}
