@@ -39,6 +39,15 @@ NAMES = {
   'proxy_lca_triplets': 'proxies LCA',
   'proxies_used': 'proxies used',
 }
+# The signs of the changes of both metrics, the smaller one first.
+_KINDS = {
+  (1, 1): 'gains in both',
+  (0, 1): 'gains in one',
+  (-1, 1): 'trades one for the other',
+  (0, 0): 'changes nothing',
+  (-1, 0): 'loses in one',
+  (-1, -1): 'loses in both',
+}
 # Not a share.
 _COUNTS = ('proxies_used',)
 
@@ -83,6 +92,7 @@ def page(
     '`results/`; [PLAN.md](PLAN.md) says what was planned. Metrics are in %.',
     '## What can be said',
     _verdict(lines, found),
+    _helps(found),
     '## What is done',
     _progress(lines),
     '## Test',
@@ -121,6 +131,37 @@ def _verdict(lines: Lines, found: Sequence[Comparison]) -> str:
   ]
   heading = 'split, regime, base loss', 'what HIER\\* lacks for the claim'
   return f'{verdict}\n\n{tables.table(heading, rows)}'
+
+
+def _helps(found: Sequence[Comparison]) -> str:
+  """Arms by what they do to both metrics of the base loss alone."""
+  changes: dict = collections.defaultdict(dict)
+  for c in found:
+    if c.against.endswith('+alone'):
+      where = c.split, c.regime, *c.arm.split('+')
+      changes[where][c.metric] = c.difference
+  groups: dict = collections.defaultdict(lambda: collections.defaultdict(list))
+  for (*where, added), of in changes.items():
+    kind = _KINDS[tuple(sorted(_sign(of[name]) for name in PRIMARY))]
+    means = ', '.join(f'{of[name].mean:+.2f}' for name in PRIMARY)
+    groups[', '.join(where)][kind].append(f'{added} ({means})')
+  if not groups:
+    return 'No arm has been tested beside its base loss alone.'
+  rows = [
+    [where, *('; '.join(of[kind]) for kind in _KINDS.values())]
+    for where, of in groups.items()
+  ]
+  heading = 'split, regime, base loss', *_KINDS.values()
+  return (
+    'What each arm changes on the test classes: MAP@R and mAP-sub less those '
+    'of its base loss alone. A change counts where its interval excludes 0. '
+    'What ends in `true_tree` sees the hierarchy.\n\n'
+    + tables.table(heading, rows)
+  )
+
+
+def _sign(difference: intervals.Difference) -> int:
+  return int(difference.low > 0) - int(difference.high < 0)
 
 
 def _progress(lines: Lines) -> str:

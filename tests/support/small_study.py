@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from experiments.study import arms, features, metrics, regimes, training
+from experiments.study import (
+  arms,
+  features,
+  folds,
+  metrics,
+  regimes,
+  training,
+)
+from experiments.study.records import Job
 
 CLASSES, IMAGES, DIM = 24, 5, 16
 
@@ -49,3 +57,28 @@ def outcome(score: float, **more) -> dict:
     'weights': 'w',
     **more,
   }
+
+
+def tested_lines(gains, trees=0.1, split='B', regime='a128'):
+  """Test lines of SupCon's arms; gain of each in points of both metrics."""
+  rng = np.random.default_rng(0)
+  found = {}
+  for seed in range(5):
+    level = rng.uniform(3000, 5000, 40) + rng.normal(0, 20)
+    for arm, (retrieval, kin) in gains.items():
+      name = f'sup_con+{arm}'
+      job = Job.of(regime, split, name, {}, folds.TEST, seed, 'test')
+      noise = rng.normal(0, 30, (2, 40))
+      line = outcome(0.5, ranking='cosine', counts=[5] * 40)
+      line['per_class'] = {
+        'map@r': (level + 100 * retrieval + noise[0]).astype(int).tolist(),
+        metrics.KIN: (level + 100 * kin + noise[1]).astype(int).tolist(),
+      }
+      line['trees'] = {'dp_subgroup': 0.4, 'lca_triplets': 0.4}
+      if arm == 'hier_star':
+        line['trees'] |= {
+          'proxy_dp_subgroup': 0.4 + trees,
+          'proxy_lca_triplets': 0.4 + trees,
+        }
+      found[job] = line
+  return found

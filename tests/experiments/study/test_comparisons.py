@@ -2,40 +2,13 @@ import numpy as np
 import pytest
 
 from experiments.study import comparisons, folds, search
-from experiments.study.records import Job
 from tests.support import small_study
 
 KIN = 'map_subgroup'
-ARMS = 'alone', 'triplet', 'hier_star'
-
-
-def lines_of(gains, trees=0.1, split='B', regime='a128'):
-  """Test lines of SupCon's arms; gain of each in points of both metrics."""
-  rng = np.random.default_rng(0)
-  found = {}
-  for seed in range(5):
-    level = rng.uniform(3000, 5000, 40) + rng.normal(0, 20)
-    for arm, (retrieval, kin) in gains.items():
-      name = f'sup_con+{arm}'
-      job = Job.of(regime, split, name, {}, folds.TEST, seed, 'test')
-      noise = rng.normal(0, 30, (2, 40))
-      line = small_study.outcome(0.5, ranking='cosine', counts=[5] * 40)
-      line['per_class'] = {
-        'map@r': (level + 100 * retrieval + noise[0]).astype(int).tolist(),
-        KIN: (level + 100 * kin + noise[1]).astype(int).tolist(),
-      }
-      line['trees'] = {'dp_subgroup': 0.4, 'lca_triplets': 0.4}
-      if arm == 'hier_star':
-        line['trees'] |= {
-          'proxy_dp_subgroup': 0.4 + trees,
-          'proxy_lca_triplets': 0.4 + trees,
-        }
-      found[job] = line
-  return found
 
 
 def lacks(*args, **more):
-  lines = lines_of(*args, **more)
+  lines = small_study.tested_lines(*args, **more)
   return comparisons.claim(lines, comparisons.compare(lines))
 
 
@@ -43,7 +16,7 @@ WINNER = {'alone': (0, 0), 'triplet': (0.5, 1), 'hier_star': (2, 3)}
 
 
 def test_differences_are_of_the_lines():
-  found = comparisons.compare(lines_of(WINNER))
+  found = comparisons.compare(small_study.tested_lines(WINNER))
   told = {(c.arm, c.against, c.metric): c.difference.mean for c in found}
   star = 'sup_con+hier_star'
   wanted = {
@@ -83,7 +56,7 @@ def test_claim_needs_the_triplet():
 
 
 def test_claim_of_another_set_is_its_own():
-  lines = lines_of(WINNER) | lines_of(
+  lines = small_study.tested_lines(WINNER) | small_study.tested_lines(
     WINNER | {'hier_star': (0, 3)}, split='icons'
   )
   found = comparisons.claim(lines, comparisons.compare(lines))
