@@ -291,9 +291,6 @@ def _star(
 _switch = functools.partial(_star, ablates='hier_star')
 
 
-# Of the embeddings that are being learned, and of their EMA teacher's.
-_OWN = carried.means_of(contexts.pseudo_levels)
-_EMA = carried.teacher_means_of(contexts.pseudo_levels)
 _HAPPIER: Space = {**_weight(1), 'relevance': spaces.log(0.3, 3, 1)}
 _LEVEL_SUP_CON: Space = {**_weight(1), 'tau': spaces.log(0.02, 0.8, 0.1)}
 _DISTILLATION: Space = {
@@ -303,14 +300,27 @@ _DISTILLATION: Space = {
 _TREE: Space = {'tree_tau': spaces.log(0.01, 0.5, 0.05)}
 
 
-def _pseudo_levels(name, loss, space: Space) -> dict[str, Added]:
-  """A loss with pseudo-levels of frozen, own and EMA features."""
-  learned = functools.partial(Added, loss, space, context=contexts.flat_levels)
+def _by_features(name, loss, space: Space, context, first) -> dict[str, Added]:
+  """A loss that is told of frozen features, own embeddings, or a teacher's.
+
+  Args:
+    name: of the entry of frozen features.
+    loss: `Added.loss`.
+    space: its hyperparameters.
+    context: what the features tell.
+    first: what is told before every class has a mean.
+  """
+  learned = functools.partial(Added, loss, space, context=first)
   return {
-    name: Added(loss, space, context=contexts.pseudo_levels, frozen=True),
-    f'{name}_own': learned(carried=_OWN),
-    f'{name}_ema': learned(carried=_EMA),
+    name: Added(loss, space, context=context, frozen=True),
+    f'{name}_own': learned(carried=carried.means_of(context)),
+    f'{name}_ema': learned(carried=carried.teacher_means_of(context)),
   }
+
+
+_of_levels = functools.partial(
+  _by_features, context=contexts.pseudo_levels, first=contexts.flat_levels
+)
 
 
 ADDED: Mapping[str, Added] = {
@@ -324,8 +334,8 @@ ADDED: Mapping[str, Added] = {
   'cosine': _star(None),
   'triplet_euclidean': Added(_triplet, _TRIPLET, c=0.0),
   'triplet_cosine': Added(_triplet, _TRIPLET, c=None),
-  **_pseudo_levels('happier', _happier, _HAPPIER),
-  **_pseudo_levels('level_sup_con', _level_sup_con, _LEVEL_SUP_CON),
+  **_of_levels('happier', _happier, _HAPPIER),
+  **_of_levels('level_sup_con', _level_sup_con, _LEVEL_SUP_CON),
   'hpl': Added(
     _hpl,
     {**_weight(1), 'level_alpha': spaces.log(2, 64, 32)},
@@ -333,8 +343,12 @@ ADDED: Mapping[str, Added] = {
     carried=carried.MEANS,
     frozen=True,
   ),
-  'distillation': Added(
-    _distillation, _DISTILLATION, context=contexts.class_cosines, frozen=True
+  **_by_features(
+    'distillation',
+    _distillation,
+    _DISTILLATION,
+    context=contexts.class_cosines,
+    first=contexts.flat_cosines,
   ),
   # Upper bounds, which see the hierarchy.
   'happier_true_tree': Added(_happier, _HAPPIER, context=contexts.true_levels),

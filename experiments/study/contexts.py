@@ -12,6 +12,7 @@ from experiments.study import controls
 
 __all__ = [
   'class_cosines',
+  'flat_cosines',
   'flat_levels',
   'pseudo_levels',
   'sizes',
@@ -49,6 +50,12 @@ def class_cosines(x, labels, subgroup) -> dict[str, np.ndarray]:
   means = controls.class_means(np.asarray(x), labels)
   unit = means / np.linalg.norm(means, axis=1, keepdims=True)
   return {'teacher': np.float32(unit @ unit.T)}
+
+
+def flat_cosines(x, labels, subgroup) -> dict[str, np.ndarray]:
+  """No two classes are alike: before there are class means."""
+  del x, subgroup
+  return {'teacher': np.eye(int(labels.max()) + 1, dtype=np.float32)}
 
 
 def sizes(number: int) -> list[int]:
