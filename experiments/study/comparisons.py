@@ -213,8 +213,9 @@ def place_and_line(
   """Where an arm lies on the folds, and its base loss alone over its scale.
 
   Returns:
-    the place of the arm's chosen point, and the line, by the scale; no line
-    where runs of it are missing. Each is by the ranking that is primary for it.
+    the place of the arm's chosen point, and the line, by the scale, which goes
+    through the base loss's chosen point; no line where runs of it are missing.
+    Each is by the ranking that is primary for it.
 
   Raises:
     UserError: the arm is not selected.
@@ -224,8 +225,10 @@ def place_and_line(
   jobs = search.front_jobs(target, lines)
   if any(job not in lines for job in jobs):
     return place, []
-  _, ranking = search.chosen(target.alone, lines)
-  points = [dict(job.point) for job in jobs[:: folds.FOLDS]]
+  middle, ranking = search.chosen(target.alone, lines)
+  scale = next(iter(arms.arm(target.alone.arm).base.space))
+  points = [dict(job.point) for job in jobs[:: folds.FOLDS]] + [middle]
+  points.sort(key=lambda point: point[scale])
   return place, [on_folds(target.alone, p, lines, ranking) for p in points]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -54,16 +55,31 @@ def _front_figure(fronts: Mapping):
   """A panel a base loss, regime and split."""
   from matplotlib.figure import Figure
 
-  figure = Figure((5 * len(fronts), 4), layout='constrained')
-  axes = figure.subplots(1, len(fronts), squeeze=False)[0]
+  figure = Figure((8, 4.5 * len(fronts)), layout='constrained')
+  axes = figure.subplots(len(fronts), 1, squeeze=False)[:, 0]
   for axis, (title, series) in zip(axes, fronts.items(), strict=True):
-    for name, points in series.items():
-      retrieval, kin = zip(*points, strict=True)
-      line = len(points) > 1
-      axis.plot(retrieval, kin, '.-' if line else 'o', label=name)
+    _front(axis, series)
     axis.set(title=title, xlabel='MAP@R (%)', ylabel='mAP-subgroup (%)')
-    axis.legend(fontsize='small')
+    axis.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
   return figure
+
+
+def _front(axis, series: Mapping):
+  """The line, and the arms in a window about them."""
+  arms = [name for name, points in series.items() if len(points) == 1]
+  markers = itertools.cycle('osD^v<>PX*')
+  for name, points in series.items():
+    retrieval, kin = zip(*points, strict=True)
+    if name in arms:
+      axis.plot(retrieval, kin, next(markers), label=name.partition('+')[2])
+    else:
+      axis.plot(retrieval, kin, '.-', color='gray', label=name, zorder=1)
+  for set_limits, places in (
+    (axis.set_xlim, [series[name][0][0] for name in arms]),
+    (axis.set_ylim, [series[name][0][1] for name in arms]),
+  ):
+    margin = max(0.25 * (max(places) - min(places)), 0.1)
+    set_limits(min(places) - margin, max(places) + margin)
 
 
 def _forest(found: Sequence):
