@@ -4,6 +4,7 @@ The j-th best positive of a query ranks j + the negatives ahead of it, so that
 no scores are kept, sorted or merged.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -17,10 +18,12 @@ from hier_jax.evaluation.retrieval.lift import Lift
 
 _MIN_BLOCK = 8
 _MIN_TILE = 64
-# Queries and gallery rows at a time: on CPU what stays in the cores' caches,
-# elsewhere what keeps the device busy while the host launches what is next.
-_SIZES = {'cpu': (1024, 4096)}
-_SIZES_ELSEWHERE = 8192, 32768
+# Queries and gallery rows at a time: what keeps a device busy while the host
+# launches what is next. On CPU see `_cpu_sizes`.
+_SIZES = 8192, 32768
+# Queries at a time on CPU, and bytes of a core's own cache where the system
+# does not tell.
+_CPU_BLOCK, _CACHE = 512, 1 << 20
 # Unit roundoff.
 _FLOAT32 = 2.0**-24
 
@@ -54,7 +57,7 @@ class Ranker:
     """
     self._lift, self._layout = lift, layout
     self._mesh = Mesh(np.array(devices or jax.local_devices()), (_tiles.AXIS,))
-    sizes = _SIZES.get(self._platform, _SIZES_ELSEWHERE)
+    sizes = _cpu_sizes() if self.on_cpu else _SIZES
     block, tile = block or sizes[0], tile or sizes[1]
     self._best_only, self._block = best_only, max(_MIN_BLOCK, block)
     rows = lift.gallery(gallery)
@@ -157,6 +160,34 @@ class Ranker:
   def _spread(self, rows: np.ndarray) -> jax.Array:
     sharding = NamedSharding(self._mesh, PartitionSpec(_tiles.AXIS))
     return jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+
+
+def _cpu_sizes() -> tuple[int, int]:
+  """Queries and gallery rows whose scores stay in the cores' own caches.
+
+  The cores share a tile, and read its scores once for each positive. On an EPYC
+  tiles of 16 MB, which stay in the cache of all cores only, took 1.7 times as
+  long in all.
+  """
+  scores = _cores() * _core_cache() // np.dtype(np.float32).itemsize
+  tile = max(_MIN_TILE, scores // _CPU_BLOCK)
+  return _CPU_BLOCK, 1 << (tile.bit_length() - 1)
+
+
+def _cores() -> int:
+  """The cores that this process may use."""
+  affinity = getattr(os, 'sched_getaffinity', None)
+  return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _core_cache() -> int:
+  """Bytes of a core's second-level cache."""
+  try:
+    found = os.sysconf('SC_LEVEL2_CACHE_SIZE')
+  except (AttributeError, OSError, ValueError):
+    # Linux alone tells.
+    return _CACHE
+  return found if found > 0 else _CACHE
 
 
 def _norm(x: np.ndarray) -> np.ndarray:

@@ -48,6 +48,24 @@ def test_blocks_and_tiles_do_not_matter():
     assert_same(result, expected)
 
 
+def test_scores_of_a_tile_fill_the_cores_caches(monkeypatch):
+  monkeypatch.setattr(_ranking, '_cores', lambda: 3)
+  monkeypatch.setattr(_ranking, '_core_cache', lambda: 1 << 20)
+  block, tile = _ranking._cpu_sizes()
+  assert 3 / 2 < 4 * block * tile / 2**20 <= 3
+
+
+@pytest.mark.parametrize('told', [-1, 0, ValueError('unrecognized')])
+def test_cache_that_the_system_does_not_tell(monkeypatch, told):
+  def sysconf(name):
+    if isinstance(told, Exception):
+      raise told
+    return told
+
+  monkeypatch.setattr(_ranking.os, 'sysconf', sysconf, raising=False)
+  assert _ranking._core_cache() == 1 << 20
+
+
 @pytest.mark.parametrize(
   ('count', 'best_only'), [(1, True), (2, False), (3, False)]
 )
