@@ -1,47 +1,131 @@
 """H-AP, ASI, NDCG and AP of ranks, see `graded.graded_per_query`."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from hier_jax.evaluation.hierarchy._kin_ranks import Kin
 
 
+class Sums(NamedTuple):
+  """Sums over ranks that all queries share.
+
+  Attributes:
+    discount: `[1 + m]`, 1 / log2(1 + k) of each rank k; 0 of 0.
+    ideal: `[1 + m]`, sum of `discount` as far as k.
+    harmonic: `[1 + m]`, sum of 1 / k as far as k.
+  """
+
+  discount: np.ndarray
+  ideal: np.ndarray
+  harmonic: np.ndarray
+
+  @classmethod
+  def of(cls, num_items: int) -> Sums:
+    """Sums over the ranks of a gallery of m items."""
+    ranks = np.arange(1.0, 1 + num_items)
+    discount = np.concatenate([[0], 1 / np.log2(1 + ranks)])
+    # As accurate at its end as where it begins, which adding up is not.
+    harmonic = special.digamma(np.arange(1.0, 2 + num_items)) + np.euler_gamma
+    return cls(discount, np.cumsum(discount), harmonic)
+
+
+class _Levels(NamedTuple):
+  """Items of b queries by level, R each.
+
+  Attributes:
+    at: bool `[b, l, R]`, whether the item is at exactly that level.
+    ones: the same as float64.
+    upto: `[b, l, R]`, the sum of `ones` as far as that item.
+    ranks: `[b, R]`.
+  """
+
+  at: np.ndarray
+  ones: np.ndarray
+  upto: np.ndarray
+  ranks: np.ndarray
+
+  @classmethod
+  def of(cls, kin: Kin, depth: int) -> _Levels:
+    at = kin.levels[:, None] == np.arange(1, depth + 1, dtype=np.uint8)[:, None]
+    ones = at.astype(float)
+    return cls(at, ones, np.cumsum(ones, axis=-1), kin.ranks)
+
+  @property
+  def num_at(self) -> np.ndarray:
+    """`[b, l]`, items at exactly that level."""
+    return self.upto[:, :, -1]
+
+  @property
+  def num(self) -> np.ndarray:
+    """`[b, l]` int64, items at that level or a finer one."""
+    return _or_finer(self.num_at).astype(int)
+
+  def without_last(self) -> _Levels:
+    """Without the items of the last level; the others move up.
+
+    What stands ahead of the first other item has rank 1 and is no item.
+    """
+    ranks = np.maximum(self.ranks - self.upto[:, -1], 1)
+    at, ones, upto, _ = (x[:, :-1] for x in self)
+    return _Levels(at, ones, upto, ranks.astype(int))
+
+  def pairs(self) -> np.ndarray:
+    """`[b, l, l]`, what AP and H-AP are made of.
+
+    Sums over the items at level i of those at level j as far as each / its
+    rank.
+    """
+    share = self.ones * (1 / self.ranks)[:, None]
+    return share @ self.upto.transpose(0, 2, 1)
+
+  def gain(self, sums: Sums) -> np.ndarray:
+    """`[b, l]`, sums of the items' discounts, what NDCG is made of."""
+    return (self.ones @ sums.discount[self.ranks][..., None])[..., 0]
+
+  def best(self) -> np.ndarray:
+    """`[b, l]` int32, rank of the best item at that level or a finer one."""
+    first = np.take_along_axis(self.ranks, self.at.argmax(-1), 1)
+    none = np.iinfo(np.int64).max
+    first = np.where(self.num_at > 0, first, none)
+    best = np.minimum.accumulate(first[:, ::-1], 1)[:, ::-1]
+    return np.where(best < none, best, 0).astype(np.int32)
+
+
 def scores_of_kin(
-  kin: Kin, depth: int, alpha: float, drop_same_class: bool
+  kin: Kin, sums: Sums, depth: int, alpha: float, drop_same_class: bool
 ) -> tuple[np.ndarray, ...]:
   """The attributes of `GradedPerQuery`, in order, of some queries.
 
   Args:
     kin: of b queries, R each.
+    sums: of the gallery's ranks.
     depth: L.
     alpha: exponent of H-AP's relevance.
     drop_same_class: see `graded_per_query`.
   """
-  levels, ranks = kin
-  if not levels.shape[1]:
-    return _of_none(len(levels), depth)
-  at = _at(levels, depth)
-  upto = np.cumsum(at, axis=-1)
-  count = upto[:, :, -1]
-  pairs, gain = _sums(at, upto, ranks)
-  by_level: Sequence[np.ndarray] = _by_level(at, ranks, pairs, gain)
-  others = _of_other_classes(at, upto, ranks)
+  if not kin.levels.shape[1]:
+    return _of_none(len(kin.levels), depth)
+  all_kin = _Levels.of(kin, depth)
+  others = all_kin.without_last()
+  pairs, gain = all_kin.pairs(), all_kin.gain(sums)
+  rank, ap, num = all_kin.best(), _ap(all_kin, pairs), all_kin.num
+  kin_ap, num_kin = _ap(others, others.pairs()), others.num
+  level_ndcg = _level_ndcg(all_kin, gain, sums)
   if drop_same_class:
-    by_level = [
-      np.concatenate([x, y[:, -1:]], 1)
-      for x, y in zip(others, by_level, strict=True)
-    ]
-  rank, ap, level_ndcg, num_positives = by_level
-  _, kin_ap, _, num_kin = others
+    rank[:, :-1], ap[:, :-1], num[:, :-1] = others.best(), kin_ap, num_kin
+    level_ndcg[:, :-1] = _level_ndcg(others, others.gain(sums), sums)
   return (
-    _h_ap(pairs, count, alpha),
-    _asi(kin, count),
-    _ndcg(gain, count),
-    rank.astype(np.int32),
+    _h_ap(pairs, all_kin.num_at, alpha),
+    _asi(all_kin, kin.levels, sums),
+    _ndcg(all_kin, gain, sums),
+    rank,
     ap,
     level_ndcg,
-    num_positives.astype(np.int32),
+    num.astype(np.int32),
     kin_ap,
     num_kin.astype(np.int32),
   )
@@ -55,54 +139,15 @@ def _of_none(num: int, depth: int) -> tuple[np.ndarray, ...]:
   return *means, above, above.astype(np.int32)
 
 
-def _at(levels: np.ndarray, depth: int) -> np.ndarray:
-  """`[b, l, R]`, 1 where the item is at exactly that level, else 0."""
-  return (levels[:, None] == np.arange(1, depth + 1)[:, None]).astype(float)
-
-
-def _of_other_classes(
-  at: np.ndarray, upto: np.ndarray, ranks: np.ndarray
-) -> tuple[np.ndarray, ...]:
-  """`_by_level` at all levels but the last, without the items of that one."""
-  if at.shape[1] == 1:
-    return (np.zeros((len(at), 0)),) * 4
-  # What stands ahead of the first other item has rank 0 and is no item here.
-  kept = np.maximum(ranks - upto[:, -1], 1)
-  at = at[:, :-1]
-  return _by_level(at, kept, *_sums(at, upto[:, :-1], kept))
-
-
-def _sums(
-  at: np.ndarray, upto: np.ndarray, ranks: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """What AP, H-AP and DCG are made of.
-
-  Args:
-    at: `[b, l, R]`, 1 where the item is at exactly that level, else 0.
-    upto: `[b, l, R]`, the sum of `at` as far as that item.
-    ranks: `[b, R]`, the items' ranks.
-
-  Returns:
-    Sums over the items at level i: `[b, l, l]` of the items at level j as far
-    as that one / its rank, and `[b, l]` of 1 / log2(1 + its rank).
-  """
-  share = at / ranks[:, None]
-  pairs = share @ upto.transpose(0, 2, 1)
-  discount = 1 / np.log2(1 + ranks)
-  return pairs, (at @ discount[..., None])[..., 0]
-
-
-def _by_level(
-  at: np.ndarray, ranks: np.ndarray, pairs: np.ndarray, gain: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Best rank, AP, NDCG and number of items at each level, `[b, l]` each."""
-  first = np.take_along_axis(ranks, at.argmax(-1), 1)
-  first = np.where(at.any(-1), first, np.inf)
-  best = np.minimum.accumulate(first[:, ::-1], 1)[:, ::-1]
-  num = _or_finer(at.sum(-1)).astype(int)
+def _ap(items: _Levels, pairs: np.ndarray) -> np.ndarray:
+  """AP at each level, `[b, l]`."""
   hits = np.diagonal(_or_finer(_or_finer(pairs, 1), 2), axis1=1, axis2=2)
-  ndcg = _ratio(_or_finer(gain), _ideal(at.shape[-1])[num])
-  return np.where(num > 0, best, 0), _ratio(hits, num), ndcg, num
+  return _ratio(hits, items.num)
+
+
+def _level_ndcg(items: _Levels, gain: np.ndarray, sums: Sums) -> np.ndarray:
+  """NDCG at each level, `[b, l]`."""
+  return _ratio(_or_finer(gain), sums.ideal[items.num])
 
 
 def _h_ap(pairs: np.ndarray, count: np.ndarray, alpha: float) -> np.ndarray:
@@ -114,34 +159,36 @@ def _h_ap(pairs: np.ndarray, count: np.ndarray, alpha: float) -> np.ndarray:
   return _ratio(np.sum(shared * pairs, (1, 2)), total)
 
 
-def _asi(kin: Kin, count: np.ndarray) -> np.ndarray:
-  num = kin.ranks.shape[1]
-  ranks = np.arange(1.0, 1 + num)
-  # Levels of the first R items of the whole ranking; those beyond share a last
-  # place, which is left out.
-  first = np.zeros((len(count), num + 1), np.uint8)
-  np.put_along_axis(first, np.minimum(kin.ranks - 1, num), kin.levels, 1)
-  upto = np.cumsum(_at(first[:, :num], count.shape[1]), axis=-1)
-  finer = _or_finer(count) - count
-  found = np.zeros((len(count), num))
-  for level, held in enumerate(count.T[:, :, None]):
-    ideal = np.clip(ranks - finer[:, level, None], 0, held)
-    found += np.minimum(upto[:, level], ideal)
-  return np.mean(found / ranks, 1)
-
-
-def _ndcg(gain: np.ndarray, count: np.ndarray) -> np.ndarray:
-  gains = 2.0 ** np.arange(1, count.shape[1] + 1) - 1
-  num = _or_finer(count).astype(int)
-  ideal = _ideal(int(num.max()))[num]
+def _ndcg(items: _Levels, gain: np.ndarray, sums: Sums) -> np.ndarray:
+  gains = 2.0 ** np.arange(1, gain.shape[1] + 1) - 1
+  ideal = sums.ideal[items.num]
   ideal[:, :-1] -= ideal[:, 1:].copy()
   return _ratio(gain @ gains, ideal @ gains)
 
 
-def _ideal(most: int) -> np.ndarray:
-  """DCG of 0 .. `most` items of gain 1 at the first ranks."""
-  discount = 1 / np.log2(np.arange(2.0, 2 + most))
-  return np.concatenate([[0], np.cumsum(discount)])
+def _asi(items: _Levels, levels: np.ndarray, sums: Sums) -> np.ndarray:
+  """ASI `[b]`: an item counts from its rank on, but not beyond the ideal.
+
+  As all items of a level are there in the end, the ideal ranking has fewer of
+  it than there are among the first k only while it still has finer items.
+  """
+  num = levels.shape[1]
+  from_rank = sums.harmonic[np.minimum(items.ranks - 1, num)]
+  found = np.sum(sums.harmonic[num] - from_rank, 1)
+  finer = (_or_finer(items.num_at) - items.num_at)[:, :-1, None]
+  # The last rank where an item may be beyond the ideal.
+  last = items.upto[:, :-1] + finer - 1
+  beyond = items.at[:, :-1] & (items.ranks[:, None] <= last)
+  most = min(num, int(np.max(last, where=beyond, initial=0)))
+  if most:
+    ranks = np.arange(1.0, 1 + most)
+    # Levels of the first ranks; those beyond share a place that is left out.
+    first = np.zeros((len(levels), most + 1), np.uint8)
+    np.put_along_axis(first, np.minimum(items.ranks - 1, most), levels, 1)
+    one_to_last = _Levels.of(Kin(first[:, :most], ranks), finer.shape[1])
+    excess = one_to_last.upto - np.maximum(ranks - finer, 0)
+    found -= np.sum(np.maximum(excess, 0) / ranks, (1, 2))
+  return found / num
 
 
 def _or_finer(x: np.ndarray, axis: int = 1) -> np.ndarray:

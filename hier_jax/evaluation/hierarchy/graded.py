@@ -6,7 +6,6 @@ Memory is O(block x gallery): no array of queries x gallery is ever made. Scores
 are made and ranked in float64, in several threads.
 """
 
-import collections
 import functools
 import os
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from numpy.typing import ArrayLike
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation import taxonomy as taxonomy_lib
-from hier_jax.evaluation.hierarchy._graded_scores import scores_of_kin
+from hier_jax.evaluation.hierarchy._graded_scores import Sums, scores_of_kin
 from hier_jax.evaluation.hierarchy._kin_ranks import Gallery, Queries
 from hier_jax.evaluation.retrieval import _exact, _spaces
 from hier_jax.evaluation.retrieval.lift import Lift
@@ -28,7 +27,7 @@ from hier_jax.evaluation.taxonomy import Taxonomy
 
 TIES = ('pessimistic', 'optimistic')
 # Queries at most, and scores, that are held at a time.
-_MOST, _SCORES = 64, 1 << 25
+_MOST, _SCORES = 128, 1 << 25
 # Each holds some arrays as long as the gallery.
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -193,26 +192,33 @@ def graded_per_query(
   chosen = np.arange(len(x))
   if rows is not None:
     chosen = _checks.row_numbers('rows', rows, len(x))
-  ranking = _exact.Gallery(Lift.about(y, c=c, distance=distance), y)
+  # Kin side by side, of the items and of the queries.
+  sort = lambda codes: np.lexsort(taxonomy.path[codes].T[::-1])
+  by_kin = sort(gallery_codes)
+  # The last entry is that of own = -1.
+  place = np.full(len(y) + 1, -1)
+  place[by_kin] = np.arange(len(y))
+  ranking = _exact.Gallery(Lift.about(y, c=c, distance=distance), y[by_kin])
   items = Gallery(
-    np.ascontiguousarray(taxonomy.path.T[:, gallery_codes]),
+    np.ascontiguousarray(taxonomy.path.T[:, gallery_codes[by_kin]]),
     ranking.radius,
     float(ranking.radius.max()),
     ties == 'pessimistic',
   )
   score = functools.partial(
     scores_of_kin,
+    sums=Sums.of(len(y)),
     depth=taxonomy.num_levels,
     alpha=alpha,
     drop_same_class=drop_same_class,
   )
   block = block or int(np.clip(_SCORES // len(y), 1, _MOST))
-  # Kin side by side, and in the end back to the order that was asked for.
-  order = np.lexsort(taxonomy.path[codes[chosen]].T[::-1])
+  order = sort(codes[chosen])
   parts = _blocks(
-    ranking, x, taxonomy.path[codes], own, chosen[order], block, progress
+    ranking, x, taxonomy.path[codes], place[own], chosen[order], block, progress
   )
   found = _scored(items, parts, score)
+  # Back to the order that was asked for.
   return GradedPerQuery(*(column[np.argsort(order)] for column in found))
 
 
@@ -230,11 +236,10 @@ def _blocks(ranking, x, path, own, chosen, block, progress):
 
 def _scored(items, blocks, score):
   """The attributes of `GradedPerQuery`, of all queries in their order."""
-  num_items = collections.Counter(items.path[0].tolist())
   parts: list[tuple[np.ndarray, ...]] = []
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     for queries in blocks:
-      groups = queries.groups(num_items)
+      groups = queries.groups(items)
       parts += pool.map(lambda group: score(group.kin(items)), groups)
   return map(np.concatenate, zip(*parts, strict=True))
 
