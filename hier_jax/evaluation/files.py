@@ -12,8 +12,12 @@ from hier_jax.errors import UserError, plain
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation.embedding_files import Embedded, read
 from hier_jax.evaluation.hierarchy import graded
-from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
+from hier_jax.evaluation.hierarchy.metrics import (
+  hierarchy_metrics,
+  some_are_ranked,
+)
 from hier_jax.evaluation.retrieval import faiss_index, rankings
+from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.evaluation.retrieval.metrics import RECALL_AT
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.evaluation.tree import purity
@@ -113,21 +117,19 @@ def metrics(
   Raises:
     UserError: see `retrieval_metrics` and `hierarchy_metrics`.
   """
-  c = task.c
-  options: dict[str, Any] = {
-    'c': c,
-    'recall_at': task.recall_at,
-    'ties': task.ties,
-    'progress': progress,
-  }
-  if task.gallery is not None:
-    options['gallery'] = task.gallery.embeddings
-    options['gallery_labels'] = task.gallery.labels
   x, labels, _, proxies, *_ = task.queries
   if labels is None:
     raise UserError('the queries have no labels; expected the class of each')
+  c, taxonomy = task.c, task.taxonomy
+  if taxonomy is not None and task.names is not None:
+    taxonomy = taxonomy.labeled(task.names)
+  options = _options(task, progress)
+  kin_options = options | {'ties': _kin_ties(task)}
+  levels, known = None, None
+  if taxonomy is not None:
+    levels, known = _by_levels(x, labels, taxonomy, task.ties, kin_options)
   found: dict[str, float | int | str | None] = {'c': c}
-  found |= rankings.both(x, labels, metrics=METRICS, **options)
+  found |= rankings.both(x, labels, metrics=METRICS, known=known, **options)
   if task.gallery is not None:
     found['num_in_gallery'] = _checks.num_shared(x, task.gallery.embeddings)
   tree = None
@@ -140,20 +142,55 @@ def metrics(
       'proxies/perplexity': used.perplexity,
       'proxies/at_root': used.at_root,
     }
-  taxonomy = task.taxonomy
   if taxonomy is not None:
-    if task.names is not None:
-      taxonomy = taxonomy.labeled(task.names)
-    if task.ties not in graded.TIES:
-      options['ties'] = graded.TIES[0]
-    kin = hierarchy_metrics(x, labels, taxonomy, tree=tree, **options)
-    kin['ties'] = options['ties']
+    kin = hierarchy_metrics(
+      x, labels, taxonomy, tree=tree, ranked=levels, **kin_options
+    )
+    kin['ties'] = kin_options['ties']
     if tree is not None:
       pure = purity.node_purity(tree, labels, taxonomy).mean_purity
       for level, value in zip(taxonomy.level_names, pure, strict=True):
         kin[f'proxies/{level}/purity'] = float(value)
     found |= {f'hierarchy/{key}': value for key, value in kin.items()}
   return found
+
+
+def _options(task: Task, progress: bool) -> dict[str, Any]:
+  """Options of the metrics of retrieval."""
+  options: dict[str, Any] = {
+    'c': task.c,
+    'recall_at': task.recall_at,
+    'ties': task.ties,
+    'progress': progress,
+  }
+  if task.gallery is not None:
+    options['gallery'] = task.gallery.embeddings
+    options['gallery_labels'] = task.gallery.labels
+  return options
+
+
+def _kin_ties(task: Task) -> str:
+  """The rule of ties that metrics of the hierarchy know."""
+  return task.ties if task.ties in graded.TIES else graded.TIES[0]
+
+
+def _by_levels(x, labels, taxonomy, ties, options):
+  """One ranking for the metrics of the hierarchy and those of retrieval.
+
+  Returns:
+    `GradedPerQuery`, None where only some queries are ranked by levels; and
+    what `retrieval_metrics` returns, None where this ranking does not tell.
+  """
+  if some_are_ranked(x, options.get('gallery')):
+    return None, None
+  wanted = retrieval.wanted(options['recall_at'], METRICS, ties)
+  given = {k: v for k, v in options.items() if k != 'recall_at'}
+  levels, result = graded.ranked(x, labels, taxonomy, wanted=wanted, **given)
+  if result is None:
+    return levels, None
+  c = options['c']
+  means = retrieval.means(result, METRICS, distance=None, c=c, ties=ties)
+  return levels, means
 
 
 def check_faiss(home: pathlib.Path, *, inputs) -> None:

@@ -80,6 +80,23 @@ def test_taxonomy_adds_the_metrics_of_hierarchy(data):
   np.testing.assert_equal(found, want | {'ties': 'pessimistic'})
 
 
+@pytest.mark.parametrize('gallery', [False, True])
+def test_taxonomy_changes_no_metric_of_retrieval(data, gallery, monkeypatch):
+  folder, _ = data
+  task = files.read_task(
+    folder / 'query.npz', folder / 'gallery.npz' if gallery else None
+  )._replace(ties='mean')
+  taxonomy = Taxonomy.from_csv(folder / 'tree.csv')
+  for c in (None, 1.0):
+    alone = files.metrics(task.with_c(c))
+    found = files.metrics(task.with_c(c)._replace(taxonomy=taxonomy))
+    assert alone == {key: found[key] for key in alone}
+  # Where few are ranked by levels, all are ranked for retrieval.
+  monkeypatch.setattr(files, 'some_are_ranked', lambda *_: True)
+  again = files.metrics(task.with_c(1.0)._replace(taxonomy=taxonomy))
+  np.testing.assert_equal(again, found)
+
+
 def test_proxies_add_the_metrics_of_their_tree(data):
   folder, arrays = data
   x, labels = arrays['query']

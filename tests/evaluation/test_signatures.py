@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from hier_jax import evaluation
-from hier_jax.evaluation.hierarchy.graded import graded_per_query
+from hier_jax.evaluation.hierarchy.graded import graded_per_query, ranked
 
 
 @pytest.mark.parametrize('name', evaluation.__all__)
@@ -25,6 +25,7 @@ def test_no_options_are_hidden(name):
       {'recall_at', 'precision_at', 'best_only', 'attributes'},
     ),
     (evaluation.hierarchy_metrics, graded_per_query, {'rows'}),
+    (ranked, graded_per_query, {}),
   ],
 )
 def test_defaults_are_those_of_the_ranking(whole, part, apart):

@@ -15,6 +15,7 @@ import numpy as np
 
 from hier_jax import evaluation
 from hier_jax.evaluation.tree.formats import read_json
+from hier_jax.evaluation.tree.lca import lca_agreement
 
 __all__ = ['CASES', 'products', 'write_products']
 
@@ -22,6 +23,7 @@ C = 0.1
 _D = 128
 # Stanford Online Products' test split, and super classes of all its products.
 _ITEMS, _CLASSES, _TOPS = 60_502, 11_316, 12
+_PROXIES = 512
 
 
 def products(
@@ -145,6 +147,32 @@ def _purity(num: int, max_exact: int):
   return run, lambda: dict(found[0]._asdict())
 
 
+def _proxy_tree(num: int):
+  x, _, _ = products(num)
+  rng = np.random.default_rng(1)
+  # Items themselves, pulled to the center: some of them far.
+  share = rng.uniform(0.05, 0.8, (_PROXIES, 1)).astype(np.float32)
+  proxies = share * x[rng.choice(num, _PROXIES, replace=False)]
+  return lambda: evaluation.proxy_tree(x, proxies, c=C), dict
+
+
+def _lca(num: int):
+  made = tree(num)
+  # Leaves that meet low are of one class, and of one super class.
+  y = evaluation.cut_tree(made, num_clusters=num // 5)
+  top = np.zeros(1 + y.max(), int)
+  top[y] = evaluation.cut_tree(made, num_clusters=_TOPS)
+  levels = [[f'super class {i}'] for i in top]
+  taxonomy = evaluation.Taxonomy.from_levels(levels)
+  found: list = []
+
+  def run():
+    again = evaluation.Tree(made.parent)
+    found.append(lca_agreement(again, y, taxonomy))
+
+  return run, lambda: {'value': found[0].triplets}
+
+
 CASES: dict[str, Callable] = {
   'metrics': _metrics,
   'write .json': lambda num: _write(num, '.json'),
@@ -154,6 +182,8 @@ CASES: dict[str, Callable] = {
   'cut into 1,000': _cut,
   'purity, all pairs': lambda num: _purity(num, num),
   'purity, 100,000 pairs': lambda num: _purity(num, 1),
+  'triples of 1,000 leaves': _lca,
+  f'proxy tree, {_PROXIES} proxies': _proxy_tree,
 }
 
 

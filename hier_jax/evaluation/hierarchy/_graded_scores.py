@@ -49,10 +49,11 @@ class _Levels(NamedTuple):
   ranks: np.ndarray
 
   @classmethod
-  def of(cls, kin: Kin, depth: int) -> _Levels:
-    at = kin.levels[:, None] == np.arange(1, depth + 1, dtype=np.uint8)[:, None]
+  def of(cls, levels: np.ndarray, ranks: np.ndarray, depth: int) -> _Levels:
+    """Of levels and ranks `[b, R]`; other levels than 1 to `depth` are none."""
+    at = levels[:, None] == np.arange(1, depth + 1, dtype=np.uint8)[:, None]
     ones = at.astype(float)
-    return cls(at, ones, np.cumsum(ones, axis=-1), kin.ranks)
+    return cls(at, ones, np.cumsum(ones, axis=-1), ranks)
 
   @property
   def num_at(self) -> np.ndarray:
@@ -109,7 +110,7 @@ def scores_of_kin(
   """
   if not kin.levels.shape[1]:
     return _of_none(len(kin.levels), depth)
-  all_kin = _Levels.of(kin, depth)
+  all_kin = _Levels.of(kin.levels, kin.ranks, depth)
   others = all_kin.without_last()
   pairs, gain = all_kin.pairs(), all_kin.gain(sums)
   rank, ap, num = all_kin.best(), _ap(all_kin, pairs), all_kin.num
@@ -185,8 +186,8 @@ def _asi(items: _Levels, levels: np.ndarray, sums: Sums) -> np.ndarray:
     # Levels of the first ranks; those beyond share a place that is left out.
     first = np.zeros((len(levels), most + 1), np.uint8)
     np.put_along_axis(first, np.minimum(items.ranks - 1, most), levels, 1)
-    one_to_last = _Levels.of(Kin(first[:, :most], ranks), finer.shape[1])
-    excess = one_to_last.upto - np.maximum(ranks - finer, 0)
+    above = _Levels.of(first[:, :most], ranks, finer.shape[1])
+    excess = above.upto - np.maximum(ranks - finer, 0)
     found -= np.sum(np.maximum(excess, 0) / ranks, (1, 2))
   return found / num
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hier_jax.evaluation.retrieval import _exact
+
 # Cells by items, at least: more sort less, but take longer to count.
 _CELLS = 1
 # Bits of a key: the distance from the best score, and below it the level.
@@ -35,10 +37,14 @@ class Kin(NamedTuple):
     levels: uint8 `[b, R]`, levels that each shares with the query, from the
       nearest item on, 1 or more.
     ranks: int64 `[b, R]`, their ranks in the whole gallery, from 1.
+    ahead: for each query `[2, P]` of its P items of the last level, from the
+      nearest on: items of other levels that are ahead of it for sure, and that
+      are ahead or tied. Of nothing where the gallery is not `counted`.
   """
 
   levels: np.ndarray
   ranks: np.ndarray
+  ahead: list[np.ndarray]
 
 
 class Relatives(NamedTuple):
@@ -47,10 +53,12 @@ class Relatives(NamedTuple):
   Attributes:
     place: rows of the kin.
     level: uint8 `[R]`, levels that each shares with the class.
+    same: rows of the class itself.
   """
 
   place: slice
   level: np.ndarray
+  same: slice
 
 
 class Gallery(NamedTuple):
@@ -63,12 +71,14 @@ class Gallery(NamedTuple):
       most.
     largest_radius: the largest of these.
     pessimistic: whether the lower of two levels comes first at a tie.
+    counted: whether to tell `Kin.ahead`.
   """
 
   path: np.ndarray
   radius: np.ndarray
   largest_radius: float
   pessimistic: bool
+  counted: bool = False
 
   def relatives(self, path: np.ndarray) -> Relatives:
     """The kin of a class with the nodes `path` `[L]`."""
@@ -78,7 +88,7 @@ class Gallery(NamedTuple):
     for nodes, node in zip(self.path[1:], path[1:], strict=True):
       first, last = _run(nodes[first:last], node, first)
       level[first - start : last - start] += 1
-    return Relatives(slice(start, stop), level)
+    return Relatives(slice(start, stop), level, slice(first, last))
 
   def order(self, level: np.ndarray) -> np.ndarray:
     """What levels, or what this made of them, are compared by at a tie."""
@@ -113,7 +123,7 @@ class Queries(NamedTuple):
 
   def kin(self, gallery: Gallery) -> Kin:
     """The kin of the queries of a group."""
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    found: list[tuple[np.ndarray, ...]] = []
     start = 0
     # Queries of one class stand side by side.
     for paths in np.split(self.path, _changes(self.path)):
@@ -122,7 +132,8 @@ class Queries(NamedTuple):
         row = self.scores[i], self.length[i], self.own[i]
         found.append(_kin(gallery, relatives, *row))
       start += len(paths)
-    return Kin(*map(np.stack, zip(*found, strict=True)))
+    levels, ranks, ahead = zip(*found, strict=True)
+    return Kin(np.stack(levels), np.stack(ranks), list(ahead))
 
 
 class _Steps(NamedTuple):
@@ -175,11 +186,12 @@ def _kin(
   scores: np.ndarray,
   length: float,
   own: int | np.integer,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """A row of `Kin`, of a row of `Queries`."""
-  place, level = relatives
+  place, level, same = relatives
   if len(level) <= (own >= 0):
-    return np.zeros(0, np.uint8), np.zeros(0, np.int64)
+    none = np.zeros((2, 0), np.int64)
+    return none[0].astype(np.uint8), none[0], none
   steps = _Steps.of(scores, 2 * length * gallery.largest_radius)
   kin = steps.far(scores[place])
   ahead, others = _counted(steps, kin, scores, place)
@@ -191,7 +203,8 @@ def _kin(
   keys |= gallery.order(level)
   keys = _sorted(keys)
   found = gallery.order(keys.astype(np.uint8))
-  if _may_tie(keys, found, steps.reach):
+  tied = _may_tie(keys, found, steps.reach)
+  if tied:
     rows = np.concatenate([np.arange(place.start, place.stop), others])
     order = np.argsort(np.where(far == _LAST, np.inf, -scores[rows]))
     order = order[: len(rows) - (own >= 0)]
@@ -199,8 +212,16 @@ def _kin(
     error = length * gallery.radius[rows]
     found = _settled(scores[rows], error, level[order], gallery)
   ranked = np.flatnonzero(found > 0)
-  cells = keys[ranked] >> (_LEVEL + steps.bits)
-  return found[ranked], 1 + ranked + ahead[cells]
+  ranks = 1 + ranked + ahead[keys[ranked] >> (_LEVEL + steps.bits)]
+  found = found[ranked]
+  counts = np.zeros((2, 0), np.int64)
+  if gallery.counted and tied:
+    run = np.array([same.start, same.stop, own])
+    counts = _exact.counts(scores, length, run, gallery.radius)
+  elif gallery.counted:
+    mine = ranks[found == len(gallery.path)]
+    counts = np.stack(2 * [mine - np.arange(1, 1 + len(mine))])
+  return found, ranks, counts
 
 
 def _counted(

@@ -22,7 +22,9 @@ from hier_jax.evaluation import taxonomy as taxonomy_lib
 from hier_jax.evaluation.hierarchy._graded_scores import Sums, scores_of_kin
 from hier_jax.evaluation.hierarchy._kin_ranks import Gallery, Queries
 from hier_jax.evaluation.retrieval import _exact, _spaces
+from hier_jax.evaluation.retrieval._outcomes import Wanted
 from hier_jax.evaluation.retrieval.lift import Lift
+from hier_jax.evaluation.retrieval.per_query import PerQuery
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 TIES = ('pessimistic', 'optimistic')
@@ -150,7 +152,7 @@ def graded_per_query(
     ties: order of items that tie (see `per_query`): 'pessimistic' ranks items
       of lower level first, 'optimistic' items of higher level.
     block: queries whose scores are held at a time, `block * m * 8` bytes; None
-      for 64, or what takes a quarter of a gigabyte where that is less. Each
+      for 128, or what takes a quarter of a gigabyte where that is less. Each
       thread takes about `60 * (m + L * R)` bytes more, R being the items that
       share a level with the query; and the embeddings a copy in float64.
     rows: which queries to rank `[q]`, rows of the embeddings; None for all. The
@@ -171,6 +173,65 @@ def graded_per_query(
     TOIS 2002; gains of Burges et al., Learning to Rank using Gradient Descent,
     ICML 2005 (NDCG).
   """
+  return ranked(
+    embeddings,
+    labels,
+    taxonomy,
+    gallery=gallery,
+    gallery_labels=gallery_labels,
+    distance=distance,
+    c=c,
+    alpha=alpha,
+    drop_same_class=drop_same_class,
+    ties=ties,
+    block=block,
+    rows=rows,
+    progress=progress,
+  )[0]
+
+
+def ranked(
+  embeddings,
+  labels,
+  taxonomy: Taxonomy,
+  *,
+  gallery=None,
+  gallery_labels=None,
+  distance: str | None = None,
+  c: float | None = None,
+  alpha: float = 1.0,
+  drop_same_class: bool = False,
+  ties: str = 'pessimistic',
+  block: int | None = None,
+  rows: ArrayLike | None = None,
+  progress: bool = False,
+  wanted: Wanted | None = None,
+) -> tuple[GradedPerQuery, PerQuery | None]:
+  """`graded_per_query`, and `per_query` of the same ranking.
+
+  Args:
+    embeddings: see `graded_per_query`, as for all that is not told here.
+    labels: `[n]`.
+    taxonomy: the classes' tree.
+    gallery: `[m, d]`.
+    gallery_labels: `[m]`.
+    distance: by which items are ranked.
+    c: curvature.
+    alpha: exponent of H-AP's relevance.
+    drop_same_class: whether to take them out.
+    ties: order of items that tie, of the first result.
+    block: queries at a time.
+    rows: which queries.
+    progress: whether to show a bar.
+    wanted: what the second result is to hold, by its own rule of ties.
+
+  Returns:
+    Both results; the second is None where it is not wanted, and where two
+    labels are of one class.
+
+  Raises:
+    UserError: see `graded_per_query`.
+  """
   if ties not in TIES:
     raise UserError(f'`ties` is {ties!r}; expected one of {list(TIES)}')
   if not 0 <= alpha < np.inf:
@@ -182,13 +243,19 @@ def graded_per_query(
   taxonomy = taxonomy_lib.expect(taxonomy)
   distance, c = _spaces.resolve(distance, c)
   x = _spaces.points('embeddings', embeddings, distance, c)
-  codes = taxonomy.codes(_checks.class_labels('labels', labels, len(x)))
+  labels = _checks.class_labels('labels', labels, len(x))
+  codes = taxonomy.codes(labels)
   if gallery is None and gallery_labels is None:
     y, gallery_codes, own = x, codes, np.arange(len(x))
+    gallery_labels = labels
   else:
-    y, gallery_codes = _gallery(gallery, gallery_labels, taxonomy, distance, c)
+    y, gallery_labels = _gallery(gallery, gallery_labels, distance, c)
+    gallery_codes = taxonomy.codes(gallery_labels, 'gallery_labels')
     own = np.full(len(x), -1)
   _check_pair(x, y, own)
+  nodes = (taxonomy.path[some, -1] for some in (codes, gallery_codes))
+  if not _as_many((labels, gallery_labels), nodes):
+    wanted = None
   chosen = np.arange(len(x))
   if rows is not None:
     chosen = _checks.row_numbers('rows', rows, len(x))
@@ -204,6 +271,7 @@ def graded_per_query(
     ranking.radius,
     float(ranking.radius.max()),
     ties == 'pessimistic',
+    wanted is not None,
   )
   score = functools.partial(
     scores_of_kin,
@@ -217,9 +285,19 @@ def graded_per_query(
   parts = _blocks(
     ranking, x, taxonomy.path[codes], place[own], chosen[order], block, progress
   )
-  found = _scored(items, parts, score)
+  found, outcomes = _scored(items, parts, score, wanted)
   # Back to the order that was asked for.
-  return GradedPerQuery(*(column[np.argsort(order)] for column in found))
+  back = np.argsort(order)
+  graded = GradedPerQuery(*(column[back] for column in found))
+  if wanted is None:
+    return graded, None
+  outcomes = {name: column[back] for name, column in outcomes.items()}
+  return graded, PerQuery(
+    **outcomes,
+    unresolved=np.zeros(len(chosen), bool),
+    recall_at=tuple(wanted.recall_at),
+    precision_at=tuple(wanted.precision_at),
+  )
 
 
 def _blocks(ranking, x, path, own, chosen, block, progress):
@@ -234,25 +312,53 @@ def _blocks(ranking, x, path, own, chosen, block, progress):
       bar.update(len(rows))
 
 
-def _scored(items, blocks, score):
-  """The attributes of `GradedPerQuery`, of all queries in their order."""
-  parts: list[tuple[np.ndarray, ...]] = []
+def _scored(items, blocks, score, wanted):
+  """The attributes of both results, of all queries in their order."""
+
+  def of_group(group):
+    kin = group.kin(items)
+    outcomes = () if wanted is None else _outcomes_of(kin.ahead, wanted)
+    return score(kin), outcomes
+
+  parts: list[tuple[tuple, dict]] = []
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     for queries in blocks:
-      groups = queries.groups(items)
-      parts += pool.map(lambda group: score(group.kin(items)), groups)
-  return map(np.concatenate, zip(*parts, strict=True))
+      parts += pool.map(of_group, queries.groups(items))
+  graded, outcomes = zip(*parts, strict=True)
+  together = {
+    name: np.concatenate([part[name] for part in outcomes])
+    for name in outcomes[0]
+  }
+  return map(np.concatenate, zip(*graded, strict=True)), together
 
 
-def _gallery(gallery, labels, taxonomy, distance, c):
-  """The checked points of a given gallery and their classes."""
+def _outcomes_of(ahead, wanted):
+  """Attributes of `PerQuery` of some queries, of their `Kin.ahead`."""
+  num = np.array([found.shape[1] for found in ahead], np.int32)
+  none = np.iinfo(np.int32).max
+  counts = np.full((2, len(ahead), max(1, num.max())), none, np.int32)
+  for i, found in enumerate(ahead):
+    counts[:, i, : num[i]] = found
+  values, tied = wanted.of(counts, num)
+  return values | {'num_positives': num, 'tied': tied}
+
+
+def _gallery(gallery, labels, distance, c):
+  """The checked points and labels of a given gallery."""
   if gallery is None or labels is None:
     raise UserError(
       'only one of `gallery` and `gallery_labels` is given; pass both or none'
     )
   y = _spaces.points('gallery', gallery, distance, c)
-  labels = _checks.class_labels('gallery_labels', labels, len(y))
-  return y, taxonomy.codes(labels, 'gallery_labels')
+  return y, _checks.class_labels('gallery_labels', labels, len(y))
+
+
+def _as_many(labels, nodes):
+  """Whether each label has a node of its own, of queries' and gallery's."""
+  num_labels, num_nodes = (
+    len(np.unique(np.concatenate([*both]))) for both in (labels, nodes)
+  )
+  return num_labels == num_nodes
 
 
 def _check_pair(x, y, own):

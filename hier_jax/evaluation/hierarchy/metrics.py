@@ -47,6 +47,7 @@ def hierarchy_metrics(
   block: int | None = None,
   seed: int = 0,
   progress: bool = False,
+  ranked: graded.GradedPerQuery | None = None,
 ) -> dict[str, float | int]:
   """All metrics of how embeddings hold a taxonomy.
 
@@ -85,6 +86,8 @@ def hierarchy_metrics(
       `graded_per_query` for its memory.
     seed: seed of every random draw.
     progress: whether to show bars on stderr, after some seconds.
+    ranked: what `graded_per_query` found of all queries by these options; None
+      to rank them.
 
   Returns:
     'h_ap', 'asi', 'ndcg': means over the queries with an item of level 1;
@@ -125,10 +128,12 @@ def hierarchy_metrics(
       f'`max_classes` is {max_classes}; expected at most {MAX_ITEMS}, of which '
       'a tree can be made'
     )
-  rows = _ranked(embeddings, gallery, max_queries, seed)
+  rows = None
+  if ranked is None:
+    rows = _rows(embeddings, gallery, max_queries, seed)
   space: dict[str, Any] = {'distance': distance, 'c': c}
   names = taxonomy_lib.expect(taxonomy).level_names
-  result = graded.graded_per_query(
+  result = ranked or graded.graded_per_query(
     embeddings,
     labels,
     taxonomy,
@@ -181,10 +186,22 @@ def hierarchy_metrics(
   return {**metrics, 'num_queries': num_queries}
 
 
-def _ranked(embeddings, gallery, max_queries, seed):
-  """Rows of the queries to rank, ascending; None for all."""
-  if max_queries is not None:
-    max_queries = _checks.positive_int('max_queries', max_queries)
+def some_are_ranked(embeddings, gallery=None) -> bool:
+  """Whether `hierarchy_metrics` ranks only some of the queries by itself.
+
+  Args:
+    embeddings: queries `[n, d]`.
+    gallery: `[m, d]`; None for the queries.
+
+  Raises:
+    UserError: wrong shapes.
+  """
+  num, most = _numbers(embeddings, gallery)
+  return num > most
+
+
+def _numbers(embeddings, gallery):
+  """How many queries there are, and how many are ranked at most."""
   num, size = (
     len(_checks.matrix(name, x))
     for name, x in (
@@ -192,7 +209,15 @@ def _ranked(embeddings, gallery, max_queries, seed):
       ('gallery', embeddings if gallery is None else gallery),
     )
   )
-  most = max_queries or max(1, MAX_SCORES // size)
+  return num, max(1, MAX_SCORES // size)
+
+
+def _rows(embeddings, gallery, max_queries, seed):
+  """Rows of the queries to rank, ascending; None for all."""
+  if max_queries is not None:
+    max_queries = _checks.positive_int('max_queries', max_queries)
+  num, most = _numbers(embeddings, gallery)
+  most = max_queries or most
   if num <= most:
     return None
   rng = np.random.default_rng(seed)

@@ -67,18 +67,21 @@ def negatives_ahead(
     for first in range(0, len(places), block):
       some = places[first : first + block]
       scores, length = gallery.scores(queries[layout.queries[some]])
-      count = functools.partial(_counts, radius=gallery.radius)
+      count = functools.partial(counts, radius=gallery.radius)
       rows = scores, length, layout.runs[:, some].T
       most = int(layout.num_positives[some].max())
       shape = 2, len(some), max(1, most)
-      counts = np.full(shape, np.iinfo(np.int32).max, np.int32)
+      ahead = np.full(shape, np.iinfo(np.int32).max, np.int32)
       for i, found in enumerate(pool.map(count, *rows)):
-        counts[:, i, : found.shape[1]] = found
-      yield some, counts
+        ahead[:, i, : found.shape[1]] = found
+      yield some, ahead
 
 
-def _counts(
-  scores: np.ndarray, length: float, run: np.ndarray, radius: np.ndarray
+def counts(
+  scores: np.ndarray,
+  length: float,
+  run: np.ndarray,
+  radius: np.ndarray,
 ) -> np.ndarray:
   """Negatives ahead of the R positives of one query, `[2, R]`.
 

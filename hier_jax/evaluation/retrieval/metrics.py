@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike
 from hier_jax.errors import UserError
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation.retrieval import _spaces
+from hier_jax.evaluation.retrieval._outcomes import Wanted
 from hier_jax.evaluation.retrieval.per_query import (
   MEANS,
   PRECISION,
+  PerQuery,
   per_query,
   recall_keys,
 )
@@ -102,16 +104,14 @@ def retrieval_metrics(
     >>> found['num_without_positive']
     1
   """
-  recall_at = [_checks.positive_int('K of recall_at', k) for k in recall_at]
-  precision_at = _precision_at(metrics)
-  attributes = {MEANS[name] for name in metrics if name in MEANS}
+  want = wanted(recall_at, metrics, ties)
   result = per_query(
     embeddings,
     labels,
-    recall_at=recall_at,
-    precision_at=precision_at,
-    best_only=set(metrics) <= {'mrr'},
-    attributes=attributes | {'recall', 'precision'},
+    recall_at=want.recall_at,
+    precision_at=want.precision_at,
+    best_only=want.best_only,
+    attributes=want.names,
     gallery=gallery,
     gallery_labels=gallery_labels,
     c=c,
@@ -123,6 +123,40 @@ def retrieval_metrics(
     devices=devices,
     progress=progress,
   )
+  return means(result, metrics, distance=distance, c=c, ties=ties)
+
+
+def wanted(
+  recall_at: Sequence[int], metrics: Sequence[str], ties: str
+) -> Wanted:
+  """What `retrieval_metrics` has to know of each query.
+
+  Raises:
+    UserError: see `retrieval_metrics`.
+  """
+  attributes = {MEANS[name] for name in metrics if name in MEANS}
+  return Wanted(
+    ties,
+    [_checks.positive_int('K of recall_at', k) for k in recall_at],
+    _precision_at(metrics),
+    set(metrics) <= {'mrr'} and ties != 'expected',
+    attributes | {'recall', 'precision'},
+  )
+
+
+def means(
+  result: PerQuery,
+  metrics: Sequence[str],
+  *,
+  distance: str | None,
+  c: float | None,
+  ties: str,
+) -> dict[str, float | int | str]:
+  """What `retrieval_metrics` returns, of the results of its queries.
+
+  Raises:
+    UserError: no query has a positive.
+  """
   answerable = result.num_positives > 0
   if not answerable.any():
     raise UserError(
@@ -130,11 +164,11 @@ def retrieval_metrics(
       'expected classes of two items or more: check the labels'
     )
   values = result.values()
-  means: dict[str, float | int | str] = {
+  found: dict[str, float | int | str] = {
     key: float(np.mean(values[key][answerable]))
-    for key in metric_keys(recall_at, metrics)
+    for key in metric_keys(result.recall_at, metrics)
   }
-  means |= {
+  found |= {
     'num_queries': len(answerable),
     'num_without_positive': int(np.sum(~answerable)),
     'num_tied': int(np.sum(result.tied)),
@@ -143,8 +177,8 @@ def retrieval_metrics(
     'ties': ties,
   }
   if result.num_repeated is not None:
-    means['num_repeated'] = result.num_repeated
-  return means
+    found['num_repeated'] = result.num_repeated
+  return found
 
 
 def _precision_at(metrics) -> list[int]:

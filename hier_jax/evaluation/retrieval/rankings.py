@@ -16,7 +16,12 @@ BY_COSINE = 'cosine/'
 
 
 def both(
-  embeddings: Any, labels: Any, *, c: float | None, **options: Any
+  embeddings: Any,
+  labels: Any,
+  *,
+  c: float | None,
+  known: dict[str, float | int | str] | None = None,
+  **options: Any,
 ) -> dict[str, float | int | str]:
   """`retrieval_metrics` and, for points of the ball, the same by cosine.
 
@@ -24,6 +29,8 @@ def both(
     embeddings: queries `[n, d]`.
     labels: classes of the queries `[n]`.
     c: curvature, as in `retrieval_metrics`.
+    known: what `retrieval_metrics` returns, where it was found on another way;
+      None to find it.
     **options: of `retrieval_metrics`.
 
   Returns:
@@ -33,7 +40,7 @@ def both(
   Raises:
     UserError: as `retrieval_metrics`.
   """
-  found = retrieval_metrics(embeddings, labels, c=c, **options)
+  found = known or retrieval_metrics(embeddings, labels, c=c, **options)
   if not c:
     return found
   cosine = retrieval_metrics(embeddings, labels, c=None, **options)

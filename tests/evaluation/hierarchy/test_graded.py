@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from hier_jax.errors import UserError
-from hier_jax.evaluation.hierarchy.graded import graded_per_query
+from hier_jax.evaluation.hierarchy.graded import graded_per_query, ranked
+from hier_jax.evaluation.retrieval.metrics import wanted
+from hier_jax.evaluation.retrieval.per_query import PerQuery, per_query
 from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Eight classes under four groups under two tops; class 8 is a top itself.
@@ -322,6 +324,44 @@ def test_as_scikit_learn():
     gains = [2.0**level - 1]
     expected = metrics.ndcg_score(gains, [scores], ignore_ties=True)
     assert result.ndcg[i] == pytest.approx(expected, rel=1e-9)
+
+
+RANKINGS = ('map@r', 'r_precision', 'mrr', 'map', 'precision@3')
+
+
+@pytest.mark.parametrize('apart', [False, True])
+@pytest.mark.parametrize('decimals', [0, 15])
+@pytest.mark.parametrize(
+  'ties', ['pessimistic', 'optimistic', 'mean', 'expected']
+)
+def test_retrieval_of_the_same_ranking(ties, decimals, apart):
+  rng = np.random.default_rng(10)
+  x, y = np.round(rng.normal(size=(60, 2)), decimals), rng.integers(0, 9, 60)
+  given = {'gallery': x[40:], 'gallery_labels': y[40:]} if apart else {}
+  mine = (x[:40], y[:40]) if apart else (x, y)
+  want = wanted((1, 5), RANKINGS, ties)
+  order = 'optimistic' if ties == 'optimistic' else 'pessimistic'
+  levels, found = ranked(*mine, TAXONOMY, c=0, ties=order, wanted=want, **given)
+  expected = per_query(
+    *mine, c=0, ties=ties, recall_at=(1, 5), precision_at=(3,), **given
+  )
+  for name in PerQuery._fields:
+    one, other = getattr(found, name), getattr(expected, name)
+    np.testing.assert_array_equal(one, other, err_msg=name)
+  assert expected.tied.any() == (decimals == 0)
+  alone = graded_per_query(*mine, TAXONOMY, c=0, ties=order, **given)
+  for one, other in zip(levels, alone, strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_retrieval_needs_a_class_for_each_label():
+  x, names = np.arange(4.0)[:, None], {0: 'cat', 1: 'cat', 2: 'dog'}
+  rows = [['pet'], ['pet']]
+  named = Taxonomy.from_levels(rows, classes=['cat', 'dog']).labeled(names)
+  want = wanted((1,), RANKINGS, 'pessimistic')
+  assert ranked(x, [0, 1, 2, 2], named, c=0, wanted=want)[1] is None
+  assert ranked(x, [0, 0, 2, 2], named, c=0, wanted=want)[1] is not None
+  assert ranked(x, [0, 0, 2, 2], named, c=0)[1] is None
 
 
 def test_values_of_each_query():
