@@ -17,13 +17,22 @@ from hier_jax import evaluation
 from hier_jax.evaluation.tree.formats import read_json
 from hier_jax.evaluation.tree.lca import lca_agreement
 
-__all__ = ['CASES', 'products', 'write_products']
+__all__ = [
+  'CASES',
+  'NUM_PROXIES',
+  'PROXY_TREE',
+  'TRIPLES',
+  'products',
+  'write_products',
+]
 
 C = 0.1
 _D = 128
 # Stanford Online Products' test split, and super classes of all its products.
 _ITEMS, _CLASSES, _TOPS = 60_502, 11_316, 12
-_PROXIES = 512
+NUM_PROXIES = 512
+TRIPLES = 'triples of 1,000 leaves'
+PROXY_TREE = f'tree by {NUM_PROXIES} proxies'
 
 
 def products(
@@ -151,8 +160,8 @@ def _proxy_tree(num: int):
   x, _, _ = products(num)
   rng = np.random.default_rng(1)
   # Items themselves, pulled to the center: some of them far.
-  share = rng.uniform(0.05, 0.8, (_PROXIES, 1)).astype(np.float32)
-  proxies = share * x[rng.choice(num, _PROXIES, replace=False)]
+  share = rng.uniform(0.05, 0.8, (NUM_PROXIES, 1)).astype(np.float32)
+  proxies = share * x[rng.choice(num, NUM_PROXIES, replace=False)]
   return lambda: evaluation.proxy_tree(x, proxies, c=C), dict
 
 
@@ -182,8 +191,8 @@ CASES: dict[str, Callable] = {
   'cut into 1,000': _cut,
   'purity, all pairs': lambda num: _purity(num, num),
   'purity, 100,000 pairs': lambda num: _purity(num, 1),
-  'triples of 1,000 leaves': _lca,
-  f'proxy tree, {_PROXIES} proxies': _proxy_tree,
+  TRIPLES: _lca,
+  PROXY_TREE: _proxy_tree,
 }
 
 

@@ -174,21 +174,24 @@ def _asi(items: _Levels, levels: np.ndarray, sums: Sums) -> np.ndarray:
   it than there are among the first k only while it still has finer items.
   """
   num = levels.shape[1]
-  from_rank = sums.harmonic[np.minimum(items.ranks - 1, num)]
+  # Items among the first R ranks alone.
+  near = int(np.max(np.sum(items.ranks <= num, 1)))
+  ranks, levels = items.ranks[:, :near], levels[:, :near]
+  from_rank = sums.harmonic[np.minimum(ranks - 1, num)]
   found = np.sum(sums.harmonic[num] - from_rank, 1)
   finer = (_or_finer(items.num_at) - items.num_at)[:, :-1, None]
   # The last rank where an item may be beyond the ideal.
-  last = items.upto[:, :-1] + finer - 1
-  beyond = items.at[:, :-1] & (items.ranks[:, None] <= last)
+  last = items.upto[:, :-1, :near] + finer - 1
+  beyond = items.at[:, :-1, :near] & (ranks[:, None] <= last)
   most = min(num, int(np.max(last, where=beyond, initial=0)))
   if most:
-    ranks = np.arange(1.0, 1 + most)
+    places = np.arange(1.0, 1 + most)
     # Levels of the first ranks; those beyond share a place that is left out.
     first = np.zeros((len(levels), most + 1), np.uint8)
-    np.put_along_axis(first, np.minimum(items.ranks - 1, most), levels, 1)
-    above = _Levels.of(first[:, :most], ranks, finer.shape[1])
-    excess = above.upto - np.maximum(ranks - finer, 0)
-    found -= np.sum(np.maximum(excess, 0) / ranks, (1, 2))
+    np.put_along_axis(first, np.minimum(ranks - 1, most), levels, 1)
+    above = _Levels.of(first[:, :most], places, finer.shape[1])
+    excess = above.upto - np.maximum(places - finer, 0)
+    found -= np.sum(np.maximum(excess, 0) / places, (1, 2))
   return found / num
 
 

@@ -29,7 +29,7 @@ from hier_jax.evaluation.taxonomy import Taxonomy
 
 TIES = ('pessimistic', 'optimistic')
 # Queries at most, and scores, that are held at a time.
-_MOST, _SCORES = 128, 1 << 25
+_MOST, _SCORES = 256, 1 << 25
 # Each holds some arrays as long as the gallery.
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -152,7 +152,7 @@ def graded_per_query(
     ties: order of items that tie (see `per_query`): 'pessimistic' ranks items
       of lower level first, 'optimistic' items of higher level.
     block: queries whose scores are held at a time, `block * m * 8` bytes; None
-      for 128, or what takes a quarter of a gigabyte where that is less. Each
+      for 256, or what takes a quarter of a gigabyte where that is less. Each
       thread takes about `60 * (m + L * R)` bytes more, R being the items that
       share a level with the query; and the embeddings a copy in float64.
     rows: which queries to rank `[q]`, rows of the embeddings; None for all. The
