@@ -305,9 +305,8 @@ def _blocks(ranking, x, path, own, chosen, block, progress):
   with tqdm.tqdm(
     total=len(chosen), desc='levels', delay=3, disable=not progress
   ) as bar:
-    for start in range(0, len(chosen), block):
-      rows = chosen[start : start + block]
-      scores, length = ranking.scores(x[rows])
+    for part, scores, length in ranking.blocks(x[chosen], block):
+      rows = chosen[part]
       yield Queries(scores, length, path[rows], own[rows])
       bar.update(len(rows))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -165,14 +166,22 @@ def hierarchy_metrics(
     for key, value in values.items():
       metrics[f'{key}/ci95'] = _half_width(value, len(rows) / num_queries)
   data = (embeddings, labels, taxonomy)
-  metrics['distance_spearman'] = geometry.distance_correlation(
-    *data, **space, max_pairs=max_pairs, seed=seed
-  )
-  radii = geometry.radius_depth(*data, **space, seed=seed, progress=progress)
+  # Each keeps one core busy for most of its time.
+  with futures.ThreadPoolExecutor() as pool:
+    of_centroids = pool.submit(
+      _centroid_metrics, data, space, max_pairs, max_classes, seed
+    )
+    of_radii = pool.submit(
+      geometry.radius_depth, *data, **space, seed=seed, progress=progress
+    )
+    metrics['distance_spearman'] = geometry.distance_correlation(
+      *data, **space, max_pairs=max_pairs, seed=seed
+    )
+  radii = of_radii.result()
   metrics['radius_depth'] = radii.nodes
   metrics['radius_depth_shuffled'] = radii.shuffled
   metrics['radius_depth_items'] = radii.items
-  metrics |= _centroid_metrics(data, space, max_pairs, max_classes, seed)
+  metrics |= of_centroids.result()
   if tree is not None:
     found = tree_metrics(
       tree,

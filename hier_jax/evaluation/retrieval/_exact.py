@@ -39,13 +39,28 @@ class Gallery:
       (rounding + lift.query_error()) * length + lift.gallery_error(gallery)
     )
 
-  def scores(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores `[b, m]` of queries `[b, d]`, and the lengths `[b]` of their rows.
+  def blocks(
+    self, queries: np.ndarray, size: int
+  ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Scores of some queries at a time.
 
     A score is off by the length times `radius` at most.
+
+    Args:
+      queries: `[n, d]`.
+      size: how many at a time.
+
+    Yields:
+      which b queries; their scores `[b, m]`, which hold until the next ones are
+      asked for; and the lengths `[b]` of their rows.
     """
-    rows = self._lift.queries(queries, np.float64)
-    return rows @ self._rows.T, np.linalg.norm(rows, axis=1)
+    # One array for all blocks: a new one of this size is zeroed by the system.
+    scores = np.empty((min(size, len(queries)), len(self._rows)))
+    for start in range(0, len(queries), size):
+      some = slice(start, start + size)
+      rows = self._lift.queries(queries[some], np.float64)
+      found = np.matmul(rows, self._rows.T, out=scores[: len(rows)])
+      yield some, found, np.linalg.norm(rows, axis=1)
 
 
 def negatives_ahead(
@@ -63,16 +78,16 @@ def negatives_ahead(
     some of the places `[b]`, and counts `[2, b, J]` int32.
   """
   block = max(1, _SCORES // len(gallery.radius))
+  rows = queries[layout.queries[places]]
   with futures.ThreadPoolExecutor() as pool:
-    for first in range(0, len(places), block):
-      some = places[first : first + block]
-      scores, length = gallery.scores(queries[layout.queries[some]])
+    for part, scores, length in gallery.blocks(rows, block):
+      some = places[part]
       count = functools.partial(counts, radius=gallery.radius)
-      rows = scores, length, layout.runs[:, some].T
+      each = scores, length, layout.runs[:, some].T
       most = int(layout.num_positives[some].max())
       shape = 2, len(some), max(1, most)
       ahead = np.full(shape, np.iinfo(np.int32).max, np.int32)
-      for i, found in enumerate(pool.map(count, *rows)):
+      for i, found in enumerate(pool.map(count, *each)):
         ahead[:, i, : found.shape[1]] = found
       yield some, ahead
 
