@@ -291,9 +291,8 @@ def ranked(
   graded = GradedPerQuery(*(column[back] for column in found))
   if wanted is None:
     return graded, None
-  outcomes = {name: column[back] for name, column in outcomes.items()}
   return graded, PerQuery(
-    **outcomes,
+    **{name: column[back] for name, column in outcomes.items()},
     unresolved=np.zeros(len(chosen), bool),
     recall_at=tuple(wanted.recall_at),
     precision_at=tuple(wanted.precision_at),
