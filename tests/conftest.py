@@ -5,6 +5,7 @@ and says the same of formulas, of devices and of runs. Tests of digits, memory,
 or the program as a user has it are marked `optimized`.
 """
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -55,20 +56,44 @@ _LONG = 5
 
 # Folders whose modules share a run or programs, hence a process.
 _SHARING = 'tests/inference', 'tests/training/run'
+# Files whose tests share nothing and take long: each test goes to the process
+# that is free.
+_SPREAD = (
+  'tests/test_notebooks.py',
+  'tests/training/distributed/test_processes.py',
+  'tests/training/run/test_kill.py',
+)
+# What takes longest begins first, as a process that began it last would be the
+# only one at work for minutes.
+_FIRST = (
+  'tests/training/run/',
+  'tests/test_notebooks.py',
+  'tests/training/distributed/',
+  'tests/losses/test_hier.py',
+  'tests/poincare/test_operations.py',
+  'tests/docs/test_commands_run.py',
+  'tests/test_examples.py',
+  'tests/viz/test_page.py',
+  'tests/training/step/',
+  'tests/experiments/study/',
+)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-  """As `--dist loadfile`, but one process has all of a folder of `_SHARING`."""
+  """As `--dist loadfile`, but for `_SHARING` and `_SPREAD`, in items' order."""
   from xdist.scheduler import LoadFileScheduling
 
   class Scheduling(LoadFileScheduling):
     def _split_scope(self, nodeid):
       file = super()._split_scope(nodeid)
+      if file in _SPREAD:
+        return nodeid
       folders = (f for f in _SHARING if file.startswith(f))
       return next(folders, file)
 
   if config.getvalue('dist') == 'loadfile':
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
   return None
 
@@ -92,11 +117,23 @@ _ON_ACCELERATORS = (
 
 
 def pytest_collection_modifyitems(items):
-  """Marks what must hold on an accelerator as well."""
+  """Marks what must hold on an accelerator as well, and sorts by `_FIRST`."""
   here = pathlib.Path(__file__).parent
   for item in items:
     if str(item.path.relative_to(here)).startswith(_ON_ACCELERATORS):
       item.add_marker('accelerator')
+  items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def _rank(nodeid):
+  """Place of the first beginning in `_FIRST`; those without one come last."""
+  ranks = (i for i, start in enumerate(_FIRST) if nodeid.startswith(start))
+  return next(ranks, len(_FIRST))
+
+
+def pytest_collection_finish():
+  """Spares the garbage collector what lasts as long as the process."""
+  gc.freeze()
 
 
 def pytest_runtest_setup(item):

@@ -12,6 +12,20 @@ FOLDER = places.ROOT / 'docs' / 'notebooks'
 PAGES = sorted(FOLDER.glob('*.md'))
 CELL = re.compile(r'^```\{code-cell\} ipython3\n(.*?)^```', re.M | re.S)
 
+# Variables by which tests/conftest.py has programs compile quickly, but for the
+# last one optimized.
+COMPILING = (
+  'XLA_FLAGS',
+  'JAX_COMPILATION_CACHE_DIR',
+  'JAX_COMPILATION_CACHE_MAX_SIZE',
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS',
+  'JAX_DISABLE_MOST_OPTIMIZATIONS',
+)
+# Pages that compile much and run it a few times: optimizing does not pay.
+NOT_OPTIMIZED = '02_devices', '04_folder'
+# What a run is asked for here, of which nothing is tested but that it ends.
+SHORTER = {'04_folder': ('epochs=12', 'epochs=1')}
+
 
 def of(page):
   return page.stem
@@ -62,6 +76,28 @@ def test_their_links_lead_somewhere(page):
     )
 
 
+def shortened(page):
+  """The page, with a run that is over soon."""
+  text = page.read_text()
+  if page.stem in SHORTER:
+    assert SHORTER[page.stem][0] in text
+    text = text.replace(*SHORTER[page.stem])
+  return text
+
+
+def environment(page, folder):
+  """That of a reader's kernel, but for how programs are compiled."""
+  kept = COMPILING if page.stem in NOT_OPTIMIZED else COMPILING[:-1]
+  env = {
+    name: value
+    for name, value in os.environ.items()
+    if name in kept or not re.match('JAX_|XLA_', name)
+  }
+  path = os.pathsep.join([str(places.ROOT), env.get('PYTHONPATH', '')])
+  env |= {'PYTHONPATH': path.rstrip(os.pathsep), 'JAX_PLATFORMS': 'cpu'}
+  return env | {'TFDS_DATA_DIR': str(folder), 'TMPDIR': str(folder)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('page', PAGES, ids=of)
 def test_it_runs_and_draws(page, tmp_path):
@@ -70,12 +106,7 @@ def test_it_runs_and_draws(page, tmp_path):
   pytest.importorskip('ipykernel')
   if 'equinox' in page.read_text():
     pytest.importorskip('equinox')
-  notebook = jupytext.read(page)
-  # As a reader's kernel is, not as the tests have set this process.
-  env = {k: v for k, v in os.environ.items() if not re.match('JAX_|XLA_', k)}
-  path = os.pathsep.join([str(places.ROOT), env.get('PYTHONPATH', '')])
-  env |= {'PYTHONPATH': path.rstrip(os.pathsep), 'JAX_PLATFORMS': 'cpu'}
-  env |= {'TFDS_DATA_DIR': str(tmp_path), 'TMPDIR': str(tmp_path)}
+  notebook = jupytext.reads(shortened(page), fmt='md:myst')
   client = nbclient.NotebookClient(
     notebook,
     timeout=900,
@@ -83,7 +114,7 @@ def test_it_runs_and_draws(page, tmp_path):
     resources={'metadata': {'path': str(FOLDER)}},
   )
   # An error in a cell raises.
-  client.execute(env=env)
+  client.execute(env=environment(page, tmp_path))
   outputs = [o for cell in notebook.cells for o in cell.get('outputs', [])]
   assert any('image/png' in output.get('data', {}) for output in outputs)
   said = [o['text'] for o in outputs if o.get('name') == 'stderr']

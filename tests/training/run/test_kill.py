@@ -6,10 +6,28 @@ import signal
 import numpy as np
 import pytest
 
+from tests.support import training_data
+from tests.support.command_line import run
+
 
 @pytest.fixture
 def kill_test():
   return importlib.import_module('experiments.benchmarks.kill.__main__')
+
+
+def prepared(folder):
+  """Where a small data set is, `folder/colors`: 20 classes for training."""
+  split = training_data.splits(classes=40, per_class=8)['train']
+  for number, (record, label) in enumerate(
+    zip(split.source, split.labels, strict=True)
+  ):
+    path = folder / 'colors' / f'{label:02}' / f'{number}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(record['image'])
+  data = folder / 'data'
+  args = '--from', folder / 'colors', '--data_dir', data
+  assert run('data', 'prepare', 'folder/colors', *args) == 0
+  return data
 
 
 @pytest.mark.slow
@@ -22,8 +40,13 @@ def test_killed_runs_end_bitwise_as_the_one_left_alone(
     kill_test.Moment('evaluation', 1, 0.1),
     kill_test.Moment('step', 5, 0.01),
   ]
-  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'data'))
-  shorter = {'epochs': '2', 'eval.every_epochs': '1'}
+  shorter = {
+    'data.name': 'folder/colors',
+    'data.data_dir': str(prepared(tmp_path)),
+    'data.batch_size': '16',
+    'epochs': '3',
+    'eval.every_epochs': '1',
+  }
   monkeypatch.setattr(kill_test, '_SETTINGS', kill_test._SETTINGS | shorter)
   seen = []
   hit, differing = kill_test.kill(
