@@ -42,6 +42,8 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 import jax
 import pytest
 
+from tests.support import schedule
+
 _ON_CPU = os.environ['JAX_PLATFORMS'] == 'cpu'
 if _ON_CPU:
   jax.config.update('jax_num_cpu_devices', 4)
@@ -54,45 +56,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _LONG = 5
 
 
-# Folders whose modules share a run or programs, hence a process.
-_SHARING = 'tests/inference', 'tests/training/run'
-# Files whose tests share nothing and take long: each test goes to the process
-# that is free.
-_SPREAD = (
-  'tests/test_notebooks.py',
-  'tests/training/distributed/test_processes.py',
-  'tests/training/run/test_kill.py',
-)
-# What takes longest begins first, as a process that began it last would be the
-# only one at work for minutes.
-_FIRST = (
-  'tests/training/run/',
-  'tests/test_notebooks.py',
-  'tests/training/distributed/',
-  'tests/losses/test_hier.py',
-  'tests/poincare/test_operations.py',
-  'tests/docs/test_commands_run.py',
-  'tests/test_examples.py',
-  'tests/viz/test_page.py',
-  'tests/training/step/',
-  'tests/experiments/study/',
-)
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-  """As `--dist loadfile`, but for `_SHARING` and `_SPREAD`, in items' order."""
+  """As `--dist loadfile`, by the scopes and the order of tests/support."""
   from xdist.scheduler import LoadFileScheduling
 
   class Scheduling(LoadFileScheduling):
     def _split_scope(self, nodeid):
-      file = super()._split_scope(nodeid)
-      if file in _SPREAD:
-        return nodeid
-      folders = (f for f in _SHARING if file.startswith(f))
-      return next(folders, file)
+      return schedule.scope(nodeid)
 
   if config.getvalue('dist') == 'loadfile':
+    # From 3.7 on, pytest-xdist would begin with the files of most tests.
     config.option.loadscopereorder = False
     return Scheduling(config, log)
   return None
@@ -117,18 +91,12 @@ _ON_ACCELERATORS = (
 
 
 def pytest_collection_modifyitems(items):
-  """Marks what must hold on an accelerator as well, and sorts by `_FIRST`."""
+  """Marks what must hold on an accelerator as well; the longest begin first."""
   here = pathlib.Path(__file__).parent
   for item in items:
     if str(item.path.relative_to(here)).startswith(_ON_ACCELERATORS):
       item.add_marker('accelerator')
-  items.sort(key=lambda item: _rank(item.nodeid))
-
-
-def _rank(nodeid):
-  """Place of the first beginning in `_FIRST`; those without one come last."""
-  ranks = (i for i, start in enumerate(_FIRST) if nodeid.startswith(start))
-  return next(ranks, len(_FIRST))
+  items.sort(key=lambda item: schedule.rank(item.nodeid))
 
 
 def pytest_collection_finish():

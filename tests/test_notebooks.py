@@ -23,8 +23,11 @@ COMPILING = (
 )
 # Pages that compile much and run it a few times: optimizing does not pay.
 NOT_OPTIMIZED = '02_devices', '04_folder'
-# What a run is asked for here, of which nothing is tested but that it ends.
-SHORTER = {'04_folder': ('epochs=12', 'epochs=1')}
+# Of training nothing is tested here but that it ends.
+SHORTER = {
+  '01_own_loop': ('STEPS, RATE = 300', 'STEPS, RATE = 30'),
+  '04_folder': ('epochs=12', 'epochs=1'),
+}
 
 
 def of(page):
