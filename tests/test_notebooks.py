@@ -26,6 +26,7 @@ NOT_OPTIMIZED = '02_devices', '04_folder'
 # Of training nothing is tested here but that it ends.
 SHORTER = {
   '01_own_loop': ('STEPS, RATE = 300', 'STEPS, RATE = 30'),
+  '02_devices': ('steps=40', 'steps=4'),
   '04_folder': ('epochs=12', 'epochs=1'),
 }
 
