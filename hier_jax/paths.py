@@ -1,6 +1,7 @@
 """Paths as people write them, and outputs that are whole or not there."""
 
 import contextlib
+import errno
 import importlib.util
 import os
 import pathlib
@@ -226,7 +227,10 @@ def replacing(
 def making_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """A new folder to write files in, which has its name only at the end.
 
-  Where the block raises, nothing is left. Parents are made.
+  Where the block raises, nothing is left. Parents are made. An empty folder
+  that is there already stays itself, and the files are moved into it at the
+  end: it may be the working directory, or lie behind a link or on a disk of its
+  own.
 
   Args:
     path: the folder, which is not there, or empty; not remote.
@@ -237,17 +241,32 @@ def making_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   path = as_path(path)
   with writing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
+    old = path.is_dir()
+    name = f'{path.name}.{uuid.uuid4().hex}.tmp'
+    temporary = path / name if old else path.with_name(name)
+    if old:
+      _check_empty(path)
     temporary.mkdir()
     try:
       yield temporary
       for file in temporary.iterdir():
         _sync(file)
-      temporary.replace(path)
+      if old:
+        _check_empty(path, but=temporary)
+        for file in list(temporary.iterdir()):
+          file.replace(path / file.name)
+      else:
+        temporary.replace(path)
       with contextlib.suppress(OSError):
-        _sync(path.parent)
+        _sync(path if old else path.parent)
     finally:
       shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_empty(folder: pathlib.Path, but: pathlib.Path | None = None) -> None:
+  """Raises OSError where a folder holds anything else."""
+  if any(file != but for file in folder.iterdir()):
+    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
 
 
 def _made(temporary: pathlib.Path, target: pathlib.Path) -> int:

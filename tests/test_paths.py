@@ -195,3 +195,30 @@ def test_a_folder_is_there_as_a_whole_or_not_at_all(tmp_path):
       (folder / 'x').write_text('3')
   assert (tmp_path / 'a' / 'b' / 'x').read_text() == '1'
   assert [file.name for file in tmp_path.iterdir()] == ['a']
+
+
+@pytest.mark.parametrize('place', ['.', 'linked', 'empty'])
+def test_an_empty_folder_is_filled_and_stays_itself(
+  tmp_path, monkeypatch, place
+):
+  """The working directory cannot be replaced, nor what a link leads to."""
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'linked').symlink_to(tmp_path / 'empty')
+  monkeypatch.chdir(tmp_path / 'empty' if place == '.' else tmp_path)
+  before = (tmp_path / 'empty').stat().st_ino
+  with paths.making_folder(place) as folder:
+    (folder / 'x').mkdir()
+    (folder / 'x' / 'y').write_text('1')
+    assert not (tmp_path / 'empty' / 'x').exists()
+  found = [str(f.relative_to(tmp_path)) for f in tmp_path.rglob('*')]
+  assert sorted(found) == ['empty', 'empty/x', 'empty/x/y', 'linked']
+  assert (tmp_path / 'empty').stat().st_ino == before
+  assert (tmp_path / 'linked').is_symlink()
+
+
+def test_what_came_into_an_empty_folder_meanwhile_is_kept(tmp_path):
+  with pytest.raises(paths.WriteError, match='not empty'):  # noqa: SIM117
+    with paths.making_folder(tmp_path) as folder:
+      (folder / 'x').write_text('mine')
+      (tmp_path / 'x').write_text('theirs')
+  assert [file.read_text() for file in tmp_path.iterdir()] == ['theirs']

@@ -7,7 +7,7 @@ evaluation works on, and raises `UserError` if it is not valid.
 import math
 import operator
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -27,6 +27,47 @@ def positive_int(name: str, value: Any) -> int:
   if number < 1:
     raise UserError(f'`{name}` is {value!r}; expected an integer of 1 or more')
   return number
+
+
+def positive_ints(name: str, values: Iterable[Any]) -> list[int]:
+  """The values as integers of 1 or more."""
+  try:
+    found = list(values)
+  except TypeError:
+    raise UserError(
+      f'`{name}` is {values!r}; expected a list of integers of 1 or more'
+    ) from None
+  return [positive_int(f'K of {name}', value) for value in found]
+
+
+def real(
+  name: str, value: Any, fits: Callable[[float], bool], expected: str
+) -> float:
+  """The value as a float that fits; `expected` says in words which ones do."""
+  try:
+    number = math.nan if isinstance(value, str | bytes) else float(value)
+  except (TypeError, ValueError, OverflowError):
+    number = math.nan
+  if not fits(number):
+    raise UserError(f'`{name}` is {value!r}; expected {expected}')
+  return number
+
+
+def confidence(value: Any) -> float:
+  """A confidence level between 0 and 1."""
+  return real(
+    'confidence', value, lambda x: 0 < x < 1, 'a number between 0 and 1'
+  )
+
+
+def rng(seed: Any) -> np.random.Generator:
+  """The random numbers of a seed."""
+  try:
+    return np.random.default_rng(seed)
+  except (TypeError, ValueError):
+    raise UserError(
+      f'`seed` is {seed!r}; expected an integer of 0 or more'
+    ) from None
 
 
 def curvature(name: str, value: Any) -> float | None:

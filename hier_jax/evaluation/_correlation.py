@@ -3,11 +3,23 @@
 import numpy as np
 from scipy import stats
 
+from hier_jax.evaluation import _checks
+
 
 def pairs(
   num: int, most: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-  """All pairs i < j of 0 .. num - 1, or `most` of them at random."""
+  """All pairs i < j of 0 .. num - 1, or `most` of them at random.
+
+  Args:
+    num: number of items.
+    most: `max_pairs` of the caller.
+    rng: for the draw.
+
+  Raises:
+    UserError: `most` is no integer of 1 or more.
+  """
+  most = _checks.positive_int('max_pairs', most)
   if num * (num - 1) // 2 <= most:
     return np.triu_indices(num, 1)
   i, j = rng.integers(num, size=most), rng.integers(num - 1, size=most)

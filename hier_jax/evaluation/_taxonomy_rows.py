@@ -1,9 +1,11 @@
 """Rows of a taxonomy's table as the ancestors of each class, and its errors."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from hier_jax import paths
 from hier_jax.errors import UserError, listed, plain
 
 # Levels are counted in one byte.
@@ -13,8 +15,9 @@ MAX_LEVELS = 255
 def read_rows(path) -> tuple[list[str], list[list[str]]]:
   """The header and the rows of a CSV file, cells without blanks around."""
   try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      table = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    text = paths.as_path(path).read_bytes().decode('utf-8-sig')
+    rows = csv.reader(io.StringIO(text, newline=''))
+    table = [[cell.strip() for cell in row] for row in rows]
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise UserError(
       f'{path} cannot be read as CSV: {plain(str(error))}'
@@ -26,6 +29,7 @@ def read_rows(path) -> tuple[list[str], list[list[str]]]:
       '(or an edge)'
     )
   (_, header), *rest = lines
+  _check_commas(path, [header, *(row for _, row in rest)])
   bad = [i for i, row in rest if len(row) != len(header) or not row[0]]
   if bad:
     raise UserError(
@@ -33,6 +37,16 @@ def read_rows(path) -> tuple[list[str], list[list[str]]]:
       f'length than the header ({len(header)} cells); fill them up'
     )
   return header, [row for _, row in rest]
+
+
+def _check_commas(path, rows: Sequence[Sequence[str]]) -> None:
+  """Refuses cells that something else than commas separates."""
+  for separator in ';', '\t', '|':
+    if all(len(row) == 1 and separator in row[0] for row in rows):
+      raise UserError(
+        f'{path} has {separator!r} in every line and no commas; expected cells '
+        'separated by commas: save it so'
+      )
 
 
 def paths_of_edges(rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:

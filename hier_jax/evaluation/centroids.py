@@ -102,5 +102,5 @@ def _parts(x, codes, order, c):
       rows = normalize(rows)
     ones = np.ones(len(some)), (code - code[0], np.arange(len(some)))
     sums = sparse.csr_array(ones, shape=(1 + code[-1] - code[0], len(some)))
-    weight = 1 / (1 - (c or 0.0) * square_norm(rows))
+    weight = 1 / (1 - c * square_norm(rows)) if c else np.ones((len(rows), 1))
     yield rows, weight, sums, slice(code[0], 1 + code[-1])

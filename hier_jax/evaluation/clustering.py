@@ -63,6 +63,7 @@ def cluster_metrics(
     raise UserError(
       f'`library` is {library!r}; expected one of {list(LIBRARIES)}'
     )
+  _checks.rng(seed)
   x = _spaces.points('embeddings', embeddings, distance, None).astype(
     np.float32
   )

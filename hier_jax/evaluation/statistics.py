@@ -215,8 +215,7 @@ def wilson(
   """
   _check_options(confidence, 1)
   _checks.positive_int('num_values', num_values)
-  if not 0 <= mean <= 1:
-    raise UserError(f'`mean` is {mean}; expected that of values in [0, 1]')
+  _checks.real('mean', mean, lambda x: 0 <= x <= 1, 'that of values in [0, 1]')
   z = float(stats.norm.ppf((1 + confidence) / 2))
   share = z * z / num_values
   center = (mean + share / 2) / (1 + share)
@@ -228,10 +227,7 @@ def wilson(
 
 def _check_options(confidence: float, num_resamples: int) -> None:
   _checks.positive_int('num_resamples', num_resamples)
-  if not 0 < confidence < 1:
-    raise UserError(
-      f'`confidence` is {confidence}; expected a number between 0 and 1'
-    )
+  _checks.confidence(confidence)
 
 
 def _values(name: str, values: ArrayLike) -> np.ndarray:
@@ -287,7 +283,7 @@ def _interval(
     n_resamples=num_resamples,
     method='BCa' if method == 'bca' else method,
     batch=_batch(sums),
-    rng=np.random.default_rng(seed),
+    rng=_checks.rng(seed),
   ).confidence_interval
   return float(found.low), float(found.high)
 
@@ -305,7 +301,7 @@ def _sign_flip_p(sums: np.ndarray, num_resamples: int, seed: int) -> float:
     vectorized=True,
     n_resamples=num_resamples,
     batch=_batch(sums),
-    rng=np.random.default_rng(seed),
+    rng=_checks.rng(seed),
   )
   return float(found.pvalue)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -64,12 +65,18 @@ class Taxonomy:
 
     Raises:
       UserError: a file that cannot be read or is not such a table; rows that
-        are longer or shorter than the header; repeated classes; nodes with
-        several parents; cycles; no root or several; more than 255 levels.
+        are longer or shorter than the header; repeated classes; levels without
+        a name; nodes with several parents; cycles; no root or several; more
+        than 255 levels.
     """
     header, rows = _rows.read_rows(path)
     if [name.lower() for name in header] == _EDGES:
       return _build(_rows.paths_of_edges(rows), None)
+    if [name.lower() for name in header] == _EDGES[::-1]:
+      raise UserError(
+        f'{path} has the header {",".join(header)}; expected child,parent, the '
+        'child first: exchange the two columns'
+      )
     doubled = _rows.repeated(row[0] for row in rows)
     if doubled:
       raise UserError(
@@ -154,14 +161,25 @@ class Taxonomy:
     row = {name: i for i, name in enumerate(self.classes)}
     used, inverse = np.unique(text, return_inverse=True)
     if unknown := [str(x) for x in used if x not in row]:
-      inner = set(self.node_names).intersection(unknown)
-      hint = ' (some are inner nodes: label by classes)' if inner else ''
+      hint = self._why_unknown(unknown)
       raise UserError(
         f'`{name}` holds {counted(unknown, "class")} that the taxonomy lacks'
         f'{hint}; expected some of its {len(self.classes)} classes: add these '
         'to it, or leave their rows out'
       )
     return np.array([row[x] for x in used], np.int64)[inverse.reshape(-1)]
+
+  def _why_unknown(self, names: Sequence[str]) -> str:
+    """What may be wrong with names that are none of the classes'."""
+    if set(self.node_names).intersection(names):
+      return ' (some are inner nodes: label by classes)'
+    known = {unicodedata.normalize('NFC', x) for x in self.classes}
+    if known.intersection(unicodedata.normalize('NFC', x) for x in names):
+      return (
+        ' (some differ only in how accents are encoded: write both in one form,'
+        " such as unicodedata.normalize('NFC', name))"
+      )
+    return ''
 
   def labeled(self, names: Mapping[int, str] | Mapping[str, str]) -> 'Taxonomy':
     """Returns the classes that labels stand for, renamed to these labels.
@@ -248,6 +266,11 @@ def _build(
   if width > _rows.MAX_LEVELS:
     raise _rows.too_deep(width)
   names = tuple(level_names or _default_names(width))
+  if unnamed := [i for i, x in enumerate(names, 1) if not str(x).strip()]:
+    raise UserError(
+      f'{counted(unnamed, "level")} of {width} (the classes last) lacks a name;'
+      ' expected one each: name its column in the header, or remove it'
+    )
   if doubled := _rows.repeated(names):
     raise UserError(f'{counted(doubled, "level")} is named more than once')
   number: dict[tuple[int, str], int] = {}

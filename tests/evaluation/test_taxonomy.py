@@ -117,6 +117,13 @@ def test_tree_of_the_classes(taxonomy):
       assert shared == LCA_DEPTH[i][j]
 
 
+def test_labels_that_differ_only_in_their_accents():
+  """Some file systems write accents as letters of their own."""
+  taxonomy = Taxonomy.from_levels([['a'], ['a']], ['ch\xe8vre', 'elk'])
+  with pytest.raises(UserError, match='how accents are encoded: write both'):
+    taxonomy.codes(['elk', 'che\u0300vre'])
+
+
 def test_labels_of_every_kind():
   taxonomy = Taxonomy.from_levels([[0], [0], [1]], [7, 12, 3])
   for labels in (
@@ -173,6 +180,11 @@ def test_bad_labels(labels, message):
       r"not a tree: 2 nodes: 's', 't' with several parents .*'x', 'y'",
     ),
     ('class,g,g\na,x,s\n', "1 level: 'g' is named more than once"),
+    ('class,\na,x\n', '1 level: 1 of 2 .* lacks a name'),
+    ('class, ,g\na,x,y\n', '1 level: 1 of 3 .* lacks a name'),
+    ('class;g\na;x\nb;y\n', "has ';' in every line and no commas"),
+    ('class\tg\na\tx\n', r"has '\\t' in every line and no commas"),
+    ('Parent,child\nr,a\n', 'expected child,parent, the child first'),
     ('child,parent\na,r\nb,r\na,b\n', "1 node: 'a' with several parents"),
     ('child,parent\na,r\nb,r\na,r\n', "edges of 1 node: 'a' stand twice"),
     (
@@ -246,3 +258,9 @@ def test_labels_stand_for_the_classes_they_name():
   np.testing.assert_array_equal(made.distance(rows[0], rows), [0, 2, 4])
   with pytest.raises(UserError, match="holds 1 class: 'w' that"):
     taxonomy.labeled({7: 'w'})
+
+
+def test_a_path_may_begin_with_a_home(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  (tmp_path / 'x.csv').write_bytes(b'class,"gr\r\noup"\r\nlion,cat\r\n')
+  assert Taxonomy.from_csv('~/x.csv').level_names == ('gr\r\noup', 'class')

@@ -15,6 +15,8 @@ from hier_jax.evaluation.taxonomy import Taxonomy
 
 # Pairs whose coordinates are held at a time.
 _PAIRS_AT_ONCE = 8192
+# Far within the numbers whose squares are float64.
+_SQUARES = 2.0**400
 
 
 class RadiusDepth(NamedTuple):
@@ -67,7 +69,7 @@ def distance_correlation(
     UserError: see `graded_per_query`.
   """
   x, codes, by, c = points_and_codes(embeddings, labels, taxonomy, distance, c)
-  rng = np.random.default_rng(seed)
+  rng = _checks.rng(seed)
   i, j = _correlation.pairs(len(x), max_pairs, rng)
   far = [
     _distances.paired(x[some].astype(float), x[others].astype(float), by, c)
@@ -111,7 +113,8 @@ def radius_depth(
   x, codes, distance, c = points_and_codes(
     embeddings, labels, taxonomy, distance, c
   )
-  rng = np.random.default_rng(seed)
+  _checks.positive_int('num_shuffles', num_shuffles)
+  rng = _checks.rng(seed)
   items = float('nan')
   if distance != 'cosine':
     parts = _spaces.parts(x)
@@ -172,13 +175,19 @@ def nearest_centroid(
 def points_and_codes(embeddings, labels, taxonomy: Taxonomy, distance, c):
   """The points, their classes, which distance is theirs, and c.
 
-  Points of the hyperboloid as those of the ball, in float64; others as given.
+  Points of the hyperboloid as those of the ball, in float64; others as given,
+  but for Euclidean ones whose squares are no float64. These are scaled, which
+  changes no rank of their distances.
   """
   taxonomy_lib.expect(taxonomy)
   distance, c = _spaces.resolve(distance, c)
   x = _spaces.points('embeddings', embeddings, distance, c)
   if distance == 'lorentz':
     x, distance = _distances.to_ball(x, distance, c)
+  if distance == 'euclidean':
+    scale = _spaces.to_unit(x)
+    if not 1 / _SQUARES < scale < _SQUARES:
+      x = scale * x.astype(np.float64)
   labels = _checks.class_labels('labels', labels, len(x))
   return x, taxonomy.codes(labels), distance, c
 

@@ -234,10 +234,9 @@ def ranked(
   """
   if ties not in TIES:
     raise UserError(f'`ties` is {ties!r}; expected one of {list(TIES)}')
-  if not 0 <= alpha < np.inf:
-    raise UserError(
-      f'`alpha` is {alpha}; expected a finite number of 0 or more'
-    )
+  alpha = _checks.real(
+    'alpha', alpha, lambda x: 0 <= x < np.inf, 'a finite number of 0 or more'
+  )
   if block is not None:
     block = _checks.positive_int('block', block)
   taxonomy = taxonomy_lib.expect(taxonomy)

@@ -93,8 +93,9 @@ def hierarchy_metrics(
   Returns:
     'h_ap', 'asi', 'ndcg': means over the queries with an item of level 1;
     '<level>/recall@K', '<level>/map', '<level>/ndcg' of every level: means over
-    the queries with a positive there, '<level>/num_without_positive' the others
-    (with `drop_same_class` those without kin of another class);
+    the queries with a positive there, '<level>/num_without_positive' the number
+    of the others that are ranked (with `drop_same_class` those without kin of
+    another class);
     '<level>/map_other_classes' of every level but the last: '<level>/map' with
     the items of the query's own class taken out of the ranking, where they hide
     what is known of their kin;
@@ -123,11 +124,12 @@ def hierarchy_metrics(
     >>> print(f"{found['h_ap']:.3f} {found['level1/recall@1']:.3f}")
     1.000 1.000
   """
-  recall_at = [_checks.positive_int('K of recall_at', k) for k in recall_at]
-  if _checks.positive_int('max_classes', max_classes) > MAX_ITEMS:
+  recall_at = _checks.positive_ints('recall_at', recall_at)
+  _checks.positive_int('max_pairs', max_pairs)
+  if not 2 <= _checks.positive_int('max_classes', max_classes) <= MAX_ITEMS:
     raise UserError(
-      f'`max_classes` is {max_classes}; expected at most {MAX_ITEMS}, of which '
-      'a tree can be made'
+      f'`max_classes` is {max_classes}; expected 2 to {MAX_ITEMS}, of which a '
+      'tree can be made'
     )
   rows = None
   if ranked is None:
@@ -149,9 +151,12 @@ def hierarchy_metrics(
     progress=progress,
   )
   if not result.num_positives.any():
+    drawn, remedy = '', 'check the labels'
+    if rows is not None:
+      drawn, remedy = ' drawn', f'draw more (`max_queries`), or {remedy}'
     raise UserError(
-      f'none of the {len(result.h_ap)} queries has an item in the gallery that '
-      f'shares its {names[0]}; expected some: check the labels'
+      f'none of the {len(result.h_ap)} queries{drawn} has an item in the '
+      f'gallery that shares its {names[0]}; expected some: {remedy}'
     )
   values = result.values(names, recall_at)
   metrics: dict[str, float | int] = {
@@ -229,7 +234,7 @@ def _rows(embeddings, gallery, max_queries, seed):
   most = max_queries or most
   if num <= most:
     return None
-  rng = np.random.default_rng(seed)
+  rng = _checks.rng(seed)
   return np.sort(rng.choice(num, most, replace=False))
 
 
@@ -250,7 +255,7 @@ def _centroid_metrics(data, space, max_pairs, max_classes, seed):
   )
   found = np.unique(codes)
   if len(found) > max_classes:
-    rng = np.random.default_rng(seed)
+    rng = _checks.rng(seed)
     kept = np.isin(codes, rng.choice(found, max_classes, replace=False))
     x, codes = x[kept], codes[kept]
   levels = taxonomy.level_names

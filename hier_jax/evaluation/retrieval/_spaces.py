@@ -1,5 +1,6 @@
 """Distances of retrieval and the points that they are defined for."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from hier_jax.evaluation._distances import square_norm
 DISTANCES = ('cosine', 'euclidean', 'hyperbolic', 'lorentz')
 # Rows worked on at a time: their float64 copies stay in a core's cache.
 ROWS = 1 << 11
+# Of 2, as float64.
+_MOST_EXPONENT = 1023
 
 
 def resolve(
@@ -82,6 +85,17 @@ def points(name: str, x, distance: str, c: float | None) -> np.ndarray:
       'model, or project it'
     )
   return x
+
+
+def to_unit(x: np.ndarray) -> float:
+  """The power of 2 that brings the largest entry of `[n, d]` next to 1.
+
+  To multiply by it rounds nothing. It is finite for the smallest numbers too.
+  """
+  largest = max(float(np.abs(part).max()) for part in parts(x))
+  if not largest:
+    return 1.0
+  return 2.0 ** min(_MOST_EXPONENT, -round(math.log2(largest)))
 
 
 def parts(x: np.ndarray) -> Iterator[np.ndarray]:

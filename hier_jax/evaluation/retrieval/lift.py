@@ -221,8 +221,7 @@ def _scale(gallery, distance, c):
     return 1.0
   if distance != 'euclidean':
     return _power(math.sqrt(c))
-  largest = max(float(np.abs(b).max()) for b in _spaces.parts(gallery))
-  return 1 / _power(largest) if largest > 0 else 1.0
+  return _spaces.to_unit(gallery)
 
 
 def _flat(x, distance, c, scale):

@@ -137,7 +137,7 @@ def wanted(
   attributes = {MEANS[name] for name in metrics if name in MEANS}
   return Wanted(
     ties,
-    [_checks.positive_int('K of recall_at', k) for k in recall_at],
+    _checks.positive_ints('recall_at', recall_at),
     _precision_at(metrics),
     set(metrics) <= {'mrr'} and ties != 'expected',
     attributes | {'recall', 'precision'},

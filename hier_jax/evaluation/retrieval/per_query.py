@@ -198,7 +198,7 @@ def per_query(
     tile = _checks.positive_int('tile', tile)
   wanted = _outcomes.Wanted(
     ties,
-    [_checks.positive_int('K of recall_at', k) for k in recall_at],
+    _checks.positive_ints('recall_at', recall_at),
     [_checks.positive_int('k of precision_at', k) for k in precision_at],
     best_only and ties != 'expected',
     set(attributes),

@@ -20,12 +20,11 @@ def parents_of_linkage(linkage) -> np.ndarray:
   return parent
 
 
-def check_parents(parent, num_items: int) -> np.ndarray:
-  """The parents as int64, where they make a tree over the items.
+def integers(parent) -> np.ndarray:
+  """The parents as int64 `[nodes]`.
 
   Raises:
-    UserError: not one root; nodes of no such number; items with children or
-      other nodes without; nodes that are their own ancestors.
+    UserError: they are no integers, or not of one dimension.
   """
   parent = np.asarray(parent)
   if parent.ndim != 1 or parent.dtype.kind not in 'iu':
@@ -33,7 +32,17 @@ def check_parents(parent, num_items: int) -> np.ndarray:
       f'the tree is {parent.dtype} {parent.shape}; expected the parent of each '
       'node, integers [nodes]'
     )
-  parent = parent.astype(np.int64)
+  return parent.astype(np.int64)
+
+
+def check_parents(parent, num_items: int) -> np.ndarray:
+  """The parents as int64, where they make a tree over the items.
+
+  Raises:
+    UserError: not one root; nodes of no such number; items with children or
+      other nodes without; nodes that are their own ancestors.
+  """
+  parent = integers(parent)
   if not 1 <= num_items <= len(parent):
     raise UserError(
       f'the tree has {len(parent)} nodes; expected its {num_items} items among '

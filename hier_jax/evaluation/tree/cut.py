@@ -52,7 +52,7 @@ def cut_tree(
     [0, 0, 1, 2]
   """
   if not isinstance(tree, Tree):
-    tree = Tree(np.asarray(tree))
+    tree = Tree(tree)
   given = {'num_clusters': num_clusters, 'height': height, 'depth': depth}
   named = [name for name, value in given.items() if value is not None]
   if len(named) != 1:
@@ -64,8 +64,7 @@ def cut_tree(
     most = _checks.positive_int('num_clusters', num_clusters)
     is_open = _opened(tree, most)
   elif height is not None:
-    if np.isnan(height):
-      raise UserError(f'`height` is {height}; expected a number')
+    height = _checks.real('height', height, lambda x: x == x, 'a number')
     is_open = _heights(tree) > height
   else:
     if not isinstance(depth, numbers.Integral) or depth < 0:

@@ -61,7 +61,7 @@ def lca_agreement(
 
   Raises:
     UserError: not a tree, labels missing or unknown, depths of another length
-      or not finite.
+      or not finite, bad options.
   """
   codes = taxonomy.codes(_checks.item_labels(labels))
   tree = as_tree(tree, len(codes))
@@ -71,7 +71,8 @@ def lca_agreement(
       f'`node_depth` has shape {deep.shape}; expected a finite depth for each '
       f'of the {len(tree.parent)} nodes'
     )
-  rng = np.random.default_rng(seed)
+  max_anchors = _checks.positive_int('max_anchors', max_anchors)
+  rng = _checks.rng(seed)
   i, j = _correlation.pairs(len(codes), max_pairs, rng)
   learned = deep[tree.lca(i, j)]
   known = taxonomy.lca_depth(codes[i], codes[j])

@@ -89,7 +89,8 @@ def dendrogram_purity(
     pairs are counted.
 
   Raises:
-    UserError: not a tree, labels of another length, no class of two items.
+    UserError: not a tree, labels of another length, no class of two items, bad
+      options.
 
   References:
     Heller and Ghahramani, Bayesian Hierarchical Clustering, ICML 2005 (its
@@ -105,6 +106,9 @@ def dendrogram_purity(
     >>> evaluation.dendrogram_purity(parent, ['a', 'b', 'a', 'b']).value
     0.5
   """
+  _checks.positive_int('num_samples', num_samples)
+  _checks.positive_int('max_exact', max_exact)
+  _checks.confidence(confidence)
   labels = _checks.item_labels(labels)
   tree = as_tree(tree, len(labels))
   codes = np.unique(labels, return_inverse=True)[1]
@@ -180,7 +184,7 @@ def usage(tree, num_items: int) -> Usage:
 
 def _sampled_purity(tree, codes, count, num_samples, seed):
   """Purity `[num_samples]` for pairs of the same class, all alike."""
-  rng = np.random.default_rng(seed)
+  rng = _checks.rng(seed)
   weight = count * (count - 1.0)
   group = rng.choice(len(count), num_samples, p=weight / weight.sum())
   first = rng.integers(count[group])

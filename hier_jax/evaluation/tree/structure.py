@@ -62,8 +62,8 @@ class Tree:
 
   def __post_init__(self):
     """Checks the fields and brings them to their dtypes."""
-    parent = np.asarray(self.parent)
-    n = len(np.atleast_1d(parent)) - len(np.unique(parent[parent >= 0]))
+    parent = _parents.integers(self.parent)
+    n = len(parent) - len(np.unique(parent[parent >= 0]))
     parent = _parents.check_parents(parent, n).astype(np.int32)
     values = {'parent': parent, 'names': leaf_names(self.names, n)}
     for name in _FIELDS:

@@ -182,8 +182,21 @@ def test_bars_are_counted_to_their_ends_where_asked(monkeypatch):
   assert all(disabled for _, disabled, *_ in bars)
 
 
+@pytest.mark.parametrize('scale', [2.0**1010, 2.0**-960, 2.0**-1040])
+def test_euclidean_metrics_do_not_depend_on_the_scale(scale):
+  """Squares of these are infinite or 0, and the last are no normal numbers."""
+  rng = np.random.default_rng(12)
+  # Of few bits, for the smallest numbers to hold them.
+  x, y = tree_like(rng, 30)
+  x = np.round(256 * x / np.abs(x).max()) / 256
+  whole = hierarchy_metrics(x, y, TAXONOMY, c=0)
+  found = hierarchy_metrics(scale * x, y, TAXONOMY, c=0)
+  assert found == pytest.approx(whole, nan_ok=True)
+
+
 X = np.random.default_rng(8).normal(size=(6, 3)) * 0.1
 Y = [0, 0, 1, 2, 4, 4]
+APART = Taxonomy.from_levels([['a'], ['b'], ['c'], ['d'], ['e'], ['f']])
 
 
 @pytest.mark.parametrize(
@@ -196,7 +209,16 @@ Y = [0, 0, 1, 2, 4, 4]
     ({'labels': [0, 0, 1, 2, 4, None]}, 'lacks 1 label: 5 of 6'),
     ({'recall_at': (0,)}, '`K of recall_at` is 0'),
     ({'max_queries': 0}, '`max_queries` is 0'),
-    ({'max_classes': 10_001}, '`max_classes` is 10001; .* at most 10000'),
+    ({'recall_at': 5}, '`recall_at` is 5; expected a list'),
+    ({'max_classes': 10_001}, '`max_classes` is 10001; expected 2 to 10000'),
+    ({'max_classes': 1}, '`max_classes` is 1; expected 2 to 10000'),
+    ({'max_pairs': 0}, '`max_pairs` is 0'),
+    ({'seed': 'a', 'max_queries': 2}, "`seed` is 'a'; expected an integer"),
+    ({'alpha': 'a'}, "`alpha` is 'a'; expected a finite number"),
+    (
+      {'labels': [0, 1, 2, 3, 4, 5], 'taxonomy': APART, 'max_queries': 2},
+      'none of the 2 queries drawn has .* draw more .`max_queries`',
+    ),
     ({'distance': 'l1'}, "`distance` is 'l1'"),
     ({'tree': [5, 5, 5, 5, 5, -1]}, '1 items with children: node 5'),
     ({'gallery': X[:, :2], 'gallery_labels': Y}, 'has 2 dimensions and .* 3'),

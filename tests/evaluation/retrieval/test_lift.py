@@ -70,7 +70,7 @@ def test_rows_taken_in_parts(distance, monkeypatch):
     _spaces.points('x', x, distance, c)
 
 
-@pytest.mark.parametrize('scale', [1e-25, 1e25])
+@pytest.mark.parametrize('scale', [1e-25, 1e25, 2.0**-1040, 1.5 * 2.0**1020])
 def test_euclidean_of_any_scale(scale):
   rng = np.random.default_rng(9)
   x, y = scale * rng.normal(size=(60, 3)), rng.integers(0, 6, 60)

@@ -86,9 +86,17 @@ def test_a_long_chain():
     ({'num_clusters': 0}, '`num_clusters` is 0'),
     ({'depth': -1}, '`depth` is -1'),
     ({'height': float('nan')}, '`height` is nan'),
+    ({'height': '2'}, "`height` is '2'; expected a number"),
+    ({'height': 1j}, '`height` is 1j'),
     ({'height': 1.0}, 'the tree has no heights'),
   ],
 )
 def test_bad_input(options, message):
   with pytest.raises(UserError, match=message):
     cut_tree(PARENT, **options)
+
+
+@pytest.mark.parametrize('parent', [['a'], None, [2.0, 2.0, -1.0], 3, [[1]]])
+def test_what_is_no_list_of_parents_is_refused(parent):
+  with pytest.raises(UserError, match='expected the parent of each node'):
+    cut_tree(parent, depth=1)

@@ -1,5 +1,6 @@
 """Purity of the nodes of trees against the definitions, pair by pair."""
 
+import functools
 import itertools
 import math
 
@@ -100,12 +101,20 @@ def test_node_purity_of_a_star_is_that_of_its_root():
   assert (found.num_used, found.perplexity) == (1, 1)
 
 
+SAMPLED = functools.partial(dendrogram_purity, TREE, [0, 0, 1, 1], max_exact=1)
+
+
 @pytest.mark.parametrize(
   ('call', 'message'),
   [
     (lambda: dendrogram_purity(TREE, [0, 1, 2, 3]), 'none of the 4 classes'),
     (lambda: dendrogram_purity(TREE, [0] * 5), '1 items with children: node 4'),
     (lambda: dendrogram_purity(TREE, []), r'`labels` has shape \(0,\)'),
+    (lambda: SAMPLED(confidence=95), '`confidence` is 95'),
+    (lambda: SAMPLED(confidence='a'), "`confidence` is 'a'"),
+    (lambda: SAMPLED(num_samples=0), '`num_samples` is 0'),
+    (lambda: SAMPLED(max_exact=np.nan), '`max_exact` is nan'),
+    (lambda: SAMPLED(seed=-1), '`seed` is -1'),
     (lambda: node_purity([4, 4, 4, 4, 4], [0] * 4, TAXONOMY), '0 roots'),
   ],
 )
