@@ -7,11 +7,13 @@ writes the table's rows into README.md. Ours are the quickstart's runs
 prints; the published ones stand in docs/reproduce.md.
 """
 
-import json
+import argparse
 import pathlib
 import re
+import sys
 
-from hier_jax import paths
+from experiments import command_line
+from hier_jax import json_files, paths
 from hier_jax.errors import UserError
 from hier_jax.training.report import runs, summary
 
@@ -141,13 +143,25 @@ def replaced(readme, lines):
   return head + '\n'.join(lines) + '\n' + rest
 
 
-def main():
-  """Writes the table."""
-  seeds = json.loads(QUICKSTART.read_text('utf-8'))['seeds']
+def main(arguments: list[str] | None = None) -> int:
+  """Writes the table; returns the exit code."""
+  argparse.ArgumentParser(
+    prog='python -m experiments.published',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  ).parse_args(arguments)
+  return command_line.run(_write)
+
+
+def _write():
+  wanted = 'what `python -m experiments.study.quickstart` writes'
+  seeds = json_files.read_object(QUICKSTART, wanted).get('seeds')
+  if not seeds:
+    raise UserError(f'{QUICKSTART} has no seeds; expected {wanted}')
   lines = rows(seeds, REPRODUCE.read_text('utf-8'))
   paths.write_text(README, replaced(README.read_text('utf-8'), lines))
   print('\n'.join(lines))
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(main())

@@ -13,7 +13,8 @@ import importlib.metadata
 import pathlib
 import sys
 
-from experiments.icons import build, sources
+from experiments import command_line
+from experiments.icons import build, render, sources
 from hier_jax import paths
 from hier_jax.errors import UserError
 
@@ -21,12 +22,7 @@ from hier_jax.errors import UserError
 def main(arguments: list[str] | None = None) -> int:
   """Runs a command; returns the exit code."""
   args = _parser().parse_args(arguments)
-  try:
-    args.command(args)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  return command_line.run(lambda: args.command(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,9 +33,9 @@ def _parser() -> argparse.ArgumentParser:
   )
   commands = parser.add_subparsers(required=True)
   made = commands.add_parser('build', help='fetches, draws and writes')
-  made.add_argument('--out', type=pathlib.Path, required=True)
+  made.add_argument('--out', type=command_line.path, required=True)
   made.add_argument(
-    '--sources', type=pathlib.Path, default=pathlib.Path('build/icons'),
+    '--sources', type=command_line.path, default=pathlib.Path('build/icons'),
     help='where the archives of the packages are kept (%(default)s)',
   )  # fmt: skip
   made.set_defaults(command=_build)
@@ -48,8 +44,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(args: argparse.Namespace):
   out = paths.check_output(args.out, inputs=[args.sources], folder=True)
+  paths.check_output(args.sources, folder=True)
   if out.exists() and any(out.iterdir()):
     raise UserError(f'output {out} holds files; name a new or an empty folder')
+  render.check()
   packages = sources.ICONS, sources.WORDNET
   icons, nouns = (sources.fetch(p, args.sources) for p in packages)
   wordnet = sources.wordnet(nouns)

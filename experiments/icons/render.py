@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import types
 
 import numpy as np
 from PIL import Image
 
 from hier_jax.errors import UserError
 
-__all__ = ['draw', 'png', 'signature']
+__all__ = ['check', 'draw', 'png', 'signature']
 
 # Pixels a side that are drawn, twice what is kept, so that edges blend.
 _DRAWN = 128
@@ -36,14 +37,9 @@ def draw(svg: str, size: int) -> np.ndarray | None:
     nothing is drawn.
 
   Raises:
-    UserError: the package resvg_py is missing.
+    UserError: as `check`.
   """
-  try:
-    import resvg_py
-  except ImportError as error:
-    raise UserError(
-      "drawing icons needs the package resvg_py: pip install 'hier_jax[icons]'"
-    ) from error
+  resvg_py = check()
   try:
     data = resvg_py.svg_to_bytes(
       svg_string=svg,
@@ -64,6 +60,21 @@ def draw(svg: str, size: int) -> np.ndarray | None:
   found = np.asarray(square.resize((size, size), Image.Resampling.BOX))
   grey = (found == found[..., :1]).all()
   return found[..., 0] if grey else found
+
+
+def check() -> types.ModuleType:
+  """The package that draws.
+
+  Raises:
+    UserError: it is missing.
+  """
+  try:
+    import resvg_py
+  except ImportError as error:
+    raise UserError(
+      "drawing icons needs the package resvg_py: pip install 'hier_jax[icons]'"
+    ) from error
+  return resvg_py
 
 
 def png(image: np.ndarray) -> bytes:

@@ -69,11 +69,11 @@ def fetch(package: Package, folder: pathlib.Path) -> pathlib.Path:
   if not path.exists():
     with paths.writing(folder):
       folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-      _pack(package, temporary)
-      found = pathlib.Path(temporary, package.file)
-      _check(package, found)
-      found.replace(path)
+      with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        _pack(package, temporary)
+        found = pathlib.Path(temporary, package.file)
+        _check(package, found)
+        found.replace(path)
   _check(package, path)
   return path
 
@@ -122,8 +122,14 @@ def _pack(package: Package, folder: str):
 
 
 def _check(package: Package, path: pathlib.Path):
-  with path.open('rb') as file:
-    found = hashlib.file_digest(file, 'sha512').hexdigest()
+  try:
+    with path.open('rb') as file:
+      found = hashlib.file_digest(file, 'sha512').hexdigest()
+  except OSError as error:
+    raise UserError(
+      f'{path} cannot be read ({error.strerror}); expected the archive of'
+      f' {package.name} {package.version}: remove it, and it is fetched anew'
+    ) from error
   if found != package.sha512:
     raise UserError(
       f'{path} has SHA-512 {found[:12]}..., expected {package.sha512[:12]}...'

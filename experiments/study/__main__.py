@@ -27,6 +27,7 @@ import time
 # One process a core; NPROC is read when JAX starts.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+from experiments import command_line
 from experiments.study import (
   added,
   arms,
@@ -39,7 +40,6 @@ from experiments.study import (
   search,
   weights,
 )
-from hier_jax.errors import UserError
 
 HERE = pathlib.Path(__file__).parent
 CACHE = pathlib.Path('runs/study/features.npz')
@@ -48,12 +48,7 @@ CACHE = pathlib.Path('runs/study/features.npz')
 def main(arguments: list[str] | None = None) -> int:
   """Runs a command; returns the exit code."""
   args = _parser().parse_args(arguments)
-  try:
-    args.command(args)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  return command_line.run(lambda: args.command(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,14 +59,16 @@ def _parser() -> argparse.ArgumentParser:
   )
   commands = parser.add_subparsers(required=True)
   made = commands.add_parser('weights', help='out of an ONNX file')
-  made.add_argument('source', type=pathlib.Path, help='vit_s_focus.onnx')
-  made.add_argument('target', type=pathlib.Path, help='a .safetensors file')
+  made.add_argument('source', type=command_line.path, help='vit_s_focus.onnx')
+  made.add_argument(
+    'target', type=command_line.path, help='a .safetensors file'
+  )
   made.set_defaults(command=lambda a: weights.convert(a.source, a.target))
   made = commands.add_parser('features', help='frozen features of the images')
-  made.add_argument('--weights', type=pathlib.Path, required=True)
-  made.add_argument('--features', type=pathlib.Path, default=CACHE)
+  made.add_argument('--weights', type=command_line.path, required=True)
+  made.add_argument('--features', type=command_line.path, default=CACHE)
   made.add_argument(
-    '--icons', type=pathlib.Path, metavar='DIR',
+    '--icons', type=command_line.path, metavar='DIR',
     help="what experiments.icons built, in place of Emoji's images",
   )  # fmt: skip
   made.set_defaults(
@@ -90,16 +87,22 @@ def _parser() -> argparse.ArgumentParser:
       '--arms', nargs='+', required=True, metavar='BASE+ADDED',
       help=f'BASE: {", ".join(arms.BASES)}; ADDED: {", ".join(added.ADDED)}',
     )  # fmt: skip
-    made.add_argument('--features', type=pathlib.Path, default=CACHE)
-    made.add_argument('--results', type=pathlib.Path, default=HERE / 'results')
+    made.add_argument('--features', type=command_line.path, default=CACHE)
     made.add_argument(
-      '--minutes', type=float, default=float('inf'),
+      '--results', type=command_line.path, default=HERE / 'results'
+    )
+    made.add_argument(
+      '--minutes', type=command_line.minutes, default=float('inf'),
       help='after which no further run begins',
     )  # fmt: skip
     made.set_defaults(command=command)
   made = commands.add_parser('report', help='RESULTS.md of the lines alone')
-  made.add_argument('--results', type=pathlib.Path, default=HERE / 'results')
-  made.add_argument('--out', type=pathlib.Path, default=HERE / 'RESULTS.md')
+  made.add_argument(
+    '--results', type=command_line.path, default=HERE / 'results'
+  )
+  made.add_argument(
+    '--out', type=command_line.path, default=HERE / 'RESULTS.md'
+  )
   made.set_defaults(command=lambda a: report.write(a.results, a.out))
   return parser
 
@@ -144,6 +147,7 @@ class _Session:
       if self._runner is None:
         runner.share_programs()
         self._runner = runner.Runner(self._data())
+      lines.check_same(self._runner.about)
       line = lines.add(job, self._runner.run(job, ranking))
       print(_told(line), flush=True)
     return True

@@ -6,6 +6,7 @@ import hashlib
 import json
 import pathlib
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -133,13 +134,36 @@ def read(path: pathlib.Path) -> Features:
       names = 'x', 'labels', 'subgroup', 'about', *tests
       held = {name: npz_files.read_array(archive, name) for name in names}
     about = json_files.parse(str(held['about']))
-  except (OSError, ValueError, KeyError) as error:
+    test = {name.removeprefix(_TEST): held[name] for name in tests}
+    found = Features(held['x'], held['labels'], held['subgroup'], test, about)
+    _check(found)
+  except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
     raise UserError(
       f'{path} holds no features ({error}); make it with `python -m '
       'experiments.study features --weights FILE`'
     ) from error
-  test = {name.removeprefix(_TEST): held[name] for name in tests}
-  return Features(held['x'], held['labels'], held['subgroup'], test, about)
+  return found
+
+
+def _check(found: Features):
+  """Checks that arrays fit each other.
+
+  Raises:
+    ValueError: they do not.
+  """
+  n, classes = len(found.labels), len(found.subgroup)
+  if found.x.ndim != 2 or len(found.x) != n or found.x.shape[1] % len(PARTS):
+    raise ValueError(f'x has shape {found.x.shape}, of {n} labels')
+  if not np.isfinite(found.x).all():
+    raise ValueError('x holds NaN or Inf')
+  if not np.array_equal(np.unique(found.labels), np.arange(classes)):
+    raise ValueError(f'labels are not of all {classes} classes')
+  for name, test in found.test.items():
+    if test.shape != (classes,) or test.dtype != bool:
+      raise ValueError(f'test_{name} is no bool of {classes} classes')
+  for name in 'features_sha256', 'weights_sha256':
+    if not isinstance(found.about, dict) or name not in found.about:
+      raise ValueError(f'about lacks {name}')
 
 
 def _features(model, variables, pixels):

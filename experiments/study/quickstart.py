@@ -15,6 +15,7 @@ left out, so that a search goes on where it stopped.
 made from; `rows` makes its lines.
 """
 
+import argparse
 import contextlib
 import json
 import pathlib
@@ -24,8 +25,9 @@ from unittest import mock
 
 import jax
 
+from experiments import command_line
 from experiments.benchmarks.common import engine, report
-from hier_jax import paths
+from hier_jax import json_files, paths
 from hier_jax.data import transforms
 from hier_jax.errors import UserError
 from hier_jax.evaluation.retrieval import metrics as retrieval
@@ -197,21 +199,60 @@ def rows(found):
   ]
 
 
-def main(arguments):
-  """Runs what the arguments name, 'search' or 'results', on a file."""
-  verb, place = arguments
-  place = pathlib.Path(place)
-  if verb == 'search':
-    program_cache.keep_programs()
-    lines = place.read_text().splitlines()
-    search(json.loads(line) for line in lines if line.strip())
-  elif verb == 'results':
-    found = gather(place)
-    paths.write_text(RESULTS, json.dumps(found, indent=2) + '\n')
-    print('\n'.join(rows(found)))
-  else:
-    raise UserError(f'{verb!r} is neither search nor results')
+def main(arguments: list[str] | None = None) -> int:
+  """Runs 'search' or 'results' on a place; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    prog='python -m experiments.study.quickstart',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('verb', choices=['search', 'results'])
+  parser.add_argument(
+    'place', type=command_line.path, help='TRIALS.jsonl, or RUNS'
+  )
+  args = parser.parse_args(arguments)
+  command = {'search': _search, 'results': _results}[args.verb]
+  return command_line.run(lambda: command(args.place))
+
+
+def _search(place):
+  found = trials(place)
+  program_cache.keep_programs()
+  search(found)
+
+
+def _results(place):
+  found = gather(place)
+  paths.write_text(RESULTS, json.dumps(found, indent=2) + '\n')
+  print('\n'.join(rows(found)))
+
+
+def trials(path: pathlib.Path) -> list[dict]:
+  """The trials of a file, one a line.
+
+  Raises:
+    UserError: it cannot be read, or a line is no JSON object.
+  """
+  try:
+    lines = path.read_text('utf-8').splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'{path} cannot be read ({error})') from error
+  found = []
+  for number, line in enumerate(lines, 1):
+    if not line.strip():
+      continue
+    try:
+      trial = json_files.parse(line)
+    except ValueError as error:
+      trial = error
+    if not isinstance(trial, dict):
+      raise UserError(
+        f'line {number} of {path} is {line[:80]!r}; expected a JSON object, the'
+        ' settings of a trial'
+      )
+    found.append(trial)
+  return found
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  sys.exit(main())

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from experiments.study import metrics
 from hier_jax import json_files, paths
 from hier_jax.errors import UserError
 
-__all__ = ['Job', 'Lines', 'ints', 'read']
+__all__ = ['Job', 'Lines', 'by_job', 'ints', 'read']
 
 # A per-class value is kept in ten-thousandths.
 SCALE = 10_000
@@ -72,15 +74,34 @@ class Lines:
       UserError: the file cannot be read or written, or holds other things.
     """
     self.path = paths.check_output(path, suffixes=['.jsonl'])
-    self.found = {Job.of_line(line): line for line in read([self.path])}
+    self.found = by_job(read([self.path]))
+
+  def check_same(self, about: Mapping):
+    """Checks that the runs that are there had the data of those to come.
+
+    Args:
+      about: what new lines say of the data, 'features' and 'weights'.
+
+    Raises:
+      UserError: they had other features or weights.
+    """
+    for name in 'features', 'weights':
+      if others := {v[name] for v in self.found.values()} - {about[name]}:
+        raise UserError(
+          f'{self.path} holds runs with the {name} {min(others)}, and these'
+          f' have {about[name]}, which cannot be compared: give the file of'
+          ' --features that they had, or another folder with --results'
+        )
 
   def add(self, job: Job, outcome: Mapping) -> dict:
     """Appends a line at once, whole or, after a crash, in a part that is cut.
 
     Raises:
+      UserError: it is not what `read` takes.
       WriteError: the file cannot be written.
     """
     line = {**dataclasses.asdict(job), 'point': dict(job.point), **outcome}
+    _check_metrics(line)
     text = json.dumps(line, separators=(',', ':')) + '\n'
     with paths.writing(self.path):
       self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,24 +119,67 @@ def read(files: Iterable[pathlib.Path]) -> list[dict]:
   """The lines of some files; one that a crash has cut off is left out.
 
   Raises:
-    UserError: a line that is none of a run.
+    UserError: a file cannot be read, or a line is none of a run.
   """
   found = []
   for path in files:
-    if not path.exists():
+    try:
+      data = path.read_bytes()
+    except FileNotFoundError:
       continue
-    data = path.read_bytes()
+    except OSError as error:
+      raise UserError(
+        f'{path} cannot be read ({error.strerror}); expected lines of runs:'
+        ' move it away, or make it readable'
+      ) from error
     for number, text in enumerate(data[: _whole(data)].splitlines(), 1):
       try:
         line = json_files.parse(text)
         Job.of_line(line)
+        _check_metrics(line)
       except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = error if isinstance(error, UserError) else repr(error)
         raise UserError(
-          f'line {number} of {path} is none of a run ({error!r}); expected what'
+          f'line {number} of {path} is none of a run ({why}); expected what'
           ' `python -m experiments.study search` writes: restore the file'
         ) from error
       found.append(line)
   return found
+
+
+def by_job(lines: Iterable[dict]) -> dict[Job, dict]:
+  """Job -> line.
+
+  Raises:
+    UserError: two lines of a job have other metrics.
+  """
+  found: dict[Job, dict] = {}
+  for line in lines:
+    job = Job.of_line(line)
+    before = found.setdefault(job, line)
+    if before['metrics'] != line['metrics']:
+      raise UserError(
+        f'{job.arm} of split {job.split}, regime {job.regime}, fold {job.fold},'
+        f' seed {job.seed}, {dict(job.point)} has two lines of other metrics;'
+        ' expected one: remove one of them'
+      )
+  return found
+
+
+def _check_metrics(line: Mapping):
+  """Checks that a line can be selected by: NaN is neither more nor less.
+
+  Raises:
+    UserError: a primary metric is no number.
+  """
+  rankings = line['metrics']
+  if not rankings:
+    raise UserError('it has no metrics')
+  for ranking, values in rankings.items():
+    for name in metrics.PRIMARY:
+      value = values[name]
+      if not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f'{name} by {ranking} is {value!r}, no number')
 
 
 def ints(values: np.ndarray) -> list[int | None]:

@@ -21,7 +21,6 @@ from experiments.study import (
 )
 from experiments.study.comparisons import Comparison, Group, Lines
 from experiments.study.metrics import KIN, PRIMARY
-from experiments.study.records import Job
 from hier_jax import paths
 from hier_jax.errors import UserError
 
@@ -65,7 +64,7 @@ def write(results: pathlib.Path, out: pathlib.Path):
   """
   files = sorted(results.glob('*.jsonl'))
   out = paths.check_output(out, inputs=files, suffixes=['.md'])
-  lines = {Job.of_line(line): line for line in records.read(files)}
+  lines = records.by_job(records.read(files))
   if not lines:
     raise UserError(
       f'{results} holds no runs; make some with `python -m experiments.study'

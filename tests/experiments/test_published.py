@@ -70,6 +70,16 @@ def test_table_takes_the_place_of_the_old_one():
     published.replaced('a\n', [])
 
 
+def test_results_that_are_broken_are_told(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(published, 'README', tmp_path / 'README.md')
+  monkeypatch.setattr(published, 'QUICKSTART', tmp_path / 'quickstart.json')
+  for text, why in (('{"seeds"', 'is no JSON'), ('{}', 'has no seeds')):
+    published.QUICKSTART.write_text(text)
+    assert published.main([]) == 2
+    assert why in capsys.readouterr().err
+  assert not published.README.exists()
+
+
 def test_readme_has_what_was_measured_and_published():
   readme = published.README.read_text()
   found = json.loads(published.QUICKSTART.read_text())['seeds']

@@ -9,10 +9,10 @@ is left out where that is missing.
 import argparse
 import datetime
 import json
-import pathlib
 
 import jax
 
+from experiments import command_line
 from experiments.benchmarks.accelerator import hier, retrieval, step
 from experiments.benchmarks.common import report
 
@@ -33,7 +33,7 @@ def main():
     '--only', nargs='+', help='measure these parts of a question alone'
   )
   parser.add_argument(
-    '--out', type=pathlib.Path, help='folder for QUESTION.json'
+    '--out', type=command_line.path, help='folder for QUESTION.json'
   )
   args = parser.parse_args()
   for name in args.questions:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import jax
 
 import hier_jax
+from experiments import command_line
 from hier_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -148,7 +149,7 @@ def parser(
   )
   made.add_argument(
     '--out',
-    type=pathlib.Path,
+    type=command_line.path,
     default=RESULTS / page,
     help='the page between whose marks the tables go',
   )

@@ -5,12 +5,12 @@ Writes the tables of docs/accuracy.md, where the measures are described.
 
 import argparse
 import itertools
-import pathlib
 import sys
 
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import command_line
 from experiments.benchmarks.common import libraries, report
 from experiments.benchmarks.geometry import ball
 from hier_jax.errors import UserError
@@ -186,7 +186,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument(
     '--out',
-    type=pathlib.Path,
+    type=command_line.path,
     default=report.ROOT / 'docs' / 'accuracy.md',
     help='the page between whose marks the tables go',
   )

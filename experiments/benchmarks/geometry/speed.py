@@ -5,13 +5,13 @@ points (HIER's batch and proxies), compiled, every contender in turn.
 """
 
 import argparse
-import pathlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import command_line
 from experiments.benchmarks.common import libraries, report, timing
 from experiments.benchmarks.geometry import ball
 from hier_jax.poincare import _pairwise
@@ -109,7 +109,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument(
     '--out',
-    type=pathlib.Path,
+    type=command_line.path,
     default=report.RESULTS / 'geometry_speed.md',
   )
   parser.add_argument('--dimensions', type=int, nargs='+', default=(128, 512))

@@ -7,11 +7,11 @@ and contenders take turns: a busy machine hits them all alike.
 import argparse
 import collections
 import json
-import pathlib
 import statistics
 import subprocess
 import sys
 
+from experiments import command_line
 from experiments.benchmarks.common import report, timing
 
 _PACKAGES = (
@@ -135,7 +135,7 @@ def main():
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument(
-    '--out', type=pathlib.Path, default=report.RESULTS / 'retrieval.md'
+    '--out', type=command_line.path, default=report.RESULTS / 'retrieval.md'
   )
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument(

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import command_line
 from experiments.benchmarks.common import engine, report
 from hier_jax.training.distributed import mapping
 from hier_jax.training.logs import records
@@ -328,7 +329,7 @@ def main():
   parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
   parser.add_argument('--epochs', type=int, default=2, help='of a run')
   parser.add_argument(
-    '--runs', type=pathlib.Path, help='keeps the runs there, or goes on'
+    '--runs', type=command_line.path, help='keeps the runs there, or goes on'
   )
   args = parser.parse_args()
   if args.quick:

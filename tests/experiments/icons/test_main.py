@@ -1,5 +1,8 @@
 import importlib.metadata
 import json
+import pathlib
+import sys
+import types
 
 import pytest
 
@@ -25,6 +28,7 @@ def options(tmp_path, monkeypatch):
   monkeypatch.setattr(sources, 'ICONS', found[0])
   monkeypatch.setattr(sources, 'WORDNET', found[1])
   monkeypatch.setattr(build, 'LEAST_IMAGES', 3)
+  monkeypatch.setitem(sys.modules, 'resvg_py', types.ModuleType('resvg_py'))
   monkeypatch.setattr(build, 'senses', lambda: {})
   monkeypatch.setattr(tree, 'SUBGROUP', 2)
   monkeypatch.setattr(tree, 'GROUP', 2)
@@ -59,3 +63,23 @@ def test_nothing_is_written_over(options, tmp_path, capsys):
   assert icons.main(options) == 2
   assert 'holds files' in capsys.readouterr().err
   assert [p.name for p in (tmp_path / 'out').iterdir()] == ['mine.txt']
+
+
+def test_the_package_that_draws_is_asked_for_first(
+  options, monkeypatch, tmp_path, capsys
+):
+  monkeypatch.setitem(sys.modules, 'resvg_py', None)
+  monkeypatch.setattr(sources, 'fetch', lambda *_: 1 / 0)
+  assert icons.main(options) == 2
+  assert "pip install 'hier_jax[icons]'" in capsys.readouterr().err
+
+
+def test_the_folder_of_sources_is_checked_first(options, monkeypatch, capsys):
+  kept = options[2]
+  options[2] = f'{kept}/bad'
+  (pathlib.Path(kept) / 'bad').write_text('')
+  monkeypatch.setattr(sources, 'fetch', lambda *_: 1 / 0)
+  assert icons.main(options) == 2
+  assert 'bad is a file; expected the path of a folder' in (
+    capsys.readouterr().err
+  )

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import json
 
 import jax
 import numpy as np
@@ -129,6 +130,38 @@ def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'features.npz'
   with pytest.raises(UserError, match='holds no features'):
     features.read(path)
+  for data in b'', b'PK\x03\x04' + bytes(90):
+    path.write_bytes(data)
+    with pytest.raises(UserError, match='holds no features'):
+      features.read(path)
   np.savez(path, x=np.zeros(3))
   with pytest.raises(UserError, match='holds no features'):
     features.read(path)
+
+
+@pytest.mark.parametrize(
+  ('changed', 'why'),
+  [
+    ({'x': np.full((4, 8), np.nan)}, 'x holds NaN'),
+    ({'x': np.zeros((3, 8))}, 'of 4 labels'),
+    ({'x': np.zeros((4, 7))}, 'x has shape'),
+    ({'labels': [0, 0, 0, 0]}, 'labels are not of all 2 classes'),
+    ({'test_B': [True]}, 'test_B is no bool of 2 classes'),
+    ({'about': np.array('[]')}, 'about lacks features_sha256'),
+    ({'about': np.array('{')}, 'holds no features'),
+  ],
+)
+def test_features_that_do_not_fit_are_refused(tmp_path, changed, why):
+  about = json.dumps({'features_sha256': 'f', 'weights_sha256': 'w'})
+  whole = {
+    'x': np.zeros((4, 8)),
+    'labels': [0, 0, 1, 1],
+    'subgroup': [0, 0],
+    'test_B': [True, False],
+    'about': np.array(about),
+  }
+  np.savez(tmp_path / 'a.npz', **whole)
+  assert features.read(tmp_path / 'a.npz').x.shape == (4, 8)
+  np.savez(tmp_path / 'b.npz', **(whole | changed))
+  with pytest.raises(UserError, match=why):
+    features.read(tmp_path / 'b.npz')

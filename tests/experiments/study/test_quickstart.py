@@ -114,9 +114,10 @@ def test_folder_without_runs_is_refused(tmp_path):
     quickstart.gather(tmp_path)
 
 
-def test_unknown_verb_is_refused():
-  with pytest.raises(UserError, match="'tune' is neither search nor results"):
+def test_unknown_verb_is_refused(capsys):
+  with pytest.raises(SystemExit):
     quickstart.main(['tune', 'file'])
+  assert "'tune' (choose from" in capsys.readouterr().err
 
 
 def test_readme_shows_the_results():
@@ -124,3 +125,13 @@ def test_readme_shows_the_results():
   text = (places.ROOT / 'README.md').read_text()
   for row in quickstart.rows(found):
     assert f'\n{row}\n' in text
+
+
+@pytest.mark.parametrize('line', ['{"a":', '[1]', '3'])
+def test_broken_trials_are_named(line, tmp_path, capsys):
+  path = tmp_path / 'trials.jsonl'
+  path.write_text('{}\n\n' + line + '\n')
+  assert quickstart.main(['search', str(path)]) == 2
+  assert f'line 3 of {path} is' in capsys.readouterr().err
+  assert quickstart.main(['search', str(tmp_path / 'gone')]) == 2
+  assert 'cannot be read' in capsys.readouterr().err

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,56 @@ def test_values_keep_four_digits():
   values = np.array([0.0, 0.12345, np.nan, 1.0])
   back = records.floats(records.ints(values))
   np.testing.assert_allclose(back, values, atol=5e-5)
+
+
+@pytest.mark.parametrize(
+  ('metrics', 'why'),
+  [
+    ({}, 'it has no metrics'),
+    ({'cosine': {'map@r': float('nan'), 'map_subgroup': 1}}, 'is nan, no num'),
+    ({'cosine': {'map@r': 'x', 'map_subgroup': 1}}, "is 'x', no number"),
+    ({'cosine': {'map@r': 0.5}}, 'map_subgroup'),
+    (None, 'it has no metrics'),
+  ],
+)
+def test_a_line_that_nothing_can_be_selected_by_is_refused(
+  tmp_path, metrics, why
+):
+  path = tmp_path / 'a.jsonl'
+  lines = records.Lines(path)
+  lines.add(job(), small_study.outcome(0.5))
+  line = path.read_bytes().splitlines()[0]
+  line = json.loads(line) | {'metrics': metrics}
+  with path.open('a') as file:
+    file.write(json.dumps(line) + '\n')
+  with pytest.raises(UserError, match=rf'line 2 of .* is none of a run.*{why}'):
+    records.Lines(path)
+  if metrics and len(metrics['cosine']) > 1:
+    with pytest.raises(UserError, match=why):
+      lines.add(job(1), small_study.outcome(0.5, metrics=metrics))
+
+
+def test_two_lines_of_a_job_must_agree(tmp_path):
+  path = tmp_path / 'a.jsonl'
+  lines = records.Lines(path)
+  lines.add(job(), small_study.outcome(0.5))
+  lines.add(job(), small_study.outcome(0.5, cpu_s=7.0))
+  assert list(records.Lines(path).found) == [job()]
+  lines.add(job(), small_study.outcome(0.75))
+  with pytest.raises(UserError, match=r'sup_con\+alone .* two lines of'):
+    records.Lines(path)
+
+
+def test_a_folder_in_the_place_of_lines_is_told(tmp_path):
+  (tmp_path / 'a.jsonl').mkdir()
+  with pytest.raises(UserError, match=r'a\.jsonl cannot be read'):
+    records.read([tmp_path / 'a.jsonl'])
+
+
+def test_lines_of_other_features_are_not_gone_on_with(tmp_path):
+  lines = records.Lines(tmp_path / 'a.jsonl')
+  lines.check_same({'features': 'g', 'weights': 'w'})
+  lines.add(job(), small_study.outcome(0.5))
+  lines.check_same({'features': 'f', 'weights': 'w'})
+  with pytest.raises(UserError, match='features f, and these have g, which'):
+    lines.check_same({'features': 'g', 'weights': 'w'})
