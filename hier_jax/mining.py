@@ -8,7 +8,8 @@ triplet that does not exist has weight 0.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import operator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,28 @@ class Triplets(NamedTuple):
   positive: Integer[Array, ' T']
   negative: Integer[Array, ' T']
   weight: Float[Array, ' T']
+
+
+def integer(name: str, value: Any) -> int:
+  """A static option as a Python int above 0.
+
+  Args:
+    name: of the option.
+    value: what was given.
+
+  Raises:
+    ValueError: it is no such integer, or it is traced.
+  """
+  try:
+    number = operator.index(value)
+  except TypeError:
+    number = 0
+  if number < 1:
+    raise ValueError(
+      f'{name} is {value!r}, expected a Python integer above 0: it sizes'
+      ' arrays, so that it cannot be traced'
+    )
+  return number
 
 
 def reciprocal_neighbors(
@@ -60,7 +83,8 @@ def reciprocal_neighbors(
     count: int32 `[m]`, how many neighbors each row has.
 
   Raises:
-    ValueError: for k outside 1..n, or a similarity that is no matrix.
+    ValueError: for k that is no integer in 1..n, or a similarity that is no
+      matrix.
 
   Example:
     >>> import jax.numpy as jnp
@@ -75,7 +99,8 @@ def reciprocal_neighbors(
       f'similarity has shape {jnp.shape(similarity)}, expected [m, n]'
     )
   m, n = similarity.shape
-  if not 1 <= k <= n:
+  k = integer('k', k)
+  if k > n:
     raise ValueError(
       f'k = {k} nearest neighbors asked of {n} rows: k must be in 1..{n}'
     )
@@ -136,7 +161,8 @@ def sample_triplets(
     `Triplets` of T = m t places; the triplets of one anchor are adjacent.
 
   Raises:
-    ValueError: for neighbors and count of other shapes.
+    ValueError: for neighbors and count of other shapes, or per_anchor that is
+      no integer above 0.
 
   Example:
     >>> import jax
@@ -178,6 +204,7 @@ def draw_triplets(
   Returns:
     `Triplets` of m t places.
   """
+  per_anchor = integer('per_anchor', per_anchor)
   m = count.shape[0]
   row, n = row[:, None], jnp.broadcast_to(jnp.int32(n), (m,))[:, None]
   excluded = neighbors

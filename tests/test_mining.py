@@ -1,5 +1,7 @@
 """Reciprocal neighbors and the triplets drawn from them."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -157,6 +159,21 @@ def test_rows_spread_over_devices_draw_the_same(devices):
 def test_k_out_of_range_is_named():
   with pytest.raises(ValueError, match=r'k = 6 .* 5 rows'):
     mining.reciprocal_neighbors(LINE, 6)
+  for k in (0, -1, 2.5, None):
+    with pytest.raises(
+      ValueError, match=f'k is {k}, expected a Python'
+    ):
+      mining.reciprocal_neighbors(LINE, k)
+
+
+def test_number_of_triplets_is_an_integer_above_0():
+  neighbors, count = mining.reciprocal_neighbors(LINE, 2)
+  draw = functools.partial(
+    mining.sample_triplets, jax.random.key(0), neighbors, count, 5
+  )
+  for wrong in (0, 2.5):
+    with pytest.raises(ValueError, match=f'per_anchor is {wrong}, expected'):
+      draw(per_anchor=wrong)
 
 
 def test_wrong_shapes_are_named():

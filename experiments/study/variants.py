@@ -1,10 +1,10 @@
 """HIER*: HIER with switches, and the plain triplet loss on HIER's triplets.
 
-With all switches off `hier_star` is `losses.hier`: the same triplets, the same
-picks. VARIANTS.md beside this file lists the switches, their formulas and
-sources. Numbers may be traced, so that a search over them compiles once; a
-switch that is the Python number 0 costs nothing. k is traced where `k_max` is
-given.
+With all switches off `hier_star` is `losses.hier` with all proxies as anchors:
+the same triplets, the same picks. VARIANTS.md beside this file lists the
+switches, their formulas and sources. Numbers may be traced, so that a search
+over them compiles once; a switch that is the Python number 0 costs nothing. k
+is traced where `k_max` is given.
 """
 
 from __future__ import annotations
@@ -204,9 +204,11 @@ def hier_star(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """HIER with switches: `losses.hier` where all of them are off.
 
-  The triplets are always those that `losses.hier` draws of the key. So are the
-  picks where the library makes them; with softplus, barred, noisy soft or
-  balanced picks the noise is another.
+  All proxies are anchors, as by `proxy_anchors=P` of `losses.hier`, which draws
+  some of more than 512. Of equal similarities, the same triplets are drawn with
+  a key, whatever the other switches are. Picks are the same too where the
+  library makes them; softplus, barred, noisy soft and balanced picks have other
+  noise.
 
   Args:
     key: PRNG key.

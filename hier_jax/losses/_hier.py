@@ -16,7 +16,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
-from hier_jax import numerics, poincare
+from hier_jax import mining, numerics, poincare
 from hier_jax.losses import (
   _checks,
   _hier_drawn,
@@ -162,14 +162,14 @@ def hier(
 
   If there are many proxies, N of them are drawn as anchors, without replacement
   and the same ones on all devices. Their neighbors are still the exact ones
-  among all proxies; their negatives come from N other proxies, drawn
-  separately. Loss and gradient therefore have the same expectation as with all
-  proxies as anchors: every anchor is equally likely to be drawn, and so is
-  every negative. This holds for `normalize_by` 'all', which divides by the
-  number of triplets drawn, provided that there is one: with A possible anchors,
-  none is drawn with probability C(P - A, N) / C(P, N) < (1 - A / P)^N, and then
-  the proxy term is 0. 'valid' divides by a number that also depends on the
-  picks, so its expectation is off by O(1 / N), as for any ratio.
+  among all proxies; their negatives come from N proxies of another draw, which
+  may hold some of the anchors. Loss and gradient therefore have the same
+  expectation as with all proxies as anchors: every anchor is equally likely to
+  be drawn, and so is every negative. This holds for `normalize_by` 'all', which
+  divides by the number of triplets drawn, provided that there is one: with A
+  possible anchors, none is drawn with probability C(P - A, N) / C(P, N) < (1 -
+  A / P)^N, and then the proxy term is 0. 'valid' divides by a number that also
+  depends on the picks, so its expectation is off by O(1 / N), as for any ratio.
 
   Args:
     key: PRNG key; the same on all devices.
@@ -181,7 +181,7 @@ def hier(
     c: curvature of the ball; 0 for Euclidean distances, None for cosine
       distances on the unit sphere.
     clip_radius: length to which the proxies are clipped, as in the embedding
-      head; None for no clip.
+      head; None for no clip. Unused where c is None.
     temperature: temperature of the LCA picks (tau of the paper); may be traced,
       to anneal it.
     margin: margin of the hinges; may be traced.
@@ -213,13 +213,15 @@ def hier(
       follows is over the drawn ones.
     - 'no_neighbors': share of nodes without any reciprocal neighbor.
     - 'radius': mean norm of the nodes.
-    - 'clipped': share of nodes on the clip sphere; left out without a clip.
+    - 'clipped': share of nodes on the clip sphere; left out without a clip, and
+      where c is None.
     - 'data/same_class': share of positives of their anchor's class.
 
   Raises:
-    ValueError: for an unknown option, k beyond the batch or the proxies,
-      `exclude_self_lca` of fewer than four proxies, or `proxy_anchors` of which
-      there are no more than k.
+    ValueError: for an unknown option, a number that is no integer above 0 where
+      one is expected, k beyond the batch or the proxies, `exclude_self_lca` of
+      fewer than four proxies, or `proxy_anchors` of which there are no more
+      than k.
 
   Example:
     >>> import jax
@@ -237,6 +239,10 @@ def hier(
       f'exclude_self_lca leaves no ancestor among {hier_proxies.shape[0]}'
       ' proxies: at least 4 are needed'
     )
+  k = mining.integer('k', k)
+  triplets_per_anchor = mining.integer(
+    'triplets_per_anchor', triplets_per_anchor
+  )
   anchors = _hier_drawn.number(proxy_anchors, hier_proxies.shape[0], k)
   z, labels = numerics.widened(z), jnp.asarray(labels)
   embed, distance = _geometry(c, clip_radius)

@@ -1,8 +1,8 @@
 """Proxies that are drawn as anchors, where there are many.
 
 With all P proxies as anchors, the distances of all P to all P are needed. With
-N drawn anchors and N others to draw negatives from, triplets name only these
-and some of the anchors' N k nearest. Only the distances of these rows are
+N drawn anchors, and N proxies of another draw as negatives, triplets name only
+these and some of the anchors' N k nearest. Only the distances of these rows are
 computed, so time and memory grow linearly with P.
 """
 
@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hier_jax import mining
 from hier_jax.losses import _hier_triplets, _sharding
 from hier_jax.losses._hier_triplets import places
 
 __all__ = ['Drawn', 'distances_of_rows', 'draw', 'number']
 
-# Up to so many proxies all of them are anchors; of more some are drawn.
+# Up to the first number of proxies all are anchors; of more, the second number
+# is drawn.
 _MANY, _DRAWN = 512, 256
 # Elements of the rows that are made at a time.
 _CHUNK = 2**19
@@ -26,11 +28,10 @@ _CHUNK = 2**19
 
 def number(proxy_anchors: int | None, num_proxies: int, k: int) -> int:
   """How many of the proxies are anchors; the arguments are `losses.hier`'s."""
-  drawn = proxy_anchors
-  if drawn is None:
+  if proxy_anchors is None:
     drawn = _MANY if num_proxies <= _MANY else _DRAWN
-  if drawn < 1:
-    raise ValueError(f'proxy_anchors is {drawn}, must be above 0, or None')
+  else:
+    drawn = mining.integer('proxy_anchors', proxy_anchors)
   if drawn >= num_proxies:
     return num_proxies
   if drawn <= k:
@@ -48,8 +49,8 @@ class Drawn(NamedTuple):
   Attributes:
     term: `_hier_triplets.Term` of the anchors.
     mined: `_hier_triplets.Mined` of this device's share of the anchors.
-    proxies: int32 `[R]`, those of the rows: those that negatives are drawn
-      from, the anchors, those that are needed besides, and P for no proxy.
+    proxies: int32 `[R]`, the proxy of each row: first what negatives are drawn
+      from, then the anchors, then what else is needed, and P for no proxy.
     dist: `[R, P]`, distances of these proxies to all; of P, zeros.
   """
 

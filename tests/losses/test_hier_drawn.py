@@ -192,3 +192,20 @@ def test_of_many_proxies_some_are_anchors():
   for wrong, match in ((0, 'proxy_anchors is 0'), (20, '20 of 4096')):
     with pytest.raises(ValueError, match=match):
       number(wrong, 4096)
+
+
+@pytest.mark.parametrize('name', ['proxy_anchors', 'k', 'triplets_per_anchor'])
+@pytest.mark.parametrize('wrong', [2.5, '8', float('nan'), 0, -1, None])
+def test_numbers_that_are_no_integers_are_refused(name, wrong):
+  if (name, wrong) == ('proxy_anchors', None):
+    return
+  z, labels = jnp.zeros((8, 4)), jnp.arange(8) % 2
+  options = {'k': 4, 'proxy_anchors': 6, name: wrong}
+  call = functools.partial(losses.hier, jax.random.key(0), z, labels, **options)
+  with pytest.raises(ValueError, match=f'{name} is {wrong!r}, expected a Py'):
+    jax.eval_shape(call, jnp.ones((16, 4)))
+
+
+def test_number_of_anchors_cannot_be_traced():
+  with pytest.raises(ValueError, match='cannot be traced'):
+    jax.eval_shape(lambda n: _hier_drawn.number(n, 16, 4), 6)

@@ -52,7 +52,7 @@ def cut_tree(
     [0, 0, 1, 2]
   """
   if not isinstance(tree, Tree):
-    tree = Tree(tree)
+    tree = Tree(np.asarray(tree))
   given = {'num_clusters': num_clusters, 'height': height, 'depth': depth}
   named = [name for name, value in given.items() if value is not None]
   if len(named) != 1:
