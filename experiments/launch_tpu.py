@@ -55,7 +55,9 @@ def _parser():
   add('--max_restarts', type=int, default=10, help='after preemptions')
   add('--poll_seconds', type=float, default=15.0)
   add('--dry_run', action='store_true', help='only print the commands')
-  add('--local_processes', type=int, help='train as so many processes here')
+  add(
+    '--local_processes', type=int, help='train as this number of processes here'
+  )
   return parser
 
 

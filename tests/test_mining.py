@@ -160,9 +160,7 @@ def test_k_out_of_range_is_named():
   with pytest.raises(ValueError, match=r'k = 6 .* 5 rows'):
     mining.reciprocal_neighbors(LINE, 6)
   for k in (0, -1, 2.5, None):
-    with pytest.raises(
-      ValueError, match=f'k is {k}, expected a Python'
-    ):
+    with pytest.raises(ValueError, match=f'k is {k}, expected a Python'):
       mining.reciprocal_neighbors(LINE, k)
 
 

@@ -77,7 +77,7 @@ def run(argv, count, *, grace=45):
 
 def _print_lines(index, lines):
   for line in lines:
-    # One write a line: those of others don't come between.
+    # One write a line, so that other processes' lines don't come between.
     sys.stdout.write(f'[{index}] {line.rstrip()}\n')
     sys.stdout.flush()
 

@@ -116,7 +116,7 @@ class WordNet:
 
 
 def _lines(text: str) -> Iterator[str]:
-  """The lines but those of the license, which begin with blanks."""
+  """The lines after the license, whose lines begin with blanks."""
   return (line for line in text.splitlines() if line[:1].strip())
 
 

@@ -77,7 +77,7 @@ def part(
 
 
 def _rank(labels: np.ndarray) -> np.ndarray:
-  """Place of each row among those of its class."""
+  """Place of each row among the rows of its class."""
   order = np.argsort(labels, kind='stable')
   _, start, count = np.unique(
     labels[order], return_index=True, return_counts=True

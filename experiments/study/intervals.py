@@ -44,7 +44,7 @@ def paired_difference(
   Args:
     first: means of the classes' queries `[seeds, classes]`; NaN where those of
       a class do not count.
-    second: those of the other arm, of the same seeds and classes.
+    second: means of the other arm, of the same seeds and classes.
     counts: queries of each class `[classes]`.
     resamples: how many.
     seed: of the resamples.

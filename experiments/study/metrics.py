@@ -100,7 +100,7 @@ def of_proxies(
 ) -> dict[str, float]:
   """Metrics of the tree that hierarchical proxies make of class centroids.
 
-  Its leaves are those of `of_trees`, so that purities and LCA triplets compare.
+  It has the leaves of `of_trees`, so that purities and LCA triplets compare.
 
   Args:
     z: embeddings `[n, d]`, points of the ball.

@@ -75,7 +75,7 @@ def run(trial, clock=time.process_time):
 
   Args:
     trial: config key -> value, and 'resnet'.
-    clock: tells the seconds; the default those of all threads of the process,
+    clock: tells the seconds; by default CPU time of all threads of the process,
       which others on the machine hardly change.
 
   Returns:
@@ -177,7 +177,7 @@ def gather(folder):
 
 
 def _total(timing, share):
-  """Seconds of a run, or those of one of its parts."""
+  """Seconds of a run, or of one of its parts."""
   of = lambda record: 1 if share == 1 else record[share]
   return sum(record['seconds'] * of(record) for record in timing)
 

@@ -57,8 +57,8 @@ class Runner:
 
     Args:
       job: what is asked for.
-      ranking: by which the values of each class and the trees are kept, as
-        those of a test are; None for neither.
+      ranking: by which the values of each class and the trees are kept, as in
+        a test; None for neither.
 
     Returns:
       'metrics': ranking -> metric -> mean, 'trees', 'per_class', 'counts',

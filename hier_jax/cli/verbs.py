@@ -116,7 +116,7 @@ class Verb:
     return '\n'.join(lines)
 
   def shown_flags(self) -> list[Flag]:
-    """The verb's flags, but for those of `define_more`."""
+    """The verb's flags, without what `define_more` defines."""
     values = self._flags()
     return [Flag(name, *_parts(values[name])) for name in values]
 

@@ -241,7 +241,7 @@ def _contiguous(labels: np.ndarray) -> np.ndarray:
 def _label_names(
   names: Mapping[str, Sequence[str]], labels: np.ndarray
 ) -> dict[str, Sequence[str]]:
-  """Returns `names` with those of the classes that occur in `labels`."""
+  """Returns `names` with only the classes that occur in `labels`."""
   if 'label' not in names:
     return dict(names)
   kept = [names['label'][label] for label in np.unique(labels)]

@@ -19,7 +19,7 @@ __all__ = ['as_text', 'check_sheet', 'contact_sheet', 'describe']
 # What the metadata holds to tell data sets apart.
 _HASHES = ('digest', 'stamp', 'content')
 # What the file of a contact sheet says of itself.
-# Keys of the stored metadata -> those of the facts, where they differ.
+# Key of the stored metadata -> key of the facts, where they differ.
 _KEYS = {'licence': 'license'}
 _TITLE = 'hier_jax contact sheet'
 _ROWS = 6

@@ -74,7 +74,7 @@ def _check_same(
   place: pathlib.Path,
   source: str | os.PathLike[str] | None,
 ) -> None:
-  """Raises UserError where prepared records are not those of the source."""
+  """Raises UserError if prepared records differ from the source."""
   about = made.info.metadata['about']
   remedy = 'remove that folder to prepare it anew'
   if about['digest'] != builder.contents.digest:

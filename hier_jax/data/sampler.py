@@ -215,7 +215,7 @@ def _relatives(
   Args:
     rng: source of randomness.
     group: int [C], of each class, every value of 0 .. max occurs.
-    share: classes of a group that come before those of others.
+    share: number of classes of a group that come before other groups.
 
   Returns:
     A permutation, int64 [C].

@@ -155,7 +155,7 @@ def _checked_columns(
 def _names(
   info: tfds.core.DatasetInfo, field: str, place: pathlib.Path
 ) -> Sequence[str]:
-  """What the values of a field mean; those of 'index' count all images."""
+  """What the values of a field mean; 'index' counts all images."""
   if field == 'index':
     return range(info.splits.total_num_examples)  # type: ignore[return-value]
   feature = dict(info.features.items()).get(field)

@@ -235,7 +235,7 @@ _LABEL_KINDS = {
 
 
 def _label_kind(name: str, labels: np.ndarray) -> str:
-  """What labels are: of those of one kind it is known which are equal."""
+  """The kind of labels; labels of one kind can be compared."""
   if labels.dtype != object:
     return _LABEL_KINDS.get(labels.dtype.kind, str(labels.dtype))
   kinds = {

@@ -155,7 +155,7 @@ def _batches(
 
 
 def _grouped(views, size):
-  """Images in groups of so many that can be read, and where each ends."""
+  """Images in groups of `size` readable ones, and where each group ends."""
   seen, readable, number = [], 0, -1
   for number, view in views:
     seen.append((number, view))

@@ -42,7 +42,7 @@ def rows(
     z: embeddings.
     labels: of any integer type.
     *others: arrays `[..., d]` such as proxies.
-    ranks: of all of these in order; those of `others` are 2 by default.
+    ranks: of all of these in order; 2 for each of `others` by default.
 
   Raises:
     ValueError: for another rank, lengths that differ, labels that are no

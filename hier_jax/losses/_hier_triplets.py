@@ -119,7 +119,7 @@ class Mined(NamedTuple):
   """Neighbors of a device's m nodes, as rows.
 
   Attributes:
-    rows: int32 `[m]`, those of the nodes themselves.
+    rows: int32 `[m]`, the row of each node itself.
     neighbors: int32 `[m, k]`, ascending, as `mining.reciprocal_neighbors` has
       them.
     number: int32 `[m]`, how many each node has.

@@ -170,7 +170,7 @@ def _one_pass(dist, triplets, noise, temperature, margin, settings):
   a chunk is one matrix of the size of `dist`.
 
   Returns:
-    the sums, those of `_chunk`; and the gradients `[n, P]` of the loss and,
+    the sums that `_chunk` returns; and the gradients `[n, P]` of the loss and,
     where the settings ask for it, of the triplets whose picks differ.
   """
   num_proxies = dist.shape[1]
@@ -236,7 +236,7 @@ def _one_pass(dist, triplets, noise, temperature, margin, settings):
       margin,
       settings,
     )
-    # Many additions to one row take turns on a GPU, those of zeros too.
+    # On a GPU, additions to one row take turns, even additions of zeros.
     ijk = [jnp.where(weight > 0, node, nowhere) for node in ijk]
     added = []
     for grad, by_ijk in zip(grads, by_rows, strict=True):

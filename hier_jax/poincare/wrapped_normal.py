@@ -37,8 +37,8 @@ def sample(
     scale: standard deviations, broadcast against loc: a number, `[d]` or
       `[..., d]`.
     c: curvature, a number from 0 up, or an array `[...]`.
-    shape: shape of the independent draws; its dimensions come before those of
-      loc.
+    shape: shape of the independent draws; its dimensions come before the
+      dimensions of loc.
 
   Returns:
     Points of the ball, `[*shape, ..., d]`, the dtype of loc.

@@ -53,7 +53,7 @@ def of_tree(tree: Hierarchy) -> np.ndarray:
 
 
 def _of_items(tree, radius):
-  """Radii of the items `[n]`: those of a node fill a part of its sector."""
+  """Radii of the items `[n]`: items of a node fill a part of its sector."""
   n = len(tree.order)
   above = tree.parent[:n]
   num = np.bincount(above, minlength=len(tree.parent))[above]

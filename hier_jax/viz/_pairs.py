@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-# Of so many pairs or fewer all are listed.
+# Up to this number of pairs, all are listed.
 _LISTED = 2_000_000
 # Draws of a sample before it is taken as it is.
 _ROUNDS = 50

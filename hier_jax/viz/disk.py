@@ -33,7 +33,7 @@ THUMBNAILS = 150
 _LARGEST, _SMALLEST, _PIXELS = 0.16, 0.035, 96
 # What the figure shows beyond the disk.
 _EDGE = 1.02
-# An arc has a point every so many radians.
+# Radians between the points of an arc.
 _STEP = 0.05
 # Of more items the points of an SVG are pixels.
 _VECTORS = 20_000
@@ -150,7 +150,7 @@ def _empty(look, caption, names):
 
 
 def _edges(axes, made, places, look):
-  """Geodesics from each node to its parent, those of items thin."""
+  """Geodesics from each node to its parent, thin from items."""
   from matplotlib import patches, path
 
   n = len(made.order)

@@ -56,7 +56,7 @@ def write(
 
 
 def _some(collection, limit):
-  """The collection, or so many of its items."""
+  """The collection, or `limit` of its items, evenly spaced."""
   n = len(collection.ids)
   if n <= limit:
     return collection

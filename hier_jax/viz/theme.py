@@ -182,7 +182,7 @@ def legend(
 
 
 def columns(names: Sequence[str], width: float) -> int:
-  """Columns of a legend in a figure of so many inches."""
+  """Columns of a legend in a figure of a width in inches."""
   # Characters of a line.
   room = int(12 * width / (max(map(len, names)) + 6))
   return min(max(1, room), len(names))

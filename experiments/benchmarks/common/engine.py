@@ -92,7 +92,7 @@ class Engine:
     )
 
   def draw(self, seed=0):
-    """A batch of random images, so many of a class as the config says."""
+    """A batch of random images, with images per class as the config says."""
     images = self.batch['image']
     pixels = jax.random.bits(jax.random.key(seed), images.shape, images.dtype)
     per_class = self.config.data.images_per_class or 2
@@ -100,7 +100,7 @@ class Engine:
     return {'image': pixels, 'label': labels % self._num_classes}
 
   def compile(self, **options):
-    """The step, compiled; options are those of `mapping.compile_step`."""
+    """The step, compiled; see `mapping.compile_step` for the options."""
     options = {'by': self.config.parallel, 'specs': self.specs} | options
     return mapping.compile_step(self.step, self.state, self.batch, **options)
 

@@ -122,7 +122,7 @@ def figures_of(path: pathlib.Path) -> list[Figure]:
 
 
 def write_figures(page: pathlib.Path, figures: Iterable[Figure]):
-  """Writes figures beside a page, in the place of those of the same name."""
+  """Writes figures beside a page, over figures of the same name."""
   known = {figure.what: figure for figure in figures_of(page)}
   known |= {figure.what: figure for figure in figures}
   rows = [dataclasses.asdict(figure) for figure in known.values()]

@@ -74,7 +74,7 @@ def write_products(folder: pathlib.Path, num: int) -> list[str]:
 
 
 def tree(num: int, seed: int = 0) -> evaluation.Tree:
-  """A random binary tree of so many leaves, with names, heights and lengths."""
+  """A random binary tree with names, heights and lengths."""
   rng = np.random.default_rng(seed)
   parent, free = np.full(2 * num - 1, -1), list(range(num))
   drawn = rng.random((num - 1, 2)).tolist()

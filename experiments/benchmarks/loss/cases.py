@@ -30,7 +30,7 @@ class Sizes:
     keys: draws over which mean losses are compared.
     picks: picks that a chi-square test counts.
     choices: numbers of proxies that it picks from.
-    chunks: exponents of 2, first and last; None for those of the device.
+    chunks: exponents of 2, first and last; None for what suits the device.
     images: batch of the ViT's step; None for what the device can bear.
     image_size: side of its images.
     seed: of all that is drawn.

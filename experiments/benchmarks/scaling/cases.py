@@ -63,7 +63,7 @@ class Slice:
 
 
 def config_of(backbone, size, images):
-  """The config of a step of a backbone on so many images."""
+  """The config of a step of a backbone on a number of images."""
   config = engine.config_of('cub', 'dino_vits16')
   config.pretrained = None
   config.model.update(backbone=backbone, image_size=size)

@@ -55,7 +55,7 @@ def _compile_loss(sizes, devices, metric, hier_weight):
 
 
 def in_new_process(what, devices, sizes, target='cpu', **options):
-  """What `compile_once` prints in a process with so many devices."""
+  """What `compile_once` prints in a process with that number of devices."""
   given = {'what': what, 'devices': devices, 'options': options}
   given |= {'sizes': dataclasses.asdict(sizes), 'target': target}
   ran = subprocess.run(

@@ -21,7 +21,7 @@ _FLOPS = 4 * 128 * 128 * 2
 
 
 def devices(chips):
-  """The devices of a slice of so many chips, to compile for."""
+  """The devices of a slice of a number of chips, to compile for."""
   os.environ.update(_ANSWERS)
   more = {'chips_per_host_bounds': [1, 1, 1]} if chips == 1 else {}
   return topologies.get_topology_desc(

@@ -260,7 +260,7 @@ class ImageBuilder(  # type: ignore[call-arg]
   def _adopt(
     self, split: str, parts: Sequence[shards.Shard]
   ) -> tfds.core.SplitInfo:
-    """Puts finished shards where TFDS looks for those of a split."""
+    """Puts finished shards where TFDS looks for a split."""
     template = tfds.core.ShardedFileTemplate(
       split=split,
       dataset_name=self.name,

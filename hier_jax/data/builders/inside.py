@@ -15,7 +15,7 @@ REMEDY = (
   'copy them there, as git annex unlock does, or dvc checkout --relink with'
   ' cache.type reflink,hardlink,copy; or name a folder that holds both'
 )
-# Kind of fault -> what is wrong with so many files and what to do.
+# Kind of fault -> what is wrong with the files and what to do.
 _FAULTS = {
   'lost': 'are listed but not there: {}; unpack the archive again, whole',
   'outside': f'lie outside of {{root}}: {{}}; {REMEDY}',

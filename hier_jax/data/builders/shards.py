@@ -72,8 +72,8 @@ def write(
 
   Args:
     splits: the records of each split, in order.
-    folder: where shards are made, those of one `short_side` alone; kept until
-      the caller removes it.
+    folder: where shards of one `short_side` are made; kept until the caller
+      removes it.
     stamps: see `stamps_of`.
     read: returns the encoded image of a record; called by several threads.
     short_side: larger images are resized to it; None keeps all bytes.
@@ -129,7 +129,7 @@ def changed(
   """Paths of the records that would be written with another image now.
 
   Args:
-    records: those of a split.
+    records: the records of a split.
     written: what was written for each, see `parse`.
     read: see `write`.
     short_side: see `write`.
@@ -167,7 +167,7 @@ def stamps_of(
   """What changes with a file, its size and time, of each file of records.
 
   Args:
-    records: those of all splits.
+    records: the records of all splits.
     name: what messages call the data set.
     within: where the files must lie.
     most: bytes that one may have.

@@ -96,7 +96,7 @@ class Gallery(NamedTuple):
 
 
 class Queries(NamedTuple):
-  """Queries, those of one node of the first level side by side.
+  """Queries, sorted by their nodes of the first level.
 
   Attributes:
     scores: `[b, m]` of the gallery, the larger the nearer.

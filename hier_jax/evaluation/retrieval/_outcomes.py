@@ -56,7 +56,7 @@ class Wanted(NamedTuple):
     return self._expected(counts, r), hangs
 
   def _at(self, ahead: np.ndarray, r: np.ndarray) -> Arrays:
-    """Attributes where so many negatives are ahead, `[b, J]`."""
+    """Attributes, given the number of negatives ahead, `[b, J]`."""
     j = np.arange(1, 1 + ahead.shape[1])
     ranks = j + ahead.astype(np.float64)
     rank = np.where(r > 0, ranks[:, 0], 0)

@@ -196,7 +196,7 @@ def _norm(x: np.ndarray) -> np.ndarray:
 
 
 def _slots(most: int) -> int:
-  """Places for so many positives, of few sizes: each is one more program."""
+  """Places for `most` positives, of few sizes: each is one more program."""
   slots = 16
   while slots < most:
     slots *= 4

@@ -33,7 +33,7 @@ _BYTES = 64
 _PROBED = 1 / 2
 # Rows that an index learns from, for each of its cells.
 _PER_CELL = 64
-# FAISS wants so many to learn the 256 values of a byte.
+# Rows that FAISS needs to learn the 256 values of a byte.
 _LEAST = 39 * 256
 
 # Arrays that were called otherwise in version 0.1.
@@ -182,7 +182,7 @@ def _made(kind: str, vectors: np.ndarray) -> Any:
     )
   cells = max(1, round(m**0.5))
   code = min(_BYTES, -(-dim // 2))
-  # A rotation into so many dimensions shares out what there is among the bytes.
+  # The rotation spreads the vectors evenly over the dimensions of all bytes.
   rotated = code * -(-dim // code)
   index = faiss.index_factory(dim, f'RR{rotated},IVF{cells},PQ{code}', product)
   step = max(1, m // max(_PER_CELL * cells, _LEAST))

@@ -130,7 +130,7 @@ def _resolve(distance, method, c):
 def _between(x, proxies, distance, c):
   """A function from start, stop to distances `[stop - start, n - start]`.
 
-  They are those of the items from start up to stop to the items from start on.
+  Rows are the items from start to stop, columns all items from start on.
   """
   if distance == 'lca_depth':
     return functools.partial(_lca_depth, _klein(x, c), c)

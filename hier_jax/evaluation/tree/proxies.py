@@ -137,7 +137,7 @@ def _radius(x, c):
 
 
 def _apart(x, y, rows, c):
-  """Distances `[n]` of the rows of x from those of y that stand in `rows`."""
+  """Distances `[n]` between each row of x and its row of y, `y[rows]`."""
   far = np.empty(len(x))
   for start in range(0, len(x), _PAIRS):
     part = slice(start, start + _PAIRS)
@@ -167,7 +167,8 @@ def _parents(nodes, ranked, among, k, c):
   Args:
     nodes: `[n, d]`.
     ranked: ancestors `[P, d]`, the root first.
-    among: first and limit `[n]`: those of a node are in `ranked[first:limit]`.
+    among: first and limit `[n]`: `ranked[first:limit]` are the ancestors to
+      choose from for a node.
     k: see `proxy_tree`.
     c: curvature.
 

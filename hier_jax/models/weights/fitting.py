@@ -171,7 +171,7 @@ def _targets(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def _full_names(
   weights: Iterable[str], layout: layouts.Layout
 ) -> dict[str, str]:
-  """Names as they stand in a file, by those of its layout."""
+  """Name in the layout -> name in the file."""
   return {layout.bare(n): n for n in weights if not layout.drops(n)}
 
 
@@ -208,7 +208,7 @@ def _transformed(
 
 
 def _side(patches: int) -> int:
-  """Rows of a square grid of so many patches, 0 where it is none."""
+  """Side of a square grid of that number of patches; 0 if it is no square."""
   side = math.isqrt(max(patches, 0))
   return side if side * side == patches else 0
 

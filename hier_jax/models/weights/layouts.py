@@ -77,7 +77,7 @@ class Layout(NamedTuple):
     rows: one a parameter, or kind of parameter with numbers in its path.
     prefix: a regular expression of what may stand before the names of a file.
     dropped: a regular expression of the names that have no place here, such as
-      those of a classifier.
+      the names of a classifier.
   """
 
   name: str
@@ -254,7 +254,7 @@ def _big_vision(
 _ours = functools.partial(
   Layout,
   prefix=r'(?<=^params/)backbone/|(?<=^batch_stats/)backbone/',
-  # Hierarchical proxies are those of an exported run.
+  # An exported run has hierarchical proxies.
   dropped=r'params/head/.*|hier_proxies',
 )
 _torch = functools.partial(

@@ -105,7 +105,7 @@ def _content(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def _resolved(value: Any, storage: _Storage, levels: int) -> Any:
-  """A value with arrays for tensors, in dictionaries of so many levels."""
+  """A value with arrays for tensors, in dictionaries up to `levels` deep."""
   while type(value) is pickles.Call and value.name == _PARAMETER:
     value = value.arguments[0]
   if type(value) is pickles.Call and value.name == _TENSOR:

@@ -50,7 +50,7 @@ SPLIT, WHOLE = PartitionSpec(AXIS), PartitionSpec()
 
 
 def _mesh(devices: Sequence[jax.Device], by: str = 'pmap') -> Mesh:
-  """The devices that arrays lie on: this process's, or those of all.
+  """The devices that arrays lie on: this process's, or all processes'.
 
   All are in the order in which `pmap` counts them.
   """

@@ -198,7 +198,7 @@ class Checkpoints(contextlib.AbstractContextManager['Checkpoints']):
 
 
 class _Kept:
-  """Which are kept: so many of the latest, and the best.
+  """Which checkpoints are kept: the latest few, and the best.
 
   Attributes:
     best: its step, or None.
