@@ -64,15 +64,12 @@ def cluster_metrics(
       f'`library` is {library!r}; expected one of {list(LIBRARIES)}'
     )
   _checks.rng(seed)
-  x = _spaces.points('embeddings', embeddings, distance, None).astype(
-    np.float32
-  )
+  x = _spaces.points('embeddings', embeddings, distance, None)
   labels = _checks.class_labels('labels', labels, len(x))
   _checks.labeled('labels', labels)
   judge = _import('sklearn.metrics', 'scikit-learn')
   classes, codes = np.unique(labels, return_inverse=True)
-  if distance == 'cosine':
-    x = _distances.normalize(x)
+  x = _as_float32(x, distance)
   cluster = _faiss if library == 'faiss' else _scikit_learn
   clusters = cluster(x, len(classes), seed)
   return {
@@ -80,6 +77,17 @@ def cluster_metrics(
     'ami': float(judge.adjusted_mutual_info_score(codes, clusters)),
     'num_clusters': len(classes),
   }
+
+
+def _as_float32(x: np.ndarray, distance: str) -> np.ndarray:
+  """Rows that have the same clusters, where float32 can tell them apart."""
+  x = x.astype(np.float64)
+  if distance == 'cosine':
+    x = _distances.normalize(x)
+  else:
+    x *= _spaces.to_unit(x)
+    x -= x.mean(0)
+  return x.astype(np.float32)
 
 
 def _scikit_learn(x, num, seed):

@@ -77,3 +77,23 @@ def test_missing_library_is_named(monkeypatch):
   monkeypatch.setattr(clustering.importlib, 'import_module', missing)
   with pytest.raises(UserError, match='pip install scikit-learn'):
     clustering.cluster_metrics([[0.0], [1.0]], [0, 1])
+
+
+@needs['scikit-learn']
+@pytest.mark.parametrize('distance', ['cosine', 'euclidean'])
+@pytest.mark.parametrize('scale', [1e-200, 1e200])
+def test_scale_does_not_matter(distance, scale):
+  rng = np.random.default_rng(0)
+  y = np.arange(40) // 10
+  x = 10 * np.eye(4)[y] + 0.1 * rng.normal(size=(40, 4))
+  whole = clustering.cluster_metrics(x, y, distance=distance)
+  found = clustering.cluster_metrics(scale * x, y, distance=distance)
+  assert found == pytest.approx(whole)
+
+
+@needs['scikit-learn']
+def test_rows_far_from_the_origin_are_told_apart():
+  y = np.arange(40) // 20
+  x = 1e9 + y[:, None] + 0.01 * np.random.default_rng(0).normal(size=(40, 2))
+  found = clustering.cluster_metrics(x, y, distance='euclidean')
+  assert found['nmi'] == pytest.approx(1)

@@ -104,6 +104,7 @@ def retrieval_metrics(
     >>> found['num_without_positive']
     1
   """
+  metrics = _listed(metrics)
   want = wanted(recall_at, metrics, ties)
   result = per_query(
     embeddings,
@@ -181,16 +182,32 @@ def means(
   return found
 
 
+def _listed(metrics) -> list[str]:
+  """The names, which may come from an iterator.
+
+  Raises:
+    UserError: they are no list.
+  """
+  try:
+    return list(metrics)
+  except TypeError:
+    raise UserError(
+      f'`metrics` is {metrics!r}; expected a list of names'
+    ) from None
+
+
 def _precision_at(metrics) -> list[int]:
   """The K of the metrics 'precision@K'.
 
   Raises:
-    UserError: an unknown distance.
+    UserError: an unknown metric.
   """
   ks = []
   for name in metrics:
-    k = name.removeprefix(PRECISION)
-    if name not in MEANS and (k == name or not k.isdecimal() or int(k) < 1):
+    k = str(name).removeprefix(PRECISION)
+    if name not in MEANS and (
+      k == str(name) or not k.isdecimal() or int(k) < 1
+    ):
       raise UserError(
         f'`metrics` has {name!r}; expected any of {list(MEANS)} and '
         "'precision@K' with K of 1 or more"

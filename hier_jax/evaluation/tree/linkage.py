@@ -103,8 +103,11 @@ def linkage_tree(
   if proxies is not None:
     proxies = _checks.points('proxies', proxies, c)
     same_dimensions(x, proxies)
-  far = _condensed(_between(x, proxies, distance, c), len(x))
+  # So that no square of a large or small number is lost.
+  scale = _spaces.to_unit(x) if distance == 'euclidean' else 1.0
+  far = _condensed(_between(scale * x, proxies, distance, c), len(x))
   linkage = hierarchy.linkage(far, method)
+  linkage[:, 2] /= scale
   parent = parents_of_linkage(linkage).astype(np.int32)
   height = np.concatenate([np.zeros(len(x)), linkage[:, 2]])
   length = np.where(parent < 0, 0, height[parent] - height)

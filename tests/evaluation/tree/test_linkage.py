@@ -227,3 +227,13 @@ def test_limit_is_what_memory_allows():
   # Two float64 copies of all distances.
   pairs = tree_linkage.MAX_ITEMS * (tree_linkage.MAX_ITEMS - 1) // 2
   assert 2 * 8 * pairs < 1e9
+
+
+@pytest.mark.parametrize('method', ['average', 'ward'])
+@pytest.mark.parametrize('scale', [2.0**800, 2.0**-800])
+def test_euclidean_trees_do_not_depend_on_the_scale(method, scale):
+  x = np.random.default_rng(5).normal(size=(9, 3))
+  tree = linkage_tree(x, c=0, method=method)
+  found = linkage_tree(scale * x, c=0, method=method)
+  np.testing.assert_array_equal(found.parent, tree.parent)
+  np.testing.assert_allclose(found.height / scale, tree.height, rtol=1e-12)
