@@ -9,10 +9,12 @@ triplet that does not exist has weight 0.
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
@@ -99,17 +101,66 @@ def reciprocal_neighbors(
       f'similarity has shape {jnp.shape(similarity)}, expected [m, n]'
     )
   m, n = similarity.shape
+  k = _checked_k(k, n)
+  _, nearest = lax.top_k(similarity, k)
+  everyone = nearest
+  if axis_name is not None:
+    everyone = lax.all_gather(nearest, axis_name, tiled=True)
+  row = jnp.asarray(first + jnp.arange(m, dtype=jnp.int32))[:, None]
+  return _reciprocal(nearest, everyone[nearest], row, n)
+
+
+def neighbors_in_sets(
+  similarities: Sequence[jax.Array], k: int
+) -> list[tuple[jax.Array, jax.Array]]:
+  """`reciprocal_neighbors` of several sets of rows at once: compiles once.
+
+  Args:
+    similarities: `[n, n]` of each set, from 0 up.
+    k: number of nearest rows, a static int in 1..n of each.
+
+  Returns:
+    neighbors int32 `[n, k]` and count int32 `[n]` of each set.
+  """
+  sizes = np.array([len(similarity) for similarity in similarities], np.int32)
+  k = _checked_k(k, min(sizes.tolist()))
+  padded = [
+    jnp.pad(s, ((0, 0), (0, max(sizes) - len(s))), constant_values=-1)
+    for s in similarities
+  ]
+  _, nearest = lax.top_k(jnp.concatenate(padded), k)
+  ends = np.cumsum(sizes, dtype=np.int32)
+  first = np.repeat(ends - sizes, sizes)[:, None]
+  row = np.arange(ends[-1], dtype=np.int32)[:, None] - first
+  theirs = nearest[nearest + first]
+  n = np.repeat(sizes, sizes)[:, None]
+  found = _reciprocal(nearest, theirs, jnp.asarray(row), jnp.asarray(n))
+  parts = (jnp.split(a, ends[:-1].tolist()) for a in found)
+  return list(zip(*parts, strict=True))
+
+
+def _checked_k(k: Any, n: int) -> int:
+  """The number k as an int, which may be n at most."""
   k = integer('k', k)
   if k > n:
     raise ValueError(
       f'k = {k} nearest neighbors asked of {n} rows: k must be in 1..{n}'
     )
-  _, nearest = lax.top_k(similarity, k)
-  everyone = nearest
-  if axis_name is not None:
-    everyone = lax.all_gather(nearest, axis_name, tiled=True)
-  row = (first + jnp.arange(m, dtype=jnp.int32))[:, None]
-  returned = jnp.any(everyone[nearest] == row[..., None], -1)
+  return k
+
+
+def _reciprocal(
+  nearest: jax.Array, theirs: jax.Array, row: jax.Array, n: jax.Array | int
+) -> tuple[jax.Array, jax.Array]:
+  """What `reciprocal_neighbors` returns.
+
+  Args:
+    nearest: int32 `[m, k]`, the nearest of each row.
+    theirs: int32 `[m, k, k]`, the nearest of these.
+    row: int32 `[m, 1]`.
+    n: number of rows, `[m, 1]` or one for all.
+  """
+  returned = jnp.any(theirs == row[..., None], -1)
   reciprocal = returned & (nearest != row) & (row < n)
   neighbors = jnp.sort(jnp.where(reciprocal, nearest, n), axis=1)
   return neighbors, jnp.sum(reciprocal, 1, dtype=jnp.int32)
@@ -128,6 +179,31 @@ def _nth_outside(excluded: jax.Array, r: jax.Array, n: jax.Array) -> jax.Array:
   below = jnp.where(excluded < n, excluded - place, n)
   ahead = below[:, None, :] <= r[:, :, None]
   return r + jnp.sum(ahead, -1, dtype=jnp.int32)
+
+
+def _below(keys: jax.Array, sizes: jax.Array, number: int) -> jax.Array:
+  """`jax.random.randint(key, (number,), 0, size)` of each key and size.
+
+  Its two words are drawn at once here, which compiles sooner.
+
+  Args:
+    keys: PRNG keys `[m, s]`.
+    sizes: int32 `[m, s]`.
+    number: static int.
+
+  Returns:
+    int32 `[m, s, number]`; 0 for a size below 1.
+  """
+  of_each = lambda f: jax.vmap(jax.vmap(f))
+  halves = of_each(jax.random.split)(keys)
+  draw = lambda key: jax.random.bits(key, (number,), jnp.uint32)
+  words = of_each(jax.vmap(draw))(halves)
+  size = jnp.maximum(sizes, 1).astype(jnp.uint32)[..., None]
+  # 2^32 modulo the size, by which the high word counts.
+  scale = jnp.uint32(2**16) % size
+  scale = scale * scale % size
+  high, low = words[:, :, 0] % size, words[:, :, 1] % size
+  return ((high * scale + low) % size).astype(jnp.int32)
 
 
 def sample_triplets(
@@ -212,13 +288,8 @@ def draw_triplets(
     excluded = jnp.sort(jnp.concatenate([neighbors, row], 1), axis=1)
   rest = n[:, 0] - jnp.sum(excluded < n, 1, dtype=jnp.int32)
 
-  def draw(key, sizes):
-    one = lambda key, size: jax.random.randint(
-      key, (per_anchor,), 0, size, jnp.int32
-    )
-    return jax.vmap(one)(jax.random.split(key), sizes)
-
-  drawn = jax.vmap(draw)(keys, jnp.stack([count, rest], 1))
+  keys = jax.vmap(jax.random.split)(keys)
+  drawn = _below(keys, jnp.stack([count, rest], 1), per_anchor)
   positive = jnp.take_along_axis(neighbors, drawn[:, 0], 1)
   negative = _nth_outside(excluded, drawn[:, 1], n)
   usable = ((count >= 2) & (rest >= 1))[:, None]

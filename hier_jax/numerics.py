@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 __all__ = [
   'dot',
   'largest',
+  'made_once',
   'norm',
   'power_of_two',
   'product_precision',
@@ -43,6 +44,32 @@ def largest(x: jax.Array, axis: int) -> jax.Array:
   """
   place = jnp.argmax(lax.stop_gradient(x), axis, keepdims=True)
   return jnp.squeeze(jnp.take_along_axis(x, place, axis), axis)
+
+
+@jax.custom_jvp
+def made_once(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Arrays of one shape, in one kernel on a CPU.
+
+  There XLA makes an array, and all that leads to it, wherever it is used, and
+  compiles it as often: what a program takes to compile is mostly the number of
+  its kernels and their length. A reduction of several arrays is a kernel of its
+  own. Sums of an array and zeros are the array; this has no use for large ones,
+  as they are not made by vectors.
+  """
+  if jax.default_backend() != 'cpu':
+    return arrays
+  lane = lax.broadcasted_iota(jnp.int32, (2, *arrays[0].shape), 0)
+  halves = [jnp.where(lane == 0, a[None], 0) for a in arrays]
+  zeros = [jnp.zeros((), a.dtype) for a in arrays]
+  add = lambda x, y: tuple(a + b for a, b in zip(x, y, strict=True))
+  return tuple(lax.reduce(halves, zeros, add, (0,)))
+
+
+@made_once.defjvp
+def _made_once_jvp(
+  primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+  return made_once(*primals), tangents
 
 
 def varying_as(x: jax.Array, *others: jax.Array) -> jax.Array:

@@ -23,6 +23,28 @@ def brute_force(similarity, k):
   return [{j for j in near[i] if i in near[j] and j != i} for i in range(n)]
 
 
+def test_neighbors_in_sets_are_those_of_each():
+  rng = np.random.default_rng(0)
+  similarities = []
+  for n in (9, 14):
+    x = rng.standard_normal((n, 3)).astype(np.float32)
+    similarities.append(np.exp(-np.abs(x @ x.T - np.diag(x @ x.T))))
+  found = mining.neighbors_in_sets([jnp.asarray(s) for s in similarities], 4)
+  for similarity, got in zip(similarities, found, strict=True):
+    want = mining.reciprocal_neighbors(jnp.asarray(similarity), 4)
+    chex.assert_trees_all_equal(got, want)
+  with pytest.raises(ValueError, match=r'k = 10 .* of 9 rows'):
+    mining.neighbors_in_sets([jnp.asarray(s) for s in similarities], 10)
+
+
+def test_numbers_below_a_size_are_those_of_randint():
+  keys = jax.random.split(jax.random.key(1), (3, 2))
+  sizes = jnp.int32([[1, 7], [0, 2**31 - 1], [50, 70_000]])
+  draw = lambda key, size: jax.random.randint(key, (4,), 0, size, jnp.int32)
+  want = jax.vmap(jax.vmap(draw))(keys, sizes)
+  np.testing.assert_array_equal(mining._below(keys, sizes, 4), want)
+
+
 @pytest.mark.parametrize('k', [1, 2, 5, 40])
 def test_reciprocal_neighbors_match_brute_force(k):
   x = np.random.default_rng(k).standard_normal((40, 3)).astype(np.float32)

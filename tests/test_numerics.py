@@ -37,3 +37,31 @@ def test_the_largest_of_a_product_and_sum_has_a_gradient(dtype):
     np.testing.assert_array_equal(
       jnp.sum(run(jax.grad(f))(a) != 0, 1), jnp.ones((64, 16))
     )
+
+
+def test_what_is_made_once_is_the_same_and_differentiable():
+  x = jnp.float32([[-1.5, 0, jnp.inf], [jnp.nan, 2, -jnp.inf]])
+  words = jnp.uint32([[0, 1, 2], [2**32 - 1, 4, 5]])
+  got = jax.jit(numerics.made_once)(x, words)
+  np.testing.assert_array_equal(got[0], x)
+  np.testing.assert_array_equal(got[1], words)
+  f = lambda a: numerics.made_once(a, a)[1] ** 2
+  for derivative in (jax.jacfwd, jax.jacrev):
+    np.testing.assert_array_equal(
+      jax.jit(derivative(f))(x[0, :2]),
+      [
+        [-3, 0],
+        [0, 0],
+      ],
+    )
+
+
+def test_what_is_made_once_is_compiled_once():
+  """Though two use it: two kernels have no sine of their own."""
+
+  def f(x):
+    (y,) = numerics.made_once(jnp.sin(x))
+    return jnp.outer(y, y), y[:3] + 1
+
+  text = jax.jit(f).lower(jnp.ones(8)).compile().as_text()
+  assert text.count(' sine(') == 1

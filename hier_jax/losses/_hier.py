@@ -65,11 +65,11 @@ def init_hier_proxies(
   return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
 
 
-def _distance(x, y, c, moving=None):
+def _distance(x, y, c, **options):
   """Of all pairs; see `dist_matrix_of`."""
   if c is None:
     return 1 - jnp.matmul(x, y.T, precision=lax.Precision.HIGHEST)
-  return dist_matrix_of(x, y, c=c, moving=moving)
+  return dist_matrix_of(x, y, c=c, **options)
 
 
 def _geometry(c, clip_radius):
@@ -92,8 +92,11 @@ def _monitor(drawn, c, clip_radius, axis_name):
   """
   own, real, anchor = [], [], []
   for term, _, count, triplets in drawn.values():
-    index = term.first + _hier_triplets.places(count.shape[0])
-    own.append(jnp.take(term.nodes, index, axis=0, mode='clip'))
+    share, nodes = count.shape[0], term.nodes
+    index = term.first + _hier_triplets.places(share)
+    if share < nodes.shape[0]:
+      nodes = jnp.take(nodes, index, axis=0, mode='clip')
+    own.append(nodes)
     real.append(index < term.nodes.shape[0])
     anchor.append(triplets.weight.reshape(count.shape[0], -1)[:, 0])
   count = jnp.concatenate([d.number for d in drawn.values()])
@@ -112,21 +115,26 @@ def _monitor(drawn, c, clip_radius, axis_name):
   # Sums as products of matrices: each other one is kernels of its own on a CPU.
   product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
   where = jax.scipy.linalg.block_diag(*real).astype(radius.dtype)
-  values = [a.astype(radius.dtype) for a in shares.values()]
-  *sums, counts = _sharding.total(
-    product(jnp.stack([*values, jnp.ones_like(radius)]), where.T), axis_name
-  )
-  stats = {
-    f'{name}/{share}': summed[i] / jnp.maximum(counts[i], 1)
-    for i, name in enumerate(drawn)
-    for summed, share in zip(sums, shares, strict=True)
-  }
-  (term, *_, triplets), _ = drawn.values()
-  weight = triplets.weight.astype(radius.dtype)
+  (term, _, number, triplets), _ = drawn.values()
   alike = term.classes[triplets.anchor] == term.classes[triplets.positive]
-  both = jnp.stack([alike.astype(radius.dtype), jnp.ones_like(weight)])
-  alike, count = _sharding.total(product(both, weight), axis_name)
-  stats['data/same_class'] = alike / jnp.maximum(count, 1)
+  # Triplets of an anchor count alike.
+  alike = jnp.mean(alike.reshape(number.shape[0], -1), 1, dtype=radius.dtype)
+  alike = anchor[0].astype(radius.dtype) * alike
+  alike = jnp.pad(alike, (0, radius.shape[0] - alike.shape[0]))
+  values = [a.astype(radius.dtype) for a in shares.values()]
+  rows = jnp.stack([*values, alike, jnp.ones_like(radius)])
+  sums = _sharding.total(product(rows, where.T), axis_name)
+  # All divide by the number of nodes, but the last by that of anchors.
+  divisors = jnp.concatenate(
+    [jnp.broadcast_to(sums[-1:], (len(shares), 2)), sums[:1]]
+  )
+  *means, same = sums[:-1] / jnp.maximum(divisors, 1)
+  stats = {
+    f'{name}/{share}': mean[i]
+    for i, name in enumerate(drawn)
+    for mean, share in zip(means, shares, strict=True)
+  }
+  stats['data/same_class'] = same[0]
   return stats
 
 
@@ -294,6 +302,7 @@ def hier(
   loss = sum(loss for loss, _ in losses)
   # Nodes that no triplet names are seen by no loss.
   # Not of a maximum, which XLA takes over NaN on a CPU.
-  lost = _sharding.total(jnp.sum(jnp.isnan(z)), axis_name) > 0
-  loss = jnp.where(lost | jnp.any(jnp.isnan(rho)), jnp.nan, loss)
-  return loss, jax.tree.map(lax.stop_gradient, aux)
+  lost = jnp.sum(jnp.isnan(jnp.concatenate([z, rho])))
+  loss = jnp.where(_sharding.total(lost, axis_name) > 0, jnp.nan, loss)
+  aux = jax.tree.map(lax.stop_gradient, aux)
+  return loss, dict(zip(aux, numerics.made_once(*aux.values()), strict=True))

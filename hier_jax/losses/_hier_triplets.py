@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from hier_jax import mining
-from hier_jax.losses import _sharding
+from hier_jax.losses import _noise, _sharding
 
 __all__ = [
   'Drawn',
@@ -58,9 +58,9 @@ def _data_term(z, labels, rho, distance, few, axis_name):
   nodes, classes, same = _data(z, labels, axis_name)
   others, dist = lax.stop_gradient(nodes), None
   if devices == 1:
-    columns = jnp.concatenate([rho, others])
-    dist = distance(nodes, columns, moving=rho.shape[0])
-    dist, among = jnp.split(dist, [rho.shape[0]], axis=1)
+    columns = jnp.concatenate([others, rho])
+    dist = distance(nodes, columns, moving=others.shape[0])
+    among, dist = jnp.split(dist, [others.shape[0]], axis=1)
   else:
     among = distance(lax.stop_gradient(z), others)
     if not few(z.shape[0], nodes.shape[0]):
@@ -92,7 +92,7 @@ def terms(z, labels, rho, distance, few, axis_name):
   mine = lambda a: jnp.take(a, own, axis=0, mode='clip')
   still = lambda *points: map(lax.stop_gradient, points)
   named = few(z.shape[0], nodes.shape[0]) or few(share, rho.shape[0])
-  everyone, proxies, dist = jnp.concatenate([nodes, rho]), rho.shape[0], None
+  everyone, dist = jnp.concatenate([nodes, rho]), None
   if named:
     among = distance(*still(mine(rho), rho))
   elif devices > 1:
@@ -103,11 +103,10 @@ def terms(z, labels, rho, distance, few, axis_name):
   else:
     # Those of the proxies to the data are not used, but one program compiles in
     # half the time of two.
-    columns = jnp.concatenate([rho, lax.stop_gradient(nodes)])
-    dist = distance(everyone, columns, moving=proxies)
-    among = dist[len(nodes) :, :proxies]
-    among_data = dist[: len(nodes), proxies:]
-    dist = dist[:, :proxies]
+    data = len(nodes)
+    dist = distance(everyone, everyone, moving=data, within=True)
+    among_data, among = dist[:data, :data], dist[data:, data:]
+    dist = dist[:, data:]
   found = {
     'data': Term(nodes, classes, _near(among_data) + same, rank * z.shape[0]),
     'proxy': Term(rho, None, _near(among), rank * share),
@@ -141,6 +140,13 @@ def _mine(term, k, axis_name):
   return Mined(rows, neighbors, count, term.nodes.shape[0])
 
 
+def _mine_all(terms, k):
+  """`_mine` of all terms at once, of one device."""
+  found = mining.neighbors_in_sets([t.similarity for t in terms], k)
+  sizes = [len(term.nodes) for term in terms]
+  return [Mined(places(n), *f, n) for n, f in zip(sizes, found, strict=True)]
+
+
 def mined_terms(z, labels, rho, distance, few, k, axis_name, some=None):
   """The terms and their neighbors.
 
@@ -160,6 +166,8 @@ def mined_terms(z, labels, rho, distance, few, k, axis_name, some=None):
   """
   if some is None:
     found, dist = terms(z, labels, rho, distance, few, axis_name)
+    if _sharding.position(axis_name)[1] == 1:
+      return found, _mine_all(list(found.values()), k), dist
     return found, [_mine(t, k, axis_name) for t in found.values()], dist
   data, dist = _data_term(z, labels, rho, distance, few, axis_name)
   mined = [_mine(data, k, axis_name), some.mined]
@@ -199,9 +207,8 @@ def draw(keys, terms, mined, per_anchor, self_negatives):
   rows, neighbors, count = (
     jnp.concatenate(a) for a in list(zip(*mined, strict=True))[:3]
   )
-  keys = jnp.stack(keys)[np.repeat(np.arange(len(sizes)), sizes)]
   triplets = mining.draw_triplets(
-    jax.vmap(jax.random.fold_in)(keys, rows),
+    jax.vmap(jax.random.fold_in)(_noise.repeated(keys, sizes), rows),
     rows,
     neighbors,
     count,

@@ -167,20 +167,25 @@ def lca_losses(
   )
   # A device's gradient is of its own triplets.
   dist = _sharding.varying(dist, axis_name)
-  sums = _lca_sums.lca_sums(
+  totals, used = _lca_sums.lca_sums(
     dist, triplets, noise, temperature, margin, settings
   )
-  count = jnp.stack([jnp.sum(t.weight) for t in triplets])
-  loss, used, apart, count = (
-    _sharding.total(s, axis_name) for s in (*sums, count)
-  )
+  totals, used = (_sharding.total(s, axis_name) for s in (totals, used))
+  loss, apart, count = totals
   divisor = count if normalize_by == 'all' else apart
-  share = used / jnp.maximum(jnp.sum(used, 1, keepdims=True), 1)
-  entropy = -jnp.sum(jax.scipy.special.xlogy(share, share), 1)
+  # A product of matrices: each other sum is two kernels of its own on a CPU.
+  picked, logs, number = jnp.matmul(
+    jnp.stack(
+      [used, jax.scipy.special.xlogy(used, used), (used > 0).astype(used.dtype)]
+    ),
+    jnp.ones(dist.shape[1], dist.dtype),
+    precision=lax.Precision.HIGHEST,
+  )
+  picked = jnp.maximum(picked, 1)
   stats = {
     'collision_rate': 1 - apart / jnp.maximum(count, 1),
-    'lca_perplexity': jnp.exp(entropy),
-    'lca_used': jnp.sum(used > 0, 1).astype(dist.dtype),
+    'lca_perplexity': jnp.exp(jnp.log(picked) - logs / picked),
+    'lca_used': number,
   }
   stats = jax.tree.map(lax.stop_gradient, stats)
   if not by_apart:

@@ -38,28 +38,34 @@ def num_draws(estimator):
 def _first_largest(values):
   """Index of the first largest place of each row."""
   # Several times faster than argmax on CPU.
-  place = lax.broadcasted_iota(jnp.float32, values.shape, 1)
+  place = lax.broadcasted_iota(jnp.float32, values.shape, values.ndim - 1)
   largest = values == jnp.max(values, -1, keepdims=True)
   # Minima of floats compile in half the time; they are exact up to 2^24.
-  first = jnp.min(jnp.where(largest, place, values.shape[1]), -1)
+  first = jnp.min(jnp.where(largest, place, values.shape[-1]), -1)
   return first.astype(jnp.int32)
 
 
 def dense(pick, size, dtype):
-  """A pick as float `[t, P]`: a soft one itself, an index one-hot."""
-  if pick.ndim == 2:
+  """A pick as float `[..., P]`: a soft one itself, an index one-hot."""
+  if jnp.issubdtype(pick.dtype, jnp.floating):
     return pick
-  place = lax.broadcasted_iota(jnp.int32, (pick.shape[0], size), 1)
-  return (place == pick[:, None]).astype(dtype)
+  place = lax.broadcasted_iota(jnp.int32, (*pick.shape, size), pick.ndim)
+  return (place == pick[..., None]).astype(dtype)
 
 
-def along(points, pick):
-  """The distances `[3, t]` of the pick, of three distances `[t, P]`."""
-  if pick.ndim == 2:
-    return jnp.stack([jnp.sum(d * pick, -1) for d in points])
-  place = jnp.arange(pick.shape[0], dtype=jnp.int32), pick
+def along(dist, node, row, picks):
+  """The distances `[2, t]` of both picks to one point of each triplet.
+
+  Args:
+    dist: `[n, P]`.
+    node: int32 `[t]`, rows of `dist` that exist.
+    row: `[t, P]`, these rows.
+    picks: proxies int32 `[2, t]`, or soft choices `[2, t, P]`.
+  """
+  if picks.ndim == 3:
+    return jnp.sum(row[None] * picks, -1)
   inside = dict(mode='promise_in_bounds', wrap_negative_indices=False)
-  return jnp.stack([d.at[place].get(**inside) for d in points])
+  return dist.at[node[None], picks].get(**inside)
 
 
 def coincide(a, b):
@@ -83,7 +89,7 @@ def rao_slope(weight, picked, rates, v):
   beyond it each other's is exponential with its own w.
   """
   total = jnp.sum(weight, -1, keepdims=True)
-  picked = dense(picked, v.shape[1], v.dtype) > 0
+  picked = dense(picked, v.shape[-1], v.dtype) > 0
 
   def one(draw, summed):
     rate = rates(draw)
@@ -102,14 +108,14 @@ def pick(farthest, temperature, rates, estimator):
   """Picks the proxies whose farthest point is near.
 
   Args:
-    farthest: `[t, P]`, distance of each proxy to the farthest of its points.
+    farthest: `[..., P]`, distance of each proxy to the farthest of its points.
     temperature: temperature.
-    rates: draw -> reciprocal exponential noise `[t, P]`.
+    rates: draw -> reciprocal exponential noise `[..., P]`.
     estimator: one of `ESTIMATORS`.
 
   Returns:
-    the pick, proxies int32 `[t]` or a soft choice `[t, P]`, and a function
-    from a vector `[t, P]` to the derivative of pick . vector by the logits
+    the picks, proxies int32 `[...]` or soft choices `[..., P]`, and a function
+    from a vector `[..., P]` to the derivative of pick . vector by the logits
     -farthest / temperature.
   """
   # Relative to the nearest, so that no temperature underflows what matters.

@@ -19,7 +19,7 @@ __all__ = ['Settings', 'lca_sums']
 
 # Elements of a chunk, triplets times proxies: on CPU what XLA shares out among
 # the cores and their caches hold, elsewhere what fills the machine.
-CHUNK = {'cpu': 2**18, 'gpu': 2**23}
+CHUNK = {'cpu': 2**17, 'gpu': 2**23}
 CHUNK_ELSEWHERE = 2**21
 
 
@@ -42,102 +42,117 @@ class Settings(NamedTuple):
   rows: tuple[int, ...] = ()
 
 
-def _count(picks, weight, group, member, size):
-  """How often each group picked each proxy, `[G, P]`."""
-  groups = member.shape[0]
-  if picks[0].ndim == 2:
-    weights = jnp.where(member, weight, 0)
-    return jnp.matmul(weights, sum(picks), precision=lax.Precision.HIGHEST)
-  pick = jnp.concatenate([group * size + pick for pick in picks])
-  weight = jnp.tile(weight, len(picks))
-  pick = jnp.where(weight > 0, pick, groups * size)
-  count = jnp.zeros(groups * size, weight.dtype)
-  return count.at[pick].add(weight, mode='drop').reshape(groups, size)
+def _start(groups, size, dtype):
+  """What the sums over no triplets are, see `_added`."""
+  return jnp.zeros((3, groups), dtype), jnp.zeros((groups, size), dtype)
 
 
-def _group_sums(paid, apart, picks, weight, group, groups, size):
-  """The loss, the counts of picks and the number apart, of each group."""
-  numbers = jnp.arange(groups, dtype=jnp.int32)
-  member = group[None] == numbers[:, None]
-  used = _count(picks, weight, group, member, size)
-  # A product of matrices: other sums are kernels of their own on a CPU.
-  loss, apart = jnp.matmul(
-    jnp.stack([apart * paid, apart]),
-    member.T.astype(weight.dtype),
-    precision=lax.Precision.HIGHEST,
-  )
-  return loss, used, apart
-
-
-def _chunk(rows, weight, group, rates, temperature, margin, settings):
-  """Losses of some triplets and their derivatives.
+def _added(sums, paid, apart, picks, weight, group):
+  """Sums over triplets, to which those over some more are added.
 
   Args:
-    rows: distances of i, j and k to the proxies, three `[t, P]`.
+    sums: the losses, the numbers apart and the numbers of triplets of all
+      groups, `[3, G]`; and how often each group picked each proxy, `[G, P]`.
+    paid: `[t]`.
+    apart: `[t]`.
+    picks: int32 `[2, t]`, or soft `[2, t, P]`.
     weight: `[t]`.
     group: int32 `[t]`, which of the G groups each triplet is of.
-    rates: (pick, draw) -> reciprocal exponential noise `[t, P]`.
+  """
+  totals, used = sums
+  groups, size = used.shape
+  product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+  member = group[:, None] == jnp.arange(groups, dtype=jnp.int32)[None]
+  member = member.astype(weight.dtype)
+  # A product of matrices: other sums are kernels of their own on a CPU.
+  totals = totals + product(jnp.stack([apart * paid, apart, weight]), member)
+  if picks.ndim == 3:
+    return totals, used + product((member * weight[:, None]).T, sum(picks))
+  row = jnp.where(weight > 0, group, groups) * size
+  used = used.ravel()
+  used = used.at[row[None] + picks].add(
+    jnp.broadcast_to(weight, picks.shape),
+    mode='drop',
+    wrap_negative_indices=False,
+  )
+  return totals, used.reshape(groups, size)
+
+
+def _chunk(dist, nodes, weight, rates, temperature, margin, settings):
+  """Losses of some triplets and their derivatives.
+
+  Both picks are made at once, and the rows of all three points: on a CPU the
+  number of kernels is most of what a program costs to compile.
+
+  Args:
+    dist: distances to the proxies, `[n, P]`.
+    nodes: int32 `[3, t]`, rows of i, j and k, which exist.
+    weight: `[t]`.
+    rates: draw -> reciprocal exponential noise of both picks, `[2, t, P]`, or
+      `[1, t, P]` for the same of both.
     temperature: temperature.
     margin: of the hinges.
     settings: `Settings`.
 
   Returns:
-    the summed loss of each group `[G]`, how often it picked each proxy
-    `[G, P]`, the number of its triplets whose picks differ `[G]`; and the
-    derivatives by `rows` of the first, summed over the groups, and, where the
-    settings ask for it, of the last.
+    what each triplet pays where its picks differ `[t]`; how much they differ
+    `[t]`, weighed; the picks, int32 `[2, t]` or soft `[2, t, P]`; and the
+    derivatives by the rows `[3, t, P]` of the summed loss and, where the
+    settings ask for it, of the sum of what differs.
   """
-  d_i, d_j, d_k = rows
-  near = jnp.maximum(d_i, d_j)
-  far = jnp.maximum(near, d_k)
-  draws = [functools.partial(rates, pick) for pick in (0, 1)]
-  lower, slope_near = _lca_picks.pick(
-    near, temperature, draws[0], settings.estimator
+  rows = [_at(dist, node) for node in nodes]
+  near = jnp.maximum(rows[0], rows[1])
+  upper = np.array([False, True])[:, None, None]
+  farthest = jnp.maximum(near[None], jnp.where(upper, rows[2][None], -jnp.inf))
+  picks, slope = _lca_picks.pick(
+    farthest, temperature, rates, settings.estimator
   )
-  upper, slope_far = _lca_picks.pick(
-    far, temperature, draws[1], settings.estimator
-  )
-  same = _lca_picks.coincide(lower, upper).astype(weight.dtype)
+  same = _lca_picks.coincide(*picks).astype(weight.dtype)
   apart = weight * (1 - same)
-  # How much farther a point is from the lower ancestor than from the upper.
-  to_lower, to_upper = (_lca_picks.along(rows, pick) for pick in (lower, upper))
-  sign = jnp.array([1, 1, -1], d_i.dtype)[:, None]
-  hinges = jax.nn.relu(sign * (to_lower - to_upper) + margin)
-  paid = jnp.sum(hinges, 0)
-  c_i, c_j, c_k = pull = sign * jnp.where(hinges > 0, apart[None], 0)
-
-  def v(to_pick):
-    # Relative to the pick: a softmax has no slope along a constant, and what is
-    # left of one would drown the last digits of the slope.
-    i, j, k = (d - a[:, None] for d, a in zip(rows, to_pick, strict=True))
-    return c_i[:, None] * i + c_j[:, None] * j + c_k[:, None] * k
-
-  by_lower, by_upper = v(to_lower), -v(to_upper)
-  grads = []
-  if lower.ndim == 2:
-    # The chance that soft picks differ has a slope too.
-    closer = [weight[:, None] * (p - same[:, None]) for p in (upper, lower)]
-    by_lower, by_upper = (
-      by_lower - paid[:, None] * closer[0],
-      by_upper - paid[:, None] * closer[1],
-    )
-    if settings.by_apart:
-      slopes = -slope_near(closer[0]), -slope_far(closer[1])
-      grads.append(_lca_picks.by_rows(rows, temperature, *slopes))
-  slopes = slope_near(by_lower), slope_far(by_upper)
-  by_rows = _lca_picks.by_rows(rows, temperature, *slopes)
-  num_proxies = near.shape[1]
-  one_hot = functools.partial(
-    _lca_picks.dense, size=num_proxies, dtype=near.dtype
-  )
-  step = one_hot(lower) - one_hot(upper)
-  by_rows = [
-    by + c[:, None] * step for by, c in zip(by_rows, pull, strict=True)
+  to_pick = [
+    _lca_picks.along(dist, node, row, picks)
+    for node, row in zip(nodes, rows, strict=True)
   ]
-  sums = _group_sums(
-    paid, apart, (lower, upper), weight, group, len(settings.rows), num_proxies
+  # How much farther a point is from the lower ancestor than from the upper.
+  signs = 1, 1, -1
+  hinges = [
+    jax.nn.relu(sign * (lower - upper) + margin)
+    for sign, (lower, upper) in zip(signs, to_pick, strict=True)
+  ]
+  paid = hinges[0] + hinges[1] + hinges[2]
+  pull = [
+    sign * jnp.where(hinge > 0, apart, 0)
+    for sign, hinge in zip(signs, hinges, strict=True)
+  ]
+  # Relative to the pick: a softmax has no slope along a constant, and what is
+  # left of one would drown the last digits of the slope.
+  i, j, k = (
+    c[None, :, None] * (row[None] - at[..., None])
+    for c, row, at in zip(pull, rows, to_pick, strict=True)
   )
-  return sums, [by_rows, *grads]
+  by_pick = jnp.where(upper, -1.0, 1.0).astype(dist.dtype) * (i + j + k)
+  grads = []
+  if picks.ndim == 3:
+    # The chance that soft picks differ has a slope too.
+    closer = weight[None, :, None] * (picks[::-1] - same[None, :, None])
+    by_pick = by_pick - paid[None, :, None] * closer
+    if settings.by_apart:
+      slopes = -slope(closer)
+      grads.append(_stacked(_lca_picks.by_rows(rows, temperature, *slopes)))
+  by_rows = _lca_picks.by_rows(rows, temperature, *slope(by_pick))
+  one_hot = _lca_picks.dense(picks, dist.shape[1], dist.dtype)
+  step = one_hot[0] - one_hot[1]
+  by_rows = _stacked(
+    [by + c[:, None] * step for by, c in zip(by_rows, pull, strict=True)]
+  )
+  return paid, apart, picks, [by_rows, *grads]
+
+
+def _stacked(by_rows):
+  """Three `[t, P]` as `[3, t, P]`, several times faster than jnp.stack."""
+  i, j, k = (by[None] for by in by_rows)
+  place = np.arange(3, dtype=np.int32)[:, None, None]
+  return jnp.where(place == 0, i, jnp.where(place == 1, j, k))
 
 
 def _at(values, rows):
@@ -162,6 +177,24 @@ def _seeds(noise, triplets, settings):
   return seeds, None
 
 
+def _table(nodes, group, seeds):
+  """What a chunk needs of its triplets, a row of 32-bit words for each.
+
+  A matrix for each of them would be a gather, and a kernel, for each of them.
+  """
+  words = [*nodes, group]
+  table = jnp.stack([lax.bitcast_convert_type(w, jnp.uint32) for w in words], 1)
+  if seeds is None:
+    return table
+  return jnp.concatenate([table, seeds.reshape(len(table), -1)], 1)
+
+
+def _split_table(rows):
+  """Nodes int32 `[3, t]`, groups `[t]` and seeds `[t, draws, 2, 2]`."""
+  words = lax.bitcast_convert_type(rows[:, :4], jnp.int32)
+  return words[:, :3].T, words[:, 3], rows[:, 4:].reshape(len(rows), -1, 2, 2)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
 def _one_pass(dist, triplets, noise, temperature, margin, settings):
   """The sums over the triplets and their gradients in `dist`, chunk by chunk.
@@ -170,24 +203,20 @@ def _one_pass(dist, triplets, noise, temperature, margin, settings):
   a chunk is one matrix of the size of `dist`.
 
   Returns:
-    the sums that `_chunk` returns; and the gradients `[n, P]` of the loss and,
-    where the settings ask for it, of the triplets whose picks differ.
+    the sums of `_added`; and the gradients `[n, P]` of the loss and, where the
+    settings ask for it, of the triplets whose picks differ.
   """
   num_proxies = dist.shape[1]
   seeds, gumbel = _seeds(noise, triplets, settings)
   group = np.repeat(
     np.arange(len(triplets), dtype=np.int32), [len(t.weight) for t in triplets]
   )
-  starts = np.cumsum([0, *settings.rows[:-1]])
-  nodes = jnp.concatenate(
-    [
-      int(start) + jnp.stack([t.anchor, t.positive, t.negative])
-      for start, t in zip(starts, triplets, strict=True)
-    ],
-    1,
-  )
-  ijkg = jnp.concatenate([nodes, group[None]])
+  starts = np.cumsum([0, *settings.rows[:-1]], dtype=np.int32)
+  fields = [(t.anchor, t.positive, t.negative) for t in triplets]
+  nodes = jnp.stack([jnp.concatenate(f) for f in zip(*fields, strict=True)])
+  nodes = nodes + starts[group][None]
   weights = jnp.concatenate([t.weight for t in triplets])
+  sums = _start(len(triplets), num_proxies, dist.dtype)
   if _lca_kernel.fits(dist, settings.estimator, given=seeds is None):
     paid, picks, grad = _lca_kernel.triplet_gradients(
       dist,
@@ -199,8 +228,8 @@ def _one_pass(dist, triplets, noise, temperature, margin, settings):
       shared_noise=settings.shared_noise,
     )
     apart = jnp.where(picks[0] != picks[1], weights, 0)
-    groups = jnp.asarray(group), len(triplets), num_proxies
-    return _group_sums(paid, apart, picks, weights, *groups), [grad]
+    groups = jnp.asarray(group)
+    return _added(sums, paid, apart, picks, weights, groups), [grad]
   total = weights.shape[0]
   elements = CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE)
   steps = max(1, -(-total * num_proxies // elements))
@@ -211,48 +240,39 @@ def _one_pass(dist, triplets, noise, temperature, margin, settings):
   order = lax.sort(jnp.where(weights > 0, place, total), is_stable=False)
   order = jnp.pad(order, (0, steps * size - total), constant_values=total)
   nowhere = dist.shape[0]
+  table = _table(nodes, group, seeds)
 
   def body(step, carry):
     sums, grads = carry
     rows = lax.dynamic_slice_in_dim(order, step * size, size)
     counts, rows = rows < total, jnp.minimum(rows, total - 1)
-    *ijk, own_group = _at(ijkg.T, rows).T
+    ijk, own_group, own_seeds = _split_table(_at(table, rows))
     weight = _at(weights, rows) * counts
-    own = None if seeds is None else _at(seeds, rows)
+    picks = 1 if settings.shared_noise else 2
 
-    def rates(pick, draw):
-      stream = 2 * draw + (0 if settings.shared_noise else pick)
-      if own is None:
-        return jnp.exp(gumbel[stream, rows])
-      return noise_lib.exponential_rates(own[:, stream], num_proxies)
+    def rates(draw):
+      if seeds is None:
+        return jnp.exp(gumbel[:picks, rows])
+      own = own_seeds[:, draw, :picks].swapaxes(0, 1).reshape(-1, 2)
+      found = noise_lib.exponential_rates(own, num_proxies)
+      return found.reshape(picks, size, num_proxies)
 
-    chosen = [_at(dist, node) for node in ijk]
-    more, by_rows = _chunk(
-      chosen,
-      weight,
-      own_group,
-      rates,
-      temperature,
-      margin,
-      settings,
+    paid, apart, picked, by_rows = _chunk(
+      dist, ijk, weight, rates, temperature, margin, settings
     )
+    sums = _added(sums, paid, apart, picked, weight, own_group)
     # On a GPU, additions to one row take turns, even additions of zeros.
-    ijk = [jnp.where(weight > 0, node, nowhere) for node in ijk]
-    added = []
-    for grad, by_ijk in zip(grads, by_rows, strict=True):
-      for node, by_row in zip(ijk, by_ijk, strict=True):
-        grad = grad.at[node].add(
-          by_row, mode='drop', wrap_negative_indices=False
-        )
-      added.append(grad)
-    return jax.tree.map(jnp.add, sums, more), added
+    ijk = jnp.where(weight > 0, ijk, nowhere)
+    grads = [
+      grad.at[ijk].add(by, mode='drop', wrap_negative_indices=False)
+      for grad, by in zip(grads, by_rows, strict=True)
+    ]
+    return sums, grads
 
   if jax.default_backend() != 'gpu':
     # There the host would wait for a loop whose end depends on data, and what
     # is launched after it for the host: for longer than the whole loop takes.
     steps = jnp.sum(order[:: max(size, 1)] < total, dtype=jnp.int32)
-  zero = jnp.zeros(len(triplets), dist.dtype)
-  sums = zero, jnp.zeros((len(triplets), num_proxies), dist.dtype), zero
   grads = [jnp.zeros_like(dist)] * (1 + settings.by_apart)
   varying = functools.partial(_sharding.varying, axis_name=settings.axis_name)
   return lax.fori_loop(0, steps, body, jax.tree.map(varying, (sums, grads)))
@@ -269,7 +289,12 @@ def _one_pass_jvp(settings, primals, tangents):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def lca_sums(dist, triplets, noise, temperature, margin, settings):
-  """The sums over the triplets, see `_one_pass`, differentiable in `dist`."""
+  """The sums over triplets, differentiable in `dist`.
+
+  Returns:
+    the losses, the numbers of triplets apart and the numbers of triplets of all
+    groups, `[3, G]`; and how often each group picked each proxy, `[G, P]`.
+  """
   return _one_pass(dist, triplets, noise, temperature, margin, settings)[0]
 
 
@@ -280,12 +305,11 @@ def _lca_sums_fwd(dist, triplets, noise, temperature, margin, settings):
 
 
 def _lca_sums_bwd(settings, grads, cotangents):
-  by_loss, _, by_apart = cotangents
+  by_totals, _ = cotangents
   # No triplet of one group names rows of another.
   group = np.repeat(np.arange(len(settings.rows)), settings.rows)
   grad = sum(
-    g * by[group][:, None]
-    for g, by in zip(grads, (by_loss, by_apart), strict=False)
+    g * by[group][:, None] for g, by in zip(grads, by_totals, strict=False)
   )
   return grad, None, None, None, None
 

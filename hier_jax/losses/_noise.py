@@ -18,7 +18,21 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-__all__ = ['exponential_rates', 'rates_of', 'triplet_seeds']
+__all__ = ['exponential_rates', 'rates_of', 'repeated', 'triplet_seeds']
+
+
+def repeated(keys: Sequence[jax.Array], counts: Sequence[int]) -> jax.Array:
+  """Each scalar or key so often, one after the other, as `[sum(counts)]`.
+
+  Not by jnp.repeat, whose running sum XLA takes half a second to fold, nor by
+  looking up rows, which is a kernel of its own.
+  """
+  place = np.arange(sum(counts))
+  found = jnp.broadcast_to(keys[-1], place.shape)
+  ends = np.cumsum(counts)[:-1]
+  for key, end in reversed(list(zip(keys, ends, strict=False))):
+    found = jnp.where(place < end, key, found)
+  return found
 
 
 def triplet_seeds(
@@ -39,17 +53,17 @@ def triplet_seeds(
     uint32 `[sum(counts), streams, 2]`.
   """
   # At once, as a kernel for each group takes twice as long to compile.
-  numbers = [
-    start + jnp.arange(count, dtype=jnp.int32)
-    for start, count in zip(first, counts, strict=True)
+  ends = np.cumsum(counts, dtype=np.int32)
+  before = [
+    jnp.int32(n) - (end - count)
+    for n, end, count in zip(first, ends, counts, strict=True)
   ]
-  # Not jnp.repeat, whose running sum XLA takes half a second to fold.
-  key = jnp.stack(keys)[np.repeat(np.arange(len(counts)), counts)]
+  number = jnp.arange(ends[-1], dtype=jnp.int32) + repeated(before, counts)
 
   def draw(key: jax.Array, n: jax.Array) -> jax.Array:
     return jax.random.bits(jax.random.fold_in(key, n), (streams, 2), jnp.uint32)
 
-  return jax.vmap(draw)(key, jnp.concatenate(numbers))
+  return jax.vmap(draw)(repeated(keys, counts), number)
 
 
 def _mix(x: jax.Array) -> jax.Array:

@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend import random as implementations
 from jax.typing import ArrayLike
+
+from hier_jax import numerics
 
 __all__ = ['unrolled']
 
@@ -41,10 +42,9 @@ def _counters(shape: Sequence[int]) -> jax.Array:
 
 
 def _keys(key: jax.Array, low: jax.Array) -> jax.Array:
-  # XLA would make a key anew wherever one that is derived from it is made, and
-  # the work doubles in each round of each of them; numbers wherever they are
-  # used.
-  return lax.optimization_barrier(jnp.stack(_threefry(key, low), -1))
+  # Else a key would be made anew wherever one that is derived from it is made,
+  # and the work doubles in each round of each of them.
+  return jnp.stack(numerics.made_once(*_threefry(key, low)), -1)
 
 
 def _split(key: jax.Array, shape: Sequence[int]) -> jax.Array:
@@ -56,8 +56,7 @@ def _fold_in(key: jax.Array, data: ArrayLike) -> jax.Array:
 
 
 def _bits(key: jax.Array, width: int, shape: Sequence[int]) -> jax.Array:
-  words = _keys(key, _counters(shape))
-  high, low = words[..., 0], words[..., 1]
+  high, low = _threefry(key, _counters(shape))
   if width == 64:
     return high.astype(jnp.uint64) << 32 | low.astype(jnp.uint64)
   return (high ^ low).astype(f'uint{width}')

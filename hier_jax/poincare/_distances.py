@@ -64,33 +64,37 @@ def _scaled(x, y, c):
   return x * inverse, y * inverse, c * unit * unit, unit
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _all_pairs(x, y, c, backward, moving):
-  return _all_pairs_fwd(x, y, c, backward, moving)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _all_pairs(x, y, c, backward, moving, within):
+  return _all_pairs_fwd(x, y, c, backward, moving, within)[0]
 
 
-def _all_pairs_fwd(x, y, c, backward, moving):
+def _all_pairs_fwd(x, y, c, backward, moving, within):
   del backward
   x, y, c, unit = _scaled(x, y, c)
   # At once: a loop over both compiles in half the time of two.
-  ab, error = _rounding.gap_and_error(jnp.concatenate([x, y]), c)
-  (a, b), (error_a, error_b) = (jnp.split(v, [len(x)]) for v in (ab, error))
+  points = x if within else jnp.concatenate([x, y])
+  ab, error = numerics.made_once(*_rounding.gap_and_error(points, c))
+  (a, b), (error_a, error_b) = (
+    (v, v) if within else jnp.split(v, [len(x)]) for v in (ab, error)
+  )
   q = _pairwise.sqdist(x, y) / (a[:, None] * b[None])
   length = _analytic.arc(q, c, error_a[:, None] + error_b[None])
-  own = slice(moving)
+  own = slice(moving, None)
   gaps = a[:, None], b[None, own]
   residuals = x, y[own], c, q[:, own], length[:, own], gaps, unit
   return unit * length, residuals
 
 
-def _all_pairs_bwd(backward, moving, residuals, g):
+def _all_pairs_bwd(backward, moving, within, residuals, g):
   """Closed form, holding a few n x m matrices where AD would hold a dozen.
 
   dL/d|x_i - y_j|^2 = g d'(q) / (a_i b_j), dL/da_i = -sum_j g d'(q) q / a_i.
   Lengths and points are in a unit, which their derivatives do not have.
   """
+  del within
   x, y, c, q, length, gaps, unit = residuals
-  fixed, g = g.shape[1] - len(y), g[:, :moving]
+  fixed, g = g.shape[1] - len(y), g[:, moving:]
   by_q, by_c = _analytic.arc_slopes(q, c, length)
   h = g * by_q
   # 1 - c|.|^2 is constant on its floor.
@@ -104,20 +108,30 @@ def _all_pairs_bwd(backward, moving, residuals, g):
   grad_c = jnp.sum(g * by_c) + sum(
     jnp.sum(push * numerics.dot(z, z)) for push, z in ((push_x, x), (push_y, y))
   )
-  grad_y = jnp.pad(grad_y, ((0, fixed), (0, 0)))
+  grad_y = jnp.pad(grad_y, ((fixed, 0), (0, 0)))
   return grad_x, grad_y, grad_c * unit * unit * unit
 
 
 _all_pairs.defvjp(_all_pairs_fwd, _all_pairs_bwd)
 
 
-@_arguments.op('x', 'y', axes=2, static=('backward', 'moving'))
-def dist_matrix_of(x, y, *, c, backward='auto', moving=None):
-  """`dist_matrix` whose gradient is that of the first `moving` rows of y alone.
+@_arguments.op('x', 'y', axes=2, static=('backward', 'moving', 'within'))
+def dist_matrix_of(x, y, *, c, backward='auto', moving=None, within=False):
+  """`dist_matrix` for HIER, whose program has much of it.
 
-  The distances to the rest of y have none. None moves all.
+  Args:
+    x: see `dist_matrix`.
+    y: see `dist_matrix`.
+    c: see `dist_matrix`.
+    backward: see `dist_matrix`.
+    moving: first of the rows of y that have a gradient, those after it have one
+      too; None for all rows.
+    within: whether y is x, of which less has to be computed and compiled.
+
+  Returns:
+    see `dist_matrix`.
   """
-  pairs = lambda x, y, c: _all_pairs(x, y, c, backward, moving)
+  pairs = lambda x, y, c: _all_pairs(x, y, c, backward, moving, within)
   signature = '(n,d),(m,d),()->(n,m)'
   return jnp.vectorize(pairs, signature=signature)(x, y, c)
 

@@ -272,7 +272,7 @@ def test_picks_follow_the_softmax_of_the_distances():
   count, temperature = 500_000, 0.2
   dist, triplets = repeated(count, proxies=12)
   settings = _lca_sums.Settings('gumbel', False, None, rows=(3,))
-  _, (used,), (apart,) = jax.jit(_lca_sums.lca_sums, static_argnums=5)(
+  (_, (apart,), _), (used,) = jax.jit(_lca_sums.lca_sums, static_argnums=5)(
     dist, [triplets], [jax.random.key(0)], temperature, 0.1, settings
   )
   p = np.exp(-np.maximum(dist[0], dist[1]).astype(float) / temperature)

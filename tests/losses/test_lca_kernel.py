@@ -52,7 +52,7 @@ def test_it_is_the_sums_and_their_gradient(
   dist, triplets = _case(nodes, proxies, count, step)
   key = jax.random.key(3)
   settings = _lca_sums.Settings('gumbel', shared_noise, None, False, (nodes,))
-  (loss, _, apart), (grad,) = _lca_sums._one_pass(
+  ((loss, apart, _), _), (grad,) = _lca_sums._one_pass(
     dist, [triplets], [key], _TAU, _MARGIN, settings
   )
   found = _by_kernel(dist, triplets, key, shared_noise)

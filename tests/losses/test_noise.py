@@ -79,6 +79,17 @@ def test_a_triplet_draws_by_its_number():
   np.testing.assert_array_equal(every[4:7], some)
 
 
+def test_groups_of_triplets_draw_as_each_by_itself():
+  keys = [jax.random.key(n) for n in range(3)]
+  first, counts = [0, 5, 2], [4, 1, 3]
+  every = _noise.triplet_seeds(keys, first, counts, 2)
+  each = [
+    _noise.triplet_seeds([key], [start], [count], 2)
+    for key, start, count in zip(keys, first, counts, strict=True)
+  ]
+  np.testing.assert_array_equal(every, np.concatenate(each))
+
+
 def test_extremes_are_finite():
   words = jnp.uint32([0, 1, 2**31, 2**32 - 1])
   seeds = jnp.stack(jnp.meshgrid(words, words), -1).reshape(-1, 2)

@@ -33,16 +33,28 @@ def test_fixed_columns_have_distances_and_no_gradient():
   @jax.jit
   def both(x, y):
     all_of = lambda x, y: _distances.dist_matrix_of(
-      x, jnp.concatenate([y, fixed]), c=0.1, moving=len(y)
+      x, jnp.concatenate([fixed, y]), c=0.1, moving=len(fixed)
     )
     moving = lambda x, y: poincare.dist_matrix(x, y, c=0.1)
     slopes = lambda f: jax.grad(lambda *p: jnp.sum(f(*p) ** 2), (0, 1))(x, y)
     return all_of(x, y), slopes(all_of), slopes(moving)
 
   d, got, want = both(x, y)
-  expected = poincare.dist_matrix(x, np.concatenate([y, fixed]), c=0.1)
+  expected = poincare.dist_matrix(x, np.concatenate([fixed, y]), c=0.1)
   np.testing.assert_allclose(d, expected, rtol=1e-6)
   chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_distances_within_points_are_those_of_two_sets():
+  x = 0.5 * np.random.default_rng(4).standard_normal((12, 3)).astype('float32')
+
+  def slope(within):
+    f = lambda x: _distances.dist_matrix_of(
+      x, x, c=0.1, moving=5, within=within
+    )
+    return jax.value_and_grad(lambda x: jnp.sum(f(x) ** 2))(x)
+
+  chex.assert_trees_all_close(*jax.jit(lambda: (slope(True), slope(False)))())
 
 
 of_known_curvature = jax.jit(functools.partial(poincare.dist_matrix, c=0.1))
