@@ -90,3 +90,24 @@ def test_an_update_that_overflows_is_not_made():
   assert good
   chex.assert_trees_all_equal(kept, new)
   assert not finite.if_finite(new, old, jnp.full((), jnp.nan))[1]
+
+
+@pytest.mark.parametrize(
+  ('values', 'want'), [((1e30, 1e30), True), ((np.inf, -np.inf), False)]
+)
+def test_infinities_that_cancel_are_found_and_large_numbers_allowed(
+  values, want
+):
+  new = {'a': jnp.array(values, jnp.float32)}
+  assert bool(finite.if_finite(new, {'a': jnp.zeros(2)})[1]) == want
+
+
+@pytest.mark.optimized
+def test_no_array_of_flags_is_made():
+  """A kernel each, for three arrays of each shape that parameters have."""
+  tree = {name: jnp.ones((512, 512)) for name in 'abc'}
+  program = jax.jit(finite.if_finite).lower(tree, tree).compile()
+  lines = program.as_text().splitlines()
+  checks = [line for line in lines if ' is-finite(' in line]
+  assert checks
+  assert not any('512' in line for line in checks)
