@@ -75,6 +75,7 @@ def create(
   drop_path: float | None = None,
   frozen_stats: bool | None = None,
   remat: bool | None = None,
+  scan_blocks: bool | None = None,
   token_multiple: int | None = None,
   dtype: DTypeLike = jnp.float32,
   axis_name: str | None = None,
@@ -101,6 +102,7 @@ def create(
     drop_path: see `create_backbone`.
     frozen_stats: see `create_backbone`.
     remat: see `create_backbone`.
+    scan_blocks: see `create_backbone`.
     token_multiple: see `create_backbone`.
     dtype: dtype that the backbone computes in; its parameters are float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
@@ -142,6 +144,7 @@ def create(
       drop_path=drop_path,
       frozen_stats=frozen_stats,
       remat=remat,
+      scan_blocks=scan_blocks,
       token_multiple=token_multiple,
     ),
     head=layers.BallHead(

@@ -141,6 +141,7 @@ def create_backbone(
   drop_path: float | None = None,
   frozen_stats: bool | None = None,
   remat: bool | None = None,
+  scan_blocks: bool | None = None,
   token_multiple: int | None = None,
   dtype: DTypeLike = jnp.float32,
   axis_name: str | None = None,
@@ -160,6 +161,7 @@ def create_backbone(
     drop_path: rate of stochastic depth of a ViT in training.
     frozen_stats: whether a ResNet's BatchNorm keeps its running statistics.
     remat: whether the backward pass recomputes blocks to save memory.
+    scan_blocks: whether a ViT's blocks are one loop, a shorter program.
     token_multiple: a ViT pads its tokens to a multiple of this number.
     dtype: dtype of the computation; parameters and features are float32.
     axis_name: mapped axis over whose devices the batch is spread; None for one
@@ -188,6 +190,7 @@ def create_backbone(
     'drop_path': drop_path,
     'frozen_stats': frozen_stats,
     'remat': remat,
+    'scan_blocks': scan_blocks,
     'token_multiple': token_multiple,
   }
   made_for = spec(name)

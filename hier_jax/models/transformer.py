@@ -7,6 +7,7 @@ on a CPU transposes all tokens and takes twice the time.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -244,6 +245,10 @@ class Mlp(nn.Module):
     return Dense(x.shape[1], self.dtype, name='fc2')(y)
 
 
+# The chance that a branch is kept for an image, and a key for each of both.
+Drops = tuple[float | jax.Array, Sequence[jax.Array]]
+
+
 class Block(nn.Module):
   """Pre-norm transformer block, `[b, n, width] -> [b, n, width]`.
 
@@ -272,6 +277,7 @@ class Block(nn.Module):
     tokens: Float[Array, 'b n d'],
     first: Integer[Array, ''] | int | None = None,
     count: int | None = None,
+    drops: Drops | None = None,
   ) -> Float[Array, 'b n d']:
     """Computes the tokens after attention and MLP.
 
@@ -279,36 +285,52 @@ class Block(nn.Module):
       tokens: `[b, n, width]`.
       first: `vit.ViT`'s.
       count: how many of an image's tokens count, the first ones; None for all.
+      drops: in the place of `drop_path`, for a rate that is traced.
     """
+    if drops is None and self.drop_path:
+      drops = self.drops()
     b, _, width = tokens.shape
     x = tokens.reshape(-1, width)
     y = LayerNorm(self.dtype, name='norm1')(x)
     y = Attention(self.num_heads, self.dtype, name='attn')(y, b, count)
-    x = x + self._branch('ls1', y, b, first)
+    x = x + self._branch('ls1', y, b, first, drops and (drops[0], drops[1][0]))
     y = LayerNorm(self.dtype, name='norm2')(x)
     y = Mlp(self.mlp_width, self.swiglu, self.dtype, name='mlp')(y)
-    x = x + self._branch('ls2', y, b, first)
+    x = x + self._branch('ls2', y, b, first, drops and (drops[0], drops[1][1]))
     return x.reshape(tokens.shape)
 
+  def drops(self) -> Drops:
+    """`Drops` of `drop_path`; draws the keys."""
+    keys = self.make_rng('drop_path'), self.make_rng('drop_path')
+    return 1 - self.drop_path, keys
+
   def _branch(
-    self, name: str, y: jax.Array, images: int, first: jax.Array | int | None
+    self,
+    name: str,
+    y: jax.Array,
+    images: int,
+    first: jax.Array | int | None,
+    drop: tuple[float | jax.Array, jax.Array] | None,
   ) -> jax.Array:
     rows, width = y.shape
     if self.layer_scale is not None:
       init = nn.initializers.constant(self.layer_scale)
       y = y * self.param(name, init, (width,)).astype(y.dtype)[None]
-    if self.drop_path:
-      keep = 1 - self.drop_path
-      kept = jnp.repeat(self._draw(keep, images, first), rows // images)
+    if drop is not None:
+      chance, key = drop
+      kept = jnp.repeat(self._draw(key, chance, images, first), rows // images)
       # The mean over the draws is the whole branch.
-      y = jnp.where(kept[:, None], y / keep, 0)
+      y = jnp.where(kept[:, None], y / jnp.asarray(chance, y.dtype), 0)
     return y
 
   def _draw(
-    self, chance: float, images: int, first: jax.Array | int | None
+    self,
+    key: jax.Array,
+    chance: float | jax.Array,
+    images: int,
+    first: jax.Array | int | None,
   ) -> jax.Array:
     """Booleans `[b]`, each a function of the image's place in the batch."""
-    key = self.make_rng('drop_path')
     if first is None:
       first = images * lax.axis_index(self.axis_name) if self.axis_name else 0
     p = jnp.float32(chance)

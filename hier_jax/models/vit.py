@@ -8,11 +8,13 @@ Parameters correspond one to one to timm's: `patch_embed.proj` is `patch_embed`,
 the others have timm's names.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
@@ -67,6 +69,9 @@ class ViT(nn.Module):
       forward pass and saves the memory of everything inside the blocks. On a
       CPU it saves nothing, since XLA drops the barrier that delays the
       recomputation until the backward pass.
+    scan_blocks: whether the blocks are one loop on the device, so that one of
+      them is compiled and not all; parameters, their names and results are the
+      same. The loop copies the blocks' parameters into one array each.
     token_multiple: pads an image's tokens to a multiple of this number with
       tokens that no other attends to. None chooses what is fast: 8 on a GPU,
       whose kernels need even numbers and aligned rows, and 1 elsewhere.
@@ -91,6 +96,7 @@ class ViT(nn.Module):
   pool: str = 'token'
   drop_path: float = 0.0
   remat: bool = False
+  scan_blocks: bool = False
   token_multiple: int | None = None
   dtype: DTypeLike = jnp.float32
   axis_name: str | None = None
@@ -138,26 +144,76 @@ class ViT(nn.Module):
     count = x.shape[1]
     if missing := -count % self._multiple():
       x = jnp.pad(x, ((0, 0), (0, missing), (0, 0)))
-    # Static: lengths decide shapes.
-    block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
-    for i in range(self.depth):
-      name = f'block{i}'
-      x = block(
-        num_heads=self.num_heads,
-        mlp_width=self.mlp_width or 4 * self.width,
-        swiglu=self.swiglu,
-        layer_scale=self.layer_scale,
-        drop_path=self.drop_path * i / max(self.depth - 1, 1) * train,
-        axis_name=self.axis_name,
-        dtype=self.dtype,
-        name=name,
-      )(x, first, count if x.shape[1] > count else None)
-      tokens[name] = x[:, :count]
+    padded = count if missing else None
+    if self.scan_blocks and not self.is_initializing():
+      x, each = self._scan(x, first, padded, train, return_intermediates)
+    else:
+      x, each = self._loop(x, first, padded, train)
+    if return_intermediates:
+      tokens |= {f'block{i}': t[:, :count] for i, t in enumerate(each)}
     x = x[:, :count]
     norm = LayerNorm(jnp.float32, name='norm')
     x = tokens['norm'] = norm(x.reshape(-1, self.width)).reshape(x.shape)
     features = self._pool(x, train)
     return (features, tokens) if return_intermediates else features
+
+  def _block(self, kind: type[nn.Module], rate: float, **named: Any) -> Any:
+    return kind(
+      num_heads=self.num_heads,
+      mlp_width=self.mlp_width or 4 * self.width,
+      swiglu=self.swiglu,
+      layer_scale=self.layer_scale,
+      drop_path=rate,
+      axis_name=self.axis_name,
+      dtype=self.dtype,
+      **named,
+    )
+
+  def _rates(self, train: bool) -> list[float]:
+    """The rate of each block at which it leaves out its branches."""
+    last = max(self.depth - 1, 1)
+    return [self.drop_path * i / last * train for i in range(self.depth)]
+
+  def _loop(
+    self, x: jax.Array, first: Any, count: int | None, train: bool
+  ) -> tuple[jax.Array, list[jax.Array]]:
+    """The tokens after the last block, and after each."""
+    # Static: lengths decide shapes.
+    kind = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
+    each = []
+    for i, rate in enumerate(self._rates(train)):
+      x = self._block(kind, rate, name=f'block{i}')(x, first, count)
+      each.append(x)
+    return x, each
+
+  def _scan(
+    self, x: jax.Array, first: Any, count: int | None, train: bool, keep: bool
+  ) -> tuple[jax.Array, Iterable[jax.Array]]:
+    """`_loop` of parameters that exist; the tokens of each block if `keep`."""
+    names = [f'block{i}' for i in range(self.depth)]
+    params = [self.variables['params'][name] for name in names]
+    stack = lambda *leaves: jnp.stack(leaves)
+    drops, rates = None, self._rates(train)
+    if any(rates):
+      drawn = [
+        self._block(Block, rate, name=name).drops()
+        for name, rate in zip(names, rates, strict=True)
+      ]
+      drops = jax.tree.map(stack, *drawn)
+    block = self._block(Block, 0.0, parent=None)
+
+    def one(
+      x: jax.Array, given: tuple[Any, Any]
+    ) -> tuple[jax.Array, jax.Array | None]:
+      own, drops = given
+      x = block.apply({'params': own}, x, first, count, drops)
+      return x, x if keep else None
+
+    if self.remat:
+      # A loop keeps what is computed anew from what was computed.
+      one = jax.checkpoint(one, prevent_cse=False)
+    x, each = lax.scan(one, x, (jax.tree.map(stack, *params), drops))
+    return x, [] if each is None else each
 
   def _multiple(self) -> int:
     """What the number of tokens is filled up to a multiple of."""

@@ -68,7 +68,9 @@ def test_arguments_and_options_reach_the_module():
     pool='mean',
     drop_path=0.1,
     remat=None,
+    scan_blocks=True,
   )
+  assert model.scan_blocks
   assert (model.image_size, model.dtype) == (128, jnp.bfloat16)
   assert (model.axis_name, model.pool) == ('devices', 'mean')
   assert (model.drop_path, model.remat) == (0.1, False)

@@ -400,6 +400,39 @@ def test_remat_keeps_less_and_changes_no_gradient():
   assert less < kept / 4
 
 
+@pytest.mark.parametrize('remat', [False, True])
+def test_blocks_as_one_loop_compute_the_same(remat):
+  fields = {'depth': 3, 'drop_path': 0.5, 'layer_scale': 0.7}
+  rngs = {'drop_path': jax.random.key(0)}
+  model = _model(token_multiple=8, **fields)
+  params = _params(model)
+
+  def run(model):
+    def apply(params):
+      return _apply(
+        model, params, train=True, return_intermediates=True, rngs=rngs
+      )
+
+    (features, tokens), pull = jax.vjp(jax.jit(apply), params)
+    ones = jax.tree.map(jnp.ones_like, tokens)
+    return features, tokens, pull((features, ones))
+
+  scanned = model.clone(scan_blocks=True, remat=remat)
+  assert _shapes(scanned) == _shapes(model)
+  chex.assert_trees_all_close(run(scanned), run(model), rtol=1e-4, atol=1e-4)
+  plain = _apply(model, params)
+  np.testing.assert_allclose(_apply(scanned, params), plain, rtol=1e-5)
+
+
+def test_one_block_of_a_loop_is_compiled():
+  def products(**fields):
+    model = _model(depth=6, **fields)
+    lowered = _apply.lower(model, _shapes(model))
+    return lowered.as_text().count('dot_general')
+
+  assert products(scan_blocks=True) < products() / 3
+
+
 @pytest.mark.parametrize(
   'fields',
   [{}, {'distilled': True, 'num_registers': 2, 'layer_scale': 0.1}],

@@ -50,6 +50,8 @@ def module(model: Model) -> Embedder:
   if hasattr(made.backbone, 'token_multiple'):
     # By default the platform that it is exported on decides.
     changed['token_multiple'] = 1
+    # Not every format has loops.
+    changed['scan_blocks'] = False
   backbone = made.backbone.clone(**changed)
   return Embedder(backbone, made.head, made.mean, made.std)
 

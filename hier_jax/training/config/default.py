@@ -53,6 +53,7 @@ FREE_KEYS = (
   'log_every',
   'loss.shard_classes',
   'model.remat',
+  'model.scan_blocks',
   'nonfinite',
   'parallel',
   'tensorboard',
@@ -104,6 +105,7 @@ def default_config() -> ConfigDict:
       'drop_path': optional(float),
       'frozen_stats': optional(bool),
       'remat': optional(bool),
+      'scan_blocks': optional(bool),
     },
     'loss': {
       'metric': 'proxy_anchor',

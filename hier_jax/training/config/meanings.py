@@ -107,6 +107,10 @@ _MODEL = {
     'whether the backward pass computes the blocks anew, which takes a third'
     ' more time and far less memory; None for no'
   ),
+  'model.scan_blocks': Meaning(
+    "whether a ViT's blocks are one loop on the device, a shorter program with"
+    ' the same parameters; None for no'
+  ),
 }
 _LOSS = {
   'loss.metric': Meaning('the metric loss, see "Losses"'),
