@@ -40,14 +40,15 @@ def on_cpu():
   return jax.default_backend() == 'cpu'
 
 
-def engine_of(sizes, hier_weight=0.5):
-  """The step of these sizes."""
+def engine_of(sizes, hier_weight=0.5, **model):
+  """The step of these sizes; `model` is put into config.model."""
   config = engine.config_of('cub', 'dino_vits16')
   config.pretrained = None
   config.model.update(
     backbone=sizes.backbone,
     image_size=sizes.image_size,
     dtype='float32' if on_cpu() else 'bfloat16',
+    **model,
   )
   config.data.batch_size = sizes.images
   config.data.micro_batch = sizes.micro_batch or None

@@ -174,6 +174,9 @@ def _loss_alone(sizes, hier_weight):
 _SECTIONS = {
   'step': ('The step', whole_step),
   'compile': ('Its compilation', compilation.compile_step),
+  'hier': ('What HIER takes to compile', compilation.hier_seconds),
+  'cpu': ('What the step takes to compile', compilation.step_seconds),
+  'blocks': ('Blocks as one loop', compilation.blocks),
   'start': ('The first step of a restart', restart.first_step),
 }
 
