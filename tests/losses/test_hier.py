@@ -366,6 +366,7 @@ def test_results_do_not_depend_on_the_number_of_devices(devices, mapped):
   assert_like_one_device(sharded(devices, mapped))
 
 
+@pytest.mark.optimized
 @pytest.mark.slow
 def test_distances_of_few_rows_give_the_loss_of_all(monkeypatch):
   module, rows = importlib.import_module('hier_jax.losses._hier'), []
@@ -377,8 +378,6 @@ def test_distances_of_few_rows_give_the_loss_of_all(monkeypatch):
     return lca_losses(*args, **kwargs)
 
   monkeypatch.setattr(module, 'lca_losses', spy)
-  # Takes scalars alone.
-  monkeypatch.setattr(module.numerics, 'made_once', lambda *arrays: arrays)
   options = dict(triplets_per_anchor=6, exclude_self_lca=True)
   got = sharded(16, 'vmap', **options)
   # 3 (1 + 6 + 6) of 48 rows and of 41 proxies.

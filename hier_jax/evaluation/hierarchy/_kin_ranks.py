@@ -82,11 +82,11 @@ class Gallery(NamedTuple):
 
   def relatives(self, path: np.ndarray) -> Relatives:
     """The kin of a class with the nodes `path` `[L]`."""
-    start, stop = _run(self.path[0], path[0], 0)
+    start, stop = _run(self.path[0], int(path[0]), 0)
     level = np.ones(stop - start, np.uint8)
     first, last = start, stop
     for nodes, node in zip(self.path[1:], path[1:], strict=True):
-      first, last = _run(nodes[first:last], node, first)
+      first, last = _run(nodes[first:last], int(node), first)
       level[first - start : last - start] += 1
     return Relatives(slice(start, stop), level, slice(first, last))
 
@@ -114,7 +114,7 @@ class Queries(NamedTuple):
     """Parts for one thread at a time, each of queries of one node."""
     start = 0
     for top in np.split(self.path[:, 0], _changes(self.path[:, :1])):
-      first, last = _run(gallery.path[0], top[0], 0)
+      first, last = _run(gallery.path[0], int(top[0]), 0)
       most = int(np.clip(_KIN // max(1, last - first), 1, _QUERIES))
       for some in range(start, start + len(top), most):
         part = slice(some, min(some + most, start + len(top)))
