@@ -21,11 +21,18 @@ def test_page_says_what_was_tested(page, base):
   assert f'| {row} | {points} | {ends} |' in RESULTS
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/hier.md'])
-def test_page_says_what_distillation_gains(page):
+@pytest.mark.parametrize(
+  ('page', 'arm', 'base'),
+  [
+    ('README.md', 'distillation', 'SupCon'),
+    ('docs/hier.md', 'distillation', 'SupCon'),
+    ('docs/hier.md', 'level_sup_con_own', 'Proxy-Anchor'),
+  ],
+)
+def test_page_says_what_else_gains(page, arm, base):
   text = ' '.join((places.ROOT / page).read_text('utf-8').split())
-  points, ends = re.search(
-    rf'gains {INTERVAL}.{{,6}} with SupCon', text
-  ).groups()
-  row = 'B, a128: sup_con+distillation less sup_con+alone | MAP@R | 5'
+  pattern = rf'gains? (?:up to )?{INTERVAL}.{{0,7}}with {base}'
+  points, ends = re.search(pattern, text).groups()
+  base = ARMS[base]
+  row = f'B, a128: {base}+{arm} less {base}+alone | MAP@R | 5'
   assert f'| {row} | {points} | {ends} |' in RESULTS
