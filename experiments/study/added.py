@@ -336,6 +336,9 @@ ADDED: Mapping[str, Added] = {
   'triplet_cosine': Added(_triplet, _TRIPLET, c=None),
   **_of_levels('happier', _happier, _HAPPIER),
   **_of_levels('level_sup_con', _level_sup_con, _LEVEL_SUP_CON),
+  'second_sup_con': Added(
+    _level_sup_con, _LEVEL_SUP_CON, context=contexts.classes
+  ),
   'hpl': Added(
     _hpl,
     {**_weight(1), 'level_alpha': spaces.log(2, 64, 32)},

@@ -12,6 +12,7 @@ from experiments.study import controls
 
 __all__ = [
   'class_cosines',
+  'classes',
   'flat_cosines',
   'flat_levels',
   'pseudo_levels',
@@ -28,6 +29,12 @@ def pseudo_levels(x, labels, subgroup=None) -> dict[str, np.ndarray]:
   del subgroup
   nodes = sizes(int(labels.max()) + 1)
   return {'levels': controls.pseudo_levels(np.asarray(x), labels, nodes)}
+
+
+def classes(x, labels, subgroup) -> dict[str, np.ndarray]:
+  """The classes as the only level."""
+  del x, subgroup
+  return {'levels': np.arange(int(labels.max()) + 1, dtype=np.int32)[:, None]}
 
 
 def flat_levels(x, labels, subgroup) -> dict[str, np.ndarray]:

@@ -186,6 +186,13 @@ def test_hpl_is_proxy_anchor_of_the_classes_above():
   np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
+def test_second_sup_con_is_that_of_the_classes():
+  entry = added.ADDED['second_sup_con']
+  found = program_of(entry, point(entry))(2.0)[0]
+  want = 2 * losses.sup_con(embeddings(0.1), LABELS, temperature=0.1)
+  np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
 def test_k_follows_the_batch():
   entry = added.ADDED['star_batch_k']
   values = point(entry, k=jnp.float32(20))
