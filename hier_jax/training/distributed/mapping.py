@@ -102,16 +102,23 @@ def spread(
   Args:
     batch: this process's rows, NumPy arrays; what `prefetch` has placed stays.
     devices: the local devices that the rows are for, all of them by default.
+
+  Raises:
+    ValueError: the number of rows is no multiple of that of the devices.
   """
-  devices = devices or jax.local_devices()
-  return jax.tree.map(
-    lambda a: (
-      a
-      if isinstance(a, jax.Array)
-      else a.reshape(len(devices), -1, *a.shape[1:])
-    ),
-    batch,
-  )
+  number = len(devices or jax.local_devices())
+
+  def by_device(a: Any) -> Any:
+    if isinstance(a, jax.Array):
+      return a
+    if len(a) % number:
+      raise ValueError(
+        f'{len(a)} rows cannot be shared out evenly among {number} devices;'
+        f' expected a multiple of {number}: pad them, or name fewer devices'
+      )
+    return a.reshape(number, len(a) // number, *a.shape[1:])
+
+  return jax.tree.map(by_device, batch)
 
 
 def prefetch(

@@ -43,6 +43,12 @@ def test_prefetched_batches_come_in_order_and_spread(depth):
   assert i == 4
 
 
+def test_rows_that_devices_cannot_share_are_named():
+  with pytest.raises(ValueError, match=r'^6 rows .* among 4 devices'):
+    mapping.spread({'image': np.zeros((6, 3))})
+  assert mapping.spread(np.zeros((0, 3))).shape == (4, 0, 3)
+
+
 @pytest.mark.parametrize('by', mapping.MAPS)
 @pytest.mark.parametrize('devices', [1, 4])
 def test_a_step_takes_prefetched_batches_as_those_of_the_host(devices, by):
