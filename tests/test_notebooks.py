@@ -90,7 +90,7 @@ def shortened(page):
 
 
 def environment(page, folder):
-  """That of a reader's kernel, but for how programs are compiled."""
+  """The environment of a reader's kernel, except for how programs compile."""
   kept = COMPILING if page.stem in NOT_OPTIMIZED else COMPILING[:-1]
   env = {
     name: value

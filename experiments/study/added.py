@@ -56,8 +56,8 @@ class Added:
     carried: what it keeps from step to step; None for nothing.
     frozen: whether the context is made of the features, which are None where
       no frozen network has made any.
-    ablates: the entry of `ADDED` that this one is but for a switch; None for
-      what is searched itself.
+    ablates: the entry of `ADDED` that this one adds a switch to; None for an
+      entry that is searched itself.
   """
 
   loss: Callable[..., jax.Array] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -249,15 +248,12 @@ def above(place: Place, line: Sequence[Place]) -> float | None:
     >>> comparisons.above((1.0, 5.0), [(0.0, 4.0), (2.0, 2.0)])
     2.0
   """
-  ordered = sorted(line)
-  best = None
-  for x, y in ordered:
-    if x >= place[0]:
-      best = y if best is None else max(best, y)
-  for (x0, y0), (x1, y1) in itertools.pairwise(ordered):
-    if x0 <= place[0] < x1:
-      best = max(best, y0 + (y1 - y0) * (place[0] - x0) / (x1 - x0))
-  return None if best is None else place[1] - best
+  retrieval, kin = place
+  beyond = [y for x, y in line if x >= retrieval]
+  if not beyond:
+    return None
+  beside = np.interp(retrieval, *zip(*sorted(line), strict=True))
+  return kin - max(*beyond, float(beside))
 
 
 def on_folds(

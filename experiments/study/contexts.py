@@ -39,10 +39,8 @@ def classes(x, labels, subgroup) -> dict[str, np.ndarray]:
 
 def flat_levels(x, labels, subgroup) -> dict[str, np.ndarray]:
   """Each class by itself at every level: before there are pseudo-levels."""
-  del x, subgroup
-  number = int(labels.max()) + 1
-  classes = np.arange(number, dtype=np.int32)[:, None]
-  return {'levels': np.tile(classes, (1, len(sizes(number)) + 1))}
+  (level,) = classes(x, labels, subgroup).values()
+  return {'levels': np.tile(level, (1, len(sizes(len(level))) + 1))}
 
 
 def true_levels(x, labels, subgroup) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ class Regime:
   Attributes:
     dim: size of the embeddings.
     epochs: the budget of a run.
-    icon_epochs: that of a run on icons, where it is another.
+    icon_epochs: the budget of a run on icons; None for the same.
     images: images of each training class; None for all.
     backbone: the network, trained on images as the quickstart's is; None for
       frozen features.

@@ -19,7 +19,7 @@ from experiments.study import (
   regimes,
   search,
 )
-from experiments.study.comparisons import Comparison, Group, Lines
+from experiments.study.comparisons import Comparison, Group, Lines, Place
 from experiments.study.metrics import KIN, PRIMARY
 from hier_jax import paths
 from hier_jax.errors import UserError
@@ -287,11 +287,11 @@ def _selected(lines: Lines) -> str:
       if arms.arm(arm).added.ablates or not _over(target, lines):
         continue
       point, ranking = search.chosen(target, lines)
-      scores = comparisons.on_folds(target, point, lines, ranking)
+      place, line = comparisons.place_and_line(target, lines)
       text = ', '.join(f'{k} {v}' for k, v in sorted(point.items()))
       where = f'{group[1]}, {group[0]}, {arm}'
-      numbers = [f'{v:.2f}' for v in scores]
-      rows.append([where, ranking, *numbers, _above(target, lines), text])
+      numbers = [f'{v:.2f}' for v in place]
+      rows.append([where, ranking, *numbers, _above(place, line), text])
   if not rows:
     return 'No arm has been selected yet.'
   heading = (
@@ -310,9 +310,8 @@ def _selected(lines: Lines) -> str:
   )
 
 
-def _above(target: search.Target, lines: Lines) -> str:
+def _above(place: Place, line: Sequence[Place]) -> str:
   """How far an arm lies above the front of its base loss; '' without one."""
-  place, line = comparisons.place_and_line(target, lines)
   if not line:
     return ''
   height = comparisons.above(place, line)

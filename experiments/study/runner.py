@@ -93,17 +93,15 @@ class Runner:
     regime = regimes.regime(job.regime)
     part = folds.part(self.data, job.split, job.fold, regime.images)
     arm, point = arms.arm(job.arm), dict(job.point)
-    run = self._run(part, job)
+    run = self._run(part, regime, regime.budget(job.split))
     trained = training.train(arm, point, run, dim=regime.dim, seed=job.seed)
     program = training.program_of(
       arm, point, regime.dim, len(part.train_classes), regime.backbone
     )
     return part, trained, self._embed(program, trained, part.held)
 
-  def _run(self, part: folds.Part, job: Job):
+  def _run(self, part: folds.Part, regime: regimes.Regime, epochs: int):
     """What the regime trains on."""
-    regime = regimes.regime(job.regime)
-    epochs = regime.budget(job.split)
     subgroup = self.data.subgroup[part.train_classes]
     if regime.backbone is None:
       return training.Run(

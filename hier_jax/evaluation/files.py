@@ -175,7 +175,7 @@ def _kin_ties(task: Task) -> str:
 
 
 def _by_levels(x, labels, taxonomy, ties, options):
-  """One ranking for the metrics of the hierarchy and those of retrieval.
+  """One ranking for the metrics of the hierarchy and of retrieval.
 
   Returns:
     `GradedPerQuery`, None where only some queries are ranked by levels; and

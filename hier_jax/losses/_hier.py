@@ -124,7 +124,7 @@ def _monitor(drawn, c, clip_radius, axis_name):
   values = [a.astype(radius.dtype) for a in shares.values()]
   rows = jnp.stack([*values, alike, jnp.ones_like(radius)])
   sums = _sharding.total(product(rows, where.T), axis_name)
-  # All divide by the number of nodes, but the last by that of anchors.
+  # The last divides by the number of anchors, the others by the nodes'.
   divisors = jnp.concatenate(
     [jnp.broadcast_to(sums[-1:], (len(shares), 2)), sums[:1]]
   )

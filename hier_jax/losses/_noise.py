@@ -22,7 +22,7 @@ __all__ = ['exponential_rates', 'rates_of', 'repeated', 'triplet_seeds']
 
 
 def repeated(keys: Sequence[jax.Array], counts: Sequence[int]) -> jax.Array:
-  """Each scalar or key so often, one after the other, as `[sum(counts)]`.
+  """Each scalar or key, repeated by its count, `[sum(counts)]`.
 
   Not by jnp.repeat, whose running sum XLA takes half a second to fold, nor by
   looking up rows, which is a kernel of its own.

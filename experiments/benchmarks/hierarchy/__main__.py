@@ -139,8 +139,8 @@ def trees(sizes: Sizes) -> list:
   }
   return [
     f'A random binary tree of {sizes.leaves:,} leaves with names, heights and'
-    ' lengths of edges. Purity is that of classes of 5 leaves or so, and its'
-    ' interval one of 95 %; above 1,000,000 leaves pairs are drawn unless'
+    ' lengths of edges. Purity is taken over classes of about 5 leaves, with a'
+    ' 95 % interval; above 1,000,000 leaves pairs are drawn unless'
     ' `max_exact` says otherwise. The triples are 1,000 leaves drawn at random'
     ' with all pairs of others (`lca_agreement`); its value is the share that'
     ' the tree orders as the taxonomy. The tree by proxies is `proxy_tree` of'

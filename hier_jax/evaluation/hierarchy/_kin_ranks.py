@@ -175,7 +175,7 @@ class _Steps(NamedTuple):
     return far.astype(np.int64)
 
   def cells(self, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The cells that items so many steps away tie with, from and to."""
+    """The first and the last cell that items this many steps away tie with."""
     nearest = np.maximum(far - self.reach, 0) >> self.bits
     return nearest, np.minimum(far + self.reach, _MOST) >> self.bits
 

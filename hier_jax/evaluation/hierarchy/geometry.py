@@ -175,9 +175,9 @@ def nearest_centroid(
 def points_and_codes(embeddings, labels, taxonomy: Taxonomy, distance, c):
   """The points, their classes, which distance is theirs, and c.
 
-  Points of the hyperboloid as those of the ball, in float64; others as given,
-  but for Euclidean ones whose squares are no float64. These are scaled, which
-  changes no rank of their distances.
+  Points of the hyperboloid become points of the ball, in float64. Euclidean
+  points whose squares overflow or vanish are scaled, which changes no rank of
+  their distances. All others stay as they are.
   """
   taxonomy_lib.expect(taxonomy)
   distance, c = _spaces.resolve(distance, c)

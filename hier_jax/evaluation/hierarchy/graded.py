@@ -261,7 +261,7 @@ def ranked(
   # Kin side by side, of the items and of the queries.
   sort = lambda codes: np.lexsort(taxonomy.path[codes].T[::-1])
   by_kin = sort(gallery_codes)
-  # The last entry is that of own = -1.
+  # The last entry is for own = -1.
   place = np.full(len(y) + 1, -1)
   place[by_kin] = np.arange(len(y))
   ranking = _exact.Gallery(Lift.about(y, c=c, distance=distance), y[by_kin])
@@ -332,11 +332,7 @@ def _scored(items, blocks, score, wanted):
 def _outcomes_of(ahead, wanted):
   """Attributes of `PerQuery` of some queries, of their `Kin.ahead`."""
   num = np.array([found.shape[1] for found in ahead], np.int32)
-  none = np.iinfo(np.int32).max
-  counts = np.full((2, len(ahead), max(1, num.max())), none, np.int32)
-  for i, found in enumerate(ahead):
-    counts[:, i, : num[i]] = found
-  values, tied = wanted.of(counts, num)
+  values, tied = wanted.of(_exact.padded(ahead), num)
   return values | {'num_positives': num, 'tied': tied}
 
 

@@ -5,7 +5,7 @@ is equal in exact arithmetic ties, be it written with other roundings.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import Literal
 
@@ -84,19 +84,24 @@ def negatives_ahead(
       some = places[part]
       count = functools.partial(counts, radius=gallery.radius)
       each = scores, length, layout.runs[:, some].T
-      most = int(layout.num_positives[some].max())
-      shape = 2, len(some), max(1, most)
-      ahead = np.full(shape, np.iinfo(np.int32).max, np.int32)
-      for i, found in enumerate(pool.map(count, *each)):
-        ahead[:, i, : found.shape[1]] = found
-      yield some, ahead
+      yield some, padded(list(pool.map(count, *each)))
+
+
+def padded(ahead: Sequence[np.ndarray]) -> np.ndarray:
+  """Counts of each query, `[2, R]`, as one array `[2, b, J]` int32.
+
+  J is the largest R, or 1; the largest int32 stands where a query has fewer.
+  """
+  most = max(found.shape[1] for found in ahead)
+  shape = 2, len(ahead), max(1, most)
+  together = np.full(shape, np.iinfo(np.int32).max, np.int32)
+  for i, found in enumerate(ahead):
+    together[:, i, : found.shape[1]] = found
+  return together
 
 
 def counts(
-  scores: np.ndarray,
-  length: float,
-  run: np.ndarray,
-  radius: np.ndarray,
+  scores: np.ndarray, length: float, run: np.ndarray, radius: np.ndarray
 ) -> np.ndarray:
   """Negatives ahead of the R positives of one query, `[2, R]`.
 

@@ -104,7 +104,7 @@ def spread(
     devices: the local devices that the rows are for, all of them by default.
 
   Raises:
-    ValueError: the number of rows is no multiple of that of the devices.
+    ValueError: the number of rows is no multiple of the number of devices.
   """
   number = len(devices or jax.local_devices())
 
