@@ -1,7 +1,7 @@
 """What was measured, beside what was aimed at: one table of all benchmarks.
 
-Benchmarks write the figures beside their pages, with --write. Those of a page
-that was written before it had any bear the page's date.
+Benchmarks write the figures beside their pages, with --write. The date is the
+day of the measurement.
 """
 
 import argparse

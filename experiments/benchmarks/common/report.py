@@ -103,7 +103,7 @@ class Figure:
     measured: with its unit.
     target: what it should be; empty for what has none.
     device: on which.
-    date: of the measurement, or of the page that holds it, 'YYYY-MM-DD'.
+    date: of the measurement, 'YYYY-MM-DD'.
   """
 
   what: str
