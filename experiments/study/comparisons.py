@@ -31,6 +31,14 @@ __all__ = [
 
 # What the claim is made of: an arm, and what it is compared with.
 CLAIMED, AGAINST = 'hier_star', ('alone', 'triplet')
+# Arms that lack one part of another: the difference is what that part brings.
+CONTROLS = {
+  CLAIMED: ('triplet', 'shuffled', 'euclidean', 'cosine'),
+  **{
+    f'level_sup_con{told}': ('second_sup_con',)
+    for told in ('', '_own', '_ema', '_true_tree')
+  },
+}
 # Its test classes have been looked at.
 EXPLORED = 'A'
 # The least gains over the base loss alone, in points.
@@ -85,12 +93,12 @@ class Ablation(NamedTuple):
 
 
 def compare(lines: Lines) -> list[Comparison]:
-  """Every tested arm against its base loss alone, and what the claim needs."""
+  """Every tested arm against its base loss alone and against its controls."""
   tested = by_arm(lines, lambda job: job.fold == folds.TEST)
   found = []
   for (regime, split, arm), of_arm in tested.items():
     base, _, added = arm.partition('+')
-    for other in AGAINST if added == CLAIMED else AGAINST[:1]:
+    for other in ('alone', *CONTROLS.get(added, ())):
       against = f'{base}+{other}'
       of_other = tested.get((regime, split, against))
       if against == arm or of_other is None:
@@ -98,7 +106,7 @@ def compare(lines: Lines) -> list[Comparison]:
       seeds = sorted(set(of_arm) & set(of_other))
       for metric in PRIMARY:
         difference = _difference(of_other, of_arm, seeds, metric)
-        claimed = added == CLAIMED and split != EXPLORED
+        claimed = added == CLAIMED and other in AGAINST and split != EXPLORED
         found.append(
           Comparison(
             regime, split, arm, against, metric, len(seeds), difference, claimed

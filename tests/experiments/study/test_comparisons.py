@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.study import comparisons, folds, search
+from experiments.study import added, comparisons, folds, search
 from tests.support import small_study
 
 KIN = 'map_subgroup'
@@ -30,6 +30,30 @@ def test_differences_are_of_the_lines():
   assert told == {k: pytest.approx(v, abs=0.2) for k, v in wanted.items()}
   assert {c.arm for c in found if c.claimed} == {star}
   assert all(c.seeds == 5 for c in found)
+
+
+def test_levels_are_compared_with_their_control():
+  gains = {
+    'alone': (0, 0),
+    'second_sup_con': (2, 0),
+    'level_sup_con_own': (1, 2),
+  }
+  found = comparisons.compare(small_study.tested_lines(gains))
+  told = {
+    c.metric: c.difference.mean
+    for c in found
+    if c.against == 'sup_con+second_sup_con'
+  }
+  assert told == {
+    'map@r': pytest.approx(-1, abs=0.2),
+    KIN: pytest.approx(2, abs=0.2),
+  }
+  assert not any(c.claimed for c in found)
+
+
+def test_controls_are_arms():
+  for arm, controls in comparisons.CONTROLS.items():
+    assert {arm, *controls} <= set(added.ADDED)
 
 
 def test_claim_that_is_won():
