@@ -335,6 +335,7 @@ ADDED: Mapping[str, Added] = {
   'triplet_euclidean': Added(_triplet, _TRIPLET, c=0.0),
   'triplet_cosine': Added(_triplet, _TRIPLET, c=None),
   **_of_levels('happier', _happier, _HAPPIER),
+  'second_happier': Added(_happier, _HAPPIER, context=contexts.classes),
   **_of_levels('level_sup_con', _level_sup_con, _LEVEL_SUP_CON),
   'second_sup_con': Added(
     _level_sup_con, _LEVEL_SUP_CON, context=contexts.classes

@@ -35,7 +35,8 @@ CLAIMED, AGAINST = 'hier_star', ('alone', 'triplet')
 CONTROLS = {
   CLAIMED: ('triplet', 'shuffled', 'euclidean', 'cosine'),
   **{
-    f'level_sup_con{told}': ('second_sup_con',)
+    f'{loss}{told}': (f'second_{control}',)
+    for loss, control in (('level_sup_con', 'sup_con'), ('happier',) * 2)
     for told in ('', '_own', '_ema', '_true_tree')
   },
 }

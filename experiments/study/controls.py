@@ -22,7 +22,6 @@ from hier_jax import losses, numerics
 
 __all__ = [
   'class_means',
-  'happier',
   'level_sup_con',
   'pseudo_levels',
   'relational_distillation',
@@ -243,51 +242,6 @@ def level_sup_con(
     for weight, row in zip(weights, rows.T, strict=True)
   ]
   return sum(each) / sum(weights)
-
-
-def happier(
-  z: jax.Array,
-  labels: jax.Array,
-  levels: jax.Array,
-  class_proxies: jax.Array,
-  *,
-  cluster_weight: ArrayLike = 0.1,
-  alpha: ArrayLike = 1.0,
-  cluster_temperature: ArrayLike = 0.05,
-) -> jax.Array:
-  """HAPPIER on levels: (1 - w) H-AP loss + w clustering loss of the classes.
-
-  Ramzi et al., "Hierarchical Average Precision Training for Pertinent Image
-  Retrieval" (ECCV 2022, arXiv 2207.04873), section 3, by `losses.hap` and
-  `losses.normalized_softmax`.
-
-  Args:
-    z: `[b, d]` embeddings; only their directions count.
-    labels: int `[b]`, the class of each row.
-    levels: int `[C, L]`.
-    class_proxies: `[C, d]`.
-    cluster_weight: w; may be traced.
-    alpha: exponent of the relevance, see `losses.hap`; may be traced.
-    cluster_temperature: of the normalized softmax; may be traced.
-
-  Returns:
-    the loss, a scalar.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> from experiments.study import controls
-    >>> levels = jnp.array([[0, 0], [0, 1], [1, 2]])
-    >>> loss = controls.happier(
-    ...   jnp.eye(3), jnp.arange(3), levels, jnp.eye(3), cluster_weight=0.0
-    ... )
-    >>> print(f'{float(loss):.3f}')  # All scores tie.
-    0.500
-  """
-  ranking = losses.hap(z, jnp.asarray(levels)[labels], alpha=alpha)
-  clusters = losses.normalized_softmax(
-    z, labels, class_proxies, temperature=cluster_temperature
-  )
-  return (1 - cluster_weight) * ranking + cluster_weight * clusters
 
 
 def relational_distillation(

@@ -193,6 +193,15 @@ def test_second_sup_con_is_that_of_the_classes():
   np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
+def test_second_happier_is_that_of_the_classes():
+  entry = added.ADDED['second_happier']
+  found = program_of(entry, point(entry, relevance=2.0))(2.0)[0]
+  want = 2 * losses.hap(
+    embeddings(0.1), jnp.asarray(LABELS)[:, None], alpha=2.0
+  )
+  np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
 def test_k_follows_the_batch():
   entry = added.ADDED['star_batch_k']
   values = point(entry, k=jnp.float32(20))

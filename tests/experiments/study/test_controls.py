@@ -147,25 +147,6 @@ def test_level_sup_con_matches_float64():
     controls.level_sup_con(z, labels, levels, weights=(1,))
 
 
-def test_happier_is_the_librarys_on_levels():
-  features, labels, levels = planted()
-  levels = controls.true_levels(*levels.T)
-  z, v = jnp.float32(features), jax.random.normal(KEY, (8, 3))
-
-  @compiled
-  def f(z, weight):
-    return controls.happier(
-      z, jnp.asarray(labels), levels, v, cluster_weight=weight
-    )
-
-  loss, grad = f(z[:, ::-1], 0.3)
-  want = 0.7 * losses.hap(z[:, ::-1], jnp.asarray(levels[labels]))
-  want += 0.3 * losses.normalized_softmax(z[:, ::-1], jnp.asarray(labels), v)
-  np.testing.assert_allclose(loss, want, rtol=1e-5)
-  chex.assert_tree_all_finite(grad)
-  assert np.isnan(f(z.at[0, 0].set(jnp.nan), 0.3)[0])
-
-
 @pytest.mark.parametrize('c', [None, 0.1])
 def test_distillation_matches_float64(c):
   z = jax.random.normal(KEY, (6, 3)) * 0.5
