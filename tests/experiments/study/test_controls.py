@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from experiments.study import controls, mined, variants
-from hier_jax import losses, poincare
+from hier_jax import poincare
 
 # Whole losses and trainings are compiled.
 pytestmark = pytest.mark.slow
