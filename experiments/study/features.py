@@ -8,10 +8,14 @@ import pathlib
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
+from flax import traverse_util
 from PIL import Image
 
 from hier_jax import json_files, models, npz_files, paths
@@ -26,17 +30,21 @@ __all__ = [
   'PARTS',
   'SIZE',
   'SPLITS',
+  'TOKEN_SIZE',
   'Features',
   'extract',
   'known',
+  'last_blocks',
   'read',
+  'standardized',
 ]
 
 BACKBONE = 'dinov2_vits14'
-# Side of Emoji's images in pixels, and of icons, which are simpler and four
-# times as many.
+# Side of Emoji's images in pixels, of icons, which are simpler and four times
+# as many, and of images whose tokens are kept, for blocks to be trained on.
 SIZE = 112
 ICON_SIZE = 84
+TOKEN_SIZE = 56
 # What the features are made of: an intermediate result, and which tokens of it.
 # Blocks are counted from 0 here, and from 1 in PLAN.md and RESULTS.md.
 PARTS = (
@@ -49,8 +57,8 @@ PARTS = (
 SPLITS = {'A': 'emoji', 'B': 'emoji/subgroup'}
 # The split of the folder of images that experiments.icons builds.
 ICONS = 'icons'
-# Before the name of a split, in the file.
-_TEST = 'test_'
+# Before the name of a split, and of a parameter, in the file.
+_TEST, _PARAMS = 'test_', 'params/'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +71,9 @@ class Features:
     subgroup: int32 `[C]`, each class's node of the hierarchy, increasing.
     test: split -> bool `[C]`, whether a class is a test class.
     about: where they come from: hashes and versions.
+    tokens: float16 `[n, t, width]`, what enters the blocks that are trained;
+      None where none are.
+    blocks: parameters of these blocks by their names.
   """
 
   x: np.ndarray
@@ -70,6 +81,22 @@ class Features:
   subgroup: np.ndarray
   test: dict[str, np.ndarray]
   about: dict[str, str]
+  tokens: np.ndarray | None = None
+  blocks: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def last_blocks(number: int) -> list[str]:
+  """Names of so many blocks, the last of those that features are made of."""
+  last = max(int(place.removeprefix('block')) for place, _ in PARTS)
+  return [f'block{i}' for i in range(last + 1 - number, last + 1)]
+
+
+def standardized(
+  part: np.ndarray | jax.Array,
+) -> np.ndarray | jax.Array:
+  """A part of the features `[n, width]`, each row with mean 0, variance 1."""
+  mean, std = part.mean(1, keepdims=True), part.std(1, keepdims=True)
+  return (part - mean) / std
 
 
 def extract(
@@ -77,12 +104,14 @@ def extract(
   target: pathlib.Path,
   icons: pathlib.Path | None = None,
   batch: int = 32,
+  blocks: int = 0,
 ):
   """Writes the features of the bundled Emoji images, or of icons.
 
   They are the class tokens after blocks 10 and 11 and the mean patch tokens
   after blocks 8 and 9 of 12, `[n, 1536]`, of images enlarged to 112 pixels,
-  icons to 84.
+  icons to 84. Where blocks are to be trained, images have 56 pixels, and the
+  file holds the tokens that enter the first of them, and their parameters, too.
 
   Args:
     weights: file of the ViT-S/14, see `weights.convert`.
@@ -90,40 +119,69 @@ def extract(
     icons: the folder that `python -m experiments.icons build` writes, for its
       images; None for Emoji's.
     batch: images at a time.
+    blocks: how many of the last blocks are to be trained.
 
   Raises:
     UserError: a file that cannot be read or written.
   """
   target = paths.check_output(target, inputs=[weights], suffixes=['.npz'])
   size = SIZE if icons is None else ICON_SIZE
-  loaded = models.create_backbone(BACKBONE, image_size=size)
-  variables = pretrained.load(weights, loaded).variables
-  spec = models.spec(BACKBONE)
-  mean, std = np.float32(spec.mean), np.float32(spec.std)
-  features = jax.jit(lambda pixels: _features(loaded, variables, pixels))
+  if blocks:
+    size = TOKEN_SIZE
+  network = models.create_backbone(BACKBONE, image_size=size)
+  variables = pretrained.load(weights, network).variables
   with _emoji() if icons is None else _icons(icons) as splits:
-    of_all = known(splits)
+    arrays = known(splits)
     images = _pixels(next(iter(splits.values())), size)
-    x = np.empty((len(of_all['labels']), len(PARTS) * loaded.width), np.float32)
-    for start in tqdm.trange(0, len(x), batch, desc='images', disable=None):
-      taken = images[start : start + batch]
-      full = np.resize(taken, (batch, *images.shape[1:]))
-      found = features((np.float32(full) / 255 - mean) / std)
-      x[start : start + batch] = np.asarray(found)[: len(taken)]
+  made = _computed(network, variables, images, batch, blocks)
+  digest = hashlib.sha256()
+  for array in made.values():
+    digest.update(array.tobytes())
   about = {
     'weights_sha256': hashlib.sha256(weights.read_bytes()).hexdigest(),
     'images_sha256': hashlib.sha256(images.tobytes()).hexdigest(),
-    'features_sha256': hashlib.sha256(x.tobytes()).hexdigest(),
+    'features_sha256': digest.hexdigest(),
     'jax': jax.__version__,
     'parts': json.dumps(PARTS),
     'pixels': str(size),
+    'trained': json.dumps(last_blocks(blocks)),
   }
+  trained = {k: variables['params'][k] for k in last_blocks(blocks)}
+  for name, array in traverse_util.flatten_dict(trained, sep='/').items():
+    arrays[f'{_PARAMS}{name}'] = np.asarray(array)
   with paths.replacing(target) as temporary, temporary.open('wb') as file:
-    np.savez(file, x=x, about=np.array(json.dumps(about)), **of_all)
+    np.savez(file, **made, about=np.array(json.dumps(about)), **arrays)
 
 
-def read(path: pathlib.Path) -> Features:
+def _computed(
+  network: nn.Module,
+  variables: Mapping[str, Any],
+  images: np.ndarray,
+  batch: int,
+  blocks: int,
+) -> dict[str, np.ndarray]:
+  """'x' and, where blocks are to be trained, 'tokens' of uint8 images."""
+  spec = models.spec(BACKBONE)
+  mean, std = np.float32(spec.mean), np.float32(spec.std)
+  outputs = jax.jit(lambda pixels: _outputs(network, variables, pixels, blocks))
+  made: dict[str, np.ndarray] = {}
+  for start in tqdm.trange(0, len(images), batch, desc='images', disable=None):
+    taken = images[start : start + batch]
+    full = np.resize(taken, (batch, *images.shape[1:]))
+    for name, found in outputs((np.float32(full) / 255 - mean) / std).items():
+      if name not in made:
+        made[name] = np.empty((len(images), *found.shape[1:]), found.dtype)
+      made[name][start : start + batch] = np.asarray(found)[: len(taken)]
+  return made
+
+
+def read(path: pathlib.Path, blocks: int = 0) -> Features:
   """Reads what `extract` wrote.
+
+  Args:
+    path: the .npz file.
+    blocks: how many blocks are to be trained on its tokens; with 0 it needs
+      none.
 
   Raises:
     UserError: the file is missing or is none of `extract`'s.
@@ -131,16 +189,30 @@ def read(path: pathlib.Path) -> Features:
   try:
     with np.load(path) as archive:
       tests = [name for name in archive.files if name.startswith(_TEST)]
-      names = 'x', 'labels', 'subgroup', 'about', *tests
+      params = [name for name in archive.files if name.startswith(_PARAMS)]
+      names = ['x', 'labels', 'subgroup', 'about', *tests, *params]
+      names += ['tokens'] if blocks else []
       held = {name: npz_files.read_array(archive, name) for name in names}
     about = json_files.parse(str(held['about']))
     test = {name.removeprefix(_TEST): held[name] for name in tests}
-    found = Features(held['x'], held['labels'], held['subgroup'], test, about)
+    trained = {name.removeprefix(_PARAMS): held[name] for name in params}
+    found = Features(
+      held['x'],
+      held['labels'],
+      held['subgroup'],
+      test,
+      about,
+      held.get('tokens'),
+      traverse_util.unflatten_dict(trained, sep='/'),
+    )
     _check(found)
+    if blocks:
+      _check_tokens(found, blocks)
   except (EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    kind = 'tokens' if blocks else 'features'
     raise UserError(
-      f'{path} holds no features ({error}); make it with `python -m '
-      'experiments.study features --weights FILE`'
+      f'{path} holds no {kind} ({error}); make it with `python -m '
+      f'experiments.study {kind} --weights FILE`'
     ) from error
   return found
 
@@ -166,13 +238,35 @@ def _check(found: Features):
       raise ValueError(f'about lacks {name}')
 
 
-def _features(model, variables, pixels):
-  """The parts of the intermediate results `[b, F]`."""
+def _check_tokens(found: Features, blocks: int):
+  """Checks that tokens fit the features, and the blocks that are trained.
+
+  Raises:
+    ValueError: they do not.
+  """
+  names, tokens = last_blocks(blocks), found.tokens
+  if sorted(found.blocks) != sorted(names):
+    raise ValueError(
+      f'it has parameters of {list(found.blocks)}, expected those of {names}'
+    )
+  width = found.x.shape[1] // len(PARTS)
+  if tokens.ndim != 3 or tokens.shape[::2] != (len(found.x), width):
+    raise ValueError(f'tokens have shape {tokens.shape}, x {found.x.shape}')
+  if not np.isfinite(tokens).all():
+    raise ValueError('tokens hold NaN or Inf')
+
+
+def _outputs(model, variables, pixels, blocks):
+  """'x', the parts of the intermediate results `[b, F]`, and 'tokens'."""
   _, tokens = model.apply(
     variables, pixels, train=False, return_intermediates=True
   )
   parts = [model.split_tokens(tokens[place])[kind] for place, kind in PARTS]
-  return jax.numpy.concatenate([part.mean(1) for part in parts], axis=1)
+  found = {'x': jnp.concatenate([part.mean(1) for part in parts], axis=1)}
+  if blocks:
+    entering = last_blocks(blocks + 1)[0]
+    found['tokens'] = tokens[entering].astype(jnp.float16)
+  return found
 
 
 @contextlib.contextmanager

@@ -126,6 +126,49 @@ def test_icons_are_a_split_of_their_own(tmp_path, monkeypatch):
   assert np.bincount(found.labels)[tested].tolist() == [3]
 
 
+def test_tokens_are_kept_with_the_blocks_that_they_enter(tmp_path, monkeypatch):
+  network(monkeypatch, features.TOKEN_SIZE)
+  monkeypatch.setattr(features, '_emoji', emoji)
+  weights = tmp_path / 'w.safetensors'
+  weights.write_bytes(b'weights')
+  path = tmp_path / 'tokens.npz'
+  features.extract(weights, path, batch=2, blocks=2)
+  found = features.read(path, 2)
+  assert (found.tokens.shape, found.tokens.dtype) == ((5, 5, 8), np.float16)
+  assert found.about['pixels'] == '56' and list(found.test) == ['A', 'B']
+  assert list(found.blocks) == ['block9', 'block10']
+  kernel = found.blocks['block10']['attn']['qkv']['kernel']
+  np.testing.assert_array_equal(kernel, np.full((8, 24), np.float32(0.1)))
+  # A head alone needs no tokens, and other blocks need others.
+  assert features.read(path).tokens is None
+  with pytest.raises(UserError, match=r'block9.*study tokens --weights'):
+    features.read(path, 1)
+
+
+def test_features_are_no_tokens(tmp_path):
+  whole = {
+    'x': np.zeros((2, 8)),
+    'labels': [0, 1],
+    'subgroup': [0, 0],
+    'test_B': [True, False],
+    'about': json.dumps({'features_sha256': 'f', 'weights_sha256': 'w'}),
+    'params/block10/norm1/scale': np.ones(2),
+    'tokens': np.zeros((2, 3, 2), np.float16),
+  }
+  path = tmp_path / 'a.npz'
+  np.savez(path, **whole)
+  assert features.read(path, 1).blocks['block10']['norm1']['scale'].sum() == 2
+  for changed, why in (
+    ({'tokens': np.zeros((2, 3, 4))}, r'tokens have shape \(2, 3, 4\)'),
+    ({'tokens': np.full((2, 3, 2), np.inf)}, 'tokens hold NaN or Inf'),
+    ({'tokens': None}, 'tokens'),
+  ):
+    kept = {k: v for k, v in (whole | changed).items() if v is not None}
+    np.savez(path, **kept)
+    with pytest.raises(UserError, match=why):
+      features.read(path, 1)
+
+
 def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'features.npz'
   with pytest.raises(UserError, match='holds no features'):
