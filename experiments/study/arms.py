@@ -17,7 +17,16 @@ from experiments.study.spaces import Space
 from hier_jax import losses
 from hier_jax.errors import UserError, did_you_mean
 
-__all__ = ['BASES', 'BATCH_SIZE', 'PLANNED', 'SHARED', 'Arm', 'Base', 'arm']
+__all__ = [
+  'BASES',
+  'BATCH_SIZE',
+  'CONTROLLED',
+  'PLANNED',
+  'SHARED',
+  'Arm',
+  'Base',
+  'arm',
+]
 
 BATCH_SIZE = 180
 # Searched for every arm.
@@ -56,11 +65,13 @@ class Arm:
     name: 'base+added'.
     base: the base loss.
     added: what is added.
+    more: hyperparameters that a regime brings.
   """
 
   name: str
   base: Base
   added: Added
+  more: Space = dataclasses.field(default_factory=dict)
 
   @property
   def space(self) -> Space:
@@ -75,7 +86,7 @@ class Arm:
       del shared['proxy_lr']
     for name in self.base.static:
       shared[name] = dataclasses.replace(shared[name], static=True)
-    return {**self.base.space, **shared}
+    return {**self.base.space, **shared, **self.more}
 
 
 def arm(name: str) -> Arm:
@@ -152,11 +163,11 @@ BASES: Mapping[str, Base] = {
 
 # Of every base loss, and of those two that have all controls.
 _CORE = 'alone', 'official', 'hier_star', 'triplet'
-_CONTROLLED = 'proxy_anchor', 'sup_con'
+CONTROLLED = 'proxy_anchor', 'sup_con'
 _SEARCHED = tuple(name for name, added in ADDED.items() if not added.ablates)
 # The arms of each regime that are searched.
 PLANNED = tuple(
   f'{base}+{added}'
   for base in BASES
-  for added in (_SEARCHED if base in _CONTROLLED else _CORE)
+  for added in (_SEARCHED if base in CONTROLLED else _CORE)
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -178,6 +178,7 @@ class Run:
   backbone: str
   # No frozen network has seen them.
   x = features = None
+  pretrained: ClassVar[Mapping[str, Any]] = {}
   # Steps of a call of the compiled program, see `training._steps`.
   chunk = 1
 

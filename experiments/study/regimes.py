@@ -1,24 +1,53 @@
-"""What is trained, and for how long."""
+"""What is trained, for how long, and how hard each arm is searched."""
 
 import dataclasses
 
-from experiments.study import arms, features
+from experiments.study import arms, features, spaces
+from experiments.study.spaces import Space
 from hier_jax.errors import UserError
 
-__all__ = ['REGIMES', 'Regime', 'check', 'planned', 'regime']
+__all__ = ['REGIMES', 'Regime', 'Search', 'arm', 'check', 'planned', 'regime']
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """How hard every arm is searched.
+
+  Attributes:
+    points: of a round, each on the first fold.
+    kept: how many of them go on to the other folds.
+    width: side of the first box, as a share of the space's; that of the next
+      round is half as wide.
+    front: values of the scale that the front's line is drawn through.
+    factors: of the weight, at which switches are ablated.
+    start: the regime whose chosen point of the same arm the rounds of each arm
+      start from; None for rounds of the base loss alone first, over the whole
+      space.
+  """
+
+  points: int = 24
+  kept: int = 5
+  width: float = 0.5
+  front: int = 6
+  factors: tuple[float, ...] = (1, 8)
+  start: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-  """A linear head on frozen features, or a network from scratch.
+  """A linear head on frozen features, or with what is trained below it.
 
   Attributes:
     dim: size of the embeddings.
     epochs: the budget of a run.
-    icon_epochs: the budget of a run on icons; None for the same.
     images: images of each training class; None for all.
     backbone: the network, trained on images as the quickstart's is; None for
       frozen features.
+    icon_epochs: the budget of a run on icons; None for the same.
+    blocks: how many of the last blocks that made the features are trained.
+    arms: those that the plan has.
+    space: hyperparameters of every arm that no other regime has.
+    search: how hard every arm is searched.
   """
 
   dim: int
@@ -26,6 +55,10 @@ class Regime:
   images: int | None = None
   backbone: str | None = None
   icon_epochs: int | None = None
+  blocks: int = 0
+  arms: tuple[str, ...] = arms.PLANNED
+  space: Space = dataclasses.field(default_factory=dict)
+  search: Search = Search()
 
   def budget(self, split: str) -> int:
     """Epochs of a run on a split."""
@@ -34,12 +67,30 @@ class Regime:
     return self.epochs
 
 
+# What regime c adds, in the order of its search.
+_TUNED = (
+  'alone',
+  'hier_star',
+  'triplet',
+  'level_sup_con_own',
+  'second_sup_con',
+  'distillation',
+  'official',
+)
 REGIMES = {
   # There are four times as many icons.
   'a128': Regime(128, icon_epochs=8),
   'a12': Regime(12, icon_epochs=8),
   'b1': Regime(128, epochs=8, backbone='resnet_thin'),
   'b3': Regime(128, epochs=24, backbone='resnet_thin'),
+  'c': Regime(
+    128,
+    epochs=5,
+    blocks=2,
+    arms=tuple(f'{b}+{added}' for b in arms.CONTROLLED for added in _TUNED),
+    space={'backbone_lr': spaces.log(1e-6, 1e-3, 3e-5)},
+    search=Search(points=8, kept=2, start='a128'),
+  ),
   'd': Regime(128, epochs=100, images=3),
 }
 
@@ -57,11 +108,18 @@ def regime(name: str) -> Regime:
   return REGIMES[name]
 
 
+def arm(name: str, arm_name: str) -> arms.Arm:
+  """An arm with the hyperparameters that it has in a regime."""
+  found = arms.arm(arm_name)
+  return dataclasses.replace(found, more=regime(name).space)
+
+
 def planned(name: str) -> tuple[str, ...]:
   """The arms of a regime: without frozen features none that needs them."""
-  if regime(name).backbone is None:
-    return arms.PLANNED
-  return tuple(a for a in arms.PLANNED if not arms.arm(a).added.frozen)
+  found = regime(name)
+  if found.backbone is None:
+    return found.arms
+  return tuple(a for a in found.arms if not arms.arm(a).added.frozen)
 
 
 def check(name: str, arm: str):

@@ -13,6 +13,8 @@ import hier_jax
 from experiments.benchmarks.common import report
 from experiments.study import (
   arms,
+  blocks,
+  features,
   folds,
   images,
   metrics,
@@ -48,9 +50,11 @@ class Runner:
       'features': data.about['features_sha256'][:12],
       'weights': data.about['weights_sha256'][:12],
     }
-    self._x = None
+    self._x = self._tokens = None
     if isinstance(data, Features):
       self._x = jnp.asarray(standardized(data.x))
+      if data.tokens is not None:
+        self._tokens = blocks.Tokens(self._x, jnp.asarray(data.tokens))
 
   def run(self, job: Job, ranking: str | None = None) -> dict:
     """What a job comes to.
@@ -96,7 +100,12 @@ class Runner:
     run = self._run(part, regime, regime.budget(job.split))
     trained = training.train(arm, point, run, dim=regime.dim, seed=job.seed)
     program = training.program_of(
-      arm, point, regime.dim, len(part.train_classes), regime.backbone
+      arm,
+      point,
+      regime.dim,
+      len(part.train_classes),
+      regime.backbone,
+      regime.blocks,
     )
     return part, trained, self._embed(program, trained, part.held)
 
@@ -105,7 +114,12 @@ class Runner:
     subgroup = self.data.subgroup[part.train_classes]
     if regime.backbone is None:
       return training.Run(
-        self._x, part.train, part.train_labels, subgroup, epochs
+        self._tokens if regime.blocks else self._x,
+        part.train,
+        part.train_labels,
+        subgroup,
+        epochs,
+        self.data.blocks if regime.blocks else {},
       )
     name = f'{self.data.split.name}:fit'
     return images.Run(
@@ -118,7 +132,8 @@ class Runner:
 
   def _embed(self, program, trained, rows):
     if program.backbone is None:
-      return training.embed(program, trained, self._x[rows])
+      x = self._tokens if program.blocks else self._x
+      return training.embed(program, trained, blocks.take(x, rows))
     apply = lambda pixels: training.embed(program, trained, pixels)
     return self.data.embed(rows, apply, program.backbone)
 
@@ -147,10 +162,7 @@ class Runner:
 def standardized(x: np.ndarray) -> np.ndarray:
   """Each part of each row with mean 0 and variance 1, float32 `[n, F]`."""
   parts = np.split(x, len(PARTS), axis=1)
-  mean = [p.mean(1, keepdims=True) for p in parts]
-  std = [p.std(1, keepdims=True) for p in parts]
-  columns = zip(parts, mean, std, strict=True)
-  return np.concatenate([(p - m) / s for p, m, s in columns], 1)
+  return np.concatenate([features.standardized(p) for p in parts], 1)
 
 
 def ranked_alike(z: np.ndarray) -> bool:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments.study import arms, folds, metrics, spaces
+from experiments.study import arms, folds, metrics, regimes, spaces
 from experiments.study.records import Job
+from experiments.study.regimes import Search
 from experiments.study.runner import RANKINGS
 from experiments.study.spaces import Point
 from hier_jax.errors import UserError
 
 __all__ = [
-  'SEARCH',
   'TEST_SEEDS',
-  'Search',
+  'Target',
   'ablation',
   'chosen',
   'front_jobs',
@@ -30,29 +30,6 @@ __all__ = [
 
 TEST_SEEDS = 5
 Found = Mapping[Job, dict]
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-  """How hard every arm is searched.
-
-  Attributes:
-    points: of a round, each on the first fold.
-    kept: how many of them go on to the other folds.
-    width: side of the second round's box, as a share of the space's; that of
-      the third is half as wide.
-    front: values of the scale that the front's line is drawn through.
-    factors: of the weight, at which switches are ablated.
-  """
-
-  points: int = 24
-  kept: int = 5
-  width: float = 0.5
-  front: int = 6
-  factors: tuple[float, ...] = (1, 8)
-
-
-SEARCH = Search()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +47,16 @@ class Target:
   arm: str
 
   @property
+  def entry(self) -> arms.Arm:
+    """The arm, with what it has in the regime."""
+    return regimes.arm(self.regime, self.arm)
+
+  @property
+  def search(self) -> Search:
+    """How hard it is searched."""
+    return regimes.regime(self.regime).search
+
+  @property
   def alone(self) -> Target:
     """The arm of the base loss alone."""
     return self.of('alone')
@@ -84,57 +71,74 @@ class Target:
     return Job.of(self.regime, self.split, self.arm, point, fold, seed, why)
 
 
-def pending(target: Target, found: Found, search: Search = SEARCH) -> list[Job]:
+def pending(target: Target, found: Found) -> list[Job]:
   """Jobs that can be run now; none once the search is over.
 
-  The first two rounds, of the base loss alone, come before all others.
+  Raises:
+    UserError: it starts from another regime, whose search is not over.
   """
-  first = _first_round(target.alone, search)
-  if jobs := _round_jobs(target.alone, first, found, search):
-    return jobs
-  second = _second_round(target.alone, found, search)
-  if jobs := _round_jobs(target.alone, second, found, search):
-    return jobs
-  if arms.arm(target.arm).added.ablates:
-    return _pending_ablation(target, found, search)
-  return _round_jobs(target, _third_round(target, found, search), found, search)
+  for searched, points in rounds(target, found):
+    if jobs := _round_jobs(searched, points, found):
+      return jobs
+  if target.entry.added.ablates:
+    return _pending_ablation(target, found)
+  return []
 
 
-def chosen(
-  target: Target, found: Found, search: Search = SEARCH
-) -> tuple[Point, str]:
+def rounds(
+  target: Target, found: Found
+) -> Iterator[tuple[Target, list[Point]]]:
+  """What is searched, and its points, a round after the other.
+
+  A round needs the lines of those before it. Two rounds of the base loss alone
+  come before the one of every arm; or each arm has two of its own, about the
+  point of another regime.
+
+  Raises:
+    UserError: such lines are missing.
+  """
+  if target.search.start is not None:
+    yield target, _first_about(target, found)
+    yield target, _second_about(target, found)
+    return
+  alone = target.alone
+  yield alone, _first_round(alone)
+  yield alone, _second_round(alone, found)
+  if not target.entry.added.ablates:
+    yield target, _third_round(target, found)
+
+
+def chosen(target: Target, found: Found) -> tuple[Point, str]:
   """The point of an arm, and the ranking that is primary for it.
 
   Raises:
     UserError: its search is not over, or it is an ablation, which selects none.
   """
-  if ablates := arms.arm(target.arm).added.ablates:
+  if ablates := target.entry.added.ablates:
     raise UserError(
       f'{target.arm} is an ablation, for which no point is selected and no test'
       f' is made; expected an arm that is searched, such as'
       f' {target.of(ablates).arm}'
     )
-  if waiting := pending(target, found, search):
+  if waiting := pending(target, found):
     raise UserError(
       f'{target.arm} of regime {target.regime}, split {target.split} is not'
       f' selected yet: {len(waiting)} runs or more are missing; run `python -m'
       ' experiments.study search` first'
     )
-  points = _third_round(target, found, search)
-  if target == target.alone:
-    points += _two_rounds(target, found, search)
+  points = [
+    p for of, points in rounds(target, found) if of == target for p in points
+  ]
   point, ranking, _ = _best(target, points, found)
   return point, ranking
 
 
-def front_jobs(
-  target: Target, found: Found, search: Search = SEARCH
-) -> list[Job]:
+def front_jobs(target: Target, found: Found) -> list[Job]:
   """The base loss alone at its point, with other scales, on all folds."""
   alone = target.alone
-  point, _ = chosen(alone, found, search)
-  scale, dimension = next(iter(arms.arm(alone.arm).base.space.items()))
-  places = np.linspace(0, 1, search.front)
+  point, _ = chosen(alone, found)
+  scale, dimension = next(iter(alone.entry.base.space.items()))
+  places = np.linspace(0, 1, target.search.front)
   return [
     alone.job(point | {scale: dimension.at(place)}, fold, why='front')
     for place in places.tolist()
@@ -142,15 +146,12 @@ def front_jobs(
   ]
 
 
-def ablation(
-  target: Target, found: Found, search: Search = SEARCH
-) -> list[tuple[list[Job], list[Job]]]:
+def ablation(target: Target, found: Found) -> list[tuple[list[Job], list[Job]]]:
   """The runs of a switch, each beside those without it, by weight.
 
   Args:
     target: an arm that ablates another.
     found: job -> line.
-    search: its factors.
 
   Returns:
     For each factor of the weight, the jobs on all folds of the arm that is
@@ -159,13 +160,13 @@ def ablation(
   Raises:
     UserError: the search of the arm that is ablated is not over.
   """
-  arm = arms.arm(target.arm)
+  arm = target.entry
   whole = target.of(arm.added.ablates)
-  point, _ = chosen(whole, found, search)
-  theirs = arms.arm(whole.arm).space
+  point, _ = chosen(whole, found)
+  theirs = whole.entry.space
   own = {k: d for k, d in arm.space.items() if d != theirs.get(k)}
   pairs = []
-  for factor in search.factors:
+  for factor in target.search.factors:
     jobs = []
     for of, changed in ((whole, point), (target, point | spaces.defaults(own))):
       weight = float(f'{factor * changed["weight"]:.4g}')
@@ -176,14 +177,14 @@ def ablation(
   return pairs
 
 
-def test_jobs(target: Target, found: Found, search: Search = SEARCH):
+def test_jobs(target: Target, found: Found):
   """The jobs of the test, once selection is over, and their ranking.
 
   Raises:
     UserError: selection is not over, or another point has been tested: a test
       is made once.
   """
-  point, ranking = chosen(target, found, search)
+  point, ranking = chosen(target, found)
   jobs = [
     target.job(point, folds.TEST, seed, 'test') for seed in range(TEST_SEEDS)
   ]
@@ -213,69 +214,99 @@ def score(lines: Sequence[Mapping], ranking: str) -> float:
   return float(np.mean(values))
 
 
-def _first_round(target: Target, search: Search) -> list[Point]:
-  space = arms.arm(target.arm).space
-  drawn = spaces.sobol(space, search.points - 1, seed=_seed(target, 1))
+def _first_round(alone: Target) -> list[Point]:
+  space = alone.entry.space
+  drawn = spaces.sobol(space, alone.search.points - 1, seed=_seed(alone, 1))
   return [spaces.defaults(space), *drawn]
 
 
-def _second_round(alone: Target, found: Found, search: Search) -> list[Point]:
+def _second_round(alone: Target, found: Found) -> list[Point]:
   """The base loss alone, about the best point of the first round."""
-  center, *_ = _best(alone, _first_round(alone, search), found)
+  center, *_ = _best(alone, _first_round(alone), found)
   drawn = spaces.sobol(
-    arms.arm(alone.arm).space,
-    search.points - 1,
+    alone.entry.space,
+    alone.search.points - 1,
     seed=_seed(alone, 2),
     center=center,
-    width=search.width,
+    width=alone.search.width,
   )
   return [center, *drawn]
 
 
-def _two_rounds(alone: Target, found: Found, search: Search) -> list[Point]:
-  return _first_round(alone, search) + _second_round(alone, found, search)
-
-
-def _third_round(target: Target, found: Found, search: Search) -> list[Point]:
+def _third_round(target: Target, found: Found) -> list[Point]:
   """Points about the best one of the base loss alone, for every arm alike.
 
   The first has what is added at its defaults. Half of the points have the
   hyperparameters of the base loss as they are, where anything is added.
   """
-  arm = arms.arm(target.arm)
-  alone = target.alone
-  center, *_ = _best(alone, _two_rounds(alone, found, search), found)
-  number = search.points - 1
+  arm, alone = target.entry, target.alone
+  tried = _first_round(alone) + _second_round(alone, found)
+  center, *_ = _best(alone, tried, found)
+  number = target.search.points - 1
   same = number // 2 if arm.added.space else 0
   base = [center] * same + spaces.sobol(
     arm.base_space,
     number - same,
     seed=_seed(alone, 3),
     center=center,
-    width=search.width / 2,
+    width=target.search.width / 2,
   )
   added = spaces.sobol(arm.added.space, number, seed=_seed(target, 4))
   first = center | spaces.defaults(arm.added.space)
   return [first, *(b | a for b, a in zip(base, added, strict=True))]
 
 
-def _round_jobs(
-  target: Target, points: list[Point], found: Found, search: Search
-) -> list[Job]:
+def _first_about(target: Target, found: Found) -> list[Point]:
+  """Points about the one that another regime chose for the same arm."""
+  start = dataclasses.replace(target, regime=target.search.start)
+  center, _ = chosen(start, found)
+  drawn = _about(target, center, target.search.width, 5)
+  return [spaces.defaults(target.entry.more) | center, *drawn]
+
+
+def _second_about(target: Target, found: Found) -> list[Point]:
+  """Points about the best one of the first such round."""
+  center, *_ = _best(target, _first_about(target, found), found)
+  return [center, *_about(target, center, target.search.width / 2, 7)]
+
+
+def _about(
+  target: Target, center: Point, width: float, number: int
+) -> list[Point]:
+  """Points of a box; what the arms of a base loss share is drawn alike.
+
+  Args:
+    target: what is searched.
+    center: the middle of the box; what it lacks is drawn from its whole range.
+    width: side of the box, as a share of the space's.
+    number: of the seed of what is shared; that of what is added is the next.
+  """
+  arm, points = target.entry, target.search.points - 1
+  base, added = (
+    spaces.sobol(space, points, seed=seed, center=center, width=width)
+    for space, seed in (
+      (arm.base_space, _seed(target.alone, number)),
+      (arm.added.space, _seed(target, number + 1)),
+    )
+  )
+  return [b | a for b, a in zip(base, added, strict=True)]
+
+
+def _round_jobs(target: Target, points: list[Point], found: Found) -> list[Job]:
   """Those of a round's next rung that are not there."""
   rung = _missing([target.job(p, 0) for p in points], found)
   if rung:
     return rung
-  kept = _ranked(target, points, found)[: search.kept]
+  kept = _ranked(target, points, found)[: target.search.kept]
   others = range(1, folds.FOLDS)
   return _missing([target.job(p, f) for p in kept for f in others], found)
 
 
-def _pending_ablation(target, found: Found, search: Search) -> list[Job]:
-  whole = target.of(arms.arm(target.arm).added.ablates)
-  if jobs := pending(whole, found, search):
+def _pending_ablation(target: Target, found: Found) -> list[Job]:
+  whole = target.of(target.entry.added.ablates)
+  if jobs := pending(whole, found):
     return jobs
-  pairs = ablation(target, found, search)
+  pairs = ablation(target, found)
   return _missing([j for pair in pairs for jobs in pair for j in jobs], found)
 
 

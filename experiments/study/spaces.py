@@ -94,7 +94,8 @@ def sobol(
     space: name -> dimension.
     num_points: how many.
     seed: of the scrambling.
-    center: the middle of the box; None for that of the space.
+    center: the middle of the box, which is as wide as the space in what it
+      lacks; None for the whole space.
     width: side of the box as a share of the space's, in (0, 1]. A box that
       would stick out is moved in.
 
@@ -127,9 +128,12 @@ def _boxed(
   width: float,
 ) -> np.ndarray:
   """Places `[n, dimensions]` moved into the box about a center."""
-  middle = np.array([d.place(center[name]) for name, d in space.items()])
-  low = np.clip(middle - width / 2, 0, 1 - width)
-  return np.minimum(low + width * places, np.nextafter(1, 0))
+  middle = np.array(
+    [d.place(center.get(name, d.default)) for name, d in space.items()]
+  )
+  widths = np.array([width if name in center else 1.0 for name in space])
+  low = np.clip(middle - widths / 2, 0, 1 - widths)
+  return np.minimum(low + widths * places, np.nextafter(1, 0))
 
 
 def defaults(space: Space) -> Point:

@@ -1,4 +1,4 @@
-"""Trains an arm: a linear head on frozen features, or a whole network.
+"""Trains an arm: a linear head on frozen features, with blocks or a network.
 
 There is one compiled program an arm.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from experiments.study import arms, images
+from experiments.study import arms, blocks, images
 from experiments.study.carried import Step
 from experiments.study.spaces import Point
 from hier_jax import layers, losses, models, poincare
@@ -56,7 +56,8 @@ class Program(NamedTuple):
     num_classes: number C of training classes; 0 where it is nothing to the
       program.
     static: hyperparameters that are constants of the program, sorted.
-    backbone: the network that is trained; None for a head alone.
+    backbone: the network that is trained; None for features.
+    blocks: how many of the last blocks that made the features are trained.
   """
 
   arm: str
@@ -64,6 +65,7 @@ class Program(NamedTuple):
   num_classes: int
   static: tuple[tuple[str, float | int | str], ...]
   backbone: str | None = None
+  blocks: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,20 +75,23 @@ class Run:
   `images.Run` is another kind.
 
   Attributes:
-    x: features of all images `[n, F]`, on the device.
+    x: features of all images `[n, F]`, on the device; with the tokens where
+      blocks are trained.
     rows: rows of x that are trained on, int `[m]`.
     labels: their classes, int `[m]` in 0..C-1, every one occurs.
     subgroup: each class's node of the true hierarchy, `[C]`; for the arm that
       is named an upper bound alone.
     epochs: the regime's budget.
+    pretrained: parameters that blocks begin with, by the blocks' names.
   """
 
-  x: jax.Array
+  x: jax.Array | blocks.Tokens
   rows: np.ndarray
   labels: np.ndarray
   subgroup: np.ndarray
   epochs: int
-  # No network is trained.
+  pretrained: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # No network is trained on images.
   backbone = None
 
   @property
@@ -100,14 +105,15 @@ class Run:
     return _CHUNK
 
   @property
-  def example(self) -> jax.Array:
+  def example(self) -> jax.Array | blocks.Tokens:
     """What the head is called with first."""
     return self.x
 
   @property
   def features(self) -> jax.Array:
-    """Those of the training images `[m, F]`."""
-    return self.x[self.rows]
+    """Those of the frozen network, of the training images `[m, F]`."""
+    x = self.x.frozen if isinstance(self.x, blocks.Tokens) else self.x
+    return x[self.rows]
 
   def chunks(
     self, images_per_class: int, seed: int, number: int
@@ -129,7 +135,7 @@ class State(NamedTuple):
   """What a step changes.
 
   Attributes:
-    params: 'head' (with the network below it), 'proxies' of the base loss,
+    params: 'head' (with what is trained below it), 'proxies' of the base loss,
       'added'.
     opt_state: the optimizer's.
     count: number of steps so far, int32 scalar.
@@ -166,12 +172,14 @@ def program_of(
   dim: int,
   num_classes: int,
   backbone: str | None = None,
+  blocks: int = 0,
 ) -> Program:
   """The program that a point needs."""
   static = {k: point[k] for k, d in arm.space.items() if d.static}
   needed = arm.base.proxies or arm.added.carried is not None
   number = num_classes if needed else 0
-  return Program(arm.name, dim, number, tuple(sorted(static.items())), backbone)
+  ordered = tuple(sorted(static.items()))
+  return Program(arm.name, dim, number, ordered, backbone, blocks)
 
 
 def train(
@@ -179,9 +187,9 @@ def train(
 ) -> Trained:
   """Trains an arm.
 
-  Adam with decoupled weight decay of the head and the network; a cosine
-  schedule, of a network one that rises first; batches with as many images a
-  class as the point says.
+  Adam with decoupled weight decay of the head and what is below it; a cosine
+  schedule, which rises first where more than the head is trained; batches with
+  as many images a class as the point says.
 
   Args:
     arm: what is minimized.
@@ -191,7 +199,9 @@ def train(
     seed: of parameters, batches and triplets.
   """
   number = int(run.labels.max()) + 1
-  program = program_of(arm, point, dim, number, run.backbone)
+  program = program_of(
+    arm, point, dim, number, run.backbone, len(run.pretrained)
+  )
   wanted = point['epochs'] * run.epochs * len(run.labels) / run.batch_size
   chunks = max(1, round(wanted / run.chunk))
   values = {
@@ -202,7 +212,7 @@ def train(
   values['steps'] = jnp.float32(chunks * run.chunk)
   key = jax.random.key(seed)
   context = arm.added.context(run.features, run.labels, run.subgroup)
-  state = _init(program, key, run.example, values)
+  state = _init(program, key, run.example, values, run.pretrained)
   state = state._replace(carried=_carried(arm, program, run, state.params))
   found, epoch = [], 0
   per_class = int(point['images_per_class'])
@@ -236,9 +246,14 @@ def _told(arm, state) -> dict[str, np.ndarray]:
   return carried.context(jax.device_get(state.carried))
 
 
-def embed(program: Program, trained: Trained, x: jax.Array) -> np.ndarray:
-  """Embeddings `[n, d]` of features `[n, F]`, or of images."""
-  return np.asarray(_embed(program, trained.params['head'], trained.stats, x))
+def embed(
+  program: Program, trained: Trained, x: jax.Array | blocks.Tokens
+) -> np.ndarray:
+  """Embeddings `[n, d]` of features `[n, F]`, of tokens, or of images."""
+  apply = lambda x: _embed(program, trained.params['head'], trained.stats, x)
+  if isinstance(x, blocks.Tokens):
+    return blocks.in_batches(apply, x)
+  return np.asarray(apply(x))
 
 
 def ball_proxies(program: Program, params: dict) -> np.ndarray | None:
@@ -252,11 +267,17 @@ def ball_proxies(program: Program, params: dict) -> np.ndarray | None:
   )
 
 
-def _model(program: Program) -> layers.BallHead | models.Embedder:
-  """The head, or the network with it."""
+def _model(
+  program: Program,
+) -> layers.BallHead | blocks.Embedder | models.Embedder:
+  """The head, or blocks or the network with it."""
   free = dict(program.static)['radius'] == 'free'
   c = arms.arm(program.arm).added.c
   scale = _FREE_RADIUS if free and c else None
+  if program.blocks:
+    return blocks.embedder(
+      program.blocks, dim=program.dim, c=c, radial_scale=scale
+    )
   if program.backbone is None:
     return layers.BallHead(program.dim, c=c, radial_scale=scale)
   return images.embedder(
@@ -288,31 +309,50 @@ def one_cycle(count: jax.Array, steps: jax.Array) -> jax.Array:
 
 
 def _optimizer(program, values) -> optax.GradientTransformation:
-  """AdamW of the head, Adam of the proxies, each with a rate of its own."""
-  schedule = cosine if program.backbone is None else one_cycle
+  """AdamW of the encoder, Adam of the proxies, each with a rate of its own."""
+  frozen = program.backbone is None and not program.blocks
+  schedule = cosine if frozen else one_cycle
   decay = lambda count: schedule(count, values['steps'])
-  rate = lambda name: lambda count: values[name] * decay(count)
+
+  def rate(name):
+    # A point has no rate of what its arm or its regime has not.
+    chosen = values.get(name, values['lr'])
+    return lambda count: chosen * decay(count)
+
+  weight_decay = values['weight_decay']
   return optax.multi_transform(
     {
-      'head': optax.adamw(rate('lr'), weight_decay=values['weight_decay']),
-      'proxies': optax.adam(rate('proxy_lr' if 'proxy_lr' in values else 'lr')),
-      'added': optax.adam(rate('added_lr' if 'added_lr' in values else 'lr')),
+      'head': optax.adamw(rate('lr'), weight_decay=weight_decay),
+      'blocks': optax.adamw(rate('backbone_lr'), weight_decay=weight_decay),
+      'proxies': optax.adam(rate('proxy_lr')),
+      'added': optax.adam(rate('added_lr')),
     },
-    lambda params: {
-      k: jax.tree.map(lambda _, k=k: k, v) for k, v in params.items()
-    },
+    functools.partial(_groups, program),
   )
 
 
+def _groups(program: Program, params: dict) -> dict:
+  """The group of each parameter: its kind, of the head or the blocks below."""
+
+  def group(path, _):
+    below = any(getattr(key, 'key', None) == 'backbone' for key in path)
+    return 'blocks' if below and program.blocks else path[0].key
+
+  return jax.tree_util.tree_map_with_path(group, params)
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _init(program, key, x, values):
+def _init(program, key, x, values, pretrained):
   """The first state, without what is carried."""
   arm = arms.arm(program.arm)
   values = {**values, **dict(program.static)}
   head, proxies, added = jax.random.split(jax.random.fold_in(key, 0), 3)
-  variables = _model(program).init(head, x[:1])
+  variables = _model(program).init(head, blocks.take(x, slice(1)))
+  encoder = variables.pop('params')
+  if program.blocks:
+    encoder = {**encoder, 'backbone': pretrained}
   params = {
-    'head': {'params': variables.pop('params')},
+    'head': {'params': encoder},
     'proxies': {},
     'added': arm.added.init(added, program.dim, values),
   }
@@ -331,7 +371,7 @@ def _steps(program, state, key, x, inputs, labels, values, context):
     program: what it is compiled for.
     state: `State`.
     key: of the run.
-    x: features of all images; None for a network.
+    x: features or tokens of all images; None for a network.
     inputs: rows of x `[steps, b]`, or images `[1, b, H, W, 3]`.
     labels: `[steps, b]`.
     values: hyperparameters that are not static, and 'steps'.
@@ -343,7 +383,7 @@ def _steps(program, state, key, x, inputs, labels, values, context):
   def step(state, batch):
     inputs, labels = batch
     now = jax.random.fold_in(key, state.count + 1)
-    seen = inputs if x is None else x[inputs]
+    seen = inputs if x is None else blocks.take(x, inputs)
     told = Step(context, state.carried, state.count)
     (loss, (z, stats)), grads = jax.value_and_grad(_loss, has_aux=True)(
       state.params, program, now, seen, labels, values, state.stats, told

@@ -1,5 +1,7 @@
 """A small stand-in for the study's features, and for its runs."""
 
+import dataclasses
+
 import numpy as np
 
 from experiments.study import (
@@ -39,6 +41,14 @@ def shrink(monkeypatch):
   monkeypatch.setitem(regimes.REGIMES, 'tiny', regimes.Regime(4, epochs=2))
   monkeypatch.setattr(arms, 'BATCH_SIZE', 12)
   monkeypatch.setattr(training, '_CHUNK', 2)
+
+
+def search_less(monkeypatch, **less):
+  """Makes the search of every regime small."""
+  for name, regime in regimes.REGIMES.items():
+    search = dataclasses.replace(regime.search, **less)
+    small = dataclasses.replace(regime, search=search)
+    monkeypatch.setitem(regimes.REGIMES, name, small)
 
 
 def outcome(score: float, **more) -> dict:

@@ -31,17 +31,11 @@ def place(tmp_path, monkeypatch):
       more['per_class'] = classes
       return small_study.outcome(rng.uniform(), **more if ranking else {})
 
-  monkeypatch.setattr(features, 'read', lambda path: None)
+  monkeypatch.setattr(features, 'read', lambda *_: None)
   monkeypatch.setattr(runner, 'Runner', Runner)
   monkeypatch.setattr(runner, 'share_programs', lambda: None)
   monkeypatch.setattr(intervals, 'RESAMPLES', 100)
-  monkeypatch.setattr(search, 'SEARCH', search.Search(points=4, kept=2))
-  for name in ('pending', 'chosen', 'test_jobs', 'front_jobs'):
-    whole = getattr(search, name)
-    small = search.SEARCH
-    monkeypatch.setattr(
-      search, name, lambda t, f, s=small, whole=whole: whole(t, f, s)
-    )
+  small_study.search_less(monkeypatch, points=4, kept=2)
   return ['--results', str(tmp_path)], ran
 
 
@@ -144,7 +138,36 @@ def test_arm_that_needs_frozen_features_is_refused_for_a_network(place, capsys):
 def test_network_reads_images_and_no_features(place, monkeypatch):
   options, ran = place
   monkeypatch.setattr(images, 'load', lambda: None)
-  monkeypatch.setattr(features, 'read', lambda path: 1 / 0)
+  monkeypatch.setattr(features, 'read', lambda *_: 1 / 0)
   wanted = ['--arms', 'sup_con+alone', '--regime', 'b1']
   assert study.main(['search', *wanted, *options]) == 0
   assert {job.regime for job in ran} == {'b1'}
+
+
+def test_trained_blocks_start_from_another_regime(place, monkeypatch, capsys):
+  options, ran = place
+  read = []
+  monkeypatch.setattr(features, 'read', lambda *given: read.append(given))
+  wanted = ['--arms', 'sup_con+alone', '--regime', 'c']
+  assert study.main(['search', *wanted, *options]) == 2
+  assert 'of regime a128' in capsys.readouterr().err and not ran
+  study.main(['search', *ARMS, *options])
+  ran.clear()
+  read.clear()
+  assert study.main(['search', *wanted, *options]) == 0
+  assert {job.regime for job in ran} == {'c'}
+  assert read == [(study.TOKENS, 2)]
+  assert study.main(['test', *wanted, *options]) == 0
+  assert [job.seed for job in ran if job.fold == 'test'] == [0, 1, 2, 3, 4]
+  out = study.pathlib.Path(options[1]) / 'RESULTS.md'
+  assert study.main(['report', *options, '--out', str(out)]) == 0
+  assert '| B, c | 14 | 1 | 1 | 1 |' in out.read_text()
+
+
+def test_missing_tokens_say_what_makes_them(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(search, 'pending', lambda *_: ['job'])
+  options = ['--features', str(tmp_path / 'no.npz'), '--regime', 'c']
+  arguments = [*ARMS[:2], *options, '--results', str(tmp_path)]
+  assert study.main(['search', *arguments]) == 2
+  told = capsys.readouterr().err
+  assert 'python -m experiments.study tokens --weights FILE' in told

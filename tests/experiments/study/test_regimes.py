@@ -1,6 +1,6 @@
 import pytest
 
-from experiments.study import arms, regimes
+from experiments.study import arms, regimes, search, spaces
 from hier_jax.errors import UserError
 
 
@@ -33,3 +33,31 @@ def test_run_on_icons_has_as_many_steps_as_one_on_emoji():
   assert regimes.regime('a128').budget('B') == 30
   assert regimes.regime('a128').budget('icons') == 8
   assert regimes.regime('d').budget('icons') == regimes.regime('d').budget('B')
+
+
+def test_trained_blocks_have_a_rate_that_no_other_regime_has():
+  name = 'sup_con+hier_star'
+  space = regimes.arm('c', name).space
+  rate = space['backbone_lr']
+  assert rate == spaces.log(1e-6, 1e-3, 3e-5)
+  others = {k: v for k, v in space.items() if k != 'backbone_lr'}
+  assert others == regimes.arm('a128', name).space == arms.arm(name).space
+
+
+def test_arms_of_trained_blocks_are_those_of_the_plan():
+  planned = regimes.planned('c')
+  assert len(planned) == 14 and set(planned) < set(regimes.planned('a128'))
+  assert {name.partition('+')[0] for name in planned} == {
+    'proxy_anchor',
+    'sup_con',
+  }
+  assert planned[:3] == tuple(
+    f'proxy_anchor+{added}' for added in ('alone', 'hier_star', 'triplet')
+  )
+
+
+def test_search_of_each_regime_is_that_of_the_plan():
+  whole = regimes.Search(points=24, kept=5)
+  found = {name: of.search for name, of in regimes.REGIMES.items()}
+  assert found.pop('c') == regimes.Search(points=8, kept=2, start='a128')
+  assert set(found.values()) == {whole} and search.TEST_SEEDS == 5
