@@ -230,7 +230,11 @@ def place_and_line(
   """
   point, ranking = search.chosen(target, lines)
   place = on_folds(target, point, lines, ranking)
-  jobs = search.front_jobs(target, lines)
+  try:
+    jobs = search.front_jobs(target, lines)
+  except UserError:
+    # The base loss alone is not selected.
+    return place, []
   if any(job not in lines for job in jobs):
     return place, []
   middle, ranking = search.chosen(target.alone, lines)

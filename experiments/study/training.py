@@ -1,4 +1,4 @@
-"""Trains an arm: a linear head on frozen features, with blocks or a network.
+"""Trains an arm: a head on frozen features, alone or with what is below it.
 
 There is one compiled program an arm.
 """

@@ -41,6 +41,15 @@ def test_box_lies_about_the_center_and_inside():
   assert {p['images'] for p in points} == {4, 6}
 
 
+def test_box_is_as_wide_as_the_space_in_what_the_center_lacks():
+  points = spaces.sobol(
+    SPACE, 64, seed=0, center={'alpha': 4.0, 'images': 6}, width=0.25
+  )
+  place = np.array([SPACE['delta'].place(p['delta']) for p in points])
+  assert place.min() < 0.05 and place.max() > 0.95
+  assert max(p['alpha'] for p in points) < 8 and points[0]['images'] == 6
+
+
 def test_empty_space():
   assert spaces.sobol({}, 2, seed=0) == [{}, {}]
   assert spaces.defaults(SPACE) == {'alpha': 32, 'delta': 0.1, 'images': 2}
