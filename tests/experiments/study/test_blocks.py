@@ -147,6 +147,8 @@ def test_blocks_and_head_have_rates_of_their_own():
   still, tuned, below = trained(0.0), trained(1e-3), trained(1e-3, 0.0)
   # No rate is a constant of the program.
   assert training._steps._cache_size() == before + 1
+  # To the bit.
+  assert not any(moved(parts(trained.__wrapped__(1e-3)), parts(tuned)))
   assert not any(moved(parts(still)[0], run_of().pretrained))
   assert all(moved(parts(tuned)[0], run_of().pretrained))
   assert any(moved(parts(tuned)[1], parts(below)[1]))
