@@ -54,8 +54,7 @@ class Curvature(nn.Module):
   def __call__(self) -> Float[Array, '']:
     """The curvature, a float32 scalar."""
     c = self.initial
-    if not (c > 0 and math.isfinite(c)):
-      raise ValueError(f'initial curvature must be positive, got {c}')
+    numerics.check_positive(initial=c)
     raw = c + math.log(-math.expm1(-c))
     init = nn.initializers.constant(raw)
     return jax.nn.softplus(_param(self, 'raw', init, (), jnp.float32))

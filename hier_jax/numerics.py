@@ -1,11 +1,17 @@
-"""JAX helpers that know no geometry: dtypes, norms, roots, maxima."""
+"""JAX helpers that know no geometry: settings, dtypes, norms, roots, maxima."""
+
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
 __all__ = [
+  'check_finite',
+  'check_positive',
   'dot',
   'largest',
   'made_once',
@@ -18,6 +24,35 @@ __all__ = [
   'varying_as',
   'widened',
 ]
+
+
+def check_finite(**settings: Any) -> None:
+  """Checks settings whose values are known: no NaN, and nothing infinite.
+
+  Values of JAX's arrays are not looked at: they may be traced, and reading them
+  would wait for the device.
+
+  Args:
+    **settings: name -> a number, an array, several of these, or None.
+
+  Raises:
+    ValueError: for a number of Python or NumPy that is not finite.
+  """
+  _check(settings, -math.inf, 'a finite number')
+
+
+def check_positive(**settings: Any) -> None:
+  """As `check_finite`, of settings that must also be above 0."""
+  _check(settings, 0, 'a finite number above 0')
+
+
+def _check(settings: dict[str, Any], above: float, expected: str) -> None:
+  for name, value in settings.items():
+    for leaf in jax.tree.leaves(value):
+      known = isinstance(leaf, (int, float, np.generic, np.ndarray))
+      # Written so that a NaN is refused.
+      if known and not np.all((leaf > above) & (leaf < math.inf)):
+        raise ValueError(f'{name} is {value}, expected {expected}')
 
 
 def product_precision(dtype: DTypeLike) -> lax.Precision | None:

@@ -12,6 +12,25 @@ from hier_jax import numerics
 pytestmark = pytest.mark.optimized
 
 
+@pytest.mark.parametrize('value', [np.nan, np.float32('inf'), [1, -np.inf]])
+def test_settings_that_are_not_finite_are_named(value):
+  with pytest.raises(ValueError, match=r'^margin is .*, expected a finite nu'):
+    numerics.check_finite(slope=1, margin=value)
+  with pytest.raises(ValueError, match=r'^margin is .*, expected a finite nu'):
+    numerics.check_positive(slope=1, margin=value)
+
+
+def test_settings_that_are_known_and_not_positive_are_named():
+  numerics.check_finite(margin=-1, slope=np.zeros(2))
+  for value in (0, -1.0, np.array([1.0, 0.0]), jnp.bfloat16.dtype.type(0)):
+    with pytest.raises(ValueError, match=r'^scale is .* number above 0$'):
+      numerics.check_positive(scale=value)
+  numerics.check_positive(radius=None, scale=(np.float32(0.1), 2))
+  # What a device has is not waited for, and what is traced is not known.
+  numerics.check_positive(scale=[jnp.zeros(3), 1.0])
+  jax.jit(lambda x: numerics.check_positive(scale=x))(-1.0)
+
+
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_the_first_of_the_largest_has_the_gradient(dtype):
   x = jnp.asarray([[1, 3, 3], [-2, -2, -5], [4, jnp.nan, 9]], dtype)

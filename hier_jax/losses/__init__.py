@@ -1,7 +1,8 @@
 """Metric losses and the hierarchical regularizer, as pure functions.
 
 Losses compute in float32, or in float64 for float64 embeddings, and return that
-type. Parameters are initialized in float32.
+type. Parameters are initialized in float32. A setting that is NaN, infinite, or
+not above 0 where it must be, raises ValueError unless JAX traces it.
 """
 
 from hier_jax.losses._bounded_ap import hap, roadmap, sup_ap

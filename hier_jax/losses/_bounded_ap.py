@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Integer, Real
 
+from hier_jax import numerics
 from hier_jax.losses import _checks, _items, _sharding
 from hier_jax.losses._memory import Memory
 
@@ -131,6 +132,8 @@ def sup_ap(
     >>> print(f'{float(loss):.3f}')
     0.500
   """
+  numerics.check_positive(temperature=temperature)
+  numerics.check_finite(slope=slope, delta=delta)
   table = _items.scored(z, labels, c, where, memory, axis_name)
   return _bounded_flat_ap(table, (temperature, slope, delta), axis_name)
 
@@ -208,6 +211,10 @@ def roadmap(
     >>> print(f'{float(loss):.3f}')  # 0.9 * 0.5 + 0.1 * (0.9 - 0).
     0.540
   """
+  numerics.check_positive(temperature=temperature)
+  numerics.check_finite(
+    weight=weight, margins=margins, slope=slope, delta=delta
+  )
   if margins is None and c is not None:
     raise ValueError(
       'margins must be given with a curvature: they are of minus the distance'
@@ -305,6 +312,8 @@ def hap(
     >>> print(f'{float(loss):.3f}')
     0.500
   """
+  numerics.check_positive(temperature=temperature)
+  numerics.check_finite(alpha=alpha, slope=slope, delta=delta)
   _checks.rows(z, labels, ranks=(2, 2))
   labels = jnp.asarray(labels)
   level = _common_levels(labels, memory, axis_name)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import jax
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
+from hier_jax import numerics
 from hier_jax.losses._hier import hier
 
 __all__ = ['regularized']
@@ -94,6 +95,7 @@ def regularized(
     >>> bool(jax.numpy.isclose(total, aux['metric'] + 0.5 * aux['hier']))
     True
   """
+  numerics.check_finite(metric_weight=metric_weight, hier_weight=hier_weight)
   value = metric(z, labels)
   total, aux = metric_weight * value, {'metric': value}
   if isinstance(hier_weight, (int, float)) and hier_weight == 0:

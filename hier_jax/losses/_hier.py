@@ -60,6 +60,7 @@ def init_hier_proxies(
     >>> print(f'{float(jax.numpy.linalg.norm(proxies, axis=1).mean()):.1f}')
     2.1
   """
+  numerics.check_positive(clip_radius=clip_radius)
   radius = poincare.CLIP_RADIUS if clip_radius is None else clip_radius
   scale = 0.9 * radius / dim**0.5
   return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
@@ -241,6 +242,8 @@ def hier(
     >>> print(loss.shape, bool(loss > 0), sorted(aux)[:2])
     () True ['data/anchors', 'data/clipped']
   """
+  numerics.check_positive(clip_radius=clip_radius, temperature=temperature)
+  numerics.check_finite(margin=margin)
   _checks.rows(z, labels, hier_proxies)
   if exclude_self_lca and hier_proxies.shape[0] < 4:
     raise ValueError(

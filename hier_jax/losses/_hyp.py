@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, Real
 
-from hier_jax import debug
+from hier_jax import debug, numerics
 from hier_jax.losses import _batch, _sharding
 
 __all__ = ['hyp']
@@ -87,6 +87,7 @@ def hyp(
     >>> print(f'{float(loss):.3f}')  # log(1 + 2 / e).
     0.551
   """
+  numerics.check_positive(temperature=temperature)
   batch = _batch.make(z, labels, where=where, axis_name=axis_name)
   number, labels = batch.others.shape[0], jnp.asarray(labels)
   if views < 2 or number % views:

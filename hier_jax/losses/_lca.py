@@ -13,6 +13,7 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
+from hier_jax import numerics
 from hier_jax.losses import _checks, _lca_sums, _sharding
 from hier_jax.losses._lca_picks import ESTIMATORS
 from hier_jax.mining import Triplets
@@ -98,6 +99,8 @@ def lca(
     >>> print(f'{float(loss):.3f}')  # [0 - 1 + 1.5]+ from each of the three.
     1.500
   """
+  numerics.check_positive(temperature=temperature)
+  numerics.check_finite(margin=margin)
   dist = jnp.asarray(dist)
   if gumbel is not None:
     gumbel = jnp.asarray(gumbel)

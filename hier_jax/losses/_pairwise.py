@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, Real
 
+from hier_jax import numerics
 from hier_jax.losses import _batch, _sharding
 from hier_jax.losses._memory import Memory
 
@@ -66,6 +67,7 @@ def contrastive(
     >>> print(f'{float(loss):.3f}')
     1.000
   """
+  numerics.check_finite(margin=margin)
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
   )
@@ -122,6 +124,7 @@ def lifted_structure(
     >>> print(f'{float(loss):.3f}')
     0.039
   """
+  numerics.check_finite(margin=margin)
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
   )
@@ -187,6 +190,8 @@ def multi_similarity(
     >>> print(f'{float(loss):.3f}')  # log(1 + e) / 2.
     0.657
   """
+  numerics.check_positive(alpha=alpha, beta=beta)
+  numerics.check_finite(base=base, epsilon=epsilon)
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
   )
@@ -248,6 +253,7 @@ def sup_con(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e).
     0.313
   """
+  numerics.check_positive(temperature=temperature)
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
   )
@@ -305,6 +311,7 @@ def n_pair(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e).
     0.313
   """
+  numerics.check_positive(temperature=temperature)
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
   )
@@ -361,6 +368,8 @@ def circle(
     >>> print(f'{float(loss):.1f}')
     54.4
   """
+  numerics.check_positive(scale=scale)
+  numerics.check_finite(margin=margin)
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
   )

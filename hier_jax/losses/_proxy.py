@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
+from hier_jax import numerics
 from hier_jax.losses import _checks, _sharding
 from hier_jax.losses._batch import cosine_similarity
 
@@ -166,6 +167,8 @@ def proxy_anchor(
     >>> print(f'{float(loss):.3f}')  # log(1 + e^3.2) / 2, of the other proxy.
     1.620
   """
+  numerics.check_positive(alpha=alpha)
+  numerics.check_finite(margin=margin)
   seen = classified(z, labels, proxies, where, num_classes, axis_name)
   similarity = cosine_similarity(seen.z, proxies)
   belongs = seen.own & seen.counts[:, None]

@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, Real
 
+from hier_jax import numerics
 from hier_jax.losses import _items, _sharding
 from hier_jax.losses._memory import Memory
 
@@ -95,6 +96,7 @@ def smooth_ap(
     >>> print(f'{float(loss):.3f}')
     0.333
   """
+  numerics.check_positive(temperature=temperature)
   scores, positive, gallery = _items.scored(
     z, labels, c, where, memory, axis_name
   )
@@ -177,7 +179,10 @@ def recall_at_k(
     >>> print(f'{float(loss):.3f}')  # Rank 1 at k = 1 counts by half.
     0.500
   """
-  if not ks or min(ks) < 1:
+  numerics.check_positive(
+    temperature=temperature, rank_temperature=rank_temperature
+  )
+  if not ks or not all(k >= 1 for k in ks):
     raise ValueError(f'ks is {ks!r}, expected one or more k of at least 1')
   if np.shape(rank_temperature) not in ((), (len(ks),)):
     raise ValueError(

@@ -92,6 +92,7 @@ def normalized_softmax(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e).
     0.313
   """
+  numerics.check_positive(temperature=temperature)
   seen = _proxy.classified(z, labels, proxies, where, num_classes, axis_name)
   logits = cosine_similarity(seen.z, proxies) / temperature
   return _cross_entropy(logits, seen)
@@ -136,6 +137,7 @@ def proxy_nca_pp(
     >>> print(f'{float(loss):.3f}')  # log(1 + e^-2).
     0.127
   """
+  numerics.check_positive(temperature=temperature)
   # |x - p|^2 = 2 - 2 s, of which the softmax sees 2 s.
   return normalized_softmax(
     z,
@@ -190,6 +192,8 @@ def cos_face(
     >>> print(f'{float(loss):.3f}')  # Both logits are 0: log(2).
     0.693
   """
+  numerics.check_positive(scale=scale)
+  numerics.check_finite(margin=margin)
   seen = _proxy.classified(z, labels, proxies, where, num_classes, axis_name)
   similarity = _less(cosine_similarity(seen.z, proxies), margin, seen.own)
   return _cross_entropy(scale * similarity, seen)
@@ -261,6 +265,8 @@ def arc_face(
     >>> print(f'{float(loss):.3f}')  # log(2).
     0.693
   """
+  numerics.check_positive(scale=scale)
+  numerics.check_finite(margin=margin)
   seen = _proxy.classified(z, labels, proxies, where, num_classes, axis_name)
   similarity = cosine_similarity(seen.z, proxies)
   return _cross_entropy(_arc_logits(similarity, seen.own, scale, margin), seen)
@@ -310,6 +316,8 @@ def sub_center_arc_face(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e), of the cosines 1 and 0.
     0.313
   """
+  numerics.check_positive(scale=scale)
+  numerics.check_finite(margin=margin)
   seen = _proxy.classified(
     z, labels, centers, where, num_classes, axis_name, centers=True
   )
@@ -373,6 +381,8 @@ def soft_triple(
     >>> print(f'{float(loss):.3f}')  # log(1 + 1 / e), of the cosines 1 and 0.
     0.313
   """
+  numerics.check_positive(scale=scale, temperature=temperature)
+  numerics.check_finite(margin=margin, center_weight=center_weight)
   seen = _proxy.classified(
     z, labels, centers, where, num_classes, axis_name, centers=True
   )

@@ -92,6 +92,7 @@ def triplet(
     >>> print(f'{float(loss):.3f}')
     0.200
   """
+  numerics.check_finite(margin=margin)
   z, others, positive, negative = _batch.make(
     z, labels, where=where, memory=memory, axis_name=axis_name
   )

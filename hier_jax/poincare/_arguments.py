@@ -143,6 +143,7 @@ def op(
   scalars: Sequence[str] = (),
   axes: int = 1,
   static: Sequence[str] = (),
+  positive: Sequence[str] = (),
   jit: bool = True,
   flat: bool = True,
 ) -> Callable[[F], F]:
@@ -160,6 +161,8 @@ def op(
     scalars: names of the arguments that are numbers, arrays `[...]` or None.
     axes: trailing dimensions of the points that the curvature does not have.
     static: names of the arguments that are Python values.
+    positive: names of the arguments that are numbers above 0, arrays of these
+      or None.
     jit: False for formulas that call functions of the caller's.
     flat: whether the limit c = 0 exists.
 
@@ -187,6 +190,7 @@ def op(
       bound = signature.bind(*args, **kwargs)
       bound.apply_defaults()
       values = bound.arguments
+      numerics.check_positive(**{name: values[name] for name in positive})
       names = (*points, *vectors)
       arrays = {name: jnp.asarray(values[name]) for name in names}
       dtype = check_points(arrays)

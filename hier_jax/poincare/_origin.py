@@ -42,6 +42,7 @@ def clip_norm(
     >>> print(np.asarray(u).round(2))
     [1.5 2. ]
   """
+  numerics.check_positive(radius=radius)
   u = jnp.asarray(u)
   dtype = _arguments.check_points({'u': u})
   return _rounding.shorten(numerics.widened(u), radius, _SLACK).astype(dtype)
@@ -329,7 +330,7 @@ def _to_ball_bwd(residuals, g):
 _to_ball.defvjp(_to_ball_fwd, _to_ball_bwd)
 
 
-@_arguments.op(vectors=('u',))
+@_arguments.op(vectors=('u',), positive=('clip_radius',))
 def to_ball(
   u: Float[ArrayLike, '*#batch d'],
   *,

@@ -85,7 +85,7 @@ def random_uniform(
     Points of the ball, `[..., d]`; no derivative flows to c or radius.
 
   Raises:
-    ValueError: if the radius is a Python number and not positive.
+    ValueError: for a radius whose value is known and not positive and finite.
 
   Example:
     >>> import jax
@@ -96,8 +96,7 @@ def random_uniform(
     >>> print(x.shape, jnp.all(poincare.dist0(x, c=1.0) < 2.001))
     (100, 2) True
   """
-  if isinstance(radius, (int, float)) and not radius > 0:
-    raise ValueError(f'radius must be positive, got {radius}')
+  numerics.check_positive(radius=radius)
   wide = jnp.promote_types(dtype, jnp.float32)
   c = lax.stop_gradient(_arguments.curvature(c, wide))
   radius = lax.stop_gradient(jnp.asarray(radius, wide))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, Real
 
+from hier_jax import numerics
 from hier_jax.poincare import _analytic, _arguments, _rounding
 from hier_jax.poincare._riemannian import expmap, logmap, transport0
 
@@ -44,7 +45,7 @@ def sample(
     Points of the ball, `[*shape, ..., d]`, the dtype of loc.
 
   Raises:
-    ValueError: if the scale is a Python number and not positive.
+    ValueError: for a scale whose value is known and not positive and finite.
 
   Example:
     >>> import jax
@@ -55,8 +56,7 @@ def sample(
     >>> print(x.shape, jnp.all(poincare.dist(x, loc, c=1.0) < 1.0))
     (100, 2) True
   """
-  if isinstance(scale, (int, float)) and not scale > 0:
-    raise ValueError(f'scale must be positive, got {scale}')
+  numerics.check_positive(scale=scale)
   loc = jnp.asarray(loc)
   wide = jnp.promote_types(_arguments.check_points({'loc': loc}), jnp.float32)
   full = (*shape, *loc.shape)
@@ -70,7 +70,7 @@ def _move(loc, noise, *, c):
   return expmap(loc, transport0(loc, noise / 2, c=c), c=c)
 
 
-@_arguments.op('x', 'loc')
+@_arguments.op('x', 'loc', positive=('scale',))
 def log_prob(
   x: Float[ArrayLike, '*#batch d'],
   loc: Float[ArrayLike, '*#batch d'],

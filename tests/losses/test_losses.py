@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hier_jax import losses
+from hier_jax import losses, mining
 from hier_jax.training.step import objective
 from tests.support import exact_geometry
 
@@ -111,6 +111,62 @@ def test_a_node_that_is_nan_makes_hier_nan(c, estimator, count):
   assert np.isfinite(f(rows(count), proxies))
   assert np.isnan(f(with_nan(11, count), proxies))
   assert np.isnan(f(rows(count), proxies.at[3, 0].set(jnp.nan)))
+
+
+# What a loss needs besides settings, and for its curvature to be looked at.
+NEEDED = {
+  'key': KEY,
+  'metric': lambda z, labels: z.sum(),
+  'z': 0.1 * np.eye(4, 3, dtype=np.float32),
+  'labels': np.arange(4) // 2,
+  'proxies': np.eye(2, 3),
+  'centers': np.ones((2, 2, 3)),
+  'hier_proxies': np.eye(4, 3),
+  'num_proxies': 4,
+  'dim': 3,
+  'dist': np.zeros((3, 2)),
+  'triplets': mining.Triplets(*np.arange(3)[:, None], np.ones(1)),
+}
+MORE = {
+  'hap': {'labels': np.arange(4)[:, None] // 2},
+  'hier': {'k': 2},
+  'regularized': {'k': 2},
+  'roadmap': {'margins': (0.9, 0.6)},
+}
+# Those that must be above 0, but for an exponent.
+POSITIVE = {'alpha', 'beta', 'clip_radius', 'rank_temperature'}
+POSITIVE |= {'scale', 'temperature'}
+
+
+def settings():
+  """(loss, setting) of each setting that is a number."""
+  for name in losses.__all__:
+    if inspect.isfunction(f := getattr(losses, name)):
+      for p in inspect.signature(f).parameters.values():
+        if 'float' in p.annotation or "Real[ArrayLike, '']" in p.annotation:
+          yield name, p.name
+
+
+@pytest.mark.parametrize(('name', 'setting'), [*settings()])
+def test_settings_that_are_no_numbers_are_named(name, setting):
+  f = getattr(losses, name)
+  needed = {
+    p.name: NEEDED[p.name]
+    for p in inspect.signature(f).parameters.values()
+    if p.name in NEEDED and p.default is p.empty
+  } | MORE.get(name, {})
+  wrong = [float('nan'), np.float32('inf')]
+  if setting in POSITIVE and (name, setting) != ('hap', 'alpha'):
+    wrong += [0, -0.5]
+  for value in wrong:
+    with pytest.raises(ValueError, match=rf'\b{setting} .*{value}\b.*'):
+      f(**needed | {setting: value})
+
+
+def test_the_settings_of_losses_are_found():
+  found = list(settings())
+  assert len(found) > 50
+  assert {('hier', 'clip_radius'), ('hier', 'c'), ('lca', 'margin')} <= {*found}
 
 
 @pytest.mark.parametrize('dtype', [np.int64, np.uint64])

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hier_jax import lorentz, poincare
+from hier_jax import layers, lorentz, poincare
+
+KEY, NAN = jax.random.key(0), float('nan')
 
 
 def test_leading_dimensions_broadcast():
@@ -57,6 +59,24 @@ def test_bad_input_is_named():
     poincare.matvec(jnp.ones((5, 3)), x, c=1.0)
   with pytest.raises(ValueError, match='margin'):
     poincare.project(x, c=1.0, margin=1.5)
+
+
+@pytest.mark.parametrize(
+  'call',
+  [
+    lambda x: poincare.clip_norm(x, NAN),
+    lambda x: poincare.to_ball(x, c=1.0, clip_radius=NAN),
+    lambda x: poincare.random_uniform(KEY, (2,), c=1.0, radius=NAN),
+    lambda x: poincare.wrapped_normal.sample(KEY, x, NAN, c=1.0),
+    lambda x: poincare.wrapped_normal.log_prob(x, x, [1.0, NAN], c=1.0),
+    lambda x: layers.BallHead(2, clip_radius=NAN).init(KEY, x),
+  ],
+)
+def test_settings_that_are_nan_are_named(call):
+  with pytest.raises(ValueError, match=r'(radius|scale) is .*nan.* above 0'):
+    call(jnp.ones((3, 2)))
+  with pytest.raises(ValueError, match=r'margin must be in .*nan'):
+    poincare.project(jnp.ones(2), c=1.0, margin=NAN)
 
 
 @pytest.mark.parametrize('jit', [nnx.jit, lambda f: f])
