@@ -17,25 +17,27 @@ import flax.struct
 import jax
 import numpy as np
 
-from hier_jax import models
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping, preemption, processes
 from hier_jax.training.run.checkpoint import Checkpoints
-from hier_jax.training.step import state as state_lib
-from hier_jax.training.step import train_step as step_lib
-from tests.support import training_data
 
 BATCH = 16
 
 
 def vit():
   """State at step 0 and per-device functions of a tiny ViT with HIER."""
+  # Takes as long as all other imports, and most children have no use for it.
+  from hier_jax import models
+  from hier_jax.training.step import state as state_lib
+  from hier_jax.training.step import train_step as step_lib
+  from tests.support import training_data
+
   config = training_data.config(**{'optim.lr': 1e-3})
   model = models.create(**config.model.to_dict(), axis_name=mapping.AXIS)
   optimizer = training_data.optimizer(config)
   state = state_lib.create(config, model, optimizer, num_classes=16)
   step = step_lib.make_train_step(config, model, optimizer)
-  return state, step, step_lib.make_embed(model)
+  return jax.device_get(state), step, step_lib.make_embed(model)
 
 
 @flax.struct.dataclass
@@ -55,7 +57,11 @@ def toy():
     return new, {'loss': new.mean.sum()}
 
   state = Sum(np.zeros((), np.int32), np.zeros(3, np.float32))
-  return state, step, lambda state, images: images.mean((1, 2)) - state.mean
+  return (
+    state,
+    step,
+    lambda state, images: images.mean((1, 2)) - state.mean[None],
+  )
 
 
 def batch(step):
@@ -96,20 +102,21 @@ def digest(tree):
   return found.hexdigest()
 
 
-def train(args):
+def train(args, made, workdir, by='pmap', devices=None):
   """Steps, a save after each `save_every`, batches, and what became of all."""
-  state, step, embed = vit() if args.vit else toy()
-  step = mapping.map_step(step, by=args.by)
+  state, step, embed = made
+  mapped = {'by': by, 'devices': devices}
+  step = mapping.map_step(step, **mapped)
   with (
     preemption.Preemption() as preempted,
-    Checkpoints(args.workdir, keep=3) as checkpoints,
+    Checkpoints(workdir, keep=3) as checkpoints,
   ):
     processes.agree({'config.seed': args.seed})
     if checkpoints.latest_step is not None:
       state = checkpoints.restore(state)
     start, last = int(state.step), args.steps
     say('start', start)
-    for rows in mapping.prefetch(batches(range(start, last))):
+    for rows in mapping.prefetch(batches(range(start, last)), devices=devices):
       state, metrics = step(state, rows)
       done = int(state.step)
       say('step', done, metrics['loss'].item().hex())
@@ -121,7 +128,7 @@ def train(args):
         raise UserError('no space left for step 3')
       if stop:
         break
-    embed = mapping.map_embed(embed, by=args.by)
+    embed = mapping.map_embed(embed, **mapped)
     variables = state.eval_variables if args.vit else state
     for i in range(args.batches):
       if i and preempted.reached():
@@ -133,23 +140,30 @@ def train(args):
   say('state', digest(state), digest(rows))
 
 
-def main(argv=None):
+def parsed(*args):
+  """What the arguments of the command line say."""
   parser = argparse.ArgumentParser()
-  parser.add_argument('workdir')
+  parser.add_argument(
+    'workdir', nargs='+', help='a run each, by `mapping.MAPS`'
+  )
   parser.add_argument('--vit', action='store_true')
-  parser.add_argument('--devices', type=int, default=2)
-  parser.add_argument('--by', default='pmap')
   parser.add_argument('--steps', type=int, default=3)
   parser.add_argument('--save_every', type=int, default=3)
   parser.add_argument('--batches', type=int, default=1, help='to embed')
   parser.add_argument('--sleep', type=float, default=0)
   parser.add_argument('--seed', default='0')
   parser.add_argument('--fail', type=int, nargs=2, help='step and process')
-  args = parser.parse_args(argv)
-  jax.config.update('jax_num_cpu_devices', args.devices)
+  return parser.parse_args(list(map(str, args)))
+
+
+def main():
+  args = parsed(*sys.argv[1:])
+  jax.config.update('jax_num_cpu_devices', 2)
   try:
-    with processes.joined(args.workdir):
-      train(args)
+    with processes.joined(args.workdir[0]):
+      made = vit() if args.vit else toy()
+      for workdir, by in zip(args.workdir, mapping.MAPS, strict=False):
+        train(args, made, workdir, by)
     say('threads', *sorted(t.name for t in threading.enumerate()))
   except UserError as error:
     print(f'hier-jax: error: {error}', file=sys.stderr)

@@ -1,5 +1,7 @@
 """What each arm adds to its base loss."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,26 +61,33 @@ def program_of(entry, values, **more):
   """
   params = entry.init(jax.random.key(1), 4, values)
   step = step_of(entry, params, **more)
+  moving = {k: v for k, v in values.items() if not entry.space[k].static}
 
-  def loss(z, params, weight, others):
-    new = values | others | {'weight': weight}
-    return entry.loss(KEY, z, LABELS, params, new, entry.c, step)
+  def loss(z, params, moving):
+    return entry.loss(KEY, z, LABELS, params, values | moving, entry.c, step)
 
   program = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
   z = embeddings(entry.c)
 
   def run(weight, **others):
-    found, (by_z, by_params) = program(z, params, jnp.float32(weight), others)
+    new = {k: jnp.float32(v) for k, v in ({'weight': weight} | others).items()}
+    found, (by_z, by_params) = program(z, params, moving | new)
     assert all(np.isfinite(v).all() for v in by_params.values())
     return found, by_z
 
   return run
 
 
+@functools.cache
+def default_program(name):
+  """That of an entry's default values, which tests share."""
+  entry = added.ADDED[name]
+  return program_of(entry, point(entry))
+
+
 @pytest.mark.parametrize('name', [n for n in added.ADDED if n != 'alone'])
 def test_every_entry_pulls_and_is_weighed(name):
-  entry = added.ADDED[name]
-  program = program_of(entry, point(entry))
+  program = default_program(name)
   loss, grad = program(1.0)
   assert loss > 0 and np.isfinite(grad).all()
   # A stop-gradient leaves the encoder alone: that is this entry.
@@ -135,10 +144,9 @@ def test_memory_s_rows_are_nodes():
 
 
 def test_ratio_makes_both_losses_pull_alike():
-  entry = added.ADDED['star_ratio']
   pull = jax.grad(base)(embeddings(0.1))
   for weight in (1.0, 3.0):
-    _, grad = program_of(entry, point(entry))(weight)
+    _, grad = default_program('star_ratio')(weight)
     np.testing.assert_allclose(
       np.linalg.norm(grad), weight * np.linalg.norm(pull), rtol=1e-4
     )
@@ -161,7 +169,7 @@ def test_tree_s_leaves_are_class_proxies_where_there_are_some():
 def test_tree_comes_on_top_of_hier_star():
   entry = added.ADDED['star_dasgupta']
   values = point(entry)
-  program = program_of(entry, values)
+  program = default_program('star_dasgupta')
   none, once, twice = (program(1, tree_weight=w)[0] for w in (0.0, 1.0, 2.0))
   params = entry.init(jax.random.key(1), 4, values)
   want = star(values, params, jax.random.split(KEY)[1])
@@ -187,8 +195,7 @@ def test_hpl_is_proxy_anchor_of_the_classes_above():
 
 
 def test_second_sup_con_is_that_of_the_classes():
-  entry = added.ADDED['second_sup_con']
-  found = program_of(entry, point(entry))(2.0)[0]
+  found = default_program('second_sup_con')(2.0)[0]
   want = 2 * losses.sup_con(embeddings(0.1), LABELS, temperature=0.1)
   np.testing.assert_allclose(found, want, rtol=1e-5)
 
@@ -208,7 +215,8 @@ def test_k_follows_the_batch():
   params = entry.init(jax.random.key(1), 4, values)
   # Two rows of a class, and as many of its one relative.
   want = star(values, params, k=4)
-  np.testing.assert_allclose(program_of(entry, values)(1.0)[0], want, rtol=1e-5)
+  found = default_program('star_batch_k')(1.0, k=20)[0]
+  np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
 def test_official_is_the_library_s():
@@ -216,9 +224,8 @@ def test_official_is_the_library_s():
   values = point(entry, num_proxies=32)
   loss, _ = program_of(entry, values)(0.5)
   proxies = losses.init_hier_proxies(jax.random.key(1), 32, 4)
-  wanted, _ = losses.hier(
-    KEY, embeddings(0.1), LABELS, proxies, triplets_per_anchor=4
-  )
+  hier = functools.partial(losses.hier, KEY, triplets_per_anchor=4)
+  wanted, _ = jax.jit(hier)(embeddings(0.1), LABELS, proxies)
   np.testing.assert_allclose(loss, 0.5 * wanted, rtol=1e-5)
 
 

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -20,7 +21,13 @@ from hier_jax import paths
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping, preemption, processes
 from hier_jax.training.run.checkpoint import Checkpoints
-from tests.support import fake_bucket, places, ports, process_child
+from tests.support import (
+  fake_bucket,
+  places,
+  ports,
+  process_child,
+  shared_programs,
+)
 
 ROOT = places.ROOT
 # Seconds in which a child that works has long ended, on a busy machine too.
@@ -100,11 +107,12 @@ class Pair:
     return codes, lines, errors
 
 
-def alone(*args):
-  child = start(*args)
-  out, error = child.communicate(timeout=PATIENCE)
-  assert child.returncode == 0, error[-2000:]
-  return told(out)
+def alone(capfd, made, workdir, *args, **mapped):
+  """What a child would say that is alone, in this process."""
+  args = process_child.parsed(workdir, *args)
+  capfd.readouterr()
+  process_child.train(args, made, workdir, **mapped)
+  return told(capfd.readouterr().out)
 
 
 def steps_in(folder):
@@ -117,21 +125,24 @@ def losses(lines):
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_numbers_of_one(tmp_path):
-  args, found = ('--vit', '--steps', 4), {}
-  for by in mapping.MAPS:
-    with Pair(tmp_path / by, *args, '--by', by) as pair:
-      codes, (first, second), errors = pair.end()
-    assert codes == [0, 0], errors
-    assert first == second
-    found[by] = first
-  assert found['pmap'] == found['shard_map']
+def test_two_processes_make_the_numbers_of_one(tmp_path, monkeypatch, capfd):
+  args = '--vit', '--steps', 4
+  with Pair(*(tmp_path / by for by in mapping.MAPS), *args) as pair:
+    codes, (first, second), errors = pair.end()
+  assert codes == [0, 0], errors
+  assert first == second
+  half = len(first) // 2
+  two = first[:half]
+  assert two == first[half:]
   # Sums over devices are in another order: a few units of the last place of
   # float32 after so few steps.
   close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
-  one = alone(tmp_path / 'one', *args, '--devices', 4)
-  close(losses(found['pmap']), losses(one))
-  state, _, _ = process_child.vit()
+  shared_programs.use(monkeypatch)
+  made = process_child.vit()
+  one = alone(capfd, made, tmp_path / 'one', *args)
+  assert len(two) == len(one) == 7
+  close(losses(two), losses(one))
+  state, _, _ = made
   states = []
   for name in ('pmap', 'one'):
     with Checkpoints(tmp_path / name) as checkpoints:
@@ -140,9 +151,12 @@ def test_two_processes_make_the_numbers_of_one(tmp_path):
   assert_close(*states)
 
   # What two processes have saved, one goes on with.
-  for devices in (4, 1):
-    shutil.copytree(tmp_path / 'pmap', tmp_path / f'on{devices}')
-    lines = alone(tmp_path / f'on{devices}', *args, '--devices', devices)
+  for mapped in (
+    {},
+    {'by': 'shard_map', 'devices': jax.local_devices()[:1]},
+  ):
+    folder = shutil.copytree(tmp_path / 'pmap', tmp_path / f'on{len(mapped)}')
+    lines = alone(capfd, made, folder, *args, **mapped)
     assert lines[0] == 'start 3'
     close(losses(lines), losses(one)[3:])
 
@@ -166,11 +180,11 @@ def test_sigterm_to_one_stops_both_after_the_same_step(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_stops_both_in_the_same_batch(tmp_path):
-  args = (tmp_path, '--sleep', 0.1, '--steps')
-  with Pair(*args, 3) as pair:
-    assert pair.end()[0] == [0, 0]
-  with Pair(*args, 5, '--batches', 10**6) as pair:
+def test_sigterm_to_one_stops_both_in_the_same_batch(tmp_path, capfd):
+  """They go on with what one has saved."""
+  alone(capfd, process_child.toy(), tmp_path)
+  args = '--sleep', 0.1, '--steps', 5, '--batches', 10**6
+  with Pair(tmp_path, *args) as pair:
     pair.wait_for('batch', 3)
     first = terminated(pair, 0)
   assert first[0] == 'start 3'
