@@ -10,7 +10,12 @@ from PIL import Image
 
 from hier_jax.data import datasets
 from hier_jax.training.config import files
-from tests.support import finished_runs, pages, training_data
+from tests.support import (
+  finished_runs,
+  pages,
+  shared_programs,
+  training_data,
+)
 from tests.support.command_line import run
 
 # Beginnings of what is not run, with the reason.
@@ -58,6 +63,11 @@ def photos(folder):
       picture(folder / name / file, color, rng)
 
 
+@pytest.fixture(autouse=True)
+def _forget_large_programs():
+  """Leaves out what tests/conftest.py does: here programs are shared."""
+
+
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
   """A folder with all that the pages take for granted."""
@@ -71,6 +81,7 @@ def place(tmp_path_factory):
     patch.chdir(folder)
     patch.setattr(datasets, 'load', here)
     patch.setattr(files, 'load', tiny)
+    shared_programs.use(patch)
     photos(pathlib.Path('photos'))
     shutil.copy('photos/class0/2.jpg', 'cat.jpg')
     rows = np.random.default_rng(0).normal(size=(8, 4))

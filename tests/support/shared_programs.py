@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hier_jax.training.distributed import mapping
-from hier_jax.training.step import optim
+from hier_jax.training.step import optim, shards
 from hier_jax.training.step import state as state_lib
 from hier_jax.training.step import train_step as step_lib
 
@@ -42,13 +42,14 @@ def _key(*args, **kwargs):
   return tuple(map(_hashable, (*args, *sorted(kwargs.items()))))
 
 
-def _learning_rates(settings, **length):
+def _learning_rates(settings, *, norm=None, **length):
   """What an optimizer depends on; often not on the length of its run."""
   rates = [
     optim.learning_rate(settings, group, **length) for group in settings.scales
   ]
   return (
     _hashable(settings),
+    _hashable(norm),
     *(float(rate(step)) for rate in rates for step in range(_STEPS)),
   )
 
@@ -57,6 +58,11 @@ def _hashable(value):
   if hasattr(value, 'to_dict'):  # a config, or a section of one
     read = {k: v for k, v in value.to_dict().items() if k not in _UNREAD}
     return json.dumps(read, sort_keys=True)
+  if isinstance(value, functools.partial):  # a norm over devices
+    return value.func, value.args, *sorted(value.keywords.items())
+  if isinstance(value, state_lib.TrainState):  # where its arrays lie
+    leaves, tree = jax.tree.flatten(value)
+    return *leaves, tree
   # A list of devices, or a keyword with its value; optimizers have names.
   if isinstance(value, list) or type(value) is tuple:
     return tuple(map(_hashable, value))
@@ -88,7 +94,8 @@ def _create(create):
 
   @functools.wraps(create)
   def call(*args, **kwargs):
-    if isinstance(jnp.zeros(()), jax.core.Tracer):  # its shapes are asked for
+    traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # for its shapes
+    if traced or any(isinstance(a, shards.Shards) for a in args):
       return create(*args, **kwargs)
     return jax.tree.map(jnp.array, on_host(*args, **kwargs))
 

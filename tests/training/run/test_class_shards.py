@@ -30,7 +30,7 @@ def losses(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures('colors')
+@pytest.mark.usefixtures('colors', 'programs')
 def test_a_run_goes_on_with_and_without_shares(tmp_path):
   whole, cut = tmp_path / 'whole', tmp_path / 'cut'
   loop.train(training_data.config(**RUN), whole)
