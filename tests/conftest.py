@@ -49,6 +49,11 @@ if _ON_CPU:
   jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+# Tracing makes so many objects that Python's own thresholds take a tenth of the
+# time. With these all garbage still goes about twice a minute, and with it the
+# programs that cycles keep.
+gc.set_threshold(20_000, 10, 5)
+
 # A shell that runs the tests in the background has all of them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
