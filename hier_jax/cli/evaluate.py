@@ -77,7 +77,7 @@ def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   task = _task(path, values)
   from hier_jax.evaluation import files
 
-  found = files.metrics(task, progress=sys.stderr.isatty())
+  found = files.metrics(task, progress=sys.stderr.isatty(), in_processes=True)
   # What was computed is printed before anything is written.
   print(files.as_lines(found), flush=True)
   if values.out is not None:

@@ -11,7 +11,7 @@ from hier_jax import paths
 from hier_jax.errors import UserError, plain
 from hier_jax.evaluation import _checks
 from hier_jax.evaluation.embedding_files import Embedded, read
-from hier_jax.evaluation.hierarchy import graded
+from hier_jax.evaluation.hierarchy import _processes, graded
 from hier_jax.evaluation.hierarchy.metrics import (
   hierarchy_metrics,
   some_are_ranked,
@@ -96,13 +96,15 @@ def home(query, gallery=None) -> pathlib.Path:
 
 
 def metrics(
-  task: Task, *, progress: bool = False
+  task: Task, *, progress: bool = False, in_processes: bool = False
 ) -> dict[str, float | int | str | None]:
   """Metrics of embeddings.
 
   Args:
     task: what to rank.
     progress: whether to show bars on stderr, after some seconds.
+    in_processes: whether to rank a large gallery by levels in a process a core,
+      started for it, in place of threads. Each takes some 0.3 GB.
 
   Returns:
     `rankings.both` with `METRICS`, and 'c', None for cosine. Where the
@@ -127,7 +129,9 @@ def metrics(
   kin_options = options | {'ties': _kin_ties(task)}
   levels, known = None, None
   if taxonomy is not None:
-    levels, known = _by_levels(x, labels, taxonomy, task.ties, kin_options)
+    levels, known = _by_levels(
+      x, labels, taxonomy, task.ties, kin_options, in_processes
+    )
   found: dict[str, float | int | str | None] = {'c': c}
   found |= rankings.both(x, labels, metrics=METRICS, known=known, **options)
   if task.gallery is not None:
@@ -174,7 +178,7 @@ def _kin_ties(task: Task) -> str:
   return task.ties if task.ties in graded.TIES else graded.TIES[0]
 
 
-def _by_levels(x, labels, taxonomy, ties, options):
+def _by_levels(x, labels, taxonomy, ties, options, in_processes):
   """One ranking for the metrics of the hierarchy and of retrieval.
 
   Returns:
@@ -185,7 +189,11 @@ def _by_levels(x, labels, taxonomy, ties, options):
     return None, None
   wanted = retrieval.wanted(options['recall_at'], METRICS, ties)
   given = {k: v for k, v in options.items() if k != 'recall_at'}
-  levels, result = graded.ranked(x, labels, taxonomy, wanted=wanted, **given)
+  given |= {'embeddings': x, 'labels': labels, 'taxonomy': taxonomy}
+  gallery = options.get('gallery')
+  sizes = len(x), len(x if gallery is None else gallery)
+  processes = _processes.number(*sizes) if in_processes else 1
+  levels, result = _processes.ranked(processes, wanted=wanted, **given)
   if result is None:
     return levels, None
   c = options['c']

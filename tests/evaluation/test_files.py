@@ -9,6 +9,7 @@ import pytest
 from hier_jax import cli
 from hier_jax.errors import UserError
 from hier_jax.evaluation import files
+from hier_jax.evaluation.hierarchy import _processes, graded
 from hier_jax.evaluation.hierarchy.metrics import hierarchy_metrics
 from hier_jax.evaluation.retrieval import metrics as retrieval
 from hier_jax.evaluation.taxonomy import Taxonomy
@@ -97,6 +98,33 @@ def test_taxonomy_changes_no_metric_of_retrieval(data, gallery, monkeypatch):
   np.testing.assert_equal(again, found)
 
 
+@pytest.mark.parametrize('gallery', [False, True])
+def test_processes_change_no_metric(data, gallery, monkeypatch):
+  folder, _ = data
+  task = files.read_task(
+    folder / 'query.npz', folder / 'gallery.npz' if gallery else None
+  )._replace(taxonomy=Taxonomy.from_csv(folder / 'tree.csv'))
+  alone = files.metrics(task)
+  sizes, shares = [], []
+
+  def number(*given):
+    sizes.append(given)
+    return 2
+
+  def found(given):
+    shares.extend(given)
+    return [graded.ranked(**one) for one in given]
+
+  monkeypatch.setattr(_processes, 'number', number)
+  monkeypatch.setattr(_processes, '_found', found)
+  assert files.metrics(task) == pytest.approx(alone, nan_ok=True)
+  assert not shares
+  together = files.metrics(task, in_processes=True)
+  assert together == pytest.approx(alone, nan_ok=True)
+  assert sizes == [(20, 15 if gallery else 20)]
+  assert len(shares) == 2
+
+
 def test_proxies_add_the_metrics_of_their_tree(data):
   folder, arrays = data
   x, labels = arrays['query']
@@ -124,6 +152,19 @@ def test_curvature_of_the_file_holds_unless_another_is_given(data):
   task = files.read_task(folder / 'ball.npz')
   assert files.metrics(task)['c'] == 0.5
   assert files.metrics(task.with_c(0.1))['c'] == 0.1
+
+
+def test_command_may_start_processes(data, monkeypatch):
+  folder, _ = data
+  asked = []
+
+  def metrics(task, found=files.metrics, **options):
+    asked.append(options['in_processes'])
+    return found(task)
+
+  monkeypatch.setattr(files, 'metrics', metrics)
+  assert cli.main(['hier-jax', 'evaluate', str(folder / 'query.npz')]) == 0
+  assert asked == [True]
 
 
 def test_command_prints_and_writes(data, capsys):

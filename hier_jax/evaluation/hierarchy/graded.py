@@ -206,6 +206,7 @@ def ranked(
   rows: ArrayLike | None = None,
   progress: bool = False,
   wanted: Wanted | None = None,
+  threads: int = _THREADS,
 ) -> tuple[GradedPerQuery, PerQuery | None]:
   """`graded_per_query`, and `per_query` of the same ranking.
 
@@ -224,6 +225,7 @@ def ranked(
     rows: which queries.
     progress: whether to show a bar.
     wanted: what the second result is to hold, by its own rule of ties.
+    threads: that rank at a time, besides those of BLAS.
 
   Returns:
     Both results; the second is None where it is not wanted, and where two
@@ -279,12 +281,12 @@ def ranked(
     alpha=alpha,
     drop_same_class=drop_same_class,
   )
-  block = block or int(np.clip(_SCORES // len(y), 1, _MOST))
+  block = block or block_of(len(y))
   order = sort(codes[chosen])
   parts = _blocks(
     ranking, x, taxonomy.path[codes], place[own], chosen[order], block, progress
   )
-  found, outcomes = _scored(items, parts, score, wanted)
+  found, outcomes = _scored(items, parts, score, wanted, threads)
   # Back to the order that was asked for.
   back = np.argsort(order)
   graded = GradedPerQuery(*(column[back] for column in found))
@@ -298,6 +300,11 @@ def ranked(
   )
 
 
+def block_of(num_items: int) -> int:
+  """Queries whose scores with so many items are held at a time."""
+  return int(np.clip(_SCORES // num_items, 1, _MOST))
+
+
 def _blocks(ranking, x, path, own, chosen, block, progress):
   """`Queries`, a block of those chosen at a time, with a bar."""
   with tqdm.tqdm(
@@ -309,7 +316,7 @@ def _blocks(ranking, x, path, own, chosen, block, progress):
       bar.update(len(rows))
 
 
-def _scored(items, blocks, score, wanted):
+def _scored(items, blocks, score, wanted, threads):
   """The attributes of both results, of all queries in their order."""
 
   def of_group(group):
@@ -318,7 +325,7 @@ def _scored(items, blocks, score, wanted):
     return score(kin), outcomes
 
   parts: list[tuple[tuple, dict]] = []
-  with futures.ThreadPoolExecutor(_THREADS) as pool:
+  with futures.ThreadPoolExecutor(threads) as pool:
     for queries in blocks:
       parts += pool.map(of_group, queries.groups(items))
   graded, outcomes = zip(*parts, strict=True)

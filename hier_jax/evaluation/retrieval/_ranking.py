@@ -169,12 +169,12 @@ def _cpu_sizes() -> tuple[int, int]:
   tiles of 16 MB, which stay in the cache of all cores only, took 1.7 times as
   long in all.
   """
-  scores = _cores() * _core_cache() // np.dtype(np.float32).itemsize
+  scores = cores() * _core_cache() // np.dtype(np.float32).itemsize
   tile = max(_MIN_TILE, scores // _CPU_BLOCK)
   return _CPU_BLOCK, 1 << (tile.bit_length() - 1)
 
 
-def _cores() -> int:
+def cores() -> int:
   """The cores that this process may use."""
   affinity = getattr(os, 'sched_getaffinity', None)
   return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -49,7 +49,7 @@ def test_blocks_and_tiles_do_not_matter():
 
 
 def test_scores_of_a_tile_fill_the_cores_caches(monkeypatch):
-  monkeypatch.setattr(_ranking, '_cores', lambda: 3)
+  monkeypatch.setattr(_ranking, 'cores', lambda: 3)
   monkeypatch.setattr(_ranking, '_core_cache', lambda: 1 << 20)
   block, tile = _ranking._cpu_sizes()
   assert 3 / 2 < 4 * block * tile / 2**20 <= 3
