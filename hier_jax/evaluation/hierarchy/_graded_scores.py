@@ -52,8 +52,9 @@ class _Levels(NamedTuple):
   def of(cls, levels: np.ndarray, ranks: np.ndarray, depth: int) -> _Levels:
     """Of levels and ranks `[b, R]`; other levels than 1 to `depth` are none."""
     at = levels[:, None] == np.arange(1, depth + 1, dtype=np.uint8)[:, None]
-    ones = at.astype(float)
-    return cls(at, ones, np.cumsum(ones, axis=-1), ranks)
+    # Integers add up four times as fast as floats.
+    upto = np.cumsum(at, axis=-1, dtype=np.int32).astype(float)
+    return cls(at, at.astype(float), upto, ranks)
 
   @property
   def num_at(self) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from hier_jax.evaluation.retrieval import _exact
 
 # Cells by items, at least: more sort less, but take longer to count.
-_CELLS = 1
+_CELLS = 2
 # Bits of a key: the distance from the best score, and below it the level.
 _FAR, _LEVEL = 54, 8
 # Digits that keys are sorted by, the last first: their type, and how many bits
