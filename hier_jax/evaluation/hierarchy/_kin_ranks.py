@@ -29,8 +29,9 @@ _LAST = np.iinfo(np.int64).max >> _LEVEL
 _MOST = (1 << _FAR) - 1
 # Steps that rounding moves a distance by, at most.
 _ROUNDING = 16
-# Queries and their kin that one thread scores at a time, to stay in its cache.
-_QUERIES, _KIN = 8, 1 << 16
+# Queries and their kin that one thread scores at a time: more take fewer calls,
+# and leave its cache.
+_QUERIES, _KIN = 16, 1 << 17
 
 
 class Kin(NamedTuple):

@@ -58,7 +58,7 @@ def test_groups_are_of_one_node_and_few():
   np.testing.assert_array_equal(np.concatenate([g.own for g in groups]), rows)
   for group in groups:
     assert len(np.unique(group.path[:, 0])) == 1
-    assert len(group.own) <= 8
+    assert len(group.own) <= 16
 
 
 def test_kin_of_nothing():
