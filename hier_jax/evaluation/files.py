@@ -104,7 +104,7 @@ def metrics(
     task: what to rank.
     progress: whether to show bars on stderr, after some seconds.
     in_processes: whether to rank a large gallery by levels in a process a core,
-      started for it, in place of threads. Each takes some 0.3 GB.
+      started for it, in place of threads. Each takes some 0.35 GB.
 
   Returns:
     `rankings.both` with `METRICS`, and 'c', None for cosine. Where the

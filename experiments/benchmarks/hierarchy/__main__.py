@@ -60,7 +60,7 @@ def _watched(pid: int) -> tuple[int, resource.struct_rusage, float]:
   """Waits for a process: its status, what it used, and its peak in MB."""
   ended, most = 0, 0.0
   while not ended:
-    time.sleep(0.5)
+    time.sleep(0.25)
     most = max(most, _memory(pid))
     ended, status, used = os.wait4(pid, os.WNOHANG)
   # What the largest process held for a moment may have been missed.

@@ -25,7 +25,7 @@ from hier_jax.evaluation.retrieval._ranking import cores
 from hier_jax.evaluation.retrieval.per_query import PerQuery
 
 # Scores of a process at least: some five seconds of work, where a process takes
-# two to start. And processes at most, as each takes 0.3 GB.
+# two to start. And processes at most, as each takes 0.35 GB.
 _SCORES, _MOST = 1 << 28, 8
 # The parent is the one to take interrupts: it ends its processes.
 _CODE = f"""
