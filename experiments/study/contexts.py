@@ -49,7 +49,7 @@ def true_levels(x, labels, subgroup) -> dict[str, np.ndarray]:
   return {'levels': controls.true_levels(subgroup)}
 
 
-def class_cosines(x, labels, subgroup) -> dict[str, np.ndarray]:
+def class_cosines(x, labels, subgroup=None) -> dict[str, np.ndarray]:
   """Cosines of the class means."""
   del subgroup
   means = controls.class_means(np.asarray(x), labels)

@@ -251,3 +251,18 @@ def test_levels_are_coarse_to_fine():
   levels = added.ADDED['happier'].context(X, LABELS, SUBGROUP)['levels']
   assert [len(np.unique(column)) for column in levels.T][-1] == 12
   assert levels.shape == (12, 2)
+
+
+@pytest.mark.parametrize(
+  'name', [name for name in added.ADDED if name.endswith(('_own', '_ema'))]
+)
+def test_what_is_learned_in_training_becomes_the_context(name):
+  entry = added.ADDED[name]
+  means = np.random.default_rng(0).normal(size=(40, 4))
+  state = {'means': means} if name.endswith('_ema') else means
+  told = entry.carried.context(state)
+  first = entry.context(None, np.arange(40), None)
+  assert {k: v.shape for k, v in told.items()} == {
+    k: v.shape for k, v in first.items()
+  }
+  assert any(np.any(told[k] != first[k]) for k in first)
