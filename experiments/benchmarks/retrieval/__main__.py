@@ -4,16 +4,17 @@ Every measurement is a process of its own, so that its peak memory is its own,
 and contenders take turns: a busy machine hits them all alike.
 """
 
-import argparse
 import collections
+import dataclasses
+import functools
 import json
 import statistics
 import subprocess
 import sys
 
-from experiments import command_line
 from experiments.benchmarks.common import report, timing
 
+_SCRIPT = 'experiments/benchmarks/retrieval/__main__.py'
 _PACKAGES = (
   *('hier_jax', 'jax', 'jaxlib', 'numpy', 'faiss-cpu'),
   *('pytorch-metric-learning', 'torch'),
@@ -43,29 +44,49 @@ _TITLES = {
 }
 
 
-def measure(contender, task, distance, runs=1) -> dict | None:
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """What is measured.
+
+  Attributes:
+    rounds: processes of each contender.
+    share: of the classes and items.
+  """
+
+  rounds: int = 3
+  share: float = 1.0
+
+
+_QUICK = Sizes(1, 0.02)
+
+
+def measure(contender, task, distance, share, runs=1) -> dict | None:
   """What a process of the contender reports; None where it cannot run."""
   command = [sys.executable, '-m', 'experiments.benchmarks.retrieval.cases']
-  command += [contender, task, distance, '--runs', str(runs)]
+  command += [contender, task, distance]
+  command += ['--runs', str(runs), '--share', str(share)]
   done = subprocess.run(
     command, capture_output=True, text=True, check=False, cwd=report.ROOT
   )
   if done.returncode:
-    print(f'{contender}: {done.stderr.strip().splitlines()[-1]}')
+    last = done.stderr.strip().splitlines()[-1]
+    print(f'{contender}: {last}', file=sys.stderr, flush=True)
     return None
-  print(contender, task, distance, done.stdout.strip(), flush=True)
+  told = done.stdout.strip()
+  print(contender, task, distance, told, file=sys.stderr, flush=True)
   return json.loads(done.stdout)
 
 
-def measure_all(task, distance, rounds) -> dict[str, list[dict]]:
+def measure_all(task, distance, sizes) -> dict[str, list[dict]]:
   """Measurements of each contender, a round each."""
   found = collections.defaultdict(list)
   names = [_RATE, *_TASKS[task, distance]]
-  for turn in range(rounds):
+  for turn in range(sizes.rounds):
     for name in list(names):
       if name in _ONCE and turn:
         continue
-      measured = measure(name, task, distance, 1 if name in _ONCE else 2)
+      runs = 1 if name in _ONCE else 2
+      measured = measure(name, task, distance, sizes.share, runs)
       if measured is None:
         names.remove(name)
       else:
@@ -102,24 +123,24 @@ def rows(found):
     ]
 
 
-def section(task, distance, rounds):
-  """Heading, table and agreement of one task."""
-  found = measure_all(task, distance, rounds)
+def section(task, distance, sizes):
+  """Table, agreement and figures of one task."""
+  found = measure_all(task, distance, sizes)
   heading = ['', 'wall, s', 'its ratio', 'CPU, s', 'its ratio']
   heading += ['of the rate, wall / CPU', 'peak, GB']
+  table = list(rows(found))
   rate = max(m['by_wall'] for m in found[_RATE]) / 1e9
   text = [
-    f'## {_TITLES[task]}, D = 128, {distance}',
-    report.table(heading, rows(found)),
+    report.table(heading, table),
     f'The rate is that of a float32 product of 4096 x 4096 matrices, the best'
-    f' of {5 * rounds}: {rate:.0f} GFLOP/s.',
+    f' of {5 * sizes.rounds}: {rate:.0f} GFLOP/s.',
   ]
   if found['bfloat16']:
     share = (
       found['bfloat16'][0]['num_repeated'] / found[_BASE][0]['num_queries']
     )
     text.append(f'After bfloat16 {100 * share:.0f} % of the queries went on.')
-  agreed = measure('agreement', task, distance)
+  agreed = measure('agreement', task, distance, sizes.share)
   if agreed:
     text.append(
       f'Of {agreed["sampled"]} queries, {agreed["rank"]} have the rank and'
@@ -128,37 +149,44 @@ def section(task, distance, rounds):
       f' may swap them, and {agreed["wrong"]} a rank that this does not'
       ' account for.'
     )
-  return text
+  rounds = 'a round' if sizes.rounds == 1 else f'{sizes.rounds} rounds'
+  part = '' if sizes.share == 1 else f', {100 * sizes.share:g} % of all items'
+  text.append(f'Medians of {rounds}{part}.')
+  return [*text, *_figures(task, distance, table)]
+
+
+def _figures(task, distance, table):
+  """What a table says of R@K, and of FAISS beside it."""
+  told = {row[0]: row[1:] for row in table}
+  wall, _, cpu, _, rate, _ = told[_NAMES[_BASE]]
+  where = f'{_TITLES[task]}, {distance}'
+  yield report.Figure(
+    f'R@K: {where}', f'{wall} s, {rate} of a product (wall / CPU)', '70 %'
+  )
+  if theirs := told.get(_NAMES['faiss, 1000']):
+    yield report.Figure(
+      f'R@K beside FAISS flat: {where}',
+      f'{wall} s ({cpu} of CPU), FAISS {theirs[0]} s ({theirs[2]} of CPU)',
+      'no slower than FAISS',
+    )
+
+
+_SECTIONS = {
+  f'{task}/{distance}': (
+    f'{_TITLES[task]}, D = 128, {distance}',
+    functools.partial(section, task, distance),
+  )
+  for task, distance in _TASKS
+}
 
 
 def main():
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument(
-    '--out', type=command_line.path, default=report.RESULTS / 'retrieval.md'
-  )
-  parser.add_argument('--rounds', type=int, default=3)
-  parser.add_argument(
-    '--tasks', nargs='+', default=[f'{t}/{m}' for t, m in _TASKS]
-  )
+  parser = report.parser(__doc__, 'retrieval.md', _SECTIONS)
+  parser.add_argument('--rounds', type=int, help='processes of each contender')
   args = parser.parse_args()
-  text = ['# Exact retrieval: time and memory']
-  for task in args.tasks:
-    text += section(*task.split('/'), args.rounds)
-  text += [
-    f'Medians of {args.rounds} rounds of a process each, the second of its two'
-    ' runs (pytorch-metric-learning and the loop: one run). K = 1, 10, 100,'
-    ' 1000. Peak memory is of the whole process, data and libraries with it.'
-    ' FAISS has vectors that rank the same (`evaluation.lift`), as many threads'
-    ' as there are cores, and only searches. The loop is compiled; its'
-    " hyperbolic distances are HIER's formula. Ratios are to the first row, of"
-    ' the same round.',
-    f'{report.versions(_PACKAGES)}. {report.machine()}.',
-    'Written by `experiments/benchmarks/retrieval/__main__.py`.',
-  ]
-  args.out.parent.mkdir(parents=True, exist_ok=True)
-  args.out.write_text('\n\n'.join(text) + '\n', 'utf-8')
-  print(args.out.read_text('utf-8'))
+  sizes = report.chosen(args, _QUICK if args.quick else Sizes())
+  report.emit_sections(args, _SCRIPT, _SECTIONS, _PACKAGES, sizes)
 
 
 if __name__ == '__main__':

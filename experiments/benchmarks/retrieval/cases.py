@@ -53,11 +53,11 @@ class Data:
     return 2 * self.x.size * len(self.gallery)
 
 
-def products(distance, seed=0):
+def products(distance, share=1.0, seed=0):
   """Sizes of Stanford Online Products' test split: 11,316 classes, 2 to 12."""
   rng = np.random.default_rng(seed)
-  sizes = np.full(11_316, 2)
-  while (left := 60_502 - sizes.sum()) > 0:
+  sizes = np.full(round(share * 11_316), 2)
+  while (left := round(share * 60_502) - sizes.sum()) > 0:
     grown = rng.choice(len(sizes), min(left, len(sizes) // 2), replace=False)
     sizes[grown] += sizes[grown] < 12
   y = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
@@ -65,11 +65,14 @@ def products(distance, seed=0):
   return Data(_points(rng, centers, y, distance), y, {}, CURVATURES[distance])
 
 
-def million(distance, seed=0):
+def million(distance, share=1.0, seed=0):
   """10,000 queries and a million others of 100,000 classes."""
   rng = np.random.default_rng(seed)
-  centers = _directions(rng, 100_000)
-  y, gallery_y = (rng.integers(0, 100_000, n) for n in (10_000, 1_000_000))
+  classes, *numbers = (
+    round(share * number) for number in (100_000, 10_000, 1_000_000)
+  )
+  centers = _directions(rng, classes)
+  y, gallery_y = (rng.integers(0, classes, number) for number in numbers)
   given = {
     'gallery': _points(rng, centers, gallery_y, distance),
     'gallery_labels': gallery_y,
@@ -197,6 +200,7 @@ def _agreement(data, queries=2000):
   them. 'wrong': a rank that this does not account for.
   """
   result = evaluation.per_query(data.x, data.y, **data.given, c=data.c)
+  queries = min(queries, len(data.x))
   chosen = np.random.default_rng(1).choice(len(data.x), queries, replace=False)
   labels = data.given.get('gallery_labels', data.y)
   q, g = evaluation.lift(data.x[chosen], data.gallery, c=data.c)
@@ -260,8 +264,9 @@ def main():
   parser.add_argument('task', choices=TASKS)
   parser.add_argument('distance', choices=CURVATURES)
   parser.add_argument('--runs', type=int, default=2)
+  parser.add_argument('--share', type=float, default=1.0)
   args = parser.parse_args()
-  data = TASKS[args.task](args.distance)
+  data = TASKS[args.task](args.distance, args.share)
   seconds = []
   for _ in range(args.runs):
     start, before = time.perf_counter(), time.process_time()
