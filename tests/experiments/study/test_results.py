@@ -24,9 +24,9 @@ def test_page_says_what_was_tested(page, base):
 @pytest.mark.parametrize(
   ('page', 'arm', 'base'),
   [
-    ('README.md', 'distillation', 'SupCon'),
+    ('README.md', 'second_happier', 'Proxy-Anchor'),
+    ('docs/hier.md', 'second_happier', 'Proxy-Anchor'),
     ('docs/hier.md', 'distillation', 'SupCon'),
-    ('docs/hier.md', 'level_sup_con_own', 'Proxy-Anchor'),
   ],
 )
 def test_page_says_what_else_gains(page, arm, base):
@@ -36,3 +36,16 @@ def test_page_says_what_else_gains(page, arm, base):
   base = ARMS[base]
   row = f'B, a128: {base}+{arm} less {base}+alone | MAP@R | 5'
   assert f'| {row} | {points} | {ends} |' in RESULTS
+
+
+@pytest.mark.parametrize('loss', ['level_sup_con_own', 'happier'])
+def test_page_says_what_levels_change(loss):
+  text = ' '.join((places.ROOT / 'docs/hier.md').read_text('utf-8').split())
+  text = text[text.index('The levels change') : text.index('The annotated')]
+  first = loss == 'level_sup_con_own'
+  found = re.findall(r'([+-][.\d]+) \(([^()]+ to [^()]+)\)', text)
+  control = 'second_sup_con' if first else 'second_happier'
+  changes = zip(('mAP-sub', 'MAP@R'), found[1 - first :: 2], strict=True)
+  for metric, (points, ends) in changes:
+    row = f'proxy_anchor+{loss} less proxy_anchor+{control} | {metric} | 5'
+    assert f'| B, a128: {row} | {points} | {ends} |' in RESULTS
