@@ -70,7 +70,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-  """Images to features: the last stage's map, pooled over its pixels.
+  """Images to features: the last stage's map, pooled over its pixels or flat.
 
   Attributes:
     block: `BasicBlock` or `Bottleneck`.
@@ -78,7 +78,9 @@ class ResNet(nn.Module):
     stem_width: channels of the stem.
     stem_patch: side of the stem's patches; None for ImageNet's stem, a 7x7
       convolution and a 3x3 max pooling with strides of 2.
-    pool: 'avg', 'max', or 'avg_max' for their sum.
+    pool: 'avg', 'max', or 'avg_max' for their sum; 'flatten' keeps the map as
+      it is, pixel by pixel, for images in which the place of a part tells
+      classes apart. A head on it takes images of one size only.
     frozen_stats: whether BatchNorm uses its running statistics in training too
       and never updates them; its scale and bias are still trained.
     remat: see `vit.ViT`.
@@ -121,10 +123,10 @@ class ResNet(nn.Module):
       return_intermediates: whether to return the feature maps as well.
 
     Returns:
-      features `[b, F]` float32, F the channels of the last stage, or, with
-      `return_intermediates`, (features, maps): a dictionary of the maps
-      `[b, h, w, c]` that leave the stem ('stem') and each block ('layer1_0',
-      ...).
+      features `[b, F]` float32, F the channels of the last stage, times its
+      pixels for 'flatten', or, with `return_intermediates`, (features, maps): a
+      dictionary of the maps `[b, h, w, c]` that leave the stem ('stem') and
+      each block ('layer1_0', ...).
 
     Raises:
       UserError: there is no such `pool`.
@@ -210,10 +212,15 @@ def _maximum(x: jax.Array) -> jax.Array:
   return numerics.largest(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)
 
 
+def _flat(x: jax.Array) -> jax.Array:
+  return x.reshape(x.shape[0], -1)
+
+
 _POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'avg_max': lambda x: _average(x) + _maximum(x),
   'avg': _average,
   'max': _maximum,
+  'flatten': _flat,
 }
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -290,6 +290,8 @@ def test_pools_and_intermediates():
   for pool, want in (('avg', average), ('max', maximum)):
     got = _evaluate(model.clone(pool=pool), variables, IMAGES)
     np.testing.assert_allclose(got, want, rtol=1e-6)
+  flat = _evaluate(model.clone(pool='flatten'), variables, IMAGES)
+  np.testing.assert_allclose(flat, last.reshape(len(last), -1), rtol=1e-6)
   with pytest.raises(UserError, match=r"pool is 'sum'.*'avg_max', 'avg', 'm"):
     _shapes(_model(pool='sum'))
 

@@ -87,6 +87,8 @@ _POOLS = {
   'avg_max': 'x.mean((2, 3)) + x.amax((2, 3))',
   'avg': 'x.mean((2, 3))',
   'max': 'x.amax((2, 3))',
+  # Channels last, as the head's weights are.
+  'flatten': 'x.permute(0, 2, 3, 1).flatten(1)',
 }
 
 

@@ -87,7 +87,8 @@ _MODEL = {
   ),
   'model.pool': Meaning(
     "what the features are: 'token', 'mean' or 'token_mean' of a ViT, 'avg',"
-    " 'max' or 'avg_max' (their sum) of a ResNet; None for the backbone's own"
+    " 'max', 'avg_max' (their sum) or 'flatten' (the whole map, for aligned"
+    " images) of a ResNet; None for the backbone's own"
   ),
   'model.deit_token': Meaning(
     "features of a distilled ViT: 'cls' for the class token, 'mean' of class"

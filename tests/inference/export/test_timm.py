@@ -28,6 +28,7 @@ def check(tmp_path, backbone, options):
     ('resnet_test', {}),
     ('resnet_thin', {'c': None, 'pool': 'max'}),
     ('resnet_test', {'c': 0, 'pool': 'avg', 'clip_radius': None}),
+    ('resnet_test', {'c': None, 'pool': 'flatten'}),
     ('resnet50', {'c': 1.0, 'radial_scale': 1.5, 'size': 64}),
   ],
 )
