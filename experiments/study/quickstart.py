@@ -10,7 +10,7 @@ object of config keys with their values, those of the quickstart where it says
 nothing, and of 'resnet', fields of `resnet.ResNet` in place of those that the
 backbone's name stands for. A trial that the file of results holds already is
 left out, so that a search goes on where it stopped. Trials that have a 'sketch'
-or `model.pool` 'flatten' used code that was not kept, and cannot be run again.
+used code that was not kept, and cannot be run again.
 
 `results` gathers runs of several seeds into the file that README's table is
 made from; `rows` makes its lines.
