@@ -5,8 +5,8 @@ these: two threads take 1.6 times the CPU time of one, and two processes the
 same as one.
 
 A process here is Python that is started anew. Unlike a worker of
-`multiprocessing` it does not run the main module of the program, and ends with
-its share of the work even where the program was killed.
+`multiprocessing` it does not run the main module of the program, and it ends
+within a second of the program, even where that was killed.
 """
 
 import contextlib
@@ -14,6 +14,8 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,20 @@ from hier_jax.evaluation.retrieval.per_query import PerQuery
 # Scores of a process at least: some five seconds of work, where a process takes
 # two to start. And processes at most, as each takes 0.35 GB.
 _SCORES, _MOST = 1 << 28, 8
-# The parent is the one to take interrupts: it ends its processes.
+# First of all it finds modules where the parent does, which may not be in the
+# current folder. The parent is the one to take interrupts: it ends its
+# processes.
 _CODE = f"""
+import sys
+sys.path[:] = sys.argv[1:]
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from {__name__} import main
+from {__name__} import end_with_parent, main
+end_with_parent()
 main()
 """
+# Seconds between two looks at whether the parent is there.
+_LOOK = 1
 _ONE_THREAD = dict.fromkeys(
   ('MKL_NUM_THREADS', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'), '1'
 )
@@ -50,8 +59,8 @@ def number(num_queries: int, num_items: int) -> int:
 def ranked(processes: int, *, progress: bool = False, **arguments: Any) -> Any:
   """`graded.ranked` of all queries, shared out among processes.
 
-  The share of a process that ends early, such as for lack of memory, is ranked
-  in this one.
+  The share of a process that does not start or ends early, such as for lack of
+  memory, is ranked in this one.
 
   Args:
     processes: how many to start; with 1 this one ranks all, in threads.
@@ -97,18 +106,21 @@ def _together(parts: tuple, back: np.ndarray) -> Any:
 
 
 def _found(given: list[dict[str, Any]]) -> list[_Ranked | None]:
-  """What processes find; None of one that ended early."""
+  """What processes find; None of one that did not start or ended early."""
   # `Any`, for a type checker does not know that both pipes are there.
   children: list[Any] = []
   try:
     # All of them import their modules while the first is told its share.
-    for _ in given:
-      children.append(_started())
-    for child, one in zip(children, given, strict=True):
+    # The system may refuse to start more.
+    with contextlib.suppress(OSError):
+      for _ in given:
+        children.append(_started())
+    for child, one in zip(children, given, strict=False):
       # One that has ended reads nothing.
       with contextlib.suppress(OSError), child.stdin:
         pickle.dump(one, child.stdin)
-    return [_result(child) for child in children]
+    missing = len(given) - len(children)
+    return [_result(child) for child in children] + [None] * missing
   finally:
     for child in children:
       child.kill()
@@ -118,12 +130,11 @@ def _found(given: list[dict[str, Any]]) -> list[_Ranked | None]:
 
 def _started() -> subprocess.Popen:
   """A process that runs `main`, and finds modules where this one does."""
-  path = os.pathsep.join(filter(None, sys.path))
   return subprocess.Popen(
-    [sys.executable, '-c', _CODE],
+    [sys.executable, '-c', _CODE, *sys.path],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
-    env={**os.environ, **_ONE_THREAD, 'PYTHONPATH': path},
+    env={**os.environ, **_ONE_THREAD},
   )
 
 
@@ -136,6 +147,19 @@ def _result(child: Any) -> _Ranked | None:
   if isinstance(found, UserError):
     raise found
   return found
+
+
+def end_with_parent() -> None:
+  """Lets a thread end this process once its parent has ended."""
+  watch = threading.Thread(target=_watch, args=[os.getppid()], daemon=True)
+  watch.start()
+
+
+def _watch(parent: int) -> None:
+  while os.getppid() == parent:
+    time.sleep(_LOOK)
+  # No other call ends a process from a thread.
+  os._exit(1)
 
 
 def main() -> None:

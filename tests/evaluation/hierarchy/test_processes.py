@@ -93,6 +93,38 @@ def test_share_of_a_process_that_ends_early_is_ranked_here(given, monkeypatch):
   assert_same(_processes.ranked(2, **given), graded.ranked(**given))
 
 
+def test_shares_of_processes_that_do_not_start_are_ranked_here(
+  given, monkeypatch
+):
+  monkeypatch.setattr(sys, 'executable', '/no/python')
+  assert_same(_processes.ranked(2, **given), graded.ranked(**given))
+
+
+def test_modules_are_found_as_here_and_not_in_the_current_folder(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'signal.py').write_text('raise SystemExit(3)')
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'path', ['somewhere', *sys.path])
+  code, _ = _processes._CODE.split('from')
+  monkeypatch.setattr(_processes, '_CODE', f'{code}print(*sys.path, sep="\\n")')
+  child = _processes._started()
+  out, _ = child.communicate()
+  assert child.returncode == 0
+  assert out.decode().splitlines() == sys.path
+
+
+def test_processes_end_with_a_parent_that_is_killed(monkeypatch):
+  ended = []
+  parents = iter([7, 7, 1])
+  monkeypatch.setattr(_processes.os, 'getppid', lambda: next(parents))
+  monkeypatch.setattr(_processes.os, '_exit', ended.append)
+  monkeypatch.setattr(_processes, '_LOOK', 0)
+  _processes._watch(7)
+  assert ended == [1]
+  assert 'end_with_parent()\n' in _processes._CODE
+
+
 def test_errors_of_users_are_handed_over(given, monkeypatch):
   given['labels'] = given['labels'] + 1
   out = io.BytesIO()
