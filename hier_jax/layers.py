@@ -54,6 +54,8 @@ class Curvature(nn.Module):
   def __call__(self) -> Float[Array, '']:
     """The curvature, a float32 scalar."""
     c = self.initial
+    # The parameter starts at this number: it is read wherever it lies.
+    c = float(c) if isinstance(c, jax.Array) else c
     numerics.check_positive(initial=c)
     raw = c + math.log(-math.expm1(-c))
     init = nn.initializers.constant(raw)

@@ -25,6 +25,9 @@ __all__ = [
   'widened',
 ]
 
+# Types of values that can be read without waiting for a device.
+_KNOWN = int, float, complex, str, bytes, np.generic, np.ndarray
+
 
 def check_finite(**settings: Any) -> None:
   """Checks settings whose values are known: no NaN, and nothing infinite.
@@ -36,7 +39,7 @@ def check_finite(**settings: Any) -> None:
     **settings: name -> a number, an array, several of these, or None.
 
   Raises:
-    ValueError: for a number of Python or NumPy that is not finite.
+    ValueError: for text, and a number of Python or NumPy that is not finite.
   """
   _check(settings, -math.inf, 'a finite number')
 
@@ -48,11 +51,21 @@ def check_positive(**settings: Any) -> None:
 
 def _check(settings: dict[str, Any], above: float, expected: str) -> None:
   for name, value in settings.items():
-    for leaf in jax.tree.leaves(value):
-      known = isinstance(leaf, (int, float, np.generic, np.ndarray))
-      # Written so that a NaN is refused.
-      if known and not np.all((leaf > above) & (leaf < math.inf)):
-        raise ValueError(f'{name} is {value}, expected {expected}')
+    if not all(_fits(leaf, above) for leaf in jax.tree.leaves(value)):
+      shown = repr(value) if isinstance(value, (str, bytes)) else value
+      raise ValueError(f'{name} is {shown}, expected {expected}')
+
+
+def _fits(value: Any, above: float) -> bool:
+  """Whether a value is above a bound and finite, or is not known."""
+  if not isinstance(value, _KNOWN):
+    return True
+  known = np.asarray(value)
+  # Complex numbers, text and times are not among the numbers of a setting.
+  if known.dtype.kind in 'cSUmM':
+    return False
+  # Written so that a NaN is refused.
+  return bool(np.all((known > above) & (known < math.inf)))
 
 
 def product_precision(dtype: DTypeLike) -> lax.Precision | None:

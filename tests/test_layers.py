@@ -243,6 +243,8 @@ def test_curvature_starts_where_it_is_told(initial):
 def test_bad_layers_are_named():
   with pytest.raises(ValueError, match='initial is 0, expected a finite'):
     layers.Curvature(0).init(jax.random.key(0))
+  with pytest.raises(ValueError, match='initial is nan, expected a finite'):
+    layers.Curvature(jnp.float32('nan')).init(jax.random.key(0))
   with pytest.raises(ValueError, match="form is 'svm'"):
     layers.HypMLR(3, form='svm').init(jax.random.key(0), points())
   with pytest.raises(ValueError, match=r'curvature c must be positive.*-1'):

@@ -31,6 +31,14 @@ def test_settings_that_are_known_and_not_positive_are_named():
   jax.jit(lambda x: numerics.check_positive(scale=x))(-1.0)
 
 
+@pytest.mark.parametrize('value', ['0.1', b'1', np.array('1'), [1, '2'], 1j])
+def test_settings_that_are_text_or_complex_are_named(value):
+  with pytest.raises(ValueError, match=r'^scale is .*, expected a finite num'):
+    numerics.check_finite(scale=value)
+  with pytest.raises(ValueError, match=r"^scale is '0.1', expected .* above 0"):
+    numerics.check_positive(scale='0.1')
+
+
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_the_first_of_the_largest_has_the_gradient(dtype):
   x = jnp.asarray([[1, 3, 3], [-2, -2, -5], [4, jnp.nan, 9]], dtype)
