@@ -2,10 +2,10 @@ r"""Runs the study of what HIER adds to a tuned loss.
 
     python -m experiments.study weights vit_s_focus.onnx vit.safetensors
     python -m experiments.study features --weights vit.safetensors
-    python -m experiments.study features --weights vit.safetensors \\
+    python -m experiments.study features --weights vit.safetensors \
       --icons icons --features runs/study/icons.npz
     python -m experiments.study tokens --weights vit.safetensors
-    python -m experiments.study search --split B --regime a128 \\
+    python -m experiments.study search --split B --regime a128 \
       --arms sup_con+alone sup_con+official
     python -m experiments.study test --split B --regime a128 --arms ...
     python -m experiments.study report

@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = sys.argv if argv is None else argv
   try:
     _run(*(argv[1:] or ['--help']))
-    sys.stdout.flush()
+    # Python has no stdout where it was closed beforehand, as by `>&-`.
+    if sys.stdout is not None:
+      sys.stdout.flush()
   except BrokenPipeError:
     # The reader has what it wants, as `| head` does. Python flushes the rest
     # of the output when it ends, and must not fail again.

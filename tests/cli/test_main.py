@@ -164,3 +164,9 @@ def test_a_reader_that_leaves_is_no_error(args):
   )
   os.close(write)
   assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b'')
+
+
+def test_a_stdout_that_was_closed_beforehand_is_no_error(monkeypatch):
+  # Python itself sets None.
+  monkeypatch.setattr(sys, 'stdout', None)
+  assert run('--help') == 0

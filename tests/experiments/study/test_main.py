@@ -173,3 +173,10 @@ def test_missing_tokens_say_what_makes_them(tmp_path, capsys, monkeypatch):
   assert study.main(['search', *arguments]) == 2
   told = capsys.readouterr().err
   assert 'python -m experiments.study tokens --weights FILE' in told
+
+
+def test_commands_of_the_help_can_be_pasted(capsys):
+  with pytest.raises(SystemExit):
+    study.main(['--help'])
+  shown = capsys.readouterr().out
+  assert ' \\\n' in shown and '\\\\' not in shown
