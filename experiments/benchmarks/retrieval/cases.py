@@ -199,7 +199,9 @@ def _agreement(data, queries=2000):
   'near': whether any positive has a negative so near that float32 may swap
   them. 'wrong': a rank that this does not account for.
   """
-  result = evaluation.per_query(data.x, data.y, **data.given, c=data.c)
+  result = evaluation.per_query(
+    data.x, data.y, **data.given, c=data.c, attributes=('rank', 'ap')
+  )
   queries = min(queries, len(data.x))
   chosen = np.random.default_rng(1).choice(len(data.x), queries, replace=False)
   labels = data.given.get('gallery_labels', data.y)
