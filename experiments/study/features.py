@@ -86,7 +86,7 @@ class Features:
 
 
 def last_blocks(number: int) -> list[str]:
-  """Names of so many blocks, the last of those that features are made of."""
+  """Names of the last blocks that features are made of, `number` of them."""
   last = max(int(place.removeprefix('block')) for place, _ in PARTS)
   return [f'block{i}' for i in range(last + 1 - number, last + 1)]
 

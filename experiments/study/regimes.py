@@ -16,8 +16,8 @@ class Search:
   Attributes:
     points: of a round, each on the first fold.
     kept: how many of them go on to the other folds.
-    width: side of the first box, as a share of the space's; that of the next
-      round is half as wide.
+    width: side of the first box, as a share of the space's; the next round's
+      box is half as wide.
     front: values of the scale that the front's line is drawn through.
     factors: of the weight, at which switches are ablated.
     start: the regime whose chosen point of the same arm the rounds of each arm

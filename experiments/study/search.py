@@ -279,7 +279,7 @@ def _about(
     target: what is searched.
     center: the middle of the box; what it lacks is drawn from its whole range.
     width: side of the box, as a share of the space's.
-    number: of the seed of what is shared; that of what is added is the next.
+    number: of the seed of what is shared; what is added has the next one.
   """
   arm, points = target.entry, target.search.points - 1
   base, added = (

@@ -132,8 +132,8 @@ def section(task, distance, sizes):
   rate = max(m['by_wall'] for m in found[_RATE]) / 1e9
   text = [
     report.table(heading, table),
-    f'The rate is that of a float32 product of 4096 x 4096 matrices, the best'
-    f' of {5 * sizes.rounds}: {rate:.0f} GFLOP/s.',
+    'The rate is what a float32 product of 4096 x 4096 matrices reaches, the'
+    f' best of {5 * sizes.rounds}: {rate:.0f} GFLOP/s.',
   ]
   if found['bfloat16']:
     share = (

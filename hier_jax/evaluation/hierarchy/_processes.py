@@ -95,7 +95,7 @@ def ranked(processes: int, *, progress: bool = False, **arguments: Any) -> Any:
 
 
 def _together(parts: tuple, back: np.ndarray) -> Any:
-  """One result of those of all shares, in the order `back` of their rows."""
+  """The results of all shares as one, in the order `back` of their rows."""
   columns = (
     np.concatenate(column)[back]
     if isinstance(column[0], np.ndarray)

@@ -225,7 +225,7 @@ def ranked(
     rows: which queries.
     progress: whether to show a bar.
     wanted: what the second result is to hold, by its own rule of ties.
-    threads: that rank at a time, besides those of BLAS.
+    threads: that rank at a time, besides BLAS's own.
 
   Returns:
     Both results; the second is None where it is not wanted, and where two
@@ -301,7 +301,7 @@ def ranked(
 
 
 def block_of(num_items: int) -> int:
-  """Queries whose scores with so many items are held at a time."""
+  """How many queries are scored at a time against that many items."""
   return int(np.clip(_SCORES // num_items, 1, _MOST))
 
 
