@@ -233,7 +233,7 @@ def _check(found: Features):
   for name, test in found.test.items():
     if test.shape != (classes,) or test.dtype != bool:
       raise ValueError(f'test_{name} is no bool of {classes} classes')
-  for name in 'features_sha256', 'weights_sha256':
+  for name in 'images_sha256', 'features_sha256', 'weights_sha256':
     if not isinstance(found.about, dict) or name not in found.about:
       raise ValueError(f'about lacks {name}')
 

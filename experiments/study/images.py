@@ -137,7 +137,11 @@ def joined(splits: Mapping[str, Sequence[datasets.Split]]) -> Images:
   whole = datasets.Split(
     f'{name}:all', _Joined(parts), labels, {}, digest=digest
   )
-  about = {'features_sha256': digest, 'weights_sha256': NO_WEIGHTS}
+  about = {
+    'images_sha256': digest,
+    'features_sha256': digest,
+    'weights_sha256': NO_WEIGHTS,
+  }
   return Images(whole, labels, subgroup, test, about)
 
 

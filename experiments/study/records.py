@@ -79,18 +79,22 @@ class Lines:
   def check_same(self, about: Mapping):
     """Checks that the runs that are there had the data of those to come.
 
+    Features may differ: processors round them differently. The first lines of
+    the study do not say what images they had.
+
     Args:
-      about: what new lines say of the data, 'features' and 'weights'.
+      about: what new lines say of the data, 'images' and 'weights'.
 
     Raises:
-      UserError: they had other features or weights.
+      UserError: they had other images or weights.
     """
-    for name in 'features', 'weights':
-      if others := {v[name] for v in self.found.values()} - {about[name]}:
+    for name in 'images', 'weights':
+      found = {v[name] for v in self.found.values() if name in v}
+      if others := found - {about[name]}:
         raise UserError(
           f'{self.path} holds runs with the {name} {min(others)}, and these'
-          f' have {about[name]}, which cannot be compared: give the file of'
-          ' --features that they had, or another folder with --results'
+          f' have {about[name]}, which cannot be compared: give features of'
+          f' those {name} as --features, or another folder as --results'
         )
 
   def add(self, job: Job, outcome: Mapping) -> dict:

@@ -47,8 +47,10 @@ class Runner:
       'versions': (
         f'hier_jax {hier_jax.__version__}, {report.versions(_PACKAGES)}'
       ),
-      'features': data.about['features_sha256'][:12],
-      'weights': data.about['weights_sha256'][:12],
+      **{
+        name: data.about[f'{name}_sha256'][:12]
+        for name in ('images', 'features', 'weights')
+      },
     }
     self._x = self._tokens = None
     if isinstance(data, Features):

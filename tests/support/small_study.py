@@ -30,7 +30,8 @@ def make(seed: int = 0) -> features.Features:
     'A': np.arange(CLASSES) % 2 == 1,
     'B': subgroup % 2 == 1,
   }
-  about = {'features_sha256': 'f' * 64, 'weights_sha256': 'w' * 64}
+  names = 'images', 'features', 'weights'
+  about = {f'{name}_sha256': name[0] * 64 for name in names}
   return features.Features(
     x.astype(np.float32), labels, subgroup.astype(np.int32), test, about
   )
@@ -63,6 +64,7 @@ def outcome(score: float, **more) -> dict:
     'cpu_s': 36.0,
     'processor': 'none',
     'versions': 'none',
+    'images': 'i',
     'features': 'f',
     'weights': 'w',
     **more,

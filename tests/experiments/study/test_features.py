@@ -16,6 +16,10 @@ from hier_jax.models.weights import pretrained
 # Class, subgroup, and whether it is a test class of split B, of each image.
 LABEL = np.array([0, 0, 1, 2, 2])
 SUBGROUP, TEST_B = np.array([0, 0, 1]), np.array([False, False, True])
+# What a file says of where its features come from.
+ABOUT = json.dumps(
+  {f'{name}_sha256': name[0] for name in ('images', 'features', 'weights')}
+)
 
 
 def png(shade):
@@ -151,7 +155,7 @@ def test_features_are_no_tokens(tmp_path):
     'labels': [0, 1],
     'subgroup': [0, 0],
     'test_B': [True, False],
-    'about': json.dumps({'features_sha256': 'f', 'weights_sha256': 'w'}),
+    'about': ABOUT,
     'params/block10/norm1/scale': np.ones(2),
     'tokens': np.zeros((2, 3, 2), np.float16),
   }
@@ -190,18 +194,17 @@ def test_other_files_are_refused(tmp_path):
     ({'x': np.zeros((4, 7))}, 'x has shape'),
     ({'labels': [0, 0, 0, 0]}, 'labels are not of all 2 classes'),
     ({'test_B': [True]}, 'test_B is no bool of 2 classes'),
-    ({'about': np.array('[]')}, 'about lacks features_sha256'),
+    ({'about': np.array('[]')}, 'about lacks images_sha256'),
     ({'about': np.array('{')}, 'holds no features'),
   ],
 )
 def test_features_that_do_not_fit_are_refused(tmp_path, changed, why):
-  about = json.dumps({'features_sha256': 'f', 'weights_sha256': 'w'})
   whole = {
     'x': np.zeros((4, 8)),
     'labels': [0, 0, 1, 1],
     'subgroup': [0, 0],
     'test_B': [True, False],
-    'about': np.array(about),
+    'about': np.array(ABOUT),
   }
   np.savez(tmp_path / 'a.npz', **whole)
   assert features.read(tmp_path / 'a.npz').x.shape == (4, 8)

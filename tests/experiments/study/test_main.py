@@ -18,7 +18,7 @@ def place(tmp_path, monkeypatch):
   class Runner:
     def __init__(self, data):
       del data
-      self.about = {'features': 'f', 'weights': 'w'}
+      self.about = {'images': 'i', 'weights': 'w'}
 
     def run(self, job, ranking):
       ran.append(job)
@@ -76,14 +76,14 @@ def test_search_goes_on_where_it_stopped(place):
   assert not set(ran) & set(whole[:5])
 
 
-def test_runs_of_other_features_are_not_mixed(place, capsys):
+def test_runs_of_other_images_are_not_mixed(place, capsys):
   options, ran = place
   study.main(['search', *ARMS, *options])
   path = next(study.pathlib.Path(options[1]).glob('*.jsonl'))
   kept = path.read_text().splitlines(keepends=True)[:5]
   path.write_text(''.join(kept))
   ran.clear()
-  path.write_text(path.read_text().replace('"features":"f"', '"features":"e"'))
+  path.write_text(path.read_text().replace('"images":"i"', '"images":"e"'))
   assert study.main(['search', *ARMS, *options]) == 2
   assert 'cannot be compared' in capsys.readouterr().err and not ran
 

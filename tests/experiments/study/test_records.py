@@ -92,10 +92,20 @@ def test_a_folder_in_the_place_of_lines_is_told(tmp_path):
     records.read([tmp_path / 'a.jsonl'])
 
 
-def test_lines_of_other_features_are_not_gone_on_with(tmp_path):
+def test_lines_of_other_images_are_not_gone_on_with(tmp_path):
   lines = records.Lines(tmp_path / 'a.jsonl')
-  lines.check_same({'features': 'g', 'weights': 'w'})
+  lines.check_same({'images': 'j', 'weights': 'w'})
   lines.add(job(), small_study.outcome(0.5))
-  lines.check_same({'features': 'f', 'weights': 'w'})
-  with pytest.raises(UserError, match='features f, and these have g, which'):
-    lines.check_same({'features': 'g', 'weights': 'w'})
+  lines.check_same({'images': 'i', 'weights': 'w', 'features': 'rounded'})
+  with pytest.raises(UserError, match='images i, and these have j, which'):
+    lines.check_same({'images': 'j', 'weights': 'w'})
+  with pytest.raises(UserError, match='weights w, and these have v, which'):
+    lines.check_same({'images': 'i', 'weights': 'v'})
+
+
+def test_lines_that_do_not_say_their_images_are_gone_on_with(tmp_path):
+  lines = records.Lines(tmp_path / 'a.jsonl')
+  known = small_study.outcome(0.5)
+  del known['images']
+  lines.add(job(), known)
+  lines.check_same({'images': 'j', 'weights': 'w'})
