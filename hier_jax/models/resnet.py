@@ -3,7 +3,8 @@
 `VARIANTS` is the table of all sizes. The thin variants replace ImageNet's 7x7
 convolution and max pooling by a patchify stem, a convolution of patches that do
 not overlap, and halve the resolution already in the first stage: on a CPU,
-convolutions of few channels over many pixels cost the most.
+convolutions of few channels over many pixels cost the most. A name that ends in
+`blur` is the same network with patches that overlap, and anti-aliased.
 
 Parameters correspond one to one to torchvision's and timm's:
 `layer1.0.conv1.weight` is `layer1_0/conv1/kernel` and `layer1.0.downsample.1`
@@ -17,6 +18,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -78,6 +80,12 @@ class ResNet(nn.Module):
     stem_width: channels of the stem.
     stem_patch: side of the stem's patches; None for ImageNet's stem, a 7x7
       convolution and a 3x3 max pooling with strides of 2.
+    stem_size: side of the stem's kernel, odd, where its patches overlap; None
+      where they do not.
+    blur: whether a block with a stride sees its input smoothed, so that its
+      features change less when an image moves by a pixel. "Making Convolutional
+      Networks Shift-Invariant Again" (ICML 2019) smooths after a convolution
+      without stride instead, which costs four times as much.
     pool: 'avg', 'max', or 'avg_max' for their sum; 'flatten' keeps the map as
       it is, pixel by pixel, for images in which the place of a part tells
       classes apart. A head on it takes images of one size only.
@@ -95,6 +103,8 @@ class ResNet(nn.Module):
   stages: tuple[tuple[int, int, int], ...]
   stem_width: int
   stem_patch: int | None
+  stem_size: int | None = None
+  blur: bool = False
   pool: str = 'avg_max'
   frozen_stats: bool = False
   remat: bool = False
@@ -153,6 +163,8 @@ class ResNet(nn.Module):
       for j in range(depth):
         name = f'layer{i}_{j}'
         block_stride = stride if j == 0 else 1
+        if self.blur and block_stride > 1:
+          x = _blurred(x)
         x = maps[name] = block(width, block_stride, conv, norm, name=name)(x)
     features = self._pool(x.astype(jnp.float32))
     return (features, maps) if return_intermediates else features
@@ -164,7 +176,7 @@ class ResNet(nn.Module):
     norm: Callable[..., nn.Module],
   ) -> jax.Array:
     patch = self.stem_patch
-    size, stride = (patch, patch) if patch else (7, 2)
+    size, stride = (self.stem_size or patch, patch) if patch else (7, 2)
     x = conv(self.stem_width, size, stride, name='conv1')(images)
     x = nn.relu(norm(name='bn1')(x))
     if not patch:
@@ -204,6 +216,19 @@ def _shortcut(
   return block.norm(name='downsample_bn')(x)
 
 
+def _blurred(x: jax.Array) -> jax.Array:
+  """A map smoothed by [1 2 1] / 4 along both sides, its edges repeated."""
+  for axis in (1, 2):
+    side = x.shape[axis]
+    before = lax.slice_in_dim(x, 0, 1, axis=axis)
+    after = lax.slice_in_dim(x, side - 1, side, axis=axis)
+    padded = jnp.concatenate([before, x, after], axis)
+    left = lax.slice_in_dim(padded, 0, side, axis=axis)
+    right = lax.slice_in_dim(padded, 2, side + 2, axis=axis)
+    x = (left + 2 * x + right) / 4
+  return x
+
+
 def _average(x: jax.Array) -> jax.Array:
   return x.mean(axis=(1, 2))
 
@@ -241,6 +266,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'stages': ((96, 1, 2), (192, 2, 2)),
     'stem_width': 48,
     'stem_patch': 2,
+  },
+  'resnet_thin_blur': {
+    'block': BasicBlock,
+    'stages': ((64, 1, 2), (128, 2, 2)),
+    'stem_width': 32,
+    'stem_patch': 2,
+    'stem_size': 5,
+    'blur': True,
   },
   'resnet50': {
     'block': Bottleneck,

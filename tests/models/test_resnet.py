@@ -69,7 +69,15 @@ def _norm(x, params, stats=None):
   return (x - mean) / np.sqrt(var + 1e-5) * params['scale'] + params['bias']
 
 
-def _resnet(params, images, stages, stem_stride, stats=None):
+def _blurred(x):
+  """Averages of the map and of what its neighbors on each side hold."""
+  x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), 'edge')
+  windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+  weights = np.outer([1, 2, 1], [1, 2, 1]) / 16
+  return np.einsum('bhwcij,ij->bhwc', windows, weights)
+
+
+def _resnet(params, images, stages, stem_stride, stats=None, blur=False):
   """Features; `stages` are lists of the blocks' strides."""
   relu = functools.partial(np.maximum, 0)
   of = (lambda *path: None) if stats is None else functools.partial(_at, stats)
@@ -83,6 +91,7 @@ def _resnet(params, images, stages, stem_stride, stats=None):
     for j, stride in enumerate(strides):
       name = f'layer{i}_{j}'
       p, convs = params[name], 3 if 'conv3' in params[name] else 2
+      x = _blurred(x) if blur and stride > 1 else x
       y = x
       for k in range(1, convs + 1):
         strided = stride if k == convs - 1 else 1
@@ -106,8 +115,10 @@ def _at(tree, *path):
   [
     ({}, [[1], [2]], 4),
     (BOTTLENECK, [[1, 1], [2]], 2),
+    ({'stem_size': 5, 'blur': True}, [[1], [2]], 4),
+    ({**BOTTLENECK, 'blur': True}, [[1, 1], [2]], 2),
   ],
-  ids=['basic', 'bottleneck'],
+  ids=['basic', 'bottleneck', 'blur', 'bottleneck_blur'],
 )
 def test_equals_float64_oracle(train, fields, strides, stem_stride):
   model = _model(**fields)
@@ -115,7 +126,8 @@ def test_equals_float64_oracle(train, fields, strides, stem_stride):
   exact = jax.tree.map(lambda a: np.asarray(a, np.float64), variables)
   stats = None if train else exact['batch_stats']
   images = IMAGES.astype(np.float64)
-  want = _resnet(exact['params'], images, strides, stem_stride, stats)
+  blur = fields.get('blur', False)
+  want = _resnet(exact['params'], images, strides, stem_stride, stats, blur)
   if train:
     got, _ = _train(model, variables, IMAGES)
   else:
@@ -133,6 +145,15 @@ def test_equals_float64_oracle(train, fields, strides, stem_stride):
     (
       'resnet_thin',
       (12 * 32 + 2 * 32)
+      + (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64 + 3 * 2 * 64)
+      + (9 * 64 * 128 + 9 * 128 * 128 + 64 * 128 + 3 * 2 * 128)
+      + (2 * 9 * 128 * 128 + 2 * 2 * 128),
+      128,
+    ),
+    # As resnet_thin, with 5x5 patches.
+    (
+      'resnet_thin_blur',
+      (75 * 32 + 2 * 32)
       + (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64 + 3 * 2 * 64)
       + (9 * 64 * 128 + 9 * 128 * 128 + 64 * 128 + 3 * 2 * 128)
       + (2 * 9 * 128 * 128 + 2 * 2 * 128),

@@ -54,8 +54,8 @@ def conv(x, name, stride=1):
   return F.conv2d(x, w, stride=stride, padding=padding)
 
 
-def block(x, name, stride):
-  y = x
+{blur}def block(x, name, stride):
+{smooth}  y = x
   for i, step in enumerate({strides}, start=1):
     y = F.relu(y) if i > 1 else y
     y = norm(conv(y, f'{{name}}.conv{{i}}', step), f'{{name}}.bn{{i}}')
@@ -70,6 +70,17 @@ def features(x):
   for name, stride in {blocks}:
     x = block(x, name, stride)
   return {pool}
+"""
+
+_BLUR = """\
+def blurred(x):
+  for axis in 2, 3:
+    n = x.shape[axis]
+    y = torch.cat([x.narrow(axis, 0, 1), x, x.narrow(axis, n - 1, 1)], axis)
+    x = (y.narrow(axis, 0, n) + 2 * x + y.narrow(axis, 2, n)) / 4
+  return x
+
+
 """
 
 _EMBED = """\
@@ -181,6 +192,8 @@ def _resnet(module: resnet.ResNet) -> str:
   is_basic = module.block is resnet.BasicBlock
   return _RESNET.format(
     file=_FILE,
+    blur=_BLUR if module.blur else '',
+    smooth='  x = blurred(x) if stride > 1 else x\n' if module.blur else '',
     strides='(stride, 1)' if is_basic else '(1, stride, 1)',
     stem=module.stem_patch or 2,
     max_pool='' if module.stem_patch else '\n  x = F.max_pool2d(x, 3, 2, 1)',

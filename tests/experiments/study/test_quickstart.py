@@ -30,16 +30,16 @@ def test_trial_changes_the_quickstart_and_holds_classes_out():
   )
   assert (config.optim.lr, config.model.mean) == (0.5, (0.0, 0.5, 1.0))
   assert config.eval.hold_out == 5
-  assert config.model.backbone == 'resnet_thin'
+  assert config.model.backbone == 'resnet_thin_blur'
 
 
 def test_stages_of_a_trial_are_the_backbones_while_it_runs():
-  before = resnet.VARIANTS['resnet_thin']
+  before = resnet.VARIANTS['resnet_thin_blur']
   trial = {'resnet': {'stages': [[8, 1, 1]]}}
   with quickstart.backbone(trial):
-    inside = resnet.VARIANTS['resnet_thin']
+    inside = resnet.VARIANTS['resnet_thin_blur']
     assert inside == {**before, 'stages': ((8, 1, 1),)}
-  assert resnet.VARIANTS['resnet_thin'] == before
+  assert resnet.VARIANTS['resnet_thin_blur'] == before
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ for package in ('jax2onnx', 'onnxruntime'):
   ('backbone', 'options'),
   [
     ('resnet_test', {}),
-    ('resnet_test', {'pool': 'flatten'}),
+    ('resnet_thin_blur', {'pool': 'flatten'}),
     ('resnet50', {'c': None, 'size': 64}),
     ('vit_test_patch4', {'c': 1.0, 'clip_radius': None}),
     ('vit_test_patch4_reg2', {'c': 0, 'last_norm': False, 'pool': 'mean'}),

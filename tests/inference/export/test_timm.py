@@ -29,6 +29,7 @@ def check(tmp_path, backbone, options):
     ('resnet_thin', {'c': None, 'pool': 'max'}),
     ('resnet_test', {'c': 0, 'pool': 'avg', 'clip_radius': None}),
     ('resnet_test', {'c': None, 'pool': 'flatten'}),
+    ('resnet_thin_blur', {'c': 0.1}),
     ('resnet50', {'c': 1.0, 'radial_scale': 1.5, 'size': 64}),
   ],
 )
