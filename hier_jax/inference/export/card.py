@@ -22,6 +22,7 @@ _RECIPE = {
   'curvature c': 'model.c',
   'clip radius': 'model.clip_radius',
   'metric loss': 'loss.metric',
+  'second metric loss': 'loss.second',
   "weight of HIER's loss": 'loss.hier_weight',
   'hierarchical proxies': 'loss.num_proxies',
   'learning rate': 'optim.lr',

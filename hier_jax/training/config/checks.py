@@ -133,26 +133,29 @@ def _check_loss(
 ) -> None:
   """That the loss can be computed as config.loss and config.model say."""
   name, size = flat['loss.metric'], flat['loss.memory.size']
+  names = [n for n in (name, flat['loss.second']) if n is not None]
   batch, views = flat['data.batch_size'], flat['data.images_per_class']
-  if size and not objective.takes_memory(name):
+  if size and not any(map(objective.takes_memory, names)):
     raise UserError(
-      f'config.loss.memory.size is {size}, but {name} has no use for a memory:'
-      ' set it to 0'
+      f'config.loss.memory.size is {size}, but {" + ".join(names)} has no use'
+      ' for a memory: set it to 0'
     )
   if size and size < batch:
     raise UserError(
       f'config.loss.memory.size {size} is less than config.data.batch_size'
       f' {batch}: a memory holds a whole batch at least'
     )
-  if name == 'hyp' and views < 2:
+  if 'hyp' in names and views < 2:
+    key = 'metric' if name == 'hyp' else 'second'
     raise UserError(
-      f'config.loss.metric hyp pairs the images of a class: {views} images per'
+      f'config.loss.{key} hyp pairs the images of a class: {views} images per'
       ' class (config.data.images_per_class) must be at least 2'
     )
   try:
     objective.trace(settings, model, batch_size=batch, images_per_class=views)
   except (TypeError, ValueError) as error:
-    raise UserError(f'config.loss.{name}: {error}') from error
+    which = ' or config.loss.'.join(names)
+    raise UserError(f'config.loss.{which}: {error}') from error
 
 
 def _check_shards(flat: Mapping[str, Any]) -> None:

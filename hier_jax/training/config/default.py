@@ -110,6 +110,8 @@ def default_config() -> ConfigDict:
     'loss': {
       'metric': 'proxy_anchor',
       'metric_weight': 1.0,
+      'second': optional(str),
+      'second_weight': 1.0,
       'hier_weight': 0.5,
       **{name: _typed(objective.options(name)) for name in objective.LOSSES},
       'shard_classes': False,

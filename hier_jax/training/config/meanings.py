@@ -118,6 +118,11 @@ _LOSS = {
   'loss.metric_weight': Meaning(
     'weight of the metric loss', 'lambda<sub>metric</sub>'
   ),
+  'loss.second': Meaning(
+    'a second metric loss, without class proxies, that is added to the first;'
+    ' None for none'
+  ),
+  'loss.second_weight': Meaning('weight of the second beside the first'),
   'loss.hier_weight': Meaning('weight of HIER; 0 leaves it out', 'lambda'),
   'loss.num_proxies': Meaning('number of hierarchical proxies', 'P'),
   'loss.hier.temperature': Meaning('temperature of the LCA picks', 'tau'),

@@ -57,6 +57,7 @@ _BOUNDS = {
     'seed',
     'model.c',
     'loss.metric_weight',
+    'loss.second_weight',
     'loss.hier_weight',
     'loss.hier.margin',
     'loss.memory.*',
@@ -86,6 +87,7 @@ _BOUNDS = {
 _CHOICES = {
   'model.dtype': ('float32', 'bfloat16'),
   'loss.metric': objective.LOSSES,
+  'loss.second': (None, *objective.SECOND),
   'loss.hier.normalize_by': ('all', 'valid'),
   'loss.hier.estimator': ESTIMATORS,
   'optim.schedule': ('constant', 'cosine', 'step', 'one_cycle'),
@@ -167,7 +169,7 @@ def _check_finite(flat: Mapping[str, Any]) -> None:
 
 
 def check_choice(
-  flat: Mapping[str, Any], key: str, allowed: Collection[str]
+  flat: Mapping[str, Any], key: str, allowed: Collection[str | None]
 ) -> None:
   """Raises UserError where a key's value is none of those allowed."""
   if flat[key] not in allowed:

@@ -16,6 +16,7 @@ from hier_jax.poincare import _arguments
 
 __all__ = [
   'LOSSES',
+  'SECOND',
   'advance',
   'ball_options',
   'check',
@@ -61,6 +62,12 @@ _BALL = ('c', 'clip_radius')
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
   return inspect.signature(getattr(losses, name)).parameters
+
+
+# Those that have no class proxies, and can be added to another.
+SECOND = tuple(
+  n for n in LOSSES if not {'proxies', 'centers'} & set(_parameters(n))
+)
 
 
 def takes_memory(name: str) -> bool:
@@ -123,8 +130,7 @@ def init_params(
     dim: size d of the embeddings.
   """
   name = settings.metric
-  parameters = _parameters(name)
-  if not {'proxies', 'centers'} & set(parameters):
+  if name in SECOND:
     return {}
   centers = settings[name].centers if name in _CENTERS else None
   return {
@@ -166,22 +172,31 @@ def _metric(
   num_classes: int | None,
   axis_name: str | None,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """(z, labels) -> the metric loss of the whole batch."""
-  name = settings.metric
-  options = dict(settings[name], axis_name=axis_name)
-  options.pop('centers', None)
-  if 'hyperbolic' in options:
-    options['c'] = c if options.pop('hyperbolic') else None
+  """(z, labels) -> the metric loss of the whole batch, and a second one's."""
   if memory is not None:
     ready = memory.filled & (step >= settings.memory.start_step)
-    options['memory'] = memory._replace(filled=ready)
-  if 'class_proxies' in params:
-    kind = 'centers' if name in _CENTERS else 'proxies'
-    options[kind] = params['class_proxies']
-    options['num_classes'] = num_classes
-  if name == 'hyp':
-    options['views'] = images_per_class
-  return functools.partial(getattr(losses, name), **options)
+    memory = memory._replace(filled=ready)
+
+  def made(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    options = dict(settings[name], axis_name=axis_name)
+    options.pop('centers', None)
+    if 'hyperbolic' in options:
+      options['c'] = c if options.pop('hyperbolic') else None
+    if memory is not None and takes_memory(name):
+      options['memory'] = memory
+    if name not in SECOND:
+      kind = 'centers' if name in _CENTERS else 'proxies'
+      options[kind] = params['class_proxies']
+      options['num_classes'] = num_classes
+    if name == 'hyp':
+      options['views'] = images_per_class
+    return functools.partial(getattr(losses, name), **options)
+
+  first = made(settings.metric)
+  if settings.second is None:
+    return first
+  second = made(settings.second)
+  return lambda z, y: first(z, y) + settings.second_weight * second(z, y)
 
 
 def loss(

@@ -50,6 +50,9 @@ def test_images_that_are_too_small_for_the_pixels_are_named():
     ('loss.hier.estimator', 'rao', "'rao', must be one of 'gumbel'"),
     ('loss.sup_con.temperature', 0.0, 'temperature is 0.0, must be above 0'),
     ('loss.memory.size', 9, 'memory.size is 9, but proxy_anchor has no use'),
+    ('loss.second', 'proxy_anchor', "'proxy_anchor', must be one of None, "),
+    ('loss.second', 'supap', "'supap', must be one of None, 'contrastive'"),
+    ('loss.second_weight', -1.0, 'second_weight is -1.0, must be at least 0'),
     ('loss.hier.k', 500, 'k 500 neighbors .*180'),
     ('eval.recall_at', (0, 1), r'recall_at is \(0, 1\)'),
     ('eval.hold_out', 1, 'eval.hold_out is 1, must be at least 2'),
@@ -114,6 +117,14 @@ def test_wrong_values_are_named(key, value, message):
     (
       {'model.backbone': 'resnet_thin', 'data.micro_batch': 9},
       'micro_batch is 9, but the BatchNorm of resnet_thin .*frozen_stats',
+    ),
+    (
+      {'loss.second': 'triplet', 'loss.triplet.mining': 'easy'},
+      'config.loss.proxy_anchor or config.loss.triplet: .*easy',
+    ),
+    (
+      {'loss.second': 'hyp', 'data.images_per_class': 1},
+      'config.loss.second hyp pairs the images of a class: 1 images per',
     ),
     (
       {'loss.metric': 'hyp', 'data.images_per_class': 0},

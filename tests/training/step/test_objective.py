@@ -110,6 +110,43 @@ def with_hier(name, **settings):
   return config, f
 
 
+@pytest.mark.parametrize('second', ['sup_ap', 'hyp'])
+def test_second_loss_is_added_with_its_weight(second):
+  settings = {'loss.hier_weight': 0.0, 'loss.metric_weight': 2.0}
+  config, f = with_hier('proxy_anchor', **settings)
+  both = {'loss.second': second, 'loss.second_weight': 3.0}
+  _, added = with_hier('proxy_anchor', **settings, **both)
+  z, labels = batch()
+  params = params_of(config)
+  alone, _ = jax.jit(lambda z, p: f(z, labels, p, None))(z, params)
+  value, aux = jax.jit(lambda z, p: added(z, labels, p, None))(z, params)
+  other = {'sup_ap': {}, 'hyp': {'c': 0.1}}[second]
+  other = jax.jit(lambda z: getattr(losses, second)(z, labels, **other))(z)
+  assert float(other) > 0
+  np.testing.assert_allclose(value, alone + 6 * other, rtol=1e-6)
+  np.testing.assert_allclose(aux['metric'], value / 2, rtol=1e-6)
+
+
+def test_second_loss_alone_takes_the_memory():
+  settings = {'loss.memory.size': 32, 'loss.hier_weight': 0.0}
+  config, _ = with_hier(
+    'proxy_anchor', **settings, **{'loss.second': 'sup_con'}
+  )
+  z, labels = batch()
+  memory = losses.enqueue(
+    objective.init_memory(config.loss.memory, DIM), *batch(seed=1)
+  )
+  params = params_of(config)
+  run = lambda memory: loss_of(
+    config, jax.random.key(0), z, labels, params, memory=memory
+  )
+  value, without = run(memory)[0], run(None)[0]
+  seen = losses.sup_con(z, labels, memory=memory)
+  alone = losses.sup_con(z, labels)
+  np.testing.assert_allclose(value - without, seen - alone, rtol=1e-4)
+  assert abs(float(seen - alone)) > 1e-3
+
+
 @pytest.mark.parametrize('name', ['proxy_anchor', 'hyp'])
 def test_sum_of_metric_and_hier(name):
   config, f = with_hier(name, **{'loss.hier_weight': 2.0})
