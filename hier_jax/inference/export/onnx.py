@@ -93,6 +93,7 @@ def _graph(embed: Callable[[jax.Array], jax.Array], images: Any) -> Any:
   """The ONNX model, a protocol buffer."""
   # It warns of its plugins for other libraries, and of shapes it leaves out.
   logging.disable(logging.ERROR)
+  functions = dict(vars(jnp))
   try:
     import jax2onnx
 
@@ -110,6 +111,8 @@ def _graph(embed: Callable[[jax.Array], jax.Array], images: Any) -> Any:
     ) from error
   finally:
     logging.disable(logging.NOTSET)
+    # It leaves jnp.cumsum replaced, which losses then fail with.
+    vars(jnp).update(functions)
 
 
 class _ResNet(resnet.ResNet):

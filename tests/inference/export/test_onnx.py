@@ -1,5 +1,6 @@
 """ONNX models, run by onnxruntime."""
 
+import jax.numpy as jnp
 import pytest
 
 from hier_jax.inference import export
@@ -23,7 +24,10 @@ for package in ('jax2onnx', 'onnxruntime'):
 )
 def test_onnx_embeds_as_we_do(tmp_path, backbone, options):
   model = exported.drawn(backbone, **options)
+  functions = dict(vars(jnp))
   made = export.write(model, tmp_path / 'a', format='onnx')
+  # Whoever goes on in this process has the same JAX.
+  assert all(vars(jnp)[name] is f for name, f in functions.items())
   assert made.max_error < 1e-4
   without = ['hier_jax', 'jax']
   assert exported.largest_error(model, made.folder, without=without) < 1e-4
