@@ -36,7 +36,8 @@ def test_killed_runs_end_bitwise_as_the_one_left_alone(
 ):
   moments = [
     kill_test.Moment('data', 1, 0.3),
-    kill_test.Moment('save', 2, 0.05),
+    # At the third save the first is there, however slow the disk is.
+    kill_test.Moment('save', 3, 0.05),
     kill_test.Moment('evaluation', 1, 0.1),
     kill_test.Moment('step', 5, 0.01),
   ]
@@ -44,7 +45,7 @@ def test_killed_runs_end_bitwise_as_the_one_left_alone(
     'data.name': 'folder/colors',
     'data.data_dir': str(prepared(tmp_path)),
     'data.batch_size': '16',
-    'epochs': '3',
+    'epochs': '4',
     'eval.every_epochs': '1',
   }
   monkeypatch.setattr(kill_test, '_SETTINGS', kill_test._SETTINGS | shorter)
@@ -57,7 +58,7 @@ def test_killed_runs_end_bitwise_as_the_one_left_alone(
   # It was not always begun anew, nor ever over.
   steps = [steps for _, steps, _ in seen]
   assert steps[-1] != []
-  assert max(steps[-1]) < 54
+  assert max(steps[-1]) < 72
 
 
 def test_differences_are_seen(kill_test, tmp_path, monkeypatch):
