@@ -248,6 +248,12 @@ _POOLS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'flatten': _flat,
 }
 
+_THIN: dict[str, Any] = {
+  'block': BasicBlock,
+  'stages': ((64, 1, 2), (128, 2, 2)),
+  'stem_width': 32,
+  'stem_patch': 2,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
   'resnet_test': {
     'block': BasicBlock,
@@ -255,25 +261,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'stem_width': 8,
     'stem_patch': 4,
   },
-  'resnet_thin': {
-    'block': BasicBlock,
-    'stages': ((64, 1, 2), (128, 2, 2)),
-    'stem_width': 32,
-    'stem_patch': 2,
-  },
+  'resnet_thin': _THIN,
+  'resnet_thin_blur': {**_THIN, 'stem_size': 5, 'blur': True},
   'resnet_thin_wide': {
     'block': BasicBlock,
     'stages': ((96, 1, 2), (192, 2, 2)),
     'stem_width': 48,
     'stem_patch': 2,
-  },
-  'resnet_thin_blur': {
-    'block': BasicBlock,
-    'stages': ((64, 1, 2), (128, 2, 2)),
-    'stem_width': 32,
-    'stem_patch': 2,
-    'stem_size': 5,
-    'blur': True,
   },
   'resnet50': {
     'block': Bottleneck,

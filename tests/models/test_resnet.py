@@ -19,6 +19,13 @@ def _model(**fields):
   return resnet.ResNet(**{**resnet.VARIANTS['resnet_test'], **fields})
 
 
+# Parameters of resnet_thin but its first kernel: 32; 32 -> 64; 64 -> 128; 128.
+THIN = (
+  2 * 32
+  + (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64 + 3 * 2 * 64)
+  + (9 * 64 * 128 + 9 * 128 * 128 + 64 * 128 + 3 * 2 * 128)
+  + (2 * 9 * 128 * 128 + 2 * 2 * 128)
+)
 BOTTLENECK = {
   'block': resnet.Bottleneck,
   'stages': ((4, 2, 1), (6, 1, 2)),
@@ -141,24 +148,9 @@ def test_equals_float64_oracle(train, fields, strides, stem_stride):
   [
     # torchvision's 25,557,032 without the head's 2048 x 1000 + 1000.
     ('resnet50', 25_557_032 - 2_049_000, 2048),
-    # Stem; 32 -> 64; 64 -> 128; 128 -> 128.
-    (
-      'resnet_thin',
-      (12 * 32 + 2 * 32)
-      + (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64 + 3 * 2 * 64)
-      + (9 * 64 * 128 + 9 * 128 * 128 + 64 * 128 + 3 * 2 * 128)
-      + (2 * 9 * 128 * 128 + 2 * 2 * 128),
-      128,
-    ),
-    # As resnet_thin, with 5x5 patches.
-    (
-      'resnet_thin_blur',
-      (75 * 32 + 2 * 32)
-      + (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64 + 3 * 2 * 64)
-      + (9 * 64 * 128 + 9 * 128 * 128 + 64 * 128 + 3 * 2 * 128)
-      + (2 * 9 * 128 * 128 + 2 * 2 * 128),
-      128,
-    ),
+    # With its stem of 2x2 and of 5x5 patches.
+    ('resnet_thin', 12 * 32 + THIN, 128),
+    ('resnet_thin_blur', 75 * 32 + THIN, 128),
     (
       'resnet_thin_wide',
       (12 * 48 + 2 * 48)

@@ -21,8 +21,9 @@ def test_page_says_what_was_tested(page, base):
   assert f'| {row} | {points} | {ends} |' in RESULTS
 
 
-def test_page_says_what_few_images_change():
-  text = ' '.join((places.ROOT / 'docs/hier.md').read_text('utf-8').split())
+@pytest.mark.parametrize('page', ['README.md', 'docs/hier.md'])
+def test_page_says_what_few_images_change(page):
+  text = ' '.join((places.ROOT / page).read_text('utf-8').split())
   pattern = rf'From 3 images of each class, it \S+ (?:by )?{INTERVAL}'
   points, ends = re.search(pattern, text).groups()
   row = 'B, d: proxy_anchor+hier_star less proxy_anchor+alone | MAP@R | 5'
