@@ -139,7 +139,8 @@ class ResNet(nn.Module):
       each block ('layer1_0', ...).
 
     Raises:
-      UserError: there is no such `pool`.
+      UserError: there is no such `pool`; `stem_size` is even, or given for
+        ImageNet's stem.
       ValueError: the images are not float, as uint8 pixels are not.
     """
     check_normalized(images)
@@ -175,8 +176,14 @@ class ResNet(nn.Module):
     conv: Callable[..., nn.Module],
     norm: Callable[..., nn.Module],
   ) -> jax.Array:
-    patch = self.stem_patch
-    size, stride = (self.stem_size or patch, patch) if patch else (7, 2)
+    patch, size = self.stem_patch, self.stem_size
+    if size is not None and (size % 2 == 0 or not patch):
+      raise UserError(
+        f'stem_size is {size} and stem_patch {patch}; expected an odd size, so'
+        ' that the kernel has a middle, and patches, since the stem without'
+        ' them has a 7x7 kernel; or None'
+      )
+    size, stride = (size or patch, patch) if patch else (7, 2)
     x = conv(self.stem_width, size, stride, name='conv1')(images)
     x = nn.relu(norm(name='bn1')(x))
     if not patch:

@@ -309,6 +309,16 @@ def test_pools_and_intermediates():
     _shapes(_model(pool='sum'))
 
 
+@pytest.mark.parametrize(
+  'fields',
+  [{'stem_size': 4}, {'stem_size': 0}, {'stem_size': 5, 'stem_patch': None}],
+)
+def test_a_kernel_of_the_stem_has_a_middle_and_patches(fields):
+  size = fields['stem_size']
+  with pytest.raises(UserError, match=f'stem_size is {size} .*odd size'):
+    _shapes(_model(**fields))
+
+
 def test_remat_changes_no_gradient():
   variables = _variables(_model())
 
