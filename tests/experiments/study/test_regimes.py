@@ -11,13 +11,8 @@ def test_unknown_regime():
 
 def test_network_from_scratch_has_no_arm_that_needs_frozen_features():
   assert regimes.planned('a128') == arms.PLANNED
-  left = set(arms.PLANNED) - set(regimes.planned('b1'))
-  assert {name.partition('+')[2] for name in left} == {
-    'distillation',
-    'happier',
-    'hpl',
-    'level_sup_con',
-  }
+  left = set(regimes.planned('c')) - set(regimes.planned('b1'))
+  assert {name.partition('+')[2] for name in left} == {'distillation'}
   regimes.check('a128', 'sup_con+happier')
   for name in regimes.planned('b1'):
     regimes.check('b1', name)
@@ -44,20 +39,27 @@ def test_trained_blocks_have_a_rate_that_no_other_regime_has():
   assert others == regimes.arm('a128', name).space == arms.arm(name).space
 
 
-def test_arms_of_trained_blocks_are_those_of_the_plan():
+def test_arms_of_trained_networks_are_those_of_the_plan():
   planned = regimes.planned('c')
-  assert len(planned) == 14 and set(planned) < set(regimes.planned('a128'))
+  assert len(planned) == 16 and set(planned) < set(regimes.planned('a128'))
   assert {name.partition('+')[0] for name in planned} == {
     'proxy_anchor',
     'sup_con',
   }
-  assert planned[:3] == tuple(
-    f'proxy_anchor+{added}' for added in ('alone', 'hier_star', 'triplet')
-  )
+  claimed = 'alone', 'hier_star', 'triplet'
+  for name in ('b1', 'b3', 'c'):
+    assert regimes.planned(name)[:3] == tuple(
+      f'proxy_anchor+{added}' for added in claimed
+    )
 
 
 def test_search_of_each_regime_is_that_of_the_plan():
   whole = regimes.Search(points=24, kept=5)
   found = {name: of.search for name, of in regimes.REGIMES.items()}
   assert found.pop('c') == regimes.Search(points=8, kept=2, start='a128')
-  assert set(found.values()) == {whole} and search.TEST_SEEDS == 5
+  first = {'alpha': 16, 'lr': 0.02, 'proxy_lr': 0.06, 'weight_decay': 0.1}
+  small = regimes.Search(points=8, kept=2, first=first)
+  assert found.pop('b1') == small
+  assert found.pop('b3') == regimes.Search(points=0, start='b1')
+  assert set(map(repr, found.values())) == {repr(whole)}
+  assert search.TEST_SEEDS == 5

@@ -207,6 +207,36 @@ def test_arm_is_searched_about_the_point_of_another_regime():
   assert len(jobs) == 5 and dict(jobs[0].point) == chosen
 
 
+def test_regime_may_have_a_first_point_of_its_own():
+  found = {}
+  for arm, left in ('proxy_anchor+alone', set()), ('sup_con+alone', PROXIES):
+    target = Target('b1', 'B', arm)
+    first = dict(search.pending(target, found)[0].point)
+    given = {k: v for k, v in target.search.first.items() if k not in left}
+    assert first == spaces.defaults(arms.arm(arm).space) | given
+    assert len(given) == 4 - len(left)
+
+
+PROXIES = {'alpha', 'proxy_lr'}
+LONGER = Target('b3', 'B', 'proxy_anchor+official')
+
+
+def test_regime_without_a_search_has_the_point_of_another():
+  found = {}
+  for ask in search.pending, search.test_jobs:
+    with pytest.raises(UserError, match=r'official of regime b1.*not selected'):
+      ask(LONGER, found)
+  shorter = LONGER.started
+  finish(shorter, found)
+  assert search.pending(LONGER, found) == []
+  assert search.chosen(LONGER, found) == search.chosen(shorter, found)
+  jobs, _ = search.test_jobs(LONGER, found)
+  assert len(jobs) == 5 and {job.regime for job in jobs} == {'b3'}
+  for job in jobs:
+    found[job] = small_study.outcome(1.0)
+  assert search.test_jobs(LONGER, found)[0] == jobs
+
+
 def test_arms_of_a_base_loss_are_moved_alike_from_their_points():
   found = {}
   for target in ALONE, OTHER:
