@@ -86,17 +86,20 @@ def run_card(folder, batches, *, without=()):
     without: names of packages that cannot be imported.
 
   Returns:
-    The embeddings of each of the batches; the view of a photo; and what the
-    code prints.
+    The embeddings of each of the batches; path -> the view of a photo; and what
+    the code prints.
   """
   photo(folder / 'photo.jpg')
+  # Where it depends on the Pillow which side is resized first.
+  photo(folder / 'tall.png', 100, 33)
   np.savez(folder / 'in.npz', *batches)
   program = (
     f'import sys\nfor name in {list(without)}: sys.modules[name] = None\n'
     f'{code(folder)}\n'
     "given = np.load('in.npz')\n"
     'made = [np.asarray(embed(given[name])) for name in given.files]\n'
-    "np.savez('out.npz', *made, view=view('photo.jpg'))\n"
+    "views = {path: view(path) for path in ('photo.jpg', 'tall.png')}\n"
+    "np.savez('out.npz', *made, **views)\n"
   )
   done = subprocess.run(
     [sys.executable, '-c', program],
@@ -107,21 +110,24 @@ def run_card(folder, batches, *, without=()):
   assert not done.returncode, done.stderr
   with np.load(folder / 'out.npz') as out:
     made = [out[f'arr_{i}'] for i in range(len(batches))]
-    return made, out['view'], done.stdout
+    views = {path: out[path] for path in ('photo.jpg', 'tall.png')}
+    return made, views, done.stdout
 
 
-def photo(path):
-  """Writes a photo that is wider than high."""
-  Image.fromarray(images(1, 40)[0, :30]).save(path)
+def photo(path, height=30, width=40):
+  """Writes a photo."""
+  whole = images(1, max(height, width))[0]
+  Image.fromarray(whole[:height, :width]).save(path)
   return path
 
 
 def largest_error(model, folder, **options):
   """Of the card's code, over `BATCHES`; its view must be the model's own."""
   batches = [images(b, model.view.size, seed=b) for b in BATCHES]
-  made, view, printed = run_card(folder, batches, **options)
-  image = Image.open(folder / 'photo.jpg').convert('RGB')
-  np.testing.assert_array_equal(view, model.view(image))
+  made, views, printed = run_card(folder, batches, **options)
+  for path, view in views.items():
+    image = Image.open(folder / path).convert('RGB')
+    np.testing.assert_array_equal(view, model.view(image), err_msg=path)
   assert printed.startswith('(1, '), printed
   return max(
     np.abs(rows - expected(model, batch)).max()

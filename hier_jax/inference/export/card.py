@@ -62,7 +62,10 @@ def view(path):  # a file -> uint8 [{size}, {size}, 3]
   # Transparency is laid on white.
   image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
   sides = [{resize} * side // min(image.size) for side in image.size]
-  image = image.convert('RGB').resize(sides, Image.Resampling.BICUBIC)
+  image = image.convert('RGB')
+  # The width first: by itself, Pillow 13 takes another order than those before.
+  for step in ([sides[0], image.height], sides):
+    image = image.resize(step, Image.Resampling.BICUBIC)
   left, top = (round((side - {size}) / 2) for side in image.size)
   return np.asarray(image)[top : top + {size}, left : left + {size}]
 
