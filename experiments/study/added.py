@@ -147,7 +147,7 @@ def _shuffled(key, z, labels, params, values, c, step):
   )
 
 
-def _triplet(key, z, labels, params, values, c, step):
+def _triplet(key, z, labels, params, values, c, step, **nodes):
   del params, step
   loss, _ = variants.mined_triplet(
     key,
@@ -158,8 +158,14 @@ def _triplet(key, z, labels, params, values, c, step):
     k=values['k'],
     k_max=_K_MAX,
     triplets_per_anchor=TRIPLETS,
+    **nodes,
   )
   return values['weight'] * loss
+
+
+def _triplet_memory(key, z, labels, params, values, c, step):
+  """On the triplets of `_star_memory`."""
+  return _triplet(*(key, z, labels, params, values, c, step), memory=step.state)
 
 
 def _happier(key, z, labels, params, values, c, step):
@@ -328,6 +334,9 @@ ADDED: Mapping[str, Added] = {
   'official': Added(_official, _OFFICIAL, _hier_proxies),
   'hier_star': _star(),
   'triplet': Added(_triplet, _TRIPLET),
+  # HIER* with its memory, which its ablation with Proxy-Anchor asked for.
+  'hier_memory': _star(loss=_star_memory, carried=carried.MEMORY),
+  'triplet_memory': Added(_triplet_memory, _TRIPLET, carried=carried.MEMORY),
   # Controls.
   'shuffled': _star(loss=_shuffled),
   'euclidean': _star(0.0),

@@ -29,11 +29,18 @@ __all__ = [
   'place_and_line',
 ]
 
-# What the claim is made of: an arm, and what it is compared with.
-CLAIMED, AGAINST = 'hier_star', ('alone', 'triplet')
+_ALONE = 'alone'
+# What the claim is made of: arms, and what each is compared with, the last
+# being the plain triplet loss on the same triplets.
+CLAIMED = {
+  'hier_star': (_ALONE, 'triplet'),
+  'hier_memory': (_ALONE, 'triplet_memory'),
+}
 # Arms that lack one part of another: the difference is what that part brings.
 CONTROLS = {
-  CLAIMED: ('triplet', 'shuffled', 'euclidean', 'cosine'),
+  'hier_star': ('triplet', 'shuffled', 'euclidean', 'cosine'),
+  'hier_memory': ('triplet_memory', 'hier_star'),
+  'triplet_memory': ('triplet',),
   **{
     f'{loss}{told}': (f'second_{control}',)
     for loss, control in (('level_sup_con', 'sup_con'), ('happier',) * 2)
@@ -99,7 +106,7 @@ def compare(lines: Lines) -> list[Comparison]:
   found = []
   for (regime, split, arm), of_arm in tested.items():
     base, _, added = arm.partition('+')
-    for other in ('alone', *CONTROLS.get(added, ())):
+    for other in (_ALONE, *CONTROLS.get(added, ())):
       against = f'{base}+{other}'
       of_other = tested.get((regime, split, against))
       if against == arm or of_other is None:
@@ -107,7 +114,7 @@ def compare(lines: Lines) -> list[Comparison]:
       seeds = sorted(set(of_arm) & set(of_other))
       for metric in PRIMARY:
         difference = _difference(of_other, of_arm, seeds, metric)
-        claimed = added == CLAIMED and other in AGAINST and split != EXPLORED
+        claimed = other in CLAIMED.get(added, ()) and split != EXPLORED
         found.append(
           Comparison(
             regime, split, arm, against, metric, len(seeds), difference, claimed
@@ -150,22 +157,23 @@ def adjusted(found: Sequence[Comparison]) -> dict[Comparison, float]:
 def claim(
   lines: Lines, found: Sequence[Comparison]
 ) -> dict[tuple[str, str, str], list[str]]:
-  """What each split, regime and base loss lack for the claim.
+  """What each claimed arm lacks for the claim.
 
   Args:
     lines: job -> line.
     found: of `compare`.
 
   Returns:
-    (split, regime, base) of every tested HIER*, but on split A -> what it
-    lacks; nothing where it has all that the plan asks for.
+    (split, regime, arm) of every tested arm of `CLAIMED`, but on split A ->
+    what it lacks; nothing where it has all that the plan asks for.
   """
   p_values = adjusted(found)
   lacking: dict = {}
   for comparison, p_value in p_values.items():
-    base, _, against = comparison.against.partition('+')
-    lacks = lacking.setdefault((comparison.split, comparison.regime, base), [])
-    least = LEAST[comparison.metric] if against == AGAINST[0] else 0.0
+    _, _, against = comparison.against.partition('+')
+    where = comparison.split, comparison.regime, comparison.arm
+    lacks = lacking.setdefault(where, [])
+    least = LEAST[comparison.metric] if against == _ALONE else 0.0
     difference = comparison.difference
     if difference.mean < least or difference.low <= 0 or p_value >= 0.05:
       lacks.append(
@@ -173,14 +181,14 @@ def claim(
         f' {p_value:.3f}'
       )
   tested = by_arm(lines, lambda job: job.fold == folds.TEST)
-  for (split, regime, base), lacks in lacking.items():
-    made = {
-      c.against for c in p_values if (c.split, c.regime) == (split, regime)
-    }
+  for (split, regime, arm), lacks in lacking.items():
+    base, _, added = arm.partition('+')
     lacks += [
-      f'a test of {other}' for other in AGAINST if f'{base}+{other}' not in made
+      f'a test of {other}'
+      for other in CLAIMED[added]
+      if (regime, split, f'{base}+{other}') not in tested
     ]
-    of = tested[regime, split, f'{base}+{CLAIMED}'].values()
+    of = tested[regime, split, arm].values()
     for name in ('dp_subgroup', 'lca_triplets'):
       gain = [
         line['trees'][f'proxy_{name}'] - line['trees'][name]

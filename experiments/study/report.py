@@ -125,10 +125,10 @@ def _verdict(lines: Lines, found: Sequence[Comparison]) -> str:
     f'The claim is won in {regimes} of the two regimes that it asks for.'
   )
   rows = [
-    [f'{split}, {regime}, {base}', '; '.join(lacks) or 'nothing']
-    for (split, regime, base), lacks in lacking.items()
+    [f'{split}, {regime}, {arm}', '; '.join(lacks) or 'nothing']
+    for (split, regime, arm), lacks in lacking.items()
   ]
-  heading = 'split, regime, base loss', 'what HIER\\* lacks for the claim'
+  heading = 'split, regime, arm', 'what it lacks for the claim'
   return f'{verdict}\n\n{tables.table(heading, rows)}'
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.study import (
   arms,
+  comparisons,
   features,
   folds,
   metrics,
@@ -89,7 +90,7 @@ def tested_lines(gains, trees=0.1, split='B', regime='a128'):
         metrics.KIN: (level + 100 * kin + noise[1]).astype(int).tolist(),
       }
       line['trees'] = {'dp_subgroup': 0.4, 'lca_triplets': 0.4}
-      if arm == 'hier_star':
+      if arm in comparisons.CLAIMED:
         line['trees'] |= {
           'proxy_dp_subgroup': 0.4 + trees,
           'proxy_lca_triplets': 0.4 + trees,

@@ -57,7 +57,7 @@ def test_controls_are_arms():
 
 
 def test_claim_that_is_won():
-  assert lacks(WINNER) == {('B', 'a128', 'sup_con'): []}
+  assert lacks(WINNER) == {('B', 'a128', 'sup_con+hier_star'): []}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,17 @@ def test_claim_that_is_lost(gains, trees, what):
 
 def test_claim_needs_the_triplet():
   gains = {k: v for k, v in WINNER.items() if k != 'triplet'}
-  assert lacks(gains) == {('B', 'a128', 'sup_con'): ['a test of triplet']}
+  assert lacks(gains) == {
+    ('B', 'a128', 'sup_con+hier_star'): ['a test of triplet']
+  }
+
+
+def test_memory_has_a_claim_of_its_own():
+  gains = WINNER | {'hier_memory': (3, 4), 'hier_star': (0, 0)}
+  where = 'B', 'a128', 'sup_con+hier_memory'
+  assert lacks(gains)[where] == ['a test of triplet_memory']
+  found = lacks(gains | {'triplet_memory': (0, 0)})
+  assert not found[where] and found['B', 'a128', 'sup_con+hier_star']
 
 
 def test_claim_of_another_set_is_its_own():
@@ -84,8 +94,10 @@ def test_claim_of_another_set_is_its_own():
     WINNER | {'hier_star': (0, 3)}, split='icons'
   )
   found = comparisons.claim(lines, comparisons.compare(lines))
-  assert not found['B', 'a128', 'sup_con']
-  (lack,) = (x for x in found['icons', 'a128', 'sup_con'] if 'alone' in x)
+  assert not found['B', 'a128', 'sup_con+hier_star']
+  (lack,) = (
+    x for x in found['icons', 'a128', 'sup_con+hier_star'] if 'alone' in x
+  )
   assert lack.startswith('map@r')
 
 
