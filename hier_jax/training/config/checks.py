@@ -132,30 +132,59 @@ def _check_loss(
   flat: Mapping[str, Any], settings: ConfigDict, model: ConfigDict
 ) -> None:
   """That the loss can be computed as config.loss and config.model say."""
-  name, size = flat['loss.metric'], flat['loss.memory.size']
-  names = [n for n in (name, flat['loss.second']) if n is not None]
+  size = flat['loss.memory.size']
+  names = _metrics(settings)
   batch, views = flat['data.batch_size'], flat['data.images_per_class']
-  if size and not any(map(objective.takes_memory, names)):
+  if size and not any(map(objective.takes_memory, names.values())):
     raise UserError(
-      f'config.loss.memory.size is {size}, but {" + ".join(names)} has no use'
-      ' for a memory: set it to 0'
+      f'config.loss.memory.size is {size}, but {" + ".join(names.values())} has'
+      ' no use for a memory: set it to 0'
     )
   if size and size < batch:
     raise UserError(
       f'config.loss.memory.size {size} is less than config.data.batch_size'
       f' {batch}: a memory holds a whole batch at least'
     )
-  if 'hyp' in names and views < 2:
-    key = 'metric' if name == 'hyp' else 'second'
-    raise UserError(
-      f'config.loss.{key} hyp pairs the images of a class: {views} images per'
-      ' class (config.data.images_per_class) must be at least 2'
-    )
+  for key, name in names.items():
+    # A memory has other images of the class, and so may a shuffled batch.
+    alone = views == 1 and not (size and objective.takes_memory(name))
+    if name in objective.SECOND and (alone or (name == 'hyp' and views < 2)):
+      raise UserError(
+        f'config.loss.{key} {name} pairs the images of a class: {views} images'
+        ' per class (config.data.images_per_class) must be at least 2'
+      )
   try:
     objective.trace(settings, model, batch_size=batch, images_per_class=views)
   except (TypeError, ValueError) as error:
-    which = ' or config.loss.'.join(names)
+    which = ' or config.loss.'.join(names.values())
     raise UserError(f'config.loss.{which}: {error}') from error
+
+
+def _metrics(settings: ConfigDict) -> dict[str, str]:
+  """Key of config.loss -> the metric loss that it names.
+
+  Args:
+    settings: config.loss.
+
+  Raises:
+    UserError: for a second loss that is the first, and a weight of none.
+  """
+  first, second = settings.metric, settings.second
+  unset = config_lib.default_config().loss.second_weight
+  if second is None and settings.second_weight != unset:
+    raise UserError(
+      f'config.loss.second_weight is {settings.second_weight}, but'
+      ' config.loss.second is None: name the second loss, or leave its weight'
+      ' out'
+    )
+  if second == first:
+    raise UserError(
+      f'config.loss.second is {second!r}, as config.loss.metric is: set'
+      ' it to None or to another loss; config.loss.metric_weight weighs this one'
+    )
+  if not objective.has_second(settings):
+    return {'metric': first}
+  return {'metric': first, 'second': second}
 
 
 def _check_shards(flat: Mapping[str, Any]) -> None:

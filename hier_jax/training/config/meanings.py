@@ -122,7 +122,9 @@ _LOSS = {
     'a second metric loss, without class proxies, that is added to the first;'
     ' None for none'
   ),
-  'loss.second_weight': Meaning('weight of the second beside the first'),
+  'loss.second_weight': Meaning(
+    'weight of the second beside the first; 0 leaves it out'
+  ),
   'loss.hier_weight': Meaning('weight of HIER; 0 leaves it out', 'lambda'),
   'loss.num_proxies': Meaning('number of hierarchical proxies', 'P'),
   'loss.hier.temperature': Meaning('temperature of the LCA picks', 'tau'),

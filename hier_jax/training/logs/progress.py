@@ -158,7 +158,7 @@ class Progress:
     rate = (step - self._start) / max(seconds, 1e-9)
     shown = {
       name: f'{metrics[name]:.4g}'
-      for name in ('loss', 'metric', 'hier')
+      for name in ('loss', 'metric', 'second', 'hier')
       if name in metrics
     }
     shown['img/s'] = f'{timing["images_per_second"]:.0f}'

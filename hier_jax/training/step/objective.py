@@ -20,6 +20,7 @@ __all__ = [
   'advance',
   'ball_options',
   'check',
+  'has_second',
   'hier_options',
   'init_memory',
   'init_params',
@@ -78,6 +79,15 @@ def takes_memory(name: str) -> bool:
 def takes_shares(name: str) -> bool:
   """Whether the loss has class proxies, of which a device can hold a share."""
   return 'num_classes' in _parameters(name)
+
+
+def has_second(settings: ConfigDict) -> bool:
+  """Whether a second metric loss is added to the first.
+
+  Args:
+    settings: config.loss.
+  """
+  return settings.second is not None and settings.second_weight > 0
 
 
 def _defaults(name: str) -> dict[str, Any]:
@@ -163,6 +173,7 @@ def advance(
 
 
 def _metric(
+  name: str,
   settings: ConfigDict,
   c: float | None,
   images_per_class: int,
@@ -172,31 +183,21 @@ def _metric(
   num_classes: int | None,
   axis_name: str | None,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """(z, labels) -> the metric loss of the whole batch, and a second one's."""
-  if memory is not None:
+  """(z, labels) -> the metric loss of that name, of the whole batch."""
+  options = dict(settings[name], axis_name=axis_name)
+  options.pop('centers', None)
+  if 'hyperbolic' in options:
+    options['c'] = c if options.pop('hyperbolic') else None
+  if memory is not None and takes_memory(name):
     ready = memory.filled & (step >= settings.memory.start_step)
-    memory = memory._replace(filled=ready)
-
-  def made(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    options = dict(settings[name], axis_name=axis_name)
-    options.pop('centers', None)
-    if 'hyperbolic' in options:
-      options['c'] = c if options.pop('hyperbolic') else None
-    if memory is not None and takes_memory(name):
-      options['memory'] = memory
-    if name not in SECOND:
-      kind = 'centers' if name in _CENTERS else 'proxies'
-      options[kind] = params['class_proxies']
-      options['num_classes'] = num_classes
-    if name == 'hyp':
-      options['views'] = images_per_class
-    return functools.partial(getattr(losses, name), **options)
-
-  first = made(settings.metric)
-  if settings.second is None:
-    return first
-  second = made(settings.second)
-  return lambda z, y: first(z, y) + settings.second_weight * second(z, y)
+    options['memory'] = memory._replace(filled=ready)
+  if name not in SECOND:
+    kind = 'centers' if name in _CENTERS else 'proxies'
+    options[kind] = params['class_proxies']
+    options['num_classes'] = num_classes
+  if name == 'hyp':
+    options['views'] = images_per_class
+  return functools.partial(getattr(losses, name), **options)
 
 
 def loss(
@@ -230,19 +231,22 @@ def loss(
     axis_name: mapped axis over whose devices the batch is spread.
 
   Returns:
-    the whole batch's loss, and a dict of scalars with 'loss', 'metric', 'hier'.
+    the whole batch's loss, and a dict of scalars with 'loss', 'metric', and,
+    where there are such, 'second' and 'hier': each without its weight.
   """
+  metric = functools.partial(
+    _metric,
+    settings=settings,
+    c=model.c,
+    images_per_class=images_per_class,
+    params=params,
+    memory=memory,
+    step=step,
+    num_classes=num_classes,
+    axis_name=axis_name,
+  )
   total, aux = losses.regularized(
-    _metric(
-      settings,
-      model.c,
-      images_per_class,
-      params,
-      memory,
-      step,
-      num_classes,
-      axis_name,
-    ),
+    metric(settings.metric),
     key,
     z,
     labels,
@@ -254,6 +258,10 @@ def loss(
     axis_name=axis_name,
     **settings.hier,
   )
+  if has_second(settings):
+    second = metric(settings.second)(z, labels)
+    total += settings.metric_weight * settings.second_weight * second
+    aux['second'] = second
   return total, aux | {'loss': jnp.asarray(total, jnp.float32)}
 
 

@@ -127,6 +127,27 @@ def test_wrong_values_are_named(key, value, message):
       'config.loss.second hyp pairs the images of a class: 1 images per',
     ),
     (
+      {'loss.second': 'sup_ap', 'data.images_per_class': 1},
+      'config.loss.second sup_ap pairs the images of a class: 1 images per',
+    ),
+    (
+      {'loss.metric': 'circle', 'data.images_per_class': 1},
+      'config.loss.metric circle pairs the images of a class: 1 images per',
+    ),
+    (
+      {'loss.metric': 'sup_con', 'loss.second': 'sup_con'},
+      "config.loss.second is 'sup_con', as config.loss.metric is",
+    ),
+    (
+      {'loss.second_weight': 2.0},
+      'second_weight is 2.0, but config.loss.second is None: name',
+    ),
+    (
+      {'loss.second': 'sup_con', 'loss.second_weight': 0.0}
+      | {'loss.memory.size': 512},
+      'memory.size is 512, but proxy_anchor has no use',
+    ),
+    (
       {'loss.metric': 'hyp', 'data.images_per_class': 0},
       '0 images per class .* at least 2',
     ),
@@ -170,3 +191,12 @@ def test_contradictions_with_the_data_are_named(settings, message):
     checks.check_data(settings, memory, splits, total_steps=12)
   config.eval.recall_at, config.loss.memory.start_step = (1, 47), 11
   checks.check_data(settings, memory, splits, total_steps=12)
+
+
+def test_one_image_a_class_is_enough_with_a_memory():
+  config = config_lib.default_config()
+  config.update_from_flattened_dict(
+    {'loss.metric': 'sup_con', 'loss.memory.size': 512}
+    | {'data.images_per_class': 1}
+  )
+  checks.validate(config)

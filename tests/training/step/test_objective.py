@@ -124,7 +124,18 @@ def test_second_loss_is_added_with_its_weight(second):
   other = jax.jit(lambda z: getattr(losses, second)(z, labels, **other))(z)
   assert float(other) > 0
   np.testing.assert_allclose(value, alone + 6 * other, rtol=1e-6)
-  np.testing.assert_allclose(aux['metric'], value / 2, rtol=1e-6)
+  np.testing.assert_allclose(aux['metric'], alone / 2, rtol=1e-6)
+  np.testing.assert_allclose(aux['second'], other, rtol=1e-6)
+
+
+def test_second_loss_of_no_weight_is_left_out():
+  settings = {'loss.hier_weight': 0.0, 'loss.second': 'sup_ap'}
+  config, f = with_hier(
+    'proxy_anchor', **settings, **{'loss.second_weight': 0.0}
+  )
+  z, labels = batch()
+  value, aux = f(z, labels, params_of(config), None)
+  assert value == aux['metric'] and 'second' not in aux
 
 
 def test_second_loss_alone_takes_the_memory():
