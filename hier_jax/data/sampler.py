@@ -33,10 +33,11 @@ class Sampler:
   """Draws the global batch of a step: P classes and K images of each.
 
   The P = batch_size / images_per_class classes differ, and so do the K =
-  images_per_class images of a class. Repetition occurs only if a data set has
-  fewer than P classes or a class fewer than K images, and then each is taken
-  once before any is taken again; for a class with a single image, the positives
-  are other views of it. With `images_per_class` 0, an epoch is a permutation of
+  images_per_class images of a class. If there are fewer than P classes, each is
+  taken once before any is taken again, with K other images. An image repeats
+  only where its class has too few, and then each is taken once before any is
+  taken again; for a class with a single image, the positives are other views
+  of it. With `images_per_class` 0, an epoch is a permutation of
   the images, and its last partial batch is dropped.
 
   Kinds other than 'class':
@@ -143,8 +144,34 @@ class Sampler:
     if self.kind == 'official':
       images = rng.integers(sizes[:, None], size=(len(sizes), k))
     else:
-      images = _draw(rng, sizes, k)
+      # Classes come in turns: the images of all turns are drawn at once.
+      once = sizes[: len(counts)]
+      images = _draw(rng, once, self._turns * k).reshape(len(once), -1, k)
+      images = images.swapaxes(0, 1).reshape(-1, k)[: len(classes)]
     return order[starts[classes][:, None] + images].ravel()
+
+  @property
+  def repetition(self) -> str | None:
+    """What a batch repeats for want of classes, in words; None for nothing."""
+    if not self.images_per_class or self._turns == 1:
+      return None
+    _, _, counts = self._classes
+    most = self._turns * self.images_per_class
+    if self.kind != 'official' and counts.min() >= most:
+      return None
+    fits = len(counts) * self.images_per_class
+    return (
+      f'a batch of {self.batch_size} takes {self._num_classes} classes, but'
+      f' there are {len(counts)}: each comes up to {self._turns} times, and'
+      f' images of a class with fewer than {most} repeat. A batch of up to'
+      f' {fits} takes each once'
+    )
+
+  @property
+  def _turns(self) -> int:
+    """How often a batch takes a class at most."""
+    _, _, counts = self._classes
+    return -(-self._num_classes // len(counts))
 
   def _draw_classes(self, rng: np.random.Generator, step: int) -> np.ndarray:
     """Returns places in `_classes`, int64 [P]."""

@@ -46,6 +46,30 @@ def test_fewer_classes_than_asked_for_are_taken_in_turn():
   assert sorted(counts) == [2, 2, 4, 4]
 
 
+@pytest.mark.parametrize('kind', ['class', 'hierarchical'])
+def test_a_class_that_comes_again_has_other_images(kind):
+  labels = np.repeat(np.arange(3), [8, 9, 7])
+  groups = {'groups': np.zeros(24, int)} if kind == 'hierarchical' else {}
+  sampler = make(labels, 24, 3, kind=kind, **groups)
+  assert 'takes 8 classes, but there are 3: each' in sampler.repetition
+  for step in range(20):
+    rows = sampler(step).reshape(8, 3)
+    assert len(set(labels[rows[:3, 0]])) == 3
+    for label in range(3):
+      of_class = rows[labels[rows[:, 0]] == label].ravel()
+      # Two turns of three, or three turns of as many as there are.
+      expected = min(len(of_class), np.sum(labels == label))
+      assert len(set(of_class)) == expected
+
+
+def test_nothing_is_said_where_nothing_repeats():
+  labels = np.repeat(np.arange(3), 8)
+  assert make(labels, 9, 3).repetition is None
+  assert make(labels, 12, 2).repetition is None
+  assert make(labels, 12, 0).repetition is None
+  assert make(labels, 12, 2, kind='official').repetition is not None
+
+
 def test_classes_and_images_are_drawn_uniformly():
   labels = np.repeat(np.arange(5), 4)
   sampler = make(labels, batch_size=4, images_per_class=2)

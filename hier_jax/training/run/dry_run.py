@@ -102,6 +102,7 @@ def _batches(plan: plans.Plan) -> str:
       f' {jax.devices()[0].device_kind} devices of {hosts} processes',
       f'{plan.length["steps_per_epoch"]:,} steps an epoch,'
       f' {plan.config.epochs} epochs, {plan.total_steps:,} steps',
+      *filter(None, [plan.inputs.sampler.repetition]),
     ]
   )
 

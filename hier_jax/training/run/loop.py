@@ -72,7 +72,9 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Table | None:
 
 def _train(config: ConfigDict, workdir: pathlib.Path) -> Table | None:
   plan = plans.make(config, workdir)
-  config = plan.config
+  config, repetition = plan.config, plan.inputs.sampler.repetition
+  if repetition and processes.index() == 0:
+    print(repetition, file=sys.stderr)
   with (
     workdirs.claimed(workdir, config),
     _checkpoints(workdir, config.checkpoint.keep) as checkpoints,
