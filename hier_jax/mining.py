@@ -19,6 +19,8 @@ from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
+from hier_jax import numerics
+
 __all__ = ['Triplets', 'reciprocal_neighbors', 'sample_triplets']
 
 
@@ -256,6 +258,7 @@ def sample_triplets(
       f'neighbors has shape {jnp.shape(neighbors)} and count'
       f' {jnp.shape(count)}, expected [m, k] and [m]'
     )
+  key = numerics.as_key(key)
   row = first + jnp.arange(count.shape[0], dtype=jnp.int32)
   keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(row)
   return draw_triplets(

@@ -10,6 +10,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 __all__ = [
+  'as_key',
   'check_finite',
   'check_positive',
   'dot',
@@ -27,6 +28,25 @@ __all__ = [
 
 # Types of values that can be read without waiting for a device.
 _KNOWN = int, float, complex, str, bytes, np.generic, np.ndarray
+
+
+def as_key(key: Any) -> jax.Array:
+  """The PRNG key, typed, whether it is so or raw, and of any generator.
+
+  Args:
+    key: what was given for one.
+
+  Raises:
+    TypeError: for a seed, several keys, and what else is no key.
+  """
+  dtype = getattr(key, 'dtype', None)
+  if dtype is not None:
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key) and key.ndim == 0:
+      return key
+    if dtype == jnp.uint32 and key.ndim == 1:
+      return jax.random.wrap_key_data(key)
+    key = f'{dtype} {key.shape}'
+  raise TypeError(f'key is {key}, expected one PRNG key: jax.random.key(SEED)')
 
 
 def check_finite(**settings: Any) -> None:

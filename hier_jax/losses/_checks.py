@@ -1,5 +1,8 @@
 """Checks of the embeddings and labels that losses are given."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -45,10 +48,13 @@ def rows(
     ranks: of all of these in order; 2 for each of `others` by default.
 
   Raises:
+    TypeError: for what is no array of JAX or NumPy.
     ValueError: for another rank, lengths that differ, labels that are no
       integers or, of NumPy's int64, too large for JAX's int32.
   """
   arrays = z, labels, *others
+  for name, a in zip(('z', 'labels', 'proxies'), arrays, strict=False):
+    _array(name, a)
   ranks = *ranks, *[2] * (len(arrays) - len(ranks))
   shapes = ', '.join(str(jnp.shape(a)) for a in arrays)
   if any(jnp.ndim(a) != rank for a, rank in zip(arrays, ranks, strict=True)):
@@ -76,6 +82,18 @@ def rows(
         )
   for name, a in zip(('z', 'proxies'), (z, *others), strict=False):
     _arguments.check_finite(name, a)
+
+
+def _array(name: str, a: Any) -> None:
+  if isinstance(a, (jax.Array, np.ndarray)) and a.dtype.kind not in 'OSUmM':
+    return
+  if hasattr(a, '__jax_array__'):
+    return
+  kind = getattr(a, 'dtype', type(a).__name__)
+  raise TypeError(
+    f'{name} is {kind}, expected an array of numbers: jax.numpy.asarray makes'
+    ' one of lists, numpy.unique(names, return_inverse=True)[1] of class names'
+  )
 
 
 def classes(labels: ArrayLike, number: int, where: ArrayLike) -> None:

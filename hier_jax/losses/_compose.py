@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer, PRNGKeyArray, Real
 
 from hier_jax import numerics
@@ -40,6 +41,15 @@ def _with_keywords_of(other: Callable[..., Any]) -> Callable[[_F], _F]:
     return cast(_F, checked)
 
   return decorate
+
+
+def _check_scalar(value: Any) -> None:
+  found = jax.tree.map(jnp.shape, value)
+  if found == () and not isinstance(value, tuple):
+    return
+  raise ValueError(
+    f'metric returns {found}, expected a scalar, the loss of the whole batch'
+  )
 
 
 @_with_keywords_of(hier)
@@ -96,7 +106,13 @@ def regularized(
     True
   """
   numerics.check_finite(metric_weight=metric_weight, hier_weight=hier_weight)
+  if not callable(metric):
+    raise TypeError(
+      f'metric is {metric!r}, expected a function (z, labels) -> scalar such as'
+      ' losses.sup_con'
+    )
   value = metric(z, labels)
+  _check_scalar(value)
   total, aux = metric_weight * value, {'metric': value}
   if isinstance(hier_weight, (int, float)) and hier_weight == 0:
     return total, aux

@@ -60,7 +60,10 @@ def init_hier_proxies(
     >>> print(f'{float(jax.numpy.linalg.norm(proxies, axis=1).mean()):.1f}')
     2.1
   """
+  key = numerics.as_key(key)
   numerics.check_positive(clip_radius=clip_radius)
+  num_proxies = mining.integer('num_proxies', num_proxies)
+  dim = mining.integer('dim', dim)
   radius = poincare.CLIP_RADIUS if clip_radius is None else clip_radius
   scale = 0.9 * radius / dim**0.5
   return scale * jax.random.normal(key, (num_proxies, dim), jnp.float32)
@@ -242,6 +245,7 @@ def hier(
     >>> print(loss.shape, bool(loss > 0), sorted(aux)[:2])
     () True ['data/anchors', 'data/clipped']
   """
+  key = numerics.as_key(key)
   numerics.check_positive(clip_radius=clip_radius, temperature=temperature)
   numerics.check_finite(margin=margin)
   _checks.rows(z, labels, hier_proxies)

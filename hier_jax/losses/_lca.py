@@ -108,6 +108,8 @@ def lca(
       raise ValueError(f'gumbel is {gumbel.dtype}, expected floats [2, T, P]')
   elif key is None:
     raise ValueError('key is None: give a PRNG key, or gumbel= [2, T, P]')
+  else:
+    key = numerics.as_key(key)
   (term,) = lca_losses(
     [key if gumbel is None else gumbel],
     dist,

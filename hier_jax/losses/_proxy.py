@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
-from hier_jax import numerics
+from hier_jax import mining, numerics
 from hier_jax.losses import _checks, _sharding
 from hier_jax.losses._batch import cosine_similarity
 
@@ -38,7 +38,9 @@ def init_class_proxies(
     >>> losses.init_class_proxies(jax.random.key(0), 5, 8, centers=3).shape
     (5, 3, 8)
   """
-  shape = (num_classes, *(() if centers is None else (centers,)), dim)
+  key = numerics.as_key(key)
+  sizes = {'num_classes': num_classes, 'centers': centers, 'dim': dim}
+  shape = [mining.integer(k, n) for k, n in sizes.items() if n is not None]
   return jax.random.normal(key, shape, jnp.float32) * (2 / num_classes) ** 0.5
 
 

@@ -77,8 +77,8 @@ def unrolled(key: jax.Array) -> jax.Array:
   """A key that draws the same numbers, faster on a CPU.
 
   Args:
-    key: PRNG key, or raw uint32 `[2]`; it comes back as it is where it is not
-      JAX's default threefry, or the numbers are not drawn on a CPU.
+    key: PRNG key, typed; it comes back as it is where it is not JAX's default
+      threefry, or the numbers are not drawn on a CPU.
   """
   # JAX's type of its options names none of them.
   config: Any = jax.config
@@ -88,7 +88,5 @@ def unrolled(key: jax.Array) -> jax.Array:
     or jax.random.key_impl(key) != 'threefry2x32'
   ):
     return key
-  data = key
-  if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-    data = jax.random.key_data(key)
+  data = jax.random.key_data(key)
   return jax.random.wrap_key_data(data, impl=_UNROLLED)

@@ -11,7 +11,8 @@ def check_normalized(images: jax.Array) -> None:
 
   That is float `[b, H, W, 3]`, (pixel / 255 - mean) / std of `models.spec`.
   """
-  if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
+  floats = jnp.issubdtype(images.dtype, jnp.floating)
+  if images.ndim != 4 or images.shape[-1] != 3 or not floats:
     raise ValueError(
       f'a backbone got images {images.dtype} {images.shape}, expected floats'
       ' [b, H, W, 3] after normalization, (pixel / 255 - mean) / std; an'
@@ -21,7 +22,7 @@ def check_normalized(images: jax.Array) -> None:
 
 def check_stored(images: jax.Array) -> None:
   """Raises ValueError for images other than uint8 `[b, H, W, 3]`."""
-  if images.ndim != 4 or images.dtype != jnp.uint8:
+  if (images.ndim, *images.shape[-1:]) != (4, 3) or images.dtype != jnp.uint8:
     raise ValueError(
       f'an Embedder got images {images.dtype} {images.shape}, expected uint8'
       ' [b, H, W, 3], pixels as they are stored: it normalizes them itself'

@@ -223,8 +223,8 @@ def _fields(name: str, architecture: str) -> dict[str, Any]:
     sizes = [f'vit_{size}_patch16' for size in vit.VARIANTS]
     known = [*resnet.VARIANTS, *sizes, *PUBLISHED, *ALIASES]
     raise UserError(
-      f'there is no backbone {name!r}; {_did_you_mean(name, known)}. The number'
-      ' after "patch" is free'
+      f'there is no backbone {name!r}; {_did_you_mean(name, known)} (any number'
+      ' may follow "patch")'
     )
   fields = vit.VARIANTS[match['size']] | {'patch_size': int(match['patch'])}
   if match['distilled']:

@@ -96,6 +96,7 @@ def random_uniform(
     >>> print(x.shape, jnp.all(poincare.dist0(x, c=1.0) < 2.001))
     (100, 2) True
   """
+  key = numerics.as_key(key)
   numerics.check_positive(radius=radius)
   wide = jnp.promote_types(dtype, jnp.float32)
   c = lax.stop_gradient(_arguments.curvature(c, wide))

@@ -56,6 +56,7 @@ def sample(
     >>> print(x.shape, jnp.all(poincare.dist(x, loc, c=1.0) < 1.0))
     (100, 2) True
   """
+  key = numerics.as_key(key)
   numerics.check_positive(scale=scale)
   loc = jnp.asarray(loc)
   wide = jnp.promote_types(_arguments.check_points({'loc': loc}), jnp.float32)

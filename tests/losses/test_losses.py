@@ -122,6 +122,8 @@ NEEDED = {
   'proxies': np.eye(2, 3),
   'centers': np.ones((2, 2, 3)),
   'hier_proxies': np.eye(4, 3),
+  'memory': losses.init_memory(8, 3),
+  'num_classes': 2,
   'num_proxies': 4,
   'dim': 3,
   'dist': np.zeros((3, 2)),
@@ -147,20 +149,76 @@ def settings():
           yield name, p.name
 
 
-@pytest.mark.parametrize(('name', 'setting'), [*settings()])
-def test_settings_that_are_no_numbers_are_named(name, setting):
-  f = getattr(losses, name)
-  needed = {
+def needed_by(f, name):
+  given = {
     p.name: NEEDED[p.name]
     for p in inspect.signature(f).parameters.values()
     if p.name in NEEDED and p.default is p.empty
-  } | MORE.get(name, {})
+  }
+  return given | MORE.get(name, {})
+
+
+@pytest.mark.parametrize(('name', 'setting'), [*settings()])
+def test_settings_that_are_no_numbers_are_named(name, setting):
+  f = getattr(losses, name)
+  needed = needed_by(f, name)
   wrong = [float('nan'), np.float32('inf')]
   if setting in POSITIVE and (name, setting) != ('hap', 'alpha'):
     wrong += [0, -0.5]
   for value in wrong:
     with pytest.raises(ValueError, match=rf'\b{setting} .*{value}\b.*'):
       f(**needed | {setting: value})
+
+
+def taking(*arguments):
+  """(loss, argument) of each loss that takes one of these."""
+  for name in losses.__all__:
+    if inspect.isfunction(f := getattr(losses, name)):
+      for argument in set(arguments) & set(inspect.signature(f).parameters):
+        yield name, argument
+
+
+ARRAYS = {*taking('z', 'labels', 'proxies', 'centers', 'hier_proxies')}
+# The metric of `regularized` sees its rows first; these centers are a number.
+ARRAYS -= {('regularized', 'z'), ('regularized', 'labels')}
+ARRAYS -= {('init_class_proxies', 'centers')}
+
+
+@pytest.mark.parametrize(('name', 'argument'), sorted(ARRAYS))
+def test_what_is_no_array_is_named(name, argument):
+  f = getattr(losses, name)
+  needed = needed_by(f, name)
+  shown = 'proxies' if argument in ('centers', 'hier_proxies') else argument
+  for wrong in (needed[argument].tolist(), None, np.array(['goose', 'crab'])):
+    with pytest.raises(TypeError, match=f'^{shown} is .*, expected an array'):
+      f(**needed | {argument: wrong})
+
+
+@pytest.mark.parametrize('name', sorted({n for n, _ in taking('key')}))
+def test_what_is_no_key_is_named(name):
+  f = getattr(losses, name)
+  needed = needed_by(f, name)
+  for wrong in (0, jnp.array(0), jax.random.split(KEY), 'seed'):
+    with pytest.raises(TypeError, match=r'^key is .*, expected one PRNG key'):
+      f(**needed | {'key': wrong})
+  for right in (jax.random.PRNGKey(0), jax.random.key(0, impl='rbg')):
+    f(**needed | {'key': right})
+
+
+@pytest.mark.parametrize(
+  ('metric', 'error', 'words'),
+  [
+    ('sup_con', TypeError, "metric is 'sup_con', expected a function"),
+    (None, TypeError, 'metric is None, expected a function'),
+    (lambda z, y: z.sum(1), ValueError, r'returns \(4,\), expected a scalar'),
+    (lambda z, y: (z.sum(), {}), ValueError, r'returns \(\(\), {}\), expected'),
+    (lambda z, y: None, ValueError, 'returns None, expected a scalar'),
+  ],
+)
+def test_metrics_of_no_scalar_are_named(metric, error, words):
+  needed = needed_by(losses.regularized, 'regularized')
+  with pytest.raises(error, match=words):
+    losses.regularized(**needed | {'metric': metric})
 
 
 def test_the_settings_of_losses_are_found():

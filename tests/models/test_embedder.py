@@ -1,6 +1,7 @@
 """Pixels to embeddings: the pixels' statistics, and the parts' options."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -60,3 +61,14 @@ def test_pixel_statistics_that_cannot_be(settings):
   with pytest.raises(UserError, match='must be three numbers') as error:
     models.create('vit_test_patch4', image_size=8, **settings)
   assert str(wrong) in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['vit_test_patch4', 'resnet_test'])
+def test_channels_that_come_first_are_named(name):
+  key = jax.random.key(0)
+  backbone = models.create_backbone(name, image_size=16)
+  with pytest.raises(ValueError, match=r'\(2, 3, 16, 16\), expected floats'):
+    backbone.init(key, jnp.zeros((2, 3, 16, 16)), train=False)
+  embedder = models.create(name, image_size=16, embedding_dim=4)
+  with pytest.raises(ValueError, match=r'\(2, 3, 16, 16\), expected uint8'):
+    embedder.init(key, jnp.zeros((2, 3, 16, 16), jnp.uint8))

@@ -180,7 +180,7 @@ def _metrics(settings: ConfigDict) -> dict[str, str]:
   if second == first:
     raise UserError(
       f'config.loss.second is {second!r}, as config.loss.metric is: set'
-      ' it to None or to another loss; config.loss.metric_weight weighs this one'
+      ' it to None or another loss; config.loss.metric_weight weighs this one'
     )
   if not objective.has_second(settings):
     return {'metric': first}
@@ -316,7 +316,9 @@ def _check_ranks(recall_at: Sequence[int], splits: Mapping[str, Split]) -> None:
     # Queries that are their own gallery are not ranked for themselves.
     ranked = len(splits.get(name, ())) - (name != 'gallery')
     if name in splits and last > ranked:
+      rest = tuple(k for k in recall_at if k <= ranked)
       raise UserError(
         f'config.eval.recall_at holds {last}, but {splits[name].name} has only'
-        f' {ranked} images that a query can find: leave that rank out'
+        f' {ranked} images that a query can find: set it to'
+        f' {rest or (1,)}'
       )
