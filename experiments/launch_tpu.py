@@ -104,10 +104,12 @@ def _request(options, arguments):
       f'--workdir is {found.workdir or "missing"}, expected a folder under'
       f' {commands.MOUNT}, which all workers share and which outlives them'
     )
-  if config not in source.tracked_files():
+  named = f'hier_jax/configs/{config}.py'
+  if not {config, named} & set(source.tracked_files()):
     raise launch.LaunchError(
-      f'--config is {config or "missing"}, expected a file that git knows (git'
-      ' add), from the top of the repository: others are not copied'
+      f'--config is {config or "missing"}, expected the name of a config such'
+      ' as emoji, or a file that git knows (git add), from the top of the'
+      ' repository: others are not copied'
     )
   cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME', '~/.cache'))
   return commands.Request(

@@ -25,8 +25,8 @@ def _define(values: flags.FlagValues) -> None:
   )
   verbs.text_flags(
     values,
-    out='FOLDER: The folder to write, which must not exist; by default one'
-    ' named after MODEL and the format.',
+    out='FOLDER: The folder to write, which must not exist or be empty; by'
+    ' default one named after MODEL and the format.',
   )
   embed_verb.define_backbone(values)
 

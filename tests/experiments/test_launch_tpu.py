@@ -532,6 +532,13 @@ def test_archive_holds_what_git_knows(tmp_path):
   assert not any('__pycache__' in name for name in names)
 
 
+def test_config_may_be_a_name(capsys):
+  flags = ['--zone=z', '--bucket=b', '--dry_run', '--']
+  flags += ['--workdir=/mnt/hier_jax/run', '--config=emoji:vit_tiny']
+  assert launch_tpu.main(flags) == 0
+  assert '--config=emoji:vit_tiny' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
   ('flags', 'arguments', 'message'),
   [
@@ -546,7 +553,8 @@ def test_archive_holds_what_git_knows(tmp_path):
     (
       ['--zone=z', '--nfs=h:/p'],
       ['--workdir=/mnt/hier_jax/run', '--config=none.py:tiny'],
-      '--config is none.py, expected a file that git knows',
+      '--config is none.py, expected the name of a config such as emoji, or a'
+      ' file that git knows',
     ),
     (['--max_restarts=-1', '--zone=z'], [], '--max_restarts is -1'),
     (['--local_processes=0'], [], '--local_processes is 0, expected 1 or more'),
