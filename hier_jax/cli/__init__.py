@@ -22,7 +22,7 @@ from hier_jax.cli import (
   tree,
   verbs,
 )
-from hier_jax.errors import UserError, did_you_mean
+from hier_jax.errors import UserError, did_you_mean, plain
 
 __all__ = ['VERBS', 'main']
 
@@ -82,6 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if '--traceback' in argv:
       raise
     print(f'hier-jax: error: {error}', file=sys.stderr)
+    return 2
+  except PermissionError as error:
+    if '--traceback' in argv:
+      raise
+    place = plain(str(error.filename or error))
+    print(
+      f'hier-jax: error: {place} may not be read or entered: choose another'
+      ' place, or change its permissions',
+      file=sys.stderr,
+    )
     return 2
   except KeyboardInterrupt:
     print('hier-jax: interrupted', file=sys.stderr)

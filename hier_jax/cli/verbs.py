@@ -5,6 +5,7 @@ The help of a flag that takes a value begins with a placeholder for that value:
 """
 
 import dataclasses
+import math
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -268,7 +269,7 @@ def whole(values: flags.FlagValues, name: str) -> int | None:
   value = values[name].value
   if value is None:
     return None
-  if value != int(value) or value < 1:
+  if not (math.isfinite(value) and value == int(value) and value >= 1):
     raise UserError(f'--{name} is {value:g}; expected an integer of 1 or more')
   return int(value)
 

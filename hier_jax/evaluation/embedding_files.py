@@ -57,7 +57,8 @@ def read(path: str | os.PathLike) -> Embedded:
     path: of the .npz or .parquet.
 
   Raises:
-    UserError: no such file, another format, or an array that is missing.
+    UserError: no such file, another format, an array that is missing, or
+      labels or ids of another number than the rows.
   """
   path = paths.as_path(path)
   if path.suffix not in (*SUFFIXES, '.npy') and not path.exists():
@@ -65,7 +66,16 @@ def read(path: str | os.PathLike) -> Embedded:
       f'{path} does not exist: expected the workdir of a run, '
       'WORKDIR/checkpoints/STEP, or an .npz or .parquet of embeddings'
     )
-  return _read_parquet(path) if path.suffix == '.parquet' else _read_npz(path)
+  readers = {'.parquet': _read_parquet}
+  found = readers.get(path.suffix, _read_npz)(path)
+  rows = len(found.embeddings)
+  for name, values in (('labels', found.labels), ('ids', found.ids)):
+    if values is not None and len(values) != rows:
+      raise UserError(
+        f'{path}: `{name}` has {len(values)} entries for {rows} rows of'
+        ' `embeddings`; expected one a row'
+      )
+  return found
 
 
 def write(embedded: Embedded, path: str | os.PathLike) -> None:
@@ -95,7 +105,7 @@ def _read_npz(path):
     _number(path, arrays.get('c')),
     arrays.get('proxies'),
     None if ids is None else _texts(path, ids),
-    _about(path, arrays['metadata'].item() if 'metadata' in arrays else '{}'),
+    _about(path, arrays.get('metadata', '{}')),
   )
 
 
@@ -144,7 +154,7 @@ def _number(path, c):
 
 def _about(path, text):
   try:
-    about = json_files.parse(text)
+    about = json_files.parse(np.asarray(text).item())
     if not isinstance(about, dict):
       raise ValueError('it is no object')
   except (TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ import numpy as np
 from hier_jax import paths
 from hier_jax.data import cache, datasets
 from hier_jax.errors import UserError
-from hier_jax.evaluation import embedding_files
+from hier_jax.evaluation import _checks, embedding_files
 from hier_jax.evaluation.collection import Collection
 from hier_jax.evaluation.taxonomy import Taxonomy
 from hier_jax.inference import gallery, pictures
@@ -149,6 +149,7 @@ def _read(path):
 def _classes(labels):
   if labels is None:
     return None, None
+  _checks.labeled('labels', np.asarray(labels))
   names, rows = np.unique(np.asarray(labels), return_inverse=True)
   return rows.reshape(-1), tuple(map(str, names.tolist()))
 

@@ -82,6 +82,8 @@ def test_files_that_know_no_labels(photos, capsys):
     (['embed', 'mean', 'photos', '--out', 'photos/red/0.png'], 'expected .npz'),
     (['embed', 'mean', 'photos', '--index', 'hnsw'], 'is for a .faiss'),
     (['embed', 'mean', 'photos', '--batch_size', '0'], 'integer of 1 or more'),
+    (['embed', 'mean', 'photos', '--batch_size=inf'], 'batch_size is inf; exp'),
+    (['embed', 'mean', 'photos', '--batch_size=nan'], 'batch_size is nan; exp'),
     (['embed', 'mean', 'photos', '--add'], 'does not exist: leave out --add'),
     (['embed', 'mean', 'photos/red', '--labels', 'folder'], 'of a class'),
     (['search', 'mean'], 'needs a MODEL or an INDEX'),

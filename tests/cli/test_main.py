@@ -1,5 +1,6 @@
 """What all verbs share, and a run from training to its report."""
 
+import errno
 import json
 import os
 import pathlib
@@ -10,9 +11,26 @@ import sys
 
 import pytest
 
+from hier_jax import cli
 from hier_jax.errors import UserError
 from tests.support import places
 from tests.support.command_line import run
+
+
+@pytest.mark.parametrize('flags', [[], ['--traceback']])
+def test_places_that_may_not_be_entered_are_named(flags, monkeypatch, capsys):
+  # Nothing is forbidden to root, who may run the tests.
+  def forbidden(verb, path, *flags):
+    raise PermissionError(errno.EACCES, 'Permission denied', path)
+
+  monkeypatch.setattr(cli, '_run', forbidden)
+  if flags:
+    with pytest.raises(PermissionError):
+      run('evaluate', 'vault/a.npz', *flags)
+  else:
+    assert run('evaluate', 'vault/a.npz') == 2
+    err = capsys.readouterr().err
+    assert 'error: vault/a.npz may not be read or entered' in err
 
 
 @pytest.mark.slow

@@ -73,7 +73,10 @@ def test_evaluate_reads_parquet(tmp_path, capsys):
   [
     ({'metadata': np.array('[1]')}, '`metadata` is no JSON object'),
     ({'metadata': np.array(3)}, '`metadata` is no JSON object'),
+    ({'metadata': np.array(['{}', '{}'])}, '`metadata` is no JSON object'),
     ({'ids': np.zeros(3)}, '`ids` is float64'),
+    ({'ids': np.array(['a'])}, '`ids` has 1 entries for 3 rows'),
+    ({'labels': np.zeros(4)}, '`labels` has 4 entries for 3 rows'),
   ],
 )
 def test_a_strangers_npz(tmp_path, arrays, message):

@@ -31,6 +31,13 @@ def test_a_run(trained, colors):
   assert at.ids[0] == 'train/0'
 
 
+def test_missing_labels_are_no_class(tmp_path):
+  path = tmp_path / 'a.npz'
+  np.savez(path, embeddings=np.eye(3), labels=np.array([0.0, 1.0, np.nan]))
+  with pytest.raises(UserError, match='`labels` lacks the label of'):
+    collection.load(path)
+
+
 def test_a_file_is_the_collection_of_what_was_embedded(
   trained, colors, tmp_path
 ):

@@ -48,10 +48,15 @@ def create(
     max_megapixels: what an image may have.
 
   Raises:
-    UserError: for an unknown name, for a source that is not as published, and
-      for remote folders.
+    UserError: for an unknown name, for a source that is not as published or is
+      given for bundled images, and for remote folders.
   """
   make, config = _parse(name)
+  if source is not None and is_bundled(name):
+    raise UserError(
+      f'{name} comes with the package and takes no images from {source}: leave'
+      ' --from out'
+    )
   return make(
     manual_dir=source,
     config=config,

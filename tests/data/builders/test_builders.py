@@ -256,6 +256,11 @@ def test_images_are_needed_where_none_are_bundled(tmp_path, data_dir):
     prepare.prepare('cub200', tmp_path / 'nowhere', data_dir=data_dir)
 
 
+def test_images_of_the_package_come_from_nowhere_else(tmp_path, data_dir):
+  with pytest.raises(UserError, match=r'emoji comes .* leave --from out'):
+    prepare.prepare('emoji', tmp_path, data_dir=data_dir)
+
+
 @pytest.mark.parametrize('name', ['birds', 'cub200/short512', 'emoji/x'])
 def test_unknown_names_list_the_known_ones(name):
   known = 'emoji, emoji/subgroup, cub200, cub200/short256, .*folder/NAME'
