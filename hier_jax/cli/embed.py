@@ -110,6 +110,7 @@ def _run(values: flags.FlagValues, arguments: list[str]) -> None:
       f'--index {values.index} is for a .faiss, but the output is {out}'
     )
   # Heavy imports wait until the arguments are known to be right.
+  from hier_jax.evaluation.retrieval import faiss_index
   from hier_jax.inference import embed, output, sources
 
   old = output.check(out, add=values.add, inputs=[name, where])
@@ -121,6 +122,8 @@ def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   )
   for note in source.notes:
     print(note, file=sys.stderr)
+  if old is None and values.index is not None:
+    faiss_index.check_kind(values.index, len(source))
   model = open_model(values, name)
   if model.note:
     print(model.note, file=sys.stderr)

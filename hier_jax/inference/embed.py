@@ -65,7 +65,8 @@ def embed_images(
   Args:
     model: the model that embeds.
     source: its images.
-    parts: keeps finished work if it is interrupted; None keeps nothing.
+    parts: keeps finished work if it is interrupted, and nothing of work that
+      is no good; None keeps nothing.
     batch_size: images at a time over all local devices, rounded up to a
       multiple of their number; None for 32 per device on CPU and 128 on
       accelerators. It never exceeds the number of images.
@@ -75,6 +76,17 @@ def embed_images(
   Raises:
     UserError: no image can be read, or embeddings are NaN or infinite.
   """
+  try:
+    return _embedded(model, source, parts, batch_size, num_threads, progress)
+  except UserError as error:
+    # It would come again, unless it is of a full disk.
+    if parts is not None and not isinstance(error, OSError):
+      parts.remove()
+    raise
+
+
+def _embedded(model, source, parts, batch_size, num_threads, progress):
+  """As `embed_images`, which removes work that is no good."""
   found = [] if parts is None else list(parts.found)
   start = found[-1].stop if found else 0
   with tqdm.tqdm(

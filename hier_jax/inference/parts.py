@@ -116,17 +116,12 @@ def _read_part(path: pathlib.Path) -> Part | None:
 def resumable(out: str | os.PathLike, key: str) -> Iterator[Parts]:
   """The `Parts` of work for a file, for the time of a block.
 
-  They are removed where the block ends well, or by an error that would come
-  again, and kept where it is interrupted.
+  They are removed where the block ends well, and kept where it does not: the
+  work is done even if its file cannot be written.
   """
   parts = Parts(out, key)
   try:
     yield parts
-  except UserError as error:
-    if not isinstance(error, OSError):
-      parts.remove()
-    raise
-  else:
     parts.remove()
   finally:
     parts.release()

@@ -62,6 +62,22 @@ def test_an_index(photos, capsys, kind):
   assert 'holds all of these images already' in capsys.readouterr().out
 
 
+def test_too_few_images_for_an_index_are_not_embedded(
+  photos, tmp_path, capsys, monkeypatch
+):
+  pytest.importorskip('faiss')
+  made, calls = small_images.mean_color(c=0.0)
+  monkeypatch.setattr(model_lib, 'open_model', lambda name, **_: made)
+  assert run('embed', 'mean', 'photos', '--out', 'a.faiss') == 0
+  before = {path: path.read_bytes() for path in tmp_path.glob('*.faiss*')}
+  del calls[:]
+  out = ['--out', 'a.faiss', '--index', 'ivfpq']
+  assert run('embed', 'mean', 'photos/red', *out) == 2
+  assert 'found 2: take flat or hnsw' in capsys.readouterr().err
+  assert not calls and len(before) == 3
+  assert all(path.read_bytes() == text for path, text in before.items())
+
+
 def test_files_that_know_no_labels(photos, capsys):
   assert run('embed', 'mean', 'photos/red', '--out', 'red.npz') == 0
   assert 'no labels' in capsys.readouterr().out

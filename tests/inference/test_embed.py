@@ -123,6 +123,22 @@ def test_other_images_or_another_model_begin_anew(tmp_path):
     assert not parts.found
 
 
+def test_work_is_kept_where_its_file_cannot_be_written(tmp_path):
+  small_images.classes(tmp_path / 'in')
+  model, calls = small_images.mean_color()
+  source, out = sources.open_source(tmp_path / 'in'), tmp_path / 'o.npz'
+  with (
+    pytest.raises(UserError, match='too few'),
+    embed.resumable(out, model, source) as parts,
+  ):
+    embed.embed_images(model, source, parts=parts)
+    raise UserError('too few')
+  del calls[:]
+  with embed.resumable(out, model, source) as parts:
+    found = embed.embed_images(model, source, parts=parts)
+  assert found.resumed == 6 and not calls
+
+
 def test_two_at_a_time_are_refused(tmp_path):
   small_images.classes(tmp_path / 'in')
   model, _ = small_images.mean_color()

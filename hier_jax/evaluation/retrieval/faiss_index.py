@@ -119,6 +119,7 @@ def write_faiss(
   faiss = library()
   distance, c = _spaces.resolve(distance, c)
   gallery = _spaces.points('gallery', gallery, distance, c)
+  check_kind(kind, len(gallery))
   lift = Lift.about(gallery, c=c, distance=distance)
   vectors = lift.gallery(gallery)
   index = _made(kind, vectors)
@@ -161,6 +162,25 @@ def add_faiss(
     faiss.write_index(found.index, str(new_index))
 
 
+def check_kind(kind: str, rows: int) -> None:
+  """Checks, before any work, that an index can be of a kind.
+
+  Args:
+    kind: see `write_faiss`.
+    rows: the number of those to index.
+
+  Raises:
+    UserError: there is no such kind, or it learns from more rows.
+  """
+  if kind not in KINDS:
+    raise UserError(f'`kind` is {kind!r}; expected one of {list(KINDS)}')
+  if kind == 'ivfpq' and rows < _LEAST:
+    raise UserError(
+      f'an ivfpq index learns from {_LEAST:,} rows or more, found {rows:,}:'
+      ' take flat or hnsw'
+    )
+
+
 def _made(kind: str, vectors: np.ndarray) -> Any:
   """An empty index of a kind, for vectors `[m, D]`."""
   faiss = library()
@@ -173,13 +193,6 @@ def _made(kind: str, vectors: np.ndarray) -> Any:
     index.hnsw.efConstruction = _EF_MAKE
     index.hnsw.efSearch = _EF_SEARCH
     return index
-  if kind != 'ivfpq':
-    raise UserError(f'`kind` is {kind!r}; expected one of {list(KINDS)}')
-  if m < _LEAST:
-    raise UserError(
-      f'`gallery` has {m:,} rows, and an ivfpq index learns from {_LEAST:,} or'
-      ' more: take flat or hnsw'
-    )
   cells = max(1, round(m**0.5))
   code = min(_BYTES, -(-dim // 2))
   # The rotation spreads the vectors evenly over the dimensions of all bytes.
