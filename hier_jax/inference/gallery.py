@@ -1,8 +1,8 @@
 """Indexes of images: FAISS beside a table of ids, both read from the disk.
 
 `PATH` and `PATH.npz` are a `FaissIndex`. `PATH.items` is an SQLite database
-with the id, the label and the embedding (float32) of each row, and what is
-known about the model and the images.
+with the id, the label and the embedding (float32) of each row, what is known
+about the model and the images, and the token of the `FaissIndex`.
 """
 
 import contextlib
@@ -35,6 +35,7 @@ CREATE TABLE items (
 );
 CREATE TABLE labels (number INTEGER PRIMARY KEY, name BLOB UNIQUE);
 CREATE TABLE about (text TEXT);
+CREATE TABLE token (text TEXT);
 """
 
 
@@ -56,7 +57,8 @@ class Index:
     about: what is known of the model and the images.
 
   Raises:
-    UserError: there is no such index, or `embed` did not write it.
+    UserError: there is no such index, `embed` did not write it, or its files
+      were not written together.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -77,6 +79,12 @@ class Index:
       self.about: Mapping[str, Any] = dict(json_files.parse(text))
       # Rows count from 0; to count them would read them all.
       (last,) = self._base.execute('SELECT max(row) FROM items').fetchone()
+      token = _token(self._base)
+    if token != self._faiss.token:
+      raise UserError(
+        f'{items} was not written with {self.path}: write the index anew, or'
+        ' copy all three of its files'
+      )
     known = 0 if last is None else last + 1
     if known < len(self):
       raise UserError(
@@ -182,13 +190,19 @@ def open_index(path: str | os.PathLike) -> Index:
 def write(embedded: Embedded, path: str | os.PathLike, *, kind: str) -> int:
   """Writes an index of embeddings with ids; returns the number of rows."""
   path = paths.as_local(path, 'the index')
-  with _replacing(_items(path), None) as base:
+  # All files are whole before the first takes another's place.
+  with (
+    faiss_index.writing(
+      embedded.embeddings, path, c=embedded.c, kind=kind
+    ) as made,
+    _replacing(_items(path), None) as base,
+  ):
     base.executescript(_TABLES)
+    base.execute('INSERT INTO token VALUES (?)', [made.token])
     base.execute(
       'INSERT INTO about VALUES (?)', [json.dumps(dict(embedded.about))]
     )
     _insert(base, 0, embedded)
-  faiss_index.write_faiss(embedded.embeddings, path, c=embedded.c, kind=kind)
   return len(embedded.embeddings)
 
 
@@ -205,6 +219,14 @@ def add(index: Index, embedded: Embedded) -> int:
     _insert(base, start, embedded)
   faiss_index.add_faiss(embedded.embeddings, index.path)
   return start + len(embedded.embeddings)
+
+
+def _token(base) -> str | None:
+  """What the files of the index share; None in older ones."""
+  known = base.execute(
+    "SELECT name FROM sqlite_master WHERE name = 'token'"
+  ).fetchone()
+  return known and base.execute('SELECT text FROM token').fetchone()[0]
 
 
 def _items(path) -> pathlib.Path:

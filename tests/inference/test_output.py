@@ -98,6 +98,59 @@ def test_a_crash_between_two_files_loses_nothing(tmp_path, model, monkeypatch):
   assert gallery.open_index(path).item(6).id == 'red/new.png'
 
 
+def test_an_index_that_cannot_be_written_leaves_the_old_one(tmp_path, model):
+  pytest.importorskip('faiss')
+  path = tmp_path / 'a.faiss'
+  photos = small_images.classes(tmp_path / 'photos')
+  output.write(made(photos, model), path)
+  before = {file: file.read_bytes() for file in tmp_path.glob('a.faiss*')}
+  with pytest.raises(UserError, match='learns from 9,984 rows or more'):
+    output.write(made(photos / 'red', model), path, kind='ivfpq')
+  assert len(before) == 3
+  assert before == {f: f.read_bytes() for f in tmp_path.glob('a.faiss*')}
+
+
+@pytest.mark.parametrize('name', ['a.faiss', 'a.faiss.npz', 'a.faiss.items'])
+def test_files_of_two_indexes_are_told(tmp_path, model, name):
+  pytest.importorskip('faiss')
+  path = tmp_path / 'a.faiss'
+  photos = small_images.classes(tmp_path / 'photos')
+  output.write(made(photos / 'red', model), path)
+  old = (tmp_path / name).read_bytes()
+  output.write(made(photos / 'blue', model), path)
+  new = (tmp_path / name).read_bytes()
+  (tmp_path / name).write_bytes(old)
+  with pytest.raises(UserError, match=r'was not written with .*anew'):
+    gallery.open_index(path)
+  (tmp_path / name).write_bytes(new)
+  assert len(gallery.open_index(path)) == 2
+
+
+def without_token(path):
+  """Makes an index what older versions wrote."""
+  with path.open('r+b') as file:
+    file.truncate(path.stat().st_size - 40)
+  beside = path.with_name(f'{path.name}.npz')
+  arrays = dict(np.load(beside))
+  del arrays['token']
+  np.savez(beside, **arrays)
+  items = path.with_name(f'{path.name}.items')
+  with contextlib.closing(sqlite3.connect(items)) as base:
+    base.execute('DROP TABLE token')
+    base.commit()
+
+
+def test_an_index_of_an_older_version(tmp_path, model):
+  pytest.importorskip('faiss')
+  path = tmp_path / 'a.faiss'
+  photos = small_images.classes(tmp_path / 'photos')
+  output.write(made(photos / 'red', model), path)
+  without_token(path)
+  assert add(model, path, photos / 'blue', labels='none') == 4
+  index = gallery.open_index(path)
+  assert len(index) == 4 and index.item(0).id == '0.png'
+
+
 def test_what_cannot_be_added(tmp_path, model, path):
   photos = small_images.classes(tmp_path / 'photos')
   with pytest.raises(UserError, match='does not exist: leave out --add'):

@@ -1,14 +1,19 @@
 """FAISS indexes in which inner products rank like a distance.
 
 `PATH` is an index of lifted vectors that any FAISS program reads; `PATH.npz`
-beside it holds what queries are lifted with.
+beside it holds what queries are lifted with. Both hold one random token, which
+tells files that were written together: `PATH` after the end of what FAISS
+reads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +40,8 @@ _PROBED = 1 / 2
 _PER_CELL = 64
 # Rows that FAISS needs to learn the 256 values of a byte.
 _LEAST = 39 * 256
+# Before the token at the end of a file, and the letters of a token.
+_MARK, _TOKEN = b'hier_jax', 32
 
 # Arrays that were called otherwise in version 0.1.
 _OF_0_1 = {'distance': 'metric', 'center': 'centre'}
@@ -47,10 +54,12 @@ class FaissIndex:
   Attributes:
     index: FAISS index of inner products with the lifted gallery.
     lift: what queries are lifted with.
+    token: what files that were written together share; None in older ones.
   """
 
   index: Any
   lift: Lift
+  token: str | None = None
 
   def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest gallery rows of each query, the nearest first.
@@ -116,6 +125,20 @@ def write_faiss(
     >>> index.search([[4.0]], k=2)[1].tolist()
     [[1, 0]]
   """
+  with writing(gallery, path, c=c, distance=distance, kind=kind) as made:
+    return made
+
+
+@contextlib.contextmanager
+def writing(
+  gallery,
+  path: str | os.PathLike[str],
+  *,
+  c: float | None = None,
+  distance: str | None = None,
+  kind: str = 'flat',
+) -> Iterator[FaissIndex]:
+  """As `write_faiss`, with files that are replaced when the block ends well."""
   faiss = library()
   distance, c = _spaces.resolve(distance, c)
   gallery = _spaces.points('gallery', gallery, distance, c)
@@ -124,18 +147,37 @@ def write_faiss(
   vectors = lift.gallery(gallery)
   index = _made(kind, vectors)
   index.add(vectors)
+  made = FaissIndex(index, lift, secrets.token_hex(_TOKEN // 2))
   at, beside = files_of(path)
   with (
     # FAISS raises RuntimeError where it cannot write.
     paths.replacing(at, (OSError, RuntimeError)) as new_index,
     paths.replacing(beside) as new_lift,
   ):
-    faiss.write_index(index, str(new_index))
+    _write(faiss, made, new_index)
     with new_lift.open('wb') as file:
-      arrays = dataclasses.asdict(lift)
+      arrays = dataclasses.asdict(lift) | {'token': made.token}
       # As in files of embeddings: no c is cosine.
       np.savez(file, **{k: v for k, v in arrays.items() if v is not None})
-  return FaissIndex(index, lift)
+    yield made
+
+
+def _write(faiss, made: FaissIndex, path: pathlib.Path) -> None:
+  faiss.write_index(made.index, str(path))
+  if made.token is not None:
+    with path.open('ab') as file:
+      file.write(_MARK + made.token.encode())
+
+
+def _token(path) -> str | None:
+  """That at the end of a file; None of older ones."""
+  with paths.as_path(path).open('rb') as file:
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - len(_MARK) - _TOKEN))
+    end = file.read()
+  if not end.startswith(_MARK):
+    return None
+  return end.removeprefix(_MARK).decode(errors='replace')
 
 
 def add_faiss(
@@ -159,7 +201,7 @@ def add_faiss(
   _check_width('gallery', gallery, lift)
   found.index.add(lift.gallery(gallery))
   with paths.replacing(path, (OSError, RuntimeError)) as new_index:
-    faiss.write_index(found.index, str(new_index))
+    _write(faiss, found, new_index)
 
 
 def check_kind(kind: str, rows: int) -> None:
@@ -218,7 +260,8 @@ def read_faiss(
     The `FaissIndex`, ready to search.
 
   Raises:
-    UserError: FAISS is not installed, or one of the files cannot be read.
+    UserError: FAISS is not installed, one of the files cannot be read, or they
+      were not written together.
 
   Example:
     >>> import os, tempfile
@@ -237,8 +280,11 @@ def read_faiss(
   except RuntimeError as error:
     reason = str(error).splitlines()[0]
     raise UserError(f'{path} cannot be read ({reason}): {remedy}') from error
-  names = [*_OF_0_1, *_OF_0_1.values(), 'c']
+  names = [*_OF_0_1, *_OF_0_1.values(), 'c', 'token']
   arrays = _npz.read(files_of(path)[1], ['scale', 'unit'], remedy, names)
+  token = str(arrays['token']) if 'token' in arrays else None
+  if token != _token(path):
+    raise UserError(f'{path}.npz was not written with {path}: {remedy}')
   for name, old in _OF_0_1.items():
     if name not in arrays and old not in arrays:
       raise UserError(f'{path}.npz lacks the array {name!r}: {remedy}')
@@ -250,7 +296,7 @@ def read_faiss(
     center=arrays['center'],
     unit=float(arrays['unit']),
   )
-  return FaissIndex(index, lift)
+  return FaissIndex(index, lift, token)
 
 
 def _mapped(faiss, path):
