@@ -209,11 +209,19 @@ def check_faiss(home: pathlib.Path, *, inputs) -> None:
     inputs: what is read, and must not be written over.
 
   Raises:
-    UserError: as `paths.check_output`, or FAISS is not installed.
+    UserError: as `paths.check_output`, FAISS is not installed, or `hier-jax
+      embed` wrote an index of that name.
   """
   faiss_index.library()
-  for path in faiss_index.files_of(_index(home)):
+  index = _index(home)
+  for path in faiss_index.files_of(index):
     paths.check_output(path, inputs=inputs)
+  if (items := faiss_index.items_of(index)).exists():
+    raise UserError(
+      f'{index} is an index that hier-jax embed wrote, with the ids of its'
+      f' images in {items}, and would be replaced without them: move its three'
+      ' files away, or rename the file that is evaluated'
+    )
 
 
 def _index(home):

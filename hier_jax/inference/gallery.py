@@ -9,7 +9,6 @@ import contextlib
 import functools
 import json
 import os
-import pathlib
 import shutil
 import sqlite3
 import urllib.parse
@@ -27,6 +26,7 @@ from hier_jax.evaluation.retrieval.nearest import nearest
 __all__ = ['SUFFIX', 'Index', 'Item', 'add', 'check', 'open_index', 'write']
 
 SUFFIX = '.faiss'
+_items = faiss_index.items_of
 # Rows that an index proposes for each that is asked for.
 _PROPOSED = 10
 _TABLES = """
@@ -227,10 +227,6 @@ def _token(base) -> str | None:
     "SELECT name FROM sqlite_master WHERE name = 'token'"
   ).fetchone()
   return known and base.execute('SELECT text FROM token').fetchone()[0]
-
-
-def _items(path) -> pathlib.Path:
-  return path.with_name(f'{path.name}.items')
 
 
 @contextlib.contextmanager

@@ -323,6 +323,11 @@ def files_of(path) -> tuple[pathlib.Path, pathlib.Path]:
   return paths.as_path(path), paths.as_path(f'{path}.npz')
 
 
+def items_of(path) -> pathlib.Path:
+  """The table of ids beside an index that `hier-jax embed` wrote."""
+  return paths.as_path(f'{path}.items')
+
+
 def library():
   """The module `faiss`; raises UserError where it is not installed."""
   try:

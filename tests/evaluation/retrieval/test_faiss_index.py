@@ -118,6 +118,19 @@ def test_command_exports_the_gallery(tmp_path, capsys):
   assert faiss_index.read_faiss(tmp_path / 'g.faiss').index.ntotal == 270
 
 
+def test_command_replaces_no_index_of_embed(tmp_path, capsys):
+  x, y, c = points('hyperbolic', 30)
+  np.savez(tmp_path / 'a.npz', embeddings=x, labels=y, c=c)
+  for name in 'a.faiss', 'a.faiss.npz', 'a.faiss.items':
+    (tmp_path / name).write_text(name)
+  command = ['hier-jax', 'evaluate', '--export', 'faiss']
+  assert cli.main([*command, str(tmp_path / 'a.npz')]) == 2
+  told = capsys.readouterr()
+  assert 'index that hier-jax embed wrote' in told.err and not told.out
+  for name in 'a.faiss', 'a.faiss.npz', 'a.faiss.items':
+    assert (tmp_path / name).read_text() == name
+
+
 @pytest.fixture(scope='module', params=faiss_index.KINDS)
 def written(request, tmp_path_factory):
   """A kind, the points of an index of it, and its file."""
