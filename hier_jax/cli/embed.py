@@ -134,6 +134,9 @@ def _run(values: flags.FlagValues, arguments: list[str]) -> None:
       return
   try:
     with embed.resumable(out, model, source) as parts:
+      if old is not None:
+        # Others write only before the lock is taken.
+        old.check_unchanged()
       found = embed.embed_images(
         model,
         source,

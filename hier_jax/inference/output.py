@@ -25,11 +25,13 @@ class Old:
     path: of the file.
     embedded: what it holds; None for an index.
     index: the index, or None.
+    stamp: what changed with the file, when it was read.
   """
 
   path: os.PathLike
   embedded: Embedded | None = None
   index: gallery.Index | None = None
+  stamp: tuple[float, ...] | None = None
 
   @property
   def about(self):
@@ -40,6 +42,14 @@ class Old:
   def root(self) -> str | None:
     """What its ids are relative to."""
     return self.about.get('root')
+
+  def check_unchanged(self) -> None:
+    """Raises UserError where another process has written the file since."""
+    if self.stamp != _stamp(self.path):
+      raise UserError(
+        f'another process has written {self.path} since it was read: run the'
+        ' same command again'
+      )
 
   def has(self) -> Callable[[str], bool]:
     """What says of an id whether it holds that image."""
@@ -74,14 +84,26 @@ def check(path, *, add: bool, inputs) -> Old | None:
     return None
   if not path.exists():
     raise UserError(f'{path} does not exist: leave out --add to write it')
+  stamp = _stamp(path)
   if path.suffix == gallery.SUFFIX:
-    return Old(path, index=gallery.open_index(path))
-  old = Old(path, embedded=embedding_files.read(path))
+    return Old(path, index=gallery.open_index(path), stamp=stamp)
+  old = Old(path, embedded=embedding_files.read(path), stamp=stamp)
   if old.embedded.ids is None or 'digest' not in old.about:  # type: ignore[union-attr]
     raise UserError(
       f'{path} was not written by hier-jax embed: write another file'
     )
   return old
+
+
+def _stamp(path) -> tuple[float, ...] | None:
+  """What changes with a file; None where it is gone."""
+  try:
+    found = path.stat()
+  except FileNotFoundError:
+    return None
+  if paths.is_remote(path):
+    return found.length, found.mtime
+  return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def new_images(old: Old, model: Model, source: Source) -> Source:
@@ -121,8 +143,14 @@ def write(
     path: of the .npz, .parquet or .faiss.
     old: what is added to, or None.
     kind: of an index, see `write_faiss`; None for 'flat'.
+
+  Raises:
+    UserError: it cannot be written, or what is added to has changed since it
+      was read.
   """
   path = paths.as_path(path)
+  if old is not None:
+    old.check_unchanged()
   if path.suffix == gallery.SUFFIX:
     if old is not None and old.index is not None:
       return gallery.add(old.index, embedded)

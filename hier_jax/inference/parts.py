@@ -1,6 +1,7 @@
 """Unfinished work in a folder, to go on from."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
@@ -48,9 +49,11 @@ class Parts:
   """
 
   def __init__(self, out: str | os.PathLike, key: str):
-    out, key = paths.as_path(out), key
-    home = cache.folder() / 'embed' if paths.is_remote(out) else out.parent
-    name = key if paths.is_remote(out) else out.name
+    out, name = paths.as_path(out), paths.as_path(out).name
+    home = out.parent
+    if paths.is_remote(out):
+      home = cache.folder() / 'embed'
+      name = hashlib.sha256(os.fspath(out).encode()).hexdigest()[:32]
     self.folder = home / f'.{name}.parts'
     self._key = key
     with paths.writing(self.folder):

@@ -62,6 +62,29 @@ def test_an_index(photos, capsys, kind):
   assert 'holds all of these images already' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('out', ['a.npz', 'a.faiss'])
+def test_two_that_add_at_once(photos, tmp_path, capsys, monkeypatch, out):
+  if out == 'a.faiss':
+    pytest.importorskip('faiss')
+  out = ['--out', out]
+  assert run('embed', 'mean', 'photos', *out) == 0
+  made, calls = small_images.mean_color(c=0.0)
+  add = lambda name: run('embed', 'mean', name, *out, '--add')
+
+  def another_adds(*_, **__):
+    monkeypatch.setattr(model_lib, 'open_model', lambda name, **_: made)
+    assert add(small_images.classes(tmp_path / 'more')) == 0
+    del calls[:]
+    return made
+
+  small_images.write(photos / 'red' / 'new.png')
+  monkeypatch.setattr(model_lib, 'open_model', another_adds)
+  assert add('photos') == 2 and not calls
+  assert 'has written a.' in capsys.readouterr().err
+  assert add('photos') == 0
+  assert '; 13 in all' in capsys.readouterr().out
+
+
 def test_too_few_images_for_an_index_are_not_embedded(
   photos, tmp_path, capsys, monkeypatch
 ):
