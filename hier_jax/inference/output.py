@@ -1,5 +1,6 @@
 """Files of embeddings and indexes: written, or added to."""
 
+import collections
 import dataclasses
 import os
 from collections.abc import Callable
@@ -168,8 +169,10 @@ def _joined(old: Embedded, new: Embedded) -> Embedded:
   if old.labels is not None and new.labels is not None:
     labels = np.concatenate([old.labels, new.labels])
   ids = [*(old.ids or ()), *(new.ids or ())]
-  if len(set(ids)) < len(ids):
-    raise UserError(f'ids stand twice: {listed(ids)}')
+  if twice := [name for name, n in collections.Counter(ids).items() if n > 1]:
+    raise UserError(
+      f'{len(twice)} ids stand twice: {listed(twice)}; expected each once'
+    )
   return old._replace(
     embeddings=np.concatenate([old.embeddings, new.embeddings]),
     labels=labels,

@@ -131,7 +131,7 @@ def open_source(
 
 def of_files(files: Iterable[str | os.PathLike], title: str) -> Source:
   """The images of files, in this order; ids are paths as they are given."""
-  found = [paths.as_local(file, 'image') for file in files]
+  found = list(dict.fromkeys(paths.as_local(file, 'image') for file in files))
   return _source(title, found, [str(file) for file in found], None, {})
 
 
@@ -163,12 +163,38 @@ def _folders(parts, folder):
 def _under(title, files, classes, root, notes=()) -> Source:
   """The images of files, with ids relative to a root where they lie in it."""
   root = os.path.abspath(root)
-  ids = []
-  for file in files:
-    whole = pathlib.Path(os.path.abspath(file))
-    inner = whole.is_relative_to(root)
-    ids.append((whole.relative_to(root) if inner else whole).as_posix())
-  return _source(title, files, ids, classes, {'root': root}, notes)
+  ids = [_relative(os.path.abspath(file), root) for file in files]
+  first = _first(title, ids, classes)
+  pick = lambda values: [values[number] for number in first]
+  known = None if classes is None else tuple(pick(classes))
+  about = {'root': root}
+  return _source(title, pick(files), pick(ids), known, about, notes)
+
+
+def _relative(file: str, root: str) -> str:
+  whole = pathlib.Path(file)
+  inner = whole.is_relative_to(root)
+  return (whole.relative_to(root) if inner else whole).as_posix()
+
+
+def _first(title, ids, classes) -> list[int]:
+  """The number of each image, where it is named first.
+
+  Raises:
+    UserError: an image has two classes.
+  """
+  first: dict[str, int] = {}
+  twice = {}
+  for number, name in enumerate(ids):
+    same = first.setdefault(name, number)
+    if classes is not None and classes[same] != classes[number]:
+      twice[f'{name} ({classes[same]}, {classes[number]})'] = name
+  if twice:
+    raise UserError(
+      f'{plain(title)} names two classes for {len(set(twice.values()))} images:'
+      f' {listed(list(twice))}; expected one for each'
+    )
+  return list(first.values())
 
 
 def _of_list(path, labels, root) -> Source:
@@ -179,12 +205,11 @@ def _of_list(path, labels, root) -> Source:
       f'{path} cannot be read as a list: {plain(str(error))}'
     ) from error
   rows = [line.partition('\t') for line in lines if line.strip()]
-  # A path that stands twice is one image.
-  named = {name.strip(): label.strip() for name, _, label in rows}
+  named = [(name.strip(), label.strip()) for name, _, label in rows]
   if not named:
     raise UserError(f'{path} lists no image; expected a path a line')
-  files = [path.parent / name for name in named]
-  known = [name for name in named.values() if name]
+  files = [path.parent / name for name, _ in named]
+  known = [label for _, label in named if label]
   classes = None
   if labels == 'folder':
     raise UserError(
@@ -193,7 +218,7 @@ def _of_list(path, labels, root) -> Source:
     )
   if labels == 'auto' and known:
     if len(known) < len(named):
-      bad = [name for name, label in named.items() if not label]
+      bad = [name for name, label in named if not label]
       raise UserError(
         f'{path} names no class for {len(bad)} of {len(named)} images:'
         f' {listed(bad)}; expected one a line, or --labels none'

@@ -164,6 +164,18 @@ def test_what_cannot_be_added(tmp_path, model, path):
       add(model, path, photos, labels='none')
 
 
+def test_ids_that_stand_twice_are_named(tmp_path, model):
+  path = tmp_path / 'a.npz'
+  photos = small_images.classes(tmp_path / 'photos')
+  output.write(made(photos, model), path)
+  old = output.check(path, add=True, inputs=[])
+  new = made(photos / 'red', model)._replace(
+    ids=['red/1.png', 'red/2.png'], labels=np.array(['red', 'red'])
+  )
+  with pytest.raises(UserError, match=r'^1 ids stand twice: red/1\.png; exp'):
+    output.write(new, path, old=old)
+
+
 def test_files_of_others_are_not_added_to(tmp_path):
   np.savez(tmp_path / 'a.npz', embeddings=np.eye(3))
   with pytest.raises(UserError, match='not written by hier-jax embed'):

@@ -88,6 +88,22 @@ def test_lists(tmp_path):
       sources.open_source(path)
 
 
+def test_an_image_that_is_named_twice(tmp_path):
+  small_images.classes(tmp_path / 'c')
+  path = tmp_path / 'list.txt'
+  path.write_text(
+    f'c/red/0.png\tR\n./c/../c/red/0.png\tR\n{tmp_path}/c/red/0.png\tR'
+  )
+  found = sources.open_source(path)
+  assert (found.ids, found.labels) == (('c/red/0.png',), ('R',))
+  path.write_text('c/red/0.png\tR\n./c/red/0.png\tB\n')
+  with pytest.raises(UserError, match=r'two classes for 1 .*0\.png \(R, B\)'):
+    sources.open_source(path)
+  assert ids(path, labels='none') == ['c/red/0.png']
+  found = ids(tmp_path / '**' / '**' / '*.png')
+  assert len(found) == len(set(found)) == 6
+
+
 def test_a_split_of_a_data_set(monkeypatch):
   made = training_data.splits(classes=4, per_class=2)
   monkeypatch.setattr(datasets, 'load', lambda name, **_: made)
