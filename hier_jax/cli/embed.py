@@ -156,7 +156,9 @@ def _default_out(where: str) -> str:
   match = where.rpartition(':')
   if match[1] and '/' not in match[2]:
     return f'{match[0].replace("/", "-")}-{match[2]}.npz'
-  name = paths.as_path(where).absolute().resolve().stem
+  path = paths.as_path(where).absolute().resolve()
+  # What follows the last dot of a folder's name is no suffix.
+  name = path.name if path.is_dir() else path.stem
   return f'{name if name.replace("*", "") else "embeddings"}.npz'
 
 

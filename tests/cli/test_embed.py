@@ -38,6 +38,14 @@ def test_embed_then_search(photos, capsys):
   assert (photos.parent / 'sheet.html').read_text().count('<img') == 3
 
 
+def test_files_are_named_after_folders_with_dots(photos):
+  photos.rename('photos.v1')
+  assert run('embed', 'mean', 'photos.v1') == 0
+  assert run('embed', 'mean', 'photos.v1/red/1.png') == 0
+  assert embedding_files.read('photos.v1.npz').labels is not None
+  assert embedding_files.read('1.npz').ids == ['1.png']
+
+
 def test_search_a_folder_and_a_query_from_elsewhere(photos, tmp_path, capsys):
   query = small_images.write(tmp_path / 'elsewhere' / 'q.png', (199, 20, 20))
   assert run('search', 'mean', query, '--gallery', 'photos', '--k', 1) == 0
