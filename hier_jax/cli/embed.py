@@ -113,7 +113,9 @@ def _run(values: flags.FlagValues, arguments: list[str]) -> None:
   from hier_jax.evaluation.retrieval import faiss_index
   from hier_jax.inference import embed, output, sources
 
-  old = output.check(out, add=values.add, inputs=[name, where])
+  old = output.check(
+    out, add=values.add, inputs=[name, where], kind=values.index
+  )
   source = sources.open_source(
     where,
     labels=values.labels,

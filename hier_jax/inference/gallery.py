@@ -101,6 +101,11 @@ class Index:
     """Its curvature: None for cosine, 0 for Euclidean."""
     return self._faiss.lift.c
 
+  @property
+  def kind(self) -> str:
+    """What it is, see `write_faiss`."""
+    return self._faiss.kind
+
   def has(self, name: str) -> bool:
     """Whether the index holds an image of this id."""
     with _naming(_items(self.path)):

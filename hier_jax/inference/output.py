@@ -59,20 +59,21 @@ class Old:
     return set(self.embedded.ids or ()).__contains__  # type: ignore[union-attr]
 
 
-def check(path, *, add: bool, inputs) -> Old | None:
+def check(path, *, add: bool, inputs, kind: str | None = None) -> Old | None:
   """Checks, before any work, that an output can be written.
 
   Args:
     path: of the .npz, .parquet or .faiss.
     add: whether it is added to, and must be there.
     inputs: what is read, and must not be written over.
+    kind: of an index, see `write_faiss`; None for any.
 
   Returns:
     What is there, where it is added to.
 
   Raises:
     UserError: it cannot be written, a package is missing, or what is added to
-      is not there or not ours.
+      is not there, not ours or an index of another kind.
   """
   path = paths.as_path(path)
   inputs = [name for name in inputs if name]
@@ -87,7 +88,13 @@ def check(path, *, add: bool, inputs) -> Old | None:
     raise UserError(f'{path} does not exist: leave out --add to write it')
   stamp = _stamp(path)
   if path.suffix == gallery.SUFFIX:
-    return Old(path, index=gallery.open_index(path), stamp=stamp)
+    index = gallery.open_index(path)
+    if kind not in (None, index.kind):
+      raise UserError(
+        f'{path} is an index of kind {index.kind}, to which {kind} cannot be'
+        ' added: leave out --index, or leave out --add to write it anew'
+      )
+    return Old(path, index=index, stamp=stamp)
   old = Old(path, embedded=embedding_files.read(path), stamp=stamp)
   if old.embedded.ids is None or 'digest' not in old.about:  # type: ignore[union-attr]
     raise UserError(
@@ -143,7 +150,7 @@ def write(
     embedded: what to write.
     path: of the .npz, .parquet or .faiss.
     old: what is added to, or None.
-    kind: of an index, see `write_faiss`; None for 'flat'.
+    kind: of an index that is written, see `write_faiss`; None for 'flat'.
 
   Raises:
     UserError: it cannot be written, or what is added to has changed since it

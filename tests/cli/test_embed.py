@@ -59,6 +59,12 @@ def test_an_index(photos, capsys, kind):
   pytest.importorskip('faiss')
   out = ['--out', 'a.faiss']
   assert run('embed', 'mean', 'photos', *out, '--index', kind) == 0
+  other = ['--index', {'flat': 'hnsw', 'hnsw': 'ivfpq'}[kind]]
+  assert run('embed', 'mean', 'photos', *out, '--add', *other) == 2
+  assert f'is an index of kind {kind}, to which' in capsys.readouterr().err
+  same = ['--index', kind]
+  assert run('embed', 'mean', 'photos', *out, '--add', *same) == 0
+  assert 'holds all of these' in capsys.readouterr().out
   small_images.write(photos / 'red' / 'new.png', (201, 20, 20))
   assert run('embed', 'mean', 'photos', *out, '--add') == 0
   assert (

@@ -61,6 +61,15 @@ class FaissIndex:
   lift: Lift
   token: str | None = None
 
+  @property
+  def kind(self) -> str:
+    """What it is, see `write_faiss`."""
+    faiss = library()
+    for kind, of in ('flat', faiss.IndexFlat), ('hnsw', faiss.IndexHNSW):
+      if isinstance(self.index, of):
+        return kind
+    return 'ivfpq'
+
   def search(self, queries, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest gallery rows of each query, the nearest first.
 

@@ -146,6 +146,7 @@ def written(request, tmp_path_factory):
 def test_kinds_find_the_nearest(written, mapped):
   kind, x, path = written
   index = evaluation.read_faiss(path, mapped=mapped)
+  assert index.kind == kind
   queries = x[:20] * 0.9
   scores, rows = index.search(queries, 100)
   far, want = evaluation.nearest(queries, x, 100, c=1.0)
