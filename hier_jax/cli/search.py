@@ -65,7 +65,7 @@ def _run(values: flags.FlagValues, arguments: list[str]) -> None:
 
   model, gallery = _model_and_gallery(values, first, batch_size)
   results, unread = search.search_images(
-    model, gallery, images, k=k, batch_size=batch_size
+    model, gallery, images, k=k, batch_size=batch_size, root=values.images
   )
   print(search.as_text(results), flush=True)
   verbs.say_unread(unread, len(set(images)))

@@ -111,6 +111,7 @@ def search_images(
   *,
   k: int = 10,
   batch_size: int | None = None,
+  root: str | os.PathLike | None = None,
 ) -> tuple[list[Result], list[tuple[str, str]]]:
   """Finds the nearest images of each of some images.
 
@@ -124,6 +125,8 @@ def search_images(
     images: paths of the queries.
     k: number of neighbors of each query.
     batch_size: see `embed.embed_images`.
+    root: the folder that the gallery's ids are paths in; None for the one that
+      it names.
 
   Returns:
     A result for each query that could be read, and (path, reason) for each
@@ -138,13 +141,16 @@ def search_images(
       f'the gallery was embedded with {gallery.about.get("model")}, another'
       f' model than {model.name}: search with that one, or embed it again'
     )
+  if root is None:
+    root = gallery.about.get('root')
+  else:
+    root = paths.as_local(root, 'the folder of images')
   source = sources.of_files(dict.fromkeys(map(str, images)), 'the queries')
   found = embed.embed_images(model, source, batch_size=batch_size)
   # One more, since a query may be in the gallery itself.
   far, rows = gallery.search(
     found.embedded.embeddings, min(k + 1, len(gallery))
   )
-  root = gallery.about.get('root')
   results = [
     _result(name, gallery, root, *pair, k=k)
     for name, *pair in zip(found.embedded.ids or (), far, rows, strict=True)
@@ -177,7 +183,7 @@ def _result(query, gallery, root, far, rows, *, k) -> Result:
 
 
 def _same(root, name, query) -> bool:
-  if not isinstance(root, str):
+  if not isinstance(root, str | os.PathLike):
     return False
   try:
     return os.path.samefile(os.path.join(root, name), query)

@@ -46,6 +46,17 @@ def test_files_are_named_after_folders_with_dots(photos):
   assert embedding_files.read('1.npz').ids == ['1.png']
 
 
+def test_a_query_of_a_gallery_that_was_moved(photos, capsys):
+  assert run('embed', 'mean', 'photos') == 0
+  photos.rename('moved')
+  query = 'moved/red/0.png'
+  capsys.readouterr()
+  assert run('search', 'photos.npz', query, '--images', 'moved') == 0
+  told = capsys.readouterr().out.splitlines()
+  assert told[0] == f'{query} (red)' and len(told) == 6
+  assert told[1].split()[2:] == ['red', 'right', 'red/1.png']
+
+
 def test_search_a_folder_and_a_query_from_elsewhere(photos, tmp_path, capsys):
   query = small_images.write(tmp_path / 'elsewhere' / 'q.png', (199, 20, 20))
   assert run('search', 'mean', query, '--gallery', 'photos', '--k', 1) == 0
