@@ -176,6 +176,14 @@ def parquet_library() -> Any:
   return pyarrow.parquet
 
 
+def in_parquet(value: Any) -> Any:
+  """An id or a label as Parquet holds it: names need not be UTF-8."""
+  if not isinstance(value, str):
+    return value
+  data = value.encode(errors='surrogateescape')
+  return data.decode(errors='backslashreplace')
+
+
 def _write_parquet(embedded, temporary):
   parquet = parquet_library()
   import pyarrow as pa
@@ -184,12 +192,10 @@ def _write_parquet(embedded, temporary):
   flat = pa.array(np.ascontiguousarray(x).reshape(-1))
   columns = {'embedding': pa.FixedSizeListArray.from_arrays(flat, x.shape[1])}
   if embedded.ids is not None:
-    # Names of files need not be UTF-8.
-    ids = [x.encode(errors='surrogateescape') for x in embedded.ids]
-    text = [x.decode(errors='backslashreplace') for x in ids]
-    columns = {'id': pa.array(text, pa.string()), **columns}
+    ids = pa.array(map(in_parquet, embedded.ids), pa.string())
+    columns = {'id': ids, **columns}
   if embedded.labels is not None:
-    columns['label'] = pa.array(embedded.labels.tolist())
+    columns['label'] = pa.array(map(in_parquet, embedded.labels.tolist()))
   about = {'c': embedded.c, 'metadata': dict(embedded.about)}
   if embedded.proxies is not None:
     file = io.BytesIO()

@@ -56,7 +56,10 @@ class Old:
     """What says of an id whether it holds that image."""
     if self.index is not None:
       return self.index.has
-    return set(self.embedded.ids or ()).__contains__  # type: ignore[union-attr]
+    ids = set(self.embedded.ids or ())  # type: ignore[union-attr]
+    if paths.as_path(self.path).suffix == '.parquet':
+      return lambda name: embedding_files.in_parquet(name) in ids
+    return ids.__contains__
 
 
 def check(path, *, add: bool, inputs, kind: str | None = None) -> Old | None:

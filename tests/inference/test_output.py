@@ -164,6 +164,23 @@ def test_what_cannot_be_added(tmp_path, model, path):
       add(model, path, photos, labels='none')
 
 
+@pytest.mark.parametrize('suffix', ['.npz', '.parquet', '.faiss'])
+def test_names_that_are_no_utf8_are_added_once(tmp_path, model, suffix):
+  if suffix != '.npz':
+    pytest.importorskip({'.faiss': 'faiss', '.parquet': 'pyarrow'}[suffix])
+  photos = small_images.classes(tmp_path / 'photos', per_class=1)
+  try:
+    small_images.write(photos / 'b\udcff' / 'a\udcff.png')
+  except OSError:
+    pytest.skip('the file system takes no such name')
+  path = tmp_path / f'a{suffix}'
+  output.write(made(photos, model), path)
+  old = output.check(path, add=True, inputs=[])
+  source = sources.open_source(photos, root=old.root)
+  assert len(source) == 4
+  assert not len(output.new_images(old, model, source))
+
+
 def test_ids_that_stand_twice_are_named(tmp_path, model):
   path = tmp_path / 'a.npz'
   photos = small_images.classes(tmp_path / 'photos')
