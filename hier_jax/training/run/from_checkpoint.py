@@ -251,14 +251,25 @@ def _restored(
 
 
 def _metrics(workdir: pathlib.Path, step: int) -> dict[str, float]:
-  """The metrics that a run logged of its state at a step; {} for none."""
-  logged = [
-    record
-    for record in records.read(workdir / 'metrics.jsonl')
-    if record.get('kind') == 'eval' and record['step'] == step and step > 0
-  ]
-  row = logged[-1] if logged else {}
+  """Test metrics that a run logged of a checkpoint; {} for none."""
+  found = records.read(workdir / 'metrics.jsonl')
+  row = (_of_checkpoint(found, 'eval', step) or [{}])[-1]
   return {key: x for key, x in row.items() if isinstance(x, float)}
+
+
+def _of_checkpoint(
+  found: Sequence[dict[str, Any]], kind: str, step: int
+) -> list[dict[str, Any]]:
+  """Records of a kind that are of this checkpoint; [] for step 0.
+
+  The end of a run also logs metrics of a checkpoint before it, the best.
+  """
+  return [
+    record
+    for record in found
+    if record.get('kind') == kind
+    and record.get('checkpoint', record['step']) == step > 0
+  ]
 
 
 def evaluations(run: Trained) -> dict[str, dict[str, Any]]:
@@ -273,9 +284,7 @@ def evaluations(run: Trained) -> dict[str, dict[str, Any]]:
   own = [
     record
     for kind in (names.VALIDATION, 'eval')
-    for record in found
-    if record.get('kind') == kind
-    and record.get('checkpoint', record['step']) == run.step > 0
+    for record in _of_checkpoint(found, kind, run.step)
   ]
   if not own:
     return {}

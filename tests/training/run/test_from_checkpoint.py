@@ -70,3 +70,15 @@ def test_evaluations_are_those_of_the_checkpoint(tmp_path):
   # What was validated alone has no baselines: those are of test classes.
   assert at(12) == {'step 12': rows[6]}
   assert at(16) == at(0) == {}
+
+
+def test_metrics_are_those_of_the_checkpoint(tmp_path):
+  rows = [
+    {'kind': 'validation', 'step': 4, 'map@r': 0.9},
+    {'kind': 'eval', 'step': 8, 'map@r': 0.4, 'queries': 3},
+    {'kind': 'eval', 'step': 8, 'map@r': 0.8, 'checkpoint': 4},
+  ]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  (tmp_path / 'metrics.jsonl').write_text(text)
+  found = {n: from_checkpoint._metrics(tmp_path, n) for n in (0, 4, 8, 12)}
+  assert found == {0: {}, 4: {'map@r': 0.8}, 8: {'map@r': 0.4}, 12: {}}
