@@ -8,7 +8,7 @@ from hier_jax.errors import UserError
 from hier_jax.evaluation import embedding_files
 from hier_jax.inference import collection, embed, model, sources
 from hier_jax.training.run import from_checkpoint
-from tests.support import small_images
+from tests.support import small_images, training_data
 
 
 def test_a_run(trained, colors):
@@ -36,6 +36,17 @@ def test_missing_labels_are_no_class(tmp_path):
   np.savez(path, embeddings=np.eye(3), labels=np.array([0.0, 1.0, np.nan]))
   with pytest.raises(UserError, match='`labels` lacks the label of'):
     collection.load(path)
+
+
+def test_a_run_is_not_looked_at_with_data_prepared_anew(trained, monkeypatch):
+  other = training_data.splits(classes=16)
+  other['train'], other['test'] = other['test'], other['train']
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: other)
+  for read in collection.load, from_checkpoint.read_task:
+    with pytest.raises(
+      UserError, match='other data: split train is 48 records'
+    ):
+      read(trained[0])
 
 
 def test_a_file_is_the_collection_of_what_was_embedded(

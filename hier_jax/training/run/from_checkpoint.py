@@ -69,8 +69,12 @@ class Trained(NamedTuple):
     return transforms.EvalView(size, self.config.data.eval_resize)
 
   def splits(self) -> dict[str, Split]:
-    """Name -> split of the run's data set, validation as the run made it."""
-    return _splits(self.config.data, self.config.eval)
+    """Name -> split of the run's data set, validation as the run made it.
+
+    Raises:
+      UserError: it is not there, or not the one that the run began with.
+    """
+    return _splits(self.workdir, self.config)
 
   def embed_split(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a split and their classes, see `embedding.embed_split`."""
@@ -144,10 +148,10 @@ def read_task(
   Raises:
     UserError: no such run, checkpoint or split, and what loading them raises.
   """
-  config, _, _ = _config(path, data_dir)
+  config, workdir, _ = _config(path, data_dir)
   if data_dir is None:
     _say_place(config.data)
-  splits = _splits(config.data, config.eval)
+  splits = _splits(workdir, config)
   ranked = inputs.ranked_splits(splits, query, gallery)
   run = open_run(
     path, data_dir=data_dir, num_classes=splits['train'].num_classes
@@ -208,16 +212,19 @@ def _say_place(data: ConfigDict) -> None:
     )
 
 
-def _splits(data: ConfigDict, settings: ConfigDict) -> dict[str, Split]:
+def _splits(workdir: pathlib.Path, config: ConfigDict) -> dict[str, Split]:
   """The splits of a run's data set, which may have been moved since."""
+  data = config.data
   try:
-    return inputs.load_splits(data, settings)
+    splits = inputs.load_splits(data, config.eval)
   except UserError as error:
     if builders.place(data.name, data.data_dir).exists():
       raise
     raise UserError(
       f'{error}. If the data was moved, name its place with --data_dir DIR'
     ) from error
+  workdirs.check_splits(workdir, splits)
+  return splits
 
 
 def _restored(

@@ -34,12 +34,12 @@ def train(config: ConfigDict, workdir: str | os.PathLike[str]) -> Table | None:
   """Trains as the config says, or continues the run in the workdir.
 
   Everything that can be checked is checked before anything is compiled or
-  written. The workdir gets `config.json`, `metrics.jsonl`, `timing.jsonl`,
-  `checkpoints/` and, at the end, `results.json`. All random choices are
-  functions of (config.seed, step), so a resumed run ends like an uninterrupted
-  one. If there is a validation split (config.eval.hold_out, or the data set's
-  own 'val'), it chooses the best state, and the test split is evaluated only at
-  the end.
+  written. The workdir gets `config.json`, `data.json`, `metrics.jsonl`,
+  `timing.jsonl`, `checkpoints/` and, at the end, `results.json`. All random
+  choices are functions of (config.seed, step), so a resumed run ends like an
+  uninterrupted one. If there is a validation split (config.eval.hold_out, or
+  the data set's own 'val'), it chooses the best state, and the test split is
+  evaluated only at the end.
 
   Args:
     config: see `default.default_config`.
@@ -76,7 +76,7 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> Table | None:
   if repetition and processes.index() == 0:
     print(repetition, file=sys.stderr)
   with (
-    workdirs.claimed(workdir, config),
+    workdirs.claimed(workdir, config, plan.splits),
     _checkpoints(workdir, config.checkpoint.keep) as checkpoints,
     Preemption() as preemption,
   ):

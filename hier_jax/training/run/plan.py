@@ -152,6 +152,8 @@ def make(
       tensorboard.check_tensorboard(workdir)
   splits = load_splits(config.data, config.eval)
   processes.agree(facts.of_run(config, splits))
+  if workdir is not None:
+    workdirs.check_splits(workdir, splits)
   inputs = Inputs(
     config.data,
     splits['train'],

@@ -10,23 +10,26 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 import jax
 from ml_collections import ConfigDict
 
 from hier_jax import json_files, paths
+from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError, listed, plain
 from hier_jax.training.config import default as config_lib
 from hier_jax.training.distributed import processes
 from hier_jax.training.logs import names, records
+from hier_jax.training.run import facts
 from hier_jax.training.run.checkpoint import steps_in
 from hier_jax.training.step import optim
 
 __all__ = [
   'check',
   'check_room',
+  'check_splits',
   'claimed',
   'read_config',
   'steps',
@@ -34,12 +37,16 @@ __all__ = [
 ]
 
 _LOCK = 'lock'
+# Fingerprints of the splits of the run's data set.
+_DATA = 'data.json'
 # What a writer that was killed leaves, see `paths.replacing`.
 _UNFINISHED = re.compile(r'.+\.[0-9a-f]{32}\.tmp')
 
 
 @contextlib.contextmanager
-def claimed(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
+def claimed(
+  workdir: pathlib.Path, config: ConfigDict, splits: Mapping[str, Split]
+) -> Iterator[None]:
   """Makes the workdir this run's, and locks it while the block runs.
 
   Process 0 alone writes to it, and holds the lock, which ends with the process
@@ -49,9 +56,11 @@ def claimed(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
     workdir: path of the folder, which is made.
     config: the whole config, resolved; written to `config.json`, also in the
       place of that of a run that may go on with it, see `check`.
+    splits: name -> split of the run's data set; `data.json` gets their
+      fingerprints, see `check_splits`.
 
   Raises:
-    UserError: as `check`, or another process writes to it.
+    UserError: as `check` and `check_splits`, or another process writes to it.
     WriteError: it cannot be written.
   """
   check(workdir, config)
@@ -63,11 +72,13 @@ def claimed(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
   with _locked(workdir):
     # Another process may have been here since.
     check(workdir, config)
+    check_splits(workdir, splits)
     with paths.writing(workdir):
       for path in _children(workdir):
         if _UNFINISHED.fullmatch(path.name):
           path.unlink()
       _write_config(workdir, config)
+      _write_splits(workdir, splits)
     yield
 
 
@@ -123,6 +134,37 @@ def check(workdir: pathlib.Path, config: ConfigDict) -> None:
     )
 
 
+def check_splits(workdir: pathlib.Path, splits: Mapping[str, Split]) -> None:
+  """Checks that the data set of a run is the one that it began with.
+
+  In one that was prepared anew, trained classes may be test classes. A run that
+  has not taken a step, or is older than its record, may have any.
+
+  Args:
+    workdir: path of the folder, which may not exist.
+    splits: name -> split of the run's data set, as it is now.
+
+  Raises:
+    UserError: a split differs.
+  """
+  path = workdir / _DATA
+  if not path.exists() or not _has_begun(workdir):
+    return
+  theirs = json_files.read_object(path, 'the splits of a run')
+  ours = facts.data_fingerprints(splits)
+  if theirs == ours:
+    return
+  name = next(k for k in (ours | theirs) if ours.get(k) != theirs.get(k))
+  old, new = (plain(str(found.get(name))) for found in (theirs, ours))
+  raise UserError(
+    f'workdir {workdir} holds a run of other data: {name} is {old} there and'
+    f' {new} here; its classes may have moved between splits. Prepare the data'
+    ' set from the same images as then, name the place of the old one'
+    ' (--data_dir, for training --config.data.data_dir), or train anew in'
+    ' another workdir'
+  )
+
+
 def _why(key: str, schedule: str) -> str:
   """Why a run cannot go on with another value of a key, where that is asked."""
   if key != 'epochs':
@@ -173,6 +215,15 @@ def _write_config(workdir: pathlib.Path, config: ConfigDict) -> None:
     if theirs['epochs'] != ours['epochs']:
       results.unlink(missing_ok=True)
   paths.write_text(path, json.dumps(ours, indent=2) + '\n')
+
+
+def _write_splits(workdir: pathlib.Path, splits: Mapping[str, Split]) -> None:
+  """Writes `data.json`, unless the run has gone on from it."""
+  path = workdir / _DATA
+  if path.exists() and _has_begun(workdir):
+    return
+  found = facts.data_fingerprints(splits)
+  paths.write_text(path, json.dumps(found, indent=2) + '\n')
 
 
 @contextlib.contextmanager

@@ -44,8 +44,9 @@ def test_a_log_in_a_bucket_is_whole_when_it_is_flushed(store, monkeypatch):
 
 def test_a_workdir_in_a_bucket_is_claimed_without_a_lock(store, capsys):
   config = config_lib.resolve(training_data.config())
-  with workdir.claimed(paths.as_path(RUN), config):
-    assert list(store) == ['/bucket/runs/a/config.json']
+  with workdir.claimed(paths.as_path(RUN), config, {}):
+    written = [f'/bucket/runs/a/{name}.json' for name in ('config', 'data')]
+    assert list(store) == written
   found = capsys.readouterr().err
   assert found.startswith(f'workdir {RUN} cannot be locked, as one')
   assert found.count('\n') == 1
@@ -66,7 +67,7 @@ def test_what_a_store_refuses_is_said_in_a_line(store, monkeypatch):
   with (
     pytest.raises(paths.WriteError, match=found),
     workdir.claimed(
-      paths.as_path(RUN), config_lib.resolve(training_data.config())
+      paths.as_path(RUN), config_lib.resolve(training_data.config()), {}
     ),
   ):
     pass
@@ -100,7 +101,7 @@ def test_a_run_in_a_bucket_is_that_of_a_local_folder(
   }
   loop.train(config, RUN)
   folder = paths.as_path(RUN)
-  for name in ('config.json', 'metrics.jsonl', 'results.json'):
+  for name in ('config.json', 'data.json', 'metrics.jsonl', 'results.json'):
     want = (tmp_path / 'run' / name).read_bytes()
     assert (folder / name).read_bytes() == want, name
   (run,) = runs.load(['gs://bucket/runs'])

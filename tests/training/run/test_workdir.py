@@ -23,22 +23,22 @@ def names(folder):
 
 
 def claim(folder):
-  with workdir.claimed(folder, training_data.config()):
+  with workdir.claimed(folder, training_data.config(), {}):
     pass
 
 
 def test_a_new_one_is_made_and_holds_the_config(tmp_path):
   folder = tmp_path / 'deep' / 'run'
   config = config_lib.resolve(training_data.config())
-  with workdir.claimed(folder, config):
-    assert names(folder) == ['config.json', 'lock']
+  with workdir.claimed(folder, config, {}):
+    assert names(folder) == ['config.json', 'data.json', 'lock']
   stored = json.loads((folder / 'config.json').read_text())
   assert stored == json.loads(config.to_json())
 
 
 def claim_with(folder, **settings):
   with workdir.claimed(
-    folder, config_lib.resolve(training_data.config(**settings))
+    folder, config_lib.resolve(training_data.config(**settings)), {}
   ):
     return json.loads((folder / 'config.json').read_text())
 
@@ -70,6 +70,44 @@ def test_free_keys_are_stored_anew(tmp_path):
   assert found['data']['data_dir'] == '/new'
 
 
+def claim_for(folder, splits):
+  config = config_lib.resolve(training_data.config())
+  with workdir.claimed(folder, config, splits):
+    pass
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
+  old, new = training_data.splits(), training_data.splits(classes=17)
+  claim_for(tmp_path, new)
+  # It has not taken a step, and any other takes its place.
+  claim_for(tmp_path, old)
+  log(tmp_path, 1)
+  claim_for(tmp_path, old)
+  found = 'split train is 48 records .* there and 51 records .* here;'
+  with pytest.raises(UserError, match=found):
+    claim_for(tmp_path, new)
+  found = 'split val is None there and 48 records .* here;'
+  with pytest.raises(UserError, match=found):
+    workdir.check_splits(tmp_path, old | {'val': old['test']})
+  with pytest.raises(UserError, match=r'split test is 48 records .* and None'):
+    workdir.check_splits(tmp_path, {'train': old['train']})
+
+
+def test_a_run_without_a_record_of_its_data_gets_one(tmp_path):
+  splits = training_data.splits()
+  claim_for(tmp_path, splits)
+  log(tmp_path, 1)
+  record = tmp_path / 'data.json'
+  written = record.read_text()
+  record.unlink()
+  workdir.check_splits(tmp_path, splits)
+  claim_for(tmp_path, splits)
+  assert record.read_text() == written
+  record.write_text('[]')
+  with pytest.raises(UserError, match=r'data.json holds a list'):
+    claim_for(tmp_path, splits)
+
+
 def test_results_of_a_shorter_run_are_not_those_of_a_longer(tmp_path):
   claim_with(tmp_path, epochs=4)
   log(tmp_path, 12)
@@ -92,7 +130,7 @@ def test_why_a_run_cannot_become_longer_is_said(tmp_path):
 
 def test_two_writers_are_one_too_many(tmp_path):
   config = training_data.config()
-  with workdir.claimed(tmp_path, config):
+  with workdir.claimed(tmp_path, config, {}):
     found = rf'in use by process {os.getpid()} on \S+: wait for it'
     with pytest.raises(UserError, match=found):
       claim(tmp_path)
@@ -140,7 +178,7 @@ _HOLD = """
 import pathlib, sys, time
 from hier_jax.training.run import workdir
 from tests.support import training_data
-with workdir.claimed(pathlib.Path(sys.argv[1]), training_data.config()):
+with workdir.claimed(pathlib.Path(sys.argv[1]), training_data.config(), {}):
   print('claimed', flush=True)
   time.sleep(600)
 """
@@ -171,8 +209,8 @@ def test_what_a_killed_writer_left_is_swept(tmp_path, monkeypatch):
   monkeypatch.undo()
   (tmp_path / 'lock').touch()
   assert len(names(tmp_path)) == 2
-  with workdir.claimed(tmp_path, training_data.config()):
-    assert names(tmp_path) == ['config.json', 'lock']
+  with workdir.claimed(tmp_path, training_data.config(), {}):
+    assert names(tmp_path) == ['config.json', 'data.json', 'lock']
 
 
 def test_a_read_only_place_is_named(tmp_path):
