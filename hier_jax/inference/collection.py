@@ -75,7 +75,8 @@ def _of_run(path, split_name, data_dir, taxonomy) -> Collection:
 
   run = from_checkpoint.open_run(path, data_dir=data_dir)
   splits = run.splits()
-  split = inputs.ranked_splits(splits, split_name)[-1]
+  usual = 'test' if 'test' in splits else 'gallery'
+  split = inputs.named_split(splits, split_name or usual)
   rows, _ = run.embed_split(split)
   own = split.name.rpartition(':')[2]
   model = run.config.model

@@ -7,7 +7,7 @@ from hier_jax.data import datasets
 from hier_jax.errors import UserError
 from hier_jax.evaluation import embedding_files
 from hier_jax.inference import collection, embed, model, sources
-from hier_jax.training.run import from_checkpoint
+from hier_jax.training.run import from_checkpoint, workdir
 from tests.support import small_images, training_data
 
 
@@ -36,6 +36,18 @@ def test_missing_labels_are_no_class(tmp_path):
   np.savez(path, embeddings=np.eye(3), labels=np.array([0.0, 1.0, np.nan]))
   with pytest.raises(UserError, match='`labels` lacks the label of'):
     collection.load(path)
+
+
+def test_a_split_is_that_of_its_name(trained, monkeypatch):
+  train, test = (trained[1][name] for name in ('train', 'test'))
+  splits = {'train': train, 'query': train, 'gallery': test}
+  monkeypatch.setattr(datasets, 'load', lambda name, **_: splits)
+  monkeypatch.setattr(workdir, 'check_splits', lambda *_: None)
+  for name, want in ((None, test), ('query', train), ('gallery', test)):
+    made = collection.load(trained[0], split=name)
+    assert made.classes == tuple(want.names['label'])
+  with pytest.raises(UserError, match=r"no split 'test'; it has train, query"):
+    collection.load(trained[0], split='test')
 
 
 def test_a_run_is_not_looked_at_with_data_prepared_anew(trained, monkeypatch):

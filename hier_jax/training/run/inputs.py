@@ -16,7 +16,13 @@ from hier_jax.training.step import device_views
 from hier_jax.training.step.state import TrainState
 from hier_jax.training.step.train_step import Metrics, Step
 
-__all__ = ['Inputs', 'batch_shapes', 'load_splits', 'ranked_splits']
+__all__ = [
+  'Inputs',
+  'batch_shapes',
+  'load_splits',
+  'named_split',
+  'ranked_splits',
+]
 
 
 def load_splits(data: ConfigDict, settings: ConfigDict) -> dict[str, Split]:
@@ -75,15 +81,23 @@ def ranked_splits(
   """
   if query is None:
     query = 'query' if 'query' in splits else 'test'
-    if gallery is None and query == 'query':
-      gallery = 'gallery'
+  if gallery is None and query == 'query':
+    gallery = 'gallery'
   names = [name for name in (query, gallery) if name is not None]
-  for name in names:
-    if name not in splits:
-      raise UserError(
-        f'the data set has no split {name!r}; it has {", ".join(splits)}'
-      )
-  return [splits[name] for name in names]
+  return [named_split(splits, name) for name in names]
+
+
+def named_split(splits: Mapping[str, Split], name: str) -> Split:
+  """The split of a name.
+
+  Raises:
+    UserError: it is not there.
+  """
+  if name not in splits:
+    raise UserError(
+      f'the data set has no split {name!r}; it has {", ".join(splits)}'
+    )
+  return splits[name]
 
 
 class Inputs:

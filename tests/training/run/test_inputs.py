@@ -8,7 +8,7 @@ from hier_jax.data import datasets
 from hier_jax.data.datasets import Split
 from hier_jax.errors import UserError
 from hier_jax.training.distributed import mapping
-from hier_jax.training.run.inputs import load_splits
+from hier_jax.training.run.inputs import load_splits, ranked_splits
 from tests.support import training_data
 
 
@@ -44,6 +44,21 @@ def test_there_is_one_split_for_validation(
   config = training_data.config(**settings)
   with pytest.raises(UserError, match=message):
     load_splits(config.data, config.eval)
+
+
+@pytest.mark.parametrize(
+  ('asked', 'want'),
+  [
+    ((), ['query', 'gallery']),
+    (('query',), ['query', 'gallery']),
+    (('query', 'train'), ['query', 'train']),
+    (('gallery',), ['gallery']),
+    (('train', 'gallery'), ['train', 'gallery']),
+  ],
+)
+def test_the_gallery_is_ranked_for_the_queries(asked, want):
+  splits = {name: name for name in ('train', 'query', 'gallery')}
+  assert ranked_splits(splits, *asked) == want
 
 
 CROPS = {'data.short_side': 7, 'data.train_view.flip': 0.5}
