@@ -301,12 +301,34 @@ def check_data(
     splits: name -> `datasets.Split`.
     total_steps: of the run.
   """
+  _check_positives(splits)
   _check_ranks(settings.recall_at, splits)
   if memory.size and memory.start_step >= total_steps:
     raise UserError(
       f'config.loss.memory.start_step is {memory.start_step}, but the run has'
       f' {total_steps} steps: its memory would never be used'
     )
+
+
+def _check_positives(splits: Mapping[str, Split]) -> None:
+  """That wherever the run is evaluated a query has something to find."""
+  for name in ('query' if 'query' in splits else 'test', 'val'):
+    if name not in splits:
+      continue
+    split, ranked, needed = splits[name], splits[name], 'two images'
+    if name == 'query':
+      ranked, needed = splits['gallery'], 'an image in each of the two'
+      found = np.isin(split.numbers, ranked.numbers).any()
+    else:
+      found = np.bincount(split.labels).max(initial=0) > 1
+    if not found:
+      chosen = ' set config.eval.hold_out to another number, or'
+      raise UserError(
+        f'none of the {len(split)} images of {split.name} has another of its'
+        f' class in {ranked.name}, so evaluating the run would find nothing:'
+        f'{chosen if name == "val" else ""} prepare the data set with a class'
+        f' of {needed} at least'
+      )
 
 
 def _check_ranks(recall_at: Sequence[int], splits: Mapping[str, Split]) -> None:

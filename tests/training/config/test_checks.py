@@ -193,6 +193,31 @@ def test_contradictions_with_the_data_are_named(settings, message):
   checks.check_data(settings, memory, splits, total_steps=12)
 
 
+def test_a_query_must_have_something_to_find():
+  config = checks.validate(training_data.config())
+  config.eval.recall_at = (1,)
+
+  def check(**others):
+    splits = {**training_data.splits(), **others}
+    checks.check_data(config.eval, config.loss.memory, splits, total_steps=12)
+
+  found = training_data.splits()
+  train, test = found['train'], found['test']
+  single = training_data.splits(per_class=1)['test']
+  check(val=test)
+  check(query=single, gallery=test)
+  with pytest.raises(
+    UserError, match=r'of colors:test has another .*: prepare'
+  ):
+    check(test=single)
+  with pytest.raises(UserError, match=r'none of the 16 .*: set .*hold_out'):
+    check(val=single)
+  with pytest.raises(
+    UserError, match=r'in colors:train, .* in each of the two'
+  ):
+    check(query=test, gallery=train)
+
+
 def test_one_image_a_class_is_enough_with_a_memory():
   config = config_lib.default_config()
   config.update_from_flattened_dict(
