@@ -37,7 +37,8 @@ def cluster_metrics(
 
   Returns:
     'nmi', the mutual information over the arithmetic mean of the two entropies;
-    'ami', the same adjusted for chance; and 'num_clusters'.
+    'ami', the same adjusted for chance; and 'num_clusters'. Both are NaN where
+    all rows are of one class or each is of its own: any rows would agree.
 
   Raises:
     UserError: bad arguments, a library that is not installed.
@@ -69,6 +70,8 @@ def cluster_metrics(
   _checks.labeled('labels', labels)
   judge = _import('sklearn.metrics', 'scikit-learn')
   classes, codes = np.unique(labels, return_inverse=True)
+  if len(classes) in (1, len(x)):
+    return {'nmi': np.nan, 'ami': np.nan, 'num_clusters': len(classes)}
   x = _as_float32(x, distance)
   cluster = _faiss if library == 'faiss' else _scikit_learn
   clusters = cluster(x, len(classes), seed)

@@ -79,6 +79,15 @@ def test_missing_library_is_named(monkeypatch):
     clustering.cluster_metrics([[0.0], [1.0]], [0, 1])
 
 
+@each_library
+@pytest.mark.parametrize('labels', ['aaaa', 'abcd', 'a'])
+def test_classes_that_any_rows_agree_with(library, labels):
+  x = np.random.default_rng(0).normal(size=(len(labels), 3))
+  found = clustering.cluster_metrics(x, list(labels), library=library)
+  assert np.isnan([found['nmi'], found['ami']]).all()
+  assert found['num_clusters'] == len(set(labels))
+
+
 @needs['scikit-learn']
 @pytest.mark.parametrize('distance', ['cosine', 'euclidean'])
 @pytest.mark.parametrize('scale', [1e-200, 1e200])
