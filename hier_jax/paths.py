@@ -28,6 +28,16 @@ __all__ = [
   'writing',
 ]
 
+# What a run writes to its workdir, and no output may replace or lie in.
+_OF_RUN = (
+  'checkpoints',
+  'config.json',
+  'data.json',
+  'lock',
+  'metrics.jsonl',
+  'results.json',
+  'timing.jsonl',
+)
 # Scheme -> the package that its file system takes, and the extra that has it.
 _REMOTE = {'gs': ('gcsfs', 'gs'), 's3': ('s3fs', 's3')}
 
@@ -117,12 +127,14 @@ def check_output(
     The path as `as_path` has it.
 
   Raises:
-    UserError: it is one of the inputs, has another suffix, is a folder where a
-      file is wanted or the reverse, or lies where nothing can be written.
+    UserError: it is one of the inputs, or what a run has written; has another
+      suffix, is a folder where a file is wanted or the reverse, or lies where
+      nothing can be written.
   """
   path, suffixes = as_path(path), tuple(suffixes)
   if any(_same(path, as_path(other)) for other in inputs):
     raise UserError(f'output {path} is an input: choose another place')
+  _check_no_run(path)
   local = not is_remote(path)
   if local and path.exists() and path.is_dir() != folder:
     found, wanted = ('a file', 'a folder') if folder else ('a folder', 'a file')
@@ -143,6 +155,24 @@ def check_output(
   if not os.access(place, os.W_OK | os.X_OK):
     raise UserError(f'output {path} cannot be written: {place} is not writable')
   return path
+
+
+def _check_no_run(path: pathlib.Path) -> None:
+  """Raises UserError for what only a run writes to its workdir."""
+  place = path if is_remote(path) else path.resolve()
+  for own in (place, *place.parents):
+    if own.name not in _OF_RUN:
+      continue
+    run = own.parent
+    others = ('metrics.jsonl', 'checkpoints')
+    # Other models, too, have a config.json.
+    if (run / 'config.json').exists() and any(
+      (run / name).exists() for name in others
+    ):
+      raise UserError(
+        f'output {path} would change what the run in {run} has written: choose'
+        ' another place'
+      )
 
 
 def _same(path: pathlib.Path, other: pathlib.Path) -> bool:

@@ -90,6 +90,20 @@ def test_an_output_is_no_input_under_any_name(tmp_path):
       paths.check_output(name, inputs=[path])
 
 
+def test_an_output_may_lie_beside_what_a_run_has_written(tmp_path):
+  (tmp_path / 'config.json').touch()
+  # The config of another model.
+  paths.check_output(tmp_path / 'results.json')
+  (tmp_path / 'metrics.jsonl').touch()
+  with pytest.raises(
+    UserError, match=r'what the run in .* has written: choose'
+  ):
+    paths.check_output(tmp_path / 'results.json')
+  paths.check_output(tmp_path / 'tree.json')
+  paths.check_output(tmp_path / 'deep' / 'results.json')
+  paths.check_output(tmp_path, folder=True)
+
+
 def test_where_an_output_cannot_go_is_said(tmp_path, monkeypatch):
   file = tmp_path / 'file'
   file.touch()

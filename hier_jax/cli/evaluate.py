@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ['VERB']
 
-# What a workdir holds besides checkpoints, and --out must not be.
-_OF_RUN = 'config.json', 'results.json'
-
 
 def _define(values: flags.FlagValues) -> None:
   verbs.text_flags(
@@ -96,9 +93,7 @@ def _check(path: pathlib.Path, values: flags.FlagValues) -> None:
         f'--{name} is {value}, which is for the workdir of a run, but {path} is'
         f' a file of embeddings: leave out --{name}'
       )
-  folders = path, path.parent.parent
-  inputs = [path, *(folder / name for folder in folders for name in _OF_RUN)]
-  inputs += [named for named in (values.gallery, values.taxonomy) if named]
+  inputs = [path, *filter(None, [values.gallery, values.taxonomy])]
   if values.out is not None:
     paths.check_output(values.out, inputs=inputs, suffixes=['.json'])
   if values.export is not None:

@@ -124,16 +124,25 @@ def test_version(capsys):
   )
 
 
+OF_RUN = 'would change what the run in'
+
+
 @pytest.mark.parametrize(
   ('args', 'message'),
   [
     (['evaluate', 'a.npz', '--out', 'a.npz'], 'a.npz is an input'),
     (['evaluate', 'a.npz', '--out', 'b.npz'], "b.npz ends with '.npz'"),
     (['evaluate', 'a.npz', '--out', 'a.npz/b.json'], 'which is not a folder'),
-    (
-      ['evaluate', 'run', '--out', 'run/config.json'],
-      'config.json is an input',
-    ),
+    (['evaluate', 'run', '--out', 'run/config.json'], OF_RUN),
+    (['evaluate', 'a.npz', '--out', 'run/results.json'], OF_RUN),
+    (['tree', 'run', '--out', 'run/config.json'], OF_RUN),
+    (['tree', 'run/checkpoints/5', '--out', 'run/data.json'], OF_RUN),
+    (['tree', 'a.npz', '--out', 'link.json'], OF_RUN),
+    (['figures', 'a.npz', '--out', 'run/checkpoints'], OF_RUN),
+    (['explore', 'run', '--out', 'run/checkpoints/5/a.html'], OF_RUN),
+    (['report', 'run', '--out', 'run/checkpoints'], OF_RUN),
+    (['embed', 'run', 'a.png', '--out', 'run/checkpoints/a.npz'], OF_RUN),
+    (['search', 'run', 'a.png', '--out', 'run/checkpoints/a.png'], OF_RUN),
     (['evaluate', 'run', '--query', 'x', '--out', 'run'], 'run is an input'),
     (
       ['evaluate', 'i.faiss.npz', '--gallery', 'i.npz', '--export', 'faiss'],
@@ -152,8 +161,9 @@ def test_outputs_are_checked_before_anything_is_read(
   monkeypatch.chdir(tmp_path)
   for name in ('a.npz', 'a.safetensors', 'i.npz', 'i.faiss.npz'):
     pathlib.Path(name).write_text('no embeddings and no weights')
-  pathlib.Path('run').mkdir()
+  pathlib.Path('run/checkpoints/5').mkdir(parents=True)
   pathlib.Path('run/config.json').write_text('{')
+  pathlib.Path('link.json').symlink_to('run/config.json')
   before = {p: p.read_text() for p in tmp_path.rglob('*') if p.is_file()}
   assert run(*args) == 2
   assert message in capsys.readouterr().err
