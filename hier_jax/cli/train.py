@@ -63,12 +63,18 @@ def _run(values: flags.FlagValues, _: list[str]) -> None:
   from hier_jax.training.run import program_cache
 
   config = files.load(values.config)
-  config.update_from_flattened_dict(files.given_keys(values))
+  given = files.given_keys(values)
+  if values.seeds is not None and 'seed' in given:
+    raise UserError(
+      f'--config.seed is {given["seed"]}, but --seeds names the seeds of all'
+      ' runs: leave out one of the two'
+    )
+  config.update_from_flattened_dict(given)
   program_cache.keep_programs()
   if values.dry_run:
     from hier_jax.training.run import dry_run
 
-    print(dry_run.describe(config, values.workdir))
+    print(dry_run.describe(config, values.workdir, values.seeds))
   else:
     _train(config, values.workdir, values.seeds)
 
@@ -123,7 +129,7 @@ VERB = verbs.Verb(
     'train --config NAME|FILE[:PRESET] --workdir DIR [--config.KEY=VALUE ...]'
     ' [--seeds 0,1,2]',
     'train --config NAME|FILE[:PRESET] --dry_run [--workdir DIR]'
-    ' [--config.KEY=VALUE ...]',
+    ' [--config.KEY=VALUE ...] [--seeds 0,1,2]',
   ),
   'Train a model, or continue the run that DIR holds.',
   _define,

@@ -49,6 +49,9 @@ def test_dry_run_describes_and_writes_nothing(config_file, tmp_path, capsys):
     (['--config.loss.metric='], '--config.loss.metric is empty: expected VAL'),
     (['--config.optim.lr'], '--config.optim.lr has no value: expected VALUE;'),
     (['--seeds'], '--seeds has no value: expected 0,1,2; see hier-jax train'),
+    (['--seeds=0,1', '--config.seed=7'], '--config.seed is 7, but --seeds'),
+    (['--seeds=0,0', '--dry_run'], 'seeds are [0, 0]: expected at least one'),
+    (['--seeds=0,-1', '--dry_run'], 'config.seed is -1, must be at least 0'),
     (['--seeds=a'], '--seeds=a: expected integers separated by commas'),
     (
       ['--config.loss.hier.temperature=-1'],
@@ -91,7 +94,7 @@ def test_a_workdir_that_is_a_file_is_refused_at_once(config_file, capsys):
 def test_optional_keys_take_none_and_their_own_type(
   config_file, capsys, monkeypatch
 ):
-  def describe(config, workdir):
+  def describe(config, workdir, seeds):
     checks.validate(config)
     return config.to_json()
 

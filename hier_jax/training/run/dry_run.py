@@ -3,6 +3,7 @@
 import collections
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from hier_jax import paths
 from hier_jax.training.distributed import mapping, processes
 from hier_jax.training.run import plan as plans
+from hier_jax.training.run import seeds as trials
 from hier_jax.training.run.inputs import batch_shapes
 from hier_jax.training.step import optim
 
@@ -19,7 +21,9 @@ __all__ = ['describe']
 
 
 def describe(
-  config: ConfigDict, workdir: str | os.PathLike[str] | None = None
+  config: ConfigDict,
+  workdir: str | os.PathLike[str] | None = None,
+  seeds: Sequence[int] | None = None,
 ) -> str:
   """Describes a run: config, parameters and rates, batches, memory.
 
@@ -29,12 +33,20 @@ def describe(
   Args:
     config: see `default.default_config`.
     workdir: folder of the run, which is then checked too, or None.
+    seeds: see `seeds.train`; the run with each is checked, and that with the
+      first is described. None for the run with the config's own seed.
 
   Raises:
-    UserError: as `plan.make`.
+    UserError: as `plan.make`, and as `seeds.trials`.
   """
-  workdir = None if workdir is None else paths.as_path(workdir)
-  plan = plans.make(config, workdir, fetch=False)
+  folder = None if workdir is None else paths.as_path(workdir)
+  runs = [(config, folder)]
+  if seeds is not None:
+    runs = [
+      (trial, folder and folder / name)
+      for name, trial in trials.trials(config, folder, seeds).items()
+    ]
+  plan, *_ = [plans.make(*run, fetch=False) for run in runs]
   config = plan.config
   compiled = mapping.compile_step(
     plan.make_step(),

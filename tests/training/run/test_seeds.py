@@ -4,6 +4,7 @@ import pytest
 
 from hier_jax.errors import UserError
 from hier_jax.training.report import runs
+from hier_jax.training.run import dry_run
 from hier_jax.training.run import seeds as trials
 from tests.support import training_data
 
@@ -41,3 +42,27 @@ def test_a_single_runs_workdir_is_refused(tmp_path):
   (tmp_path / 'config.json').write_text('{}')
   with pytest.raises(UserError, match='holds a single run: with seeds it must'):
     trials.train(training_data.config(), tmp_path, [0])
+
+
+def test_a_dry_run_checks_the_folder_of_each_seed(tmp_path, monkeypatch):
+  (tmp_path / 'seed0').mkdir()
+  config, made, make = training_data.config(), [], dry_run.plans.make
+
+  def record(trial, folder, **options):
+    made.append((trial.seed, folder))
+    return make(trial, folder, **options)
+
+  monkeypatch.setattr(dry_run.plans, 'make', record)
+  monkeypatch.setattr(dry_run.mapping, 'compile_step', lambda *_, **__: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    dry_run.describe(config, tmp_path, [3, 0])
+  assert made == [(3, tmp_path / 'seed3'), (0, tmp_path / 'seed0')]
+  (tmp_path / 'seed0' / 'other').touch()
+  with pytest.raises(
+    UserError, match=r'seed0 is not empty and holds no config'
+  ):
+    dry_run.describe(config, tmp_path, [3, 0])
+  made.clear()
+  with pytest.raises(ZeroDivisionError):
+    dry_run.describe(config, None, [3, 0])
+  assert made == [(3, None), (0, None)]
