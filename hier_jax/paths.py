@@ -18,12 +18,14 @@ from hier_jax.errors import UserError
 
 __all__ = [
   'WriteError',
+  'absolute',
   'as_local',
   'as_path',
   'check_output',
   'is_remote',
   'making_folder',
   'replacing',
+  'size',
   'write_text',
   'writing',
 ]
@@ -106,6 +108,18 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
   """Whether a path lies in an object store."""
   scheme, separator, _ = os.fspath(path).partition('://')
   return bool(separator) and scheme in _REMOTE
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+  """A path as text that leads to the same place from any folder."""
+  return os.fspath(path) if is_remote(path) else os.path.abspath(path)
+
+
+def size(path: str | os.PathLike[str]) -> int:
+  """Bytes of a file."""
+  found: typing.Any = as_path(path).stat()
+  # epath's own results have another name for it.
+  return found.length if is_remote(path) else found.st_size
 
 
 def check_output(

@@ -9,6 +9,7 @@ import pytest
 
 from hier_jax import paths
 from hier_jax.errors import UserError
+from tests.support import fake_bucket
 
 
 def test_a_local_path_may_have_the_name_of_a_scheme():
@@ -88,6 +89,18 @@ def test_an_output_is_no_input_under_any_name(tmp_path):
   for name in (path, link, tmp_path / '..' / tmp_path.name / 'a.npz'):
     with pytest.raises(UserError, match=r'is an input'):
       paths.check_output(name, inputs=[path])
+
+
+def test_a_remote_path_is_absolute_as_it_is(tmp_path, monkeypatch):
+  store = fake_bucket.use(monkeypatch)
+  monkeypatch.chdir(tmp_path)
+  run = 'gs://bucket/runs/a'
+  assert paths.absolute(paths.as_path(run)) == paths.absolute(run) == run
+  assert paths.absolute('a') == str(tmp_path / 'a')
+  for path in f'{run}/page.html', tmp_path / 'page.html':
+    paths.write_text(path, 'é')
+    assert paths.size(path) == 2
+  assert list(store) == ['/bucket/runs/a/page.html']
 
 
 def test_an_output_may_lie_beside_what_a_run_has_written(tmp_path):

@@ -57,7 +57,7 @@ def write(collection: 'Collection', out: pathlib.Path, **options: Any) -> None:
   from hier_jax.viz import explore
 
   explore.write(collection, out, progress=sys.stderr.isatty(), **options)
-  size = out.stat().st_size / 1e6
+  size = paths.size(out) / 1e6
   print(f'page written to {out} ({size:.1f} MB): open it in a browser')
 
 

@@ -104,7 +104,7 @@ def open_model(
     run.view,
     run.proxies,
     run.config.model.to_dict(),
-    model=os.path.abspath(run.workdir / 'checkpoints' / str(run.step)),
+    model=paths.absolute(run.workdir / 'checkpoints' / str(run.step)),
     title=f'{run.workdir.name}, step {run.step}',
   )
   return dataclasses.replace(
@@ -135,7 +135,7 @@ def _exported(name, stored: stored_model.Stored) -> Model:
     stored.view,
     stored.proxies,
     stored.settings,
-    model=os.path.abspath(paths.as_path(name)),
+    model=paths.absolute(paths.as_path(name)),
     title=stored.title,
   )
   return dataclasses.replace(made, module=module)
@@ -186,7 +186,6 @@ def _backbone(name, architecture, image_size) -> Model:
     for kind, tree in loaded.variables.items()
   }
   path = paths.as_path(name)
-  local = path.exists() and not paths.is_remote(name)
   made = _made(
     str(name),
     functools.partial(
@@ -197,7 +196,7 @@ def _backbone(name, architecture, image_size) -> Model:
     None,
     None,
     is_run=False,
-    model=os.path.abspath(path) if local else str(name),
+    model=paths.absolute(path) if path.exists() else str(name),
     title=path.name,
     backbone=backbone,
     mean=list(spec.mean),

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hier_jax import cli
+from hier_jax import cli, paths
 from hier_jax.evaluation import embedding_files
 from hier_jax.inference import gallery
-from tests.support import planted_trees
+from tests.support import fake_bucket, planted_trees
 
 
 @pytest.fixture
@@ -29,6 +29,14 @@ def test_page_of_a_file_lies_beside_it(file, capsys):
   text = page.read_text()
   assert 'of the hierarchical proxies' in text
   assert '\\u003c3\\u003e' in text and '<3>' not in text
+
+
+def test_a_page_in_a_bucket(file, monkeypatch, capsys):
+  fake_bucket.use(monkeypatch)
+  out = 'gs://bucket/pages/a.html'
+  assert run(file, '--out', out) == 0
+  assert f'page written to {out} (' in capsys.readouterr().out
+  assert '</html>' in paths.as_path(out).read_text()
 
 
 def test_options(file, tmp_path):

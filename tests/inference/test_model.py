@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from hier_jax import models
+from hier_jax import models, paths
 from hier_jax.errors import UserError
 from hier_jax.inference import model
 from hier_jax.models.weights import pretrained
 from hier_jax.training.run import from_checkpoint
+from tests.support import fake_bucket
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +57,15 @@ def test_a_run(trained):
   assert made.digest == model.open_model(trained[0] / 'checkpoints/3').digest
   with pytest.raises(UserError, match='leave out --image_size'):
     model.open_model(trained[0], image_size=8)
+
+
+def test_a_run_in_a_bucket_is_found_again(trained, monkeypatch):
+  fake_bucket.use(monkeypatch)
+  place = paths.as_path('gs://bucket/runs/a')
+  run = from_checkpoint.open_run(trained[0])._replace(workdir=place)
+  monkeypatch.setattr(from_checkpoint, 'open_run', lambda _: run)
+  made = model.open_model(trained[0])
+  assert made.about['model'] == 'gs://bucket/runs/a/checkpoints/3'
 
 
 @pytest.mark.parametrize(
