@@ -1,5 +1,6 @@
 """Facts of a run that all its processes must share, and their fingerprints."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -12,7 +13,12 @@ from ml_collections import ConfigDict
 from hier_jax.data.datasets import Split
 from hier_jax.training.config import default as config_lib
 
-__all__ = ['code_fingerprint', 'data_fingerprints', 'of_run']
+__all__ = [
+  'class_fingerprints',
+  'code_fingerprint',
+  'data_fingerprints',
+  'of_run',
+]
 
 
 def of_run(config: ConfigDict, splits: Mapping[str, Split]) -> dict[str, str]:
@@ -47,6 +53,23 @@ def data_fingerprints(splits: Mapping[str, Split]) -> dict[str, str]:
     splits: name -> split; none of their images is read.
   """
   return {f'split {k}': _fingerprint(split) for k, split in splits.items()}
+
+
+def class_fingerprints(splits: Mapping[str, Split]) -> dict[str, str]:
+  """`split NAME` -> size and hash of its images' classes, by their names.
+
+  A data set that gets a taxonomy after a run keeps them.
+
+  Args:
+    splits: name -> split; none of their images is read.
+  """
+  bare = {
+    name: dataclasses.replace(
+      split, fields={}, names={'label': split.names.get('label', ())}
+    )
+    for name, split in splits.items()
+  }
+  return data_fingerprints(bare)
 
 
 def _fingerprint(split: Split) -> str:

@@ -151,7 +151,7 @@ def check_splits(workdir: pathlib.Path, splits: Mapping[str, Split]) -> None:
   if not path.exists() or not _has_begun(workdir):
     return
   theirs = json_files.read_object(path, 'the splits of a run')
-  ours = facts.data_fingerprints(splits)
+  ours = facts.class_fingerprints(splits)
   if theirs == ours:
     return
   name = next(k for k in (ours | theirs) if ours.get(k) != theirs.get(k))
@@ -222,7 +222,7 @@ def _write_splits(workdir: pathlib.Path, splits: Mapping[str, Split]) -> None:
   path = workdir / _DATA
   if path.exists() and _has_begun(workdir):
     return
-  found = facts.data_fingerprints(splits)
+  found = facts.class_fingerprints(splits)
   paths.write_text(path, json.dumps(found, indent=2) + '\n')
 
 

@@ -1,5 +1,6 @@
 """A workdir belongs to one run and one process at a time."""
 
+import dataclasses
 import collections
 import errno
 import json
@@ -91,6 +92,19 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(tmp_path):
     workdir.check_splits(tmp_path, old | {'val': old['test']})
   with pytest.raises(UserError, match=r'split test is 48 records .* and None'):
     workdir.check_splits(tmp_path, {'train': old['train']})
+
+
+def test_a_run_goes_on_where_its_data_got_a_taxonomy(tmp_path):
+  splits = training_data.splits()
+  bare = {
+    name: dataclasses.replace(
+      split, fields={}, names={'label': split.names['label']}, levels=()
+    )
+    for name, split in splits.items()
+  }
+  claim_for(tmp_path, bare)
+  log(tmp_path, 1)
+  claim_for(tmp_path, splits)
 
 
 def test_a_run_without_a_record_of_its_data_gets_one(tmp_path):
