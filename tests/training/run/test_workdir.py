@@ -1,7 +1,7 @@
 """A workdir belongs to one run and one process at a time."""
 
-import dataclasses
 import collections
+import dataclasses
 import errno
 import json
 import os
