@@ -129,8 +129,9 @@ def test_teacher_s_embeddings_decide_the_triplets():
   assert abs(float(loss) - float(own)) > 1e-3
 
 
-def test_memory_s_rows_are_nodes():
-  entry = added.ADDED['star_memory']
+@pytest.mark.parametrize('name', ['star_memory', 'hier_memory'])
+def test_memory_s_rows_are_nodes(name):
+  entry = added.ADDED[name]
   values = point(entry)
   params = entry.init(jax.random.key(1), 4, values)
   empty = step_of(entry, params).state
@@ -141,6 +142,33 @@ def test_memory_s_rows_are_nodes():
   np.testing.assert_allclose(
     loss, star(values, params, memory=memory), rtol=1e-5
   )
+
+
+def test_memory_s_rows_are_nodes_of_the_triplet_too():
+  entry = added.ADDED['triplet_memory']
+  values = point(entry)
+  past = poincare.to_ball(jnp.asarray(X[::-1, 2:]), c=0.1)
+  memory = losses.enqueue(
+    step_of(entry, {}).state, past, jnp.asarray(LABELS[::-1].copy())
+  )
+  loss, _ = program_of(entry, values, state=memory)(1.0)
+  want, without = (
+    values['weight']
+    * variants.mined_triplet(
+      KEY,
+      embeddings(0.1),
+      jnp.asarray(LABELS),
+      c=0.1,
+      margin=values['margin'],
+      k=values['k'],
+      k_max=added._K_MAX,
+      triplets_per_anchor=added.TRIPLETS,
+      **nodes,
+    )[0]
+    for nodes in ({'memory': memory}, {})
+  )
+  np.testing.assert_allclose(loss, want, rtol=1e-5)
+  assert abs(float(loss) - float(without)) > 1e-3
 
 
 def test_ratio_makes_both_losses_pull_alike():

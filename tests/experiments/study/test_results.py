@@ -47,14 +47,20 @@ def test_page_says_what_else_gains(page, arm, base):
   assert f'| {row} | {points} | {ends} |' in RESULTS
 
 
-@pytest.mark.parametrize('loss', ['level_sup_con_own', 'happier'])
-def test_page_says_what_levels_change(loss):
+@pytest.mark.parametrize(
+  ('loss', 'places_of'),
+  [
+    ('level_sup_con', slice(0, 4, 2)),
+    ('happier', slice(1, 4, 2)),
+    ('level_sup_con_own', slice(4, None)),
+  ],
+)
+def test_page_says_what_levels_change(loss, places_of):
   text = ' '.join((places.ROOT / 'docs/hier.md').read_text('utf-8').split())
   text = text[text.index('The levels change') : text.index('The annotated')]
-  first = loss == 'level_sup_con_own'
   found = re.findall(r'([+-][.\d]+) \(([^()]+ to [^()]+)\)', text)
-  control = 'second_sup_con' if first else 'second_happier'
-  changes = zip(('mAP-sub', 'MAP@R'), found[1 - first :: 2], strict=True)
+  control = 'second_happier' if loss == 'happier' else 'second_sup_con'
+  changes = zip(('mAP-sub', 'MAP@R'), found[places_of], strict=True)
   for metric, (points, ends) in changes:
     row = f'proxy_anchor+{loss} less proxy_anchor+{control} | {metric} | 5'
     assert f'| B, a128: {row} | {points} | {ends} |' in RESULTS
@@ -68,3 +74,18 @@ def test_page_says_what_icons_show(page):
   for arm, (points, ends) in (('hier_star', change), ('second_happier', gain)):
     row = f'icons, a128: proxy_anchor+{arm} less proxy_anchor+alone | MAP@R | 5'
     assert f'| {row} | {points} | {ends} |' in RESULTS
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/hier.md'])
+def test_page_says_what_a_memory_gains(page):
+  text = ' '.join((places.ROOT / page).read_text('utf-8').split())
+  text = text[re.search('the last two batches( as nodes)?', text).end() :]
+  change = r'([+-][.\d]+) \(([^()]+ to [^()]+)\)'
+  rows = ['hier_memory less proxy_anchor+alone | MAP@R']
+  if page != 'README.md':
+    rows += ['hier_memory less proxy_anchor+alone | mAP-sub']
+    rows += ['triplet_memory less proxy_anchor+alone | MAP@R']
+    rows += ['triplet_memory less proxy_anchor+alone | mAP-sub']
+    rows += ['hier_memory less proxy_anchor+triplet_memory | MAP@R']
+  for row, (points, ends) in zip(rows, re.findall(change, text), strict=False):
+    assert f'| B, a128: proxy_anchor+{row} | 5 | {points} | {ends} |' in RESULTS
