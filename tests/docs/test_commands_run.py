@@ -87,9 +87,10 @@ def place(tmp_path_factory):
     rows = np.random.default_rng(0).normal(size=(8, 4))
     for name in ('x', 'plain'):
       np.savez(f'{name}.npz', embeddings=rows, labels=np.arange(8) // 2)
-    finished_runs.make(
-      folder / 'runs' / 'alone', 0.5, **{'loss.hier_weight': 0.0}
-    )
+    for name, weight in ('with', 0.5), ('alone', 0.0):
+      finished_runs.make(
+        folder / 'runs' / name, 0.5, **{'loss.hier_weight': weight}
+      )
     trained = 'train', '--config', 'quickstart', '--workdir', 'runs/quickstart'
     assert run(*trained) == 0
     for name in ('photos.npz', 'photos.faiss'):
