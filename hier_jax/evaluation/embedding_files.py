@@ -66,8 +66,8 @@ def read(path: str | os.PathLike) -> Embedded:
       f'{path} does not exist: expected the workdir of a run, '
       'WORKDIR/checkpoints/STEP, or an .npz or .parquet of embeddings'
     )
-  readers = {'.parquet': _read_parquet}
-  found = readers.get(path.suffix, _read_npz)(path)
+  reader = _read_parquet if path.suffix == '.parquet' else _read_npz
+  found = reader(path)
   rows = len(found.embeddings)
   for name, values in (('labels', found.labels), ('ids', found.ids)):
     if values is not None and len(values) != rows:

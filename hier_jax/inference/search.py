@@ -145,7 +145,7 @@ def search_images(
     root = gallery.about.get('root')
   else:
     root = paths.as_local(root, 'the folder of images')
-  source = sources.of_files(dict.fromkeys(map(str, images)), 'the queries')
+  source = sources.of_files(images, 'the queries')
   found = embed.embed_images(model, source, batch_size=batch_size)
   # One more, since a query may be in the gallery itself.
   far, rows = gallery.search(
